@@ -1,0 +1,41 @@
+"""Where time and new ids come from. The domain gets both inside commands."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import uuid_utils
+
+
+class Clock(Protocol):
+    """Give the time and new ids."""
+
+    def now(self) -> datetime:
+        """Give the time, in UTC."""
+
+    def new_id(self) -> str:
+        """Make a UUIDv7, as canonical text."""
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """Give the time, in UTC."""
+        return datetime.now(UTC)
+
+    def new_id(self) -> str:
+        """Make a UUIDv7, as canonical text."""
+        return str(uuid_utils.uuid7())
+
+
+def id_age(command_id: str, now: datetime) -> timedelta | None:
+    """Say how long ago a UUIDv7 was made; None for any other id."""
+    try:
+        made = uuid_utils.UUID(command_id)
+    except ValueError:
+        return None
+    if made.version != 7:
+        return None
+    return now - datetime.fromtimestamp(made.timestamp / 1_000, UTC)

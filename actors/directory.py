@@ -1,0 +1,101 @@
+"""Whom identifiers mean, as far as a router knows: a bounded memory over the log's identifier streams.
+
+Nothing here has to be right: a host that is told wrong finds out from the log (R1).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from actors.messages import Routed
+from domain.commands import PersonCommand
+from domain.events import IdentifierClaimed
+from domain.ids import IdentifierKey, RecordId, identifier_stream
+from eventlog.port import EventLog
+
+ENTRIES_MAX = 200_000
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class _Recent(Generic[K, V]):
+    """A mapping that forgets what was not used for longest."""
+
+    def __init__(self, entries_max: int) -> None:
+        self._entries: OrderedDict[K, V] = OrderedDict()
+        self._entries_max = entries_max
+
+    def get(self, key: K) -> V | None:
+        if key not in self._entries:
+            return None
+        self._entries.move_to_end(key)
+        return self._entries[key]
+
+    def put(self, key: K, value: V) -> None:
+        self._entries[key] = value
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._entries_max:
+            self._entries.popitem(last=False)
+
+
+class Directory:
+    """Remember who holds identifiers, and which customer a record belongs to."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._owner: _Recent[IdentifierKey, RecordId] = _Recent(ENTRIES_MAX)
+        self._root: _Recent[RecordId, RecordId] = _Recent(ENTRIES_MAX)
+        self._expected: _Recent[IdentifierKey, RecordId] = _Recent(ENTRIES_MAX)
+
+    async def look_up(self, commands: Sequence[PersonCommand]) -> None:
+        """Ask the log, in one go, for every identifier that is not known yet. Raises `LogError`."""
+        keys = {item.key for command in commands for item in command.identifiers}
+        unknown = [identifier_stream(key) for key in keys if self._owner.get(key) is None]
+        if not unknown:
+            return
+        for stream, entry in (await self._log.last_entries(unknown)).items():
+            if entry.event is not None and isinstance(entry.event.body, IdentifierClaimed):
+                self._owner.put(IdentifierKey(stream.key), RecordId(entry.event.body.record_id))
+
+    def route(self, command: PersonCommand) -> tuple[Routed, RecordId]:
+        """Say who holds each identifier, and which customer's host should get the command.
+
+        For somebody unknown that is the record about to be created: the same one for every command
+        that comes with the same unknown identifier, so that they meet in one host.
+        """
+        keys = [item.key for item in command.identifiers]
+        owners = {key: owner for key in keys if (owner := self._owner.get(key)) is not None}
+        named = set(owners.values())
+        if command.record_id is not None:
+            named.add(RecordId(command.record_id))
+        if named:
+            return Routed(command=command, owners=owners), min(self.root_of(r) for r in named)
+        return Routed(command=command, owners={}), self._expect(keys, command)
+
+    def root_of(self, record_id: RecordId) -> RecordId:
+        """Name the customer of a record: itself, unless something else was learned."""
+        return self._root.get(record_id) or record_id
+
+    def learn_customer(self, command: PersonCommand, customer_id: RecordId) -> None:
+        """Note that all identifiers of a command belong to this customer now."""
+        for item in command.identifiers:
+            self._owner.put(item.key, customer_id)
+        self._root.put(customer_id, customer_id)
+
+    def learn_root(self, routed: Routed, root: RecordId) -> None:
+        """Note what a host said of the records that a command named."""
+        named = set(routed.owners.values())
+        if routed.command.record_id is not None:
+            named.add(RecordId(routed.command.record_id))
+        for record_id in named:
+            self._root.put(record_id, root)
+
+    def _expect(self, keys: list[IdentifierKey], command: PersonCommand) -> RecordId:
+        expected = next((r for key in keys if (r := self._expected.get(key))), None)
+        record_id = expected or RecordId(command.new_record_id)
+        for key in keys:
+            self._expected.put(key, record_id)
+        return record_id

@@ -1,0 +1,254 @@
+"""A host of customers: tens of thousands of virtual actors in one process, one turn each at a time.
+
+Commands come in batches. A round wakes everybody whom they mean, in bulk; then each turn decides
+its commands on the customer's state and appends what they change, many turns at once. The log's
+expectations guard every write (R1): two hosts for one customer are slow, never wrong. A plain class:
+`remote.py` puts it on Ray.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from actors.awake import AwakeCustomers
+from actors.clock import Clock, id_age
+from actors.guard import LogGuard
+from actors.messages import Routed, failed
+from actors.readiness import Readiness, Unreadable, is_unreadable
+from actors.rounds import Turn, TurnKeeper, Waiting
+from actors.rules import RulesKeeper
+from actors.turn import TurnTaker
+from domain.commands import Moved, Reply
+from domain.errors import Kind
+from domain.ids import RecordId
+from domain.record import COMMANDS_REMEMBERED_FOR
+from eventlog.errors import LogError
+from eventlog.port import EventLog
+
+COMMANDS_AHEAD_MAX = timedelta(minutes=5)
+"""How far the clock of whoever made a command's id may be ahead of ours."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class HostLimits:
+    """What one host takes on. Times in seconds."""
+
+    inbox_commands_max: int = 20_000
+    round_commands_max: int = 2_000
+    turns_at_once_max: int = 512
+    tries_max: int = 12
+    customers_max: int = 20_000
+    idle_seconds: float = 600.0
+    sweep_every_seconds: float = 5.0
+
+
+class CustomerHost:
+    """Execute commands for the customers that `owns` gives to this host."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        *,
+        owns: Callable[[RecordId], bool],
+        clock: Clock,
+        limits: HostLimits | None = None,
+    ) -> None:
+        self._log = log
+        self._owns = owns
+        self._clock = clock
+        self._limits = limits or HostLimits()
+        self._rules = RulesKeeper(log, clock)
+        self._guard = LogGuard(log)
+        self._awake = AwakeCustomers(
+            customers_max=self._limits.customers_max, idle_seconds=self._limits.idle_seconds
+        )
+        self._ready = Readiness(log, awake=self._awake, rules=self._rules)
+        self._keeper = TurnKeeper()
+        self._inbox: deque[Waiting] = deque()
+        self._arrived = asyncio.Event()
+        self._slots = asyncio.Semaphore(self._limits.turns_at_once_max)
+        self._taker = TurnTaker(log, rules=self._rules, guard=self._guard, clock=clock)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loops: list[asyncio.Task[None]] = []
+        self._executed = 0
+
+    async def start(self) -> None:
+        """Read the rules, check the log's shape, begin. Raises `LogError`."""
+        await self._rules.start()
+        await self._guard.start()
+        self._loops = [
+            asyncio.create_task(self._run_rounds()),
+            asyncio.create_task(self._sweep_for_ever()),
+        ]
+
+    async def close(self) -> None:
+        """Stop; commands that are under way are left to their callers' retries."""
+        await self._rules.close()
+        await self._guard.close()
+        tasks = [*self._loops, *self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def status(self) -> dict[str, int | bool]:
+        """Give the host's counters."""
+        return {
+            "awake_customers": len(self._awake),
+            "commands_executed": self._executed,
+            "commands_waiting": len(self._inbox) + self._keeper.waiting,
+            "log_sound": self._guard.is_sound,
+        }
+
+    async def execute(self, batch: Sequence[Routed]) -> list[Reply]:
+        """Execute commands; each gets its own reply, in the order of the batch. Never raises."""
+        answers = [self._admit(routed) for routed in batch]
+        self._arrived.set()
+        replies = await asyncio.gather(*answers)
+        self._executed += len(replies)
+        return list(replies)
+
+    def _admit(self, routed: Routed) -> asyncio.Future[Reply]:
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        refusal = self._refusal(routed, self._clock.now())
+        if refusal is None:
+            self._inbox.append(Waiting(routed, answer))
+        else:
+            answer.set_result(refusal)
+        return answer
+
+    def _refusal(self, routed: Routed, now: datetime) -> Reply | None:
+        age = id_age(routed.command.command_id, now)
+        if age is None:
+            return failed(Kind.INVALID, "INVALID_COMMAND_ID", "a command id is a UUIDv7")
+        if age < -COMMANDS_AHEAD_MAX:
+            # Remembered for a day from now, it could be carried out again before it is too old.
+            return failed(Kind.INVALID, "INVALID_COMMAND_ID", "the command id is from the future")
+        if age > COMMANDS_REMEMBERED_FOR:
+            return failed(Kind.REFUSED, "COMMAND_TOO_OLD", "the command id is older than 24 hours")
+        if len(self._inbox) + self._keeper.waiting >= self._limits.inbox_commands_max:
+            return failed(Kind.UNAVAILABLE, "HOST_OVERLOADED", "too many commands are waiting")
+        return None
+
+    async def _run_rounds(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            self._passivate()
+            while self._inbox:
+                size = min(len(self._inbox), self._limits.round_commands_max)
+                batch = [self._inbox.popleft() for _ in range(size)]
+                try:
+                    await self._round(batch)
+                except Exception as error:
+                    # A fault here would stop the host for good: answer, and go on.
+                    _log.exception("round_failed", error=type(error).__name__)
+                    _answer_all(batch, failed(Kind.UNAVAILABLE, "HOST_FAULT", "the host failed"))
+
+    async def _round(self, batch: list[Waiting]) -> None:
+        batch = self._drop_expired(batch)
+        self._passivate()
+        try:
+            unreadable = await self._ready.prepare(batch)
+        except LogError as error:
+            _answer_all(batch, failed(Kind.UNAVAILABLE, error.reason, error.message))
+            return
+        for waiting in batch:
+            waiting.roots = self._roots_of(waiting)
+            self._redirect(waiting, unreadable)
+        for turn in self._keeper.form(w for w in batch if not w.answer.done()):
+            await self._slots.acquire()
+            task = asyncio.create_task(self._take(turn))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _drop_expired(self, batch: list[Waiting]) -> list[Waiting]:
+        now = self._clock.now()
+        late = [waiting for waiting in batch if waiting.routed.command.deadline <= now]
+        _answer_all(late, failed(Kind.UNAVAILABLE, "DEADLINE_EXCEEDED", "the deadline has passed"))
+        return [waiting for waiting in batch if waiting.routed.command.deadline > now]
+
+    def _redirect(self, waiting: Waiting, unreadable: Unreadable) -> None:
+        """Answer a command that is not for this host, or that nobody can carry out."""
+        if is_unreadable(waiting, unreadable):
+            self._taker.answer_unreadable(waiting)
+        elif waiting.roots and not self._owns(min(waiting.roots)):
+            waiting.reply(Moved(root=min(waiting.roots)))
+
+    def _passivate(self) -> None:
+        """Put sleepers to bed; between rounds only, so that nobody woken for one falls asleep."""
+        self._awake.passivate(busy=self._keeper.is_busy)
+
+    def _roots_of(self, waiting: Waiting) -> frozenset[RecordId]:
+        roots = (self._awake.root_of(record_id) for record_id in waiting.named)
+        return frozenset(root for root in roots if root is not None)
+
+    async def _take(self, turn: Turn) -> None:
+        back: list[Waiting] = []
+        try:
+            back = await self._decide(turn)
+        except Exception as error:
+            _log.exception("turn_failed", error=type(error).__name__)
+            self._forget(turn)
+            fault = failed(Kind.UNKNOWN_OUTCOME, "UNKNOWN_OUTCOME", "the host failed in the turn")
+            _answer_all(turn.commands, fault)
+        finally:
+            self._slots.release()
+            self._inbox.extendleft(reversed([*back, *self._keeper.end(turn)]))
+            if self._inbox:
+                self._arrived.set()
+
+    async def _decide(self, turn: Turn) -> list[Waiting]:
+        """Take a turn; give the commands that need another one."""
+        if any(self._roots_of(waiting) != waiting.roots for waiting in turn.commands):
+            return turn.commands
+        roots = {root: None for waiting in turn.commands for root in waiting.roots}
+        awake = [item for root in roots for item in self._awake.records_of(root).values()]
+        result = await self._taker.take(turn.commands, awake)
+        self._awake.keep(result.records)
+        if result.is_unsure:
+            self._forget(turn)
+        return [*await self._again(turn, result.again), *result.left_over]
+
+    async def _again(self, turn: Turn, commands: list[Waiting]) -> list[Waiting]:
+        """Prepare fresh state for commands that met a conflict; give those with tries left."""
+        if not commands:
+            return []
+        spent = [w for w in commands if w.tries >= self._limits.tries_max]
+        again = [w for w in commands if w.tries < self._limits.tries_max]
+        text = "the customer keeps changing"
+        _answer_all(spent, failed(Kind.CONFLICT, "CONFLICT_BUDGET_SPENT", text))
+        try:
+            await self._ready.refresh(root for w in turn.commands for root in w.roots)
+            unreadable = await self._ready.look_up(again)
+        except LogError as error:
+            _answer_all(again, failed(Kind.UNAVAILABLE, error.reason, error.message))
+            return []
+        for waiting in again:
+            waiting.tries += 1
+            if is_unreadable(waiting, unreadable):
+                self._taker.answer_unreadable(waiting)
+        return [waiting for waiting in again if not waiting.answer.done()]
+
+    def _forget(self, turn: Turn) -> None:
+        for waiting in turn.commands:
+            for root in waiting.roots:
+                self._awake.forget(root)
+
+    async def _sweep_for_ever(self) -> None:
+        """Let the rounds' loop see to sleepers also when no command comes."""
+        while True:
+            await asyncio.sleep(self._limits.sweep_every_seconds)
+            self._arrived.set()
+
+
+def _answer_all(batch: Sequence[Waiting], reply: Reply) -> None:
+    for waiting in batch:
+        waiting.reply(reply)

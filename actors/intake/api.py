@@ -1,0 +1,73 @@
+"""JetStream's API as intake needs it: a request, its answer, a stream made or updated.
+
+Used by `jetstream.py` and `dead_letters.py`. "Not now" is `LogUnavailable`; whatever else the API
+answers is `ApiRefused` with its error code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from eventlog.connection import Connection
+from eventlog.errors import LogUnavailable
+
+API_TIMEOUT_SECONDS = 5.0
+NANOSECONDS = 1_000_000_000
+
+STREAM_NAME_IN_USE = 10058
+NO_MESSAGE_FOUND = 10037
+SERVER_FAULT = 500
+"""From this status on the API says that it cannot now, not that it will not."""
+
+JsonObject = Mapping[str, Any]  # Any: what JetStream's API takes and gives is its own
+
+
+class ApiRefused(Exception):
+    """JetStream's API refused a request for good."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"JetStream refused with error {code}")
+        self.code = code
+
+
+async def call_api(connection: Connection, verb: str, body: JsonObject | None = None) -> JsonObject:
+    """Ask JetStream's API. Raises `LogUnavailable` and `ApiRefused`."""
+    data = b"" if body is None else json.dumps(body).encode()
+    answer = await connection.request(f"$JS.API.{verb}", data, timeout_seconds=API_TIMEOUT_SECONDS)
+    return read_answer(answer.data)
+
+
+async def store(
+    connection: Connection, subject: str, data: bytes, *, headers: Mapping[str, str]
+) -> None:
+    """Publish into a stream, and wait until it is stored. Raises `LogUnavailable`, `ApiRefused`."""
+    answer = await connection.request(
+        subject, data, headers=headers, timeout_seconds=API_TIMEOUT_SECONDS
+    )
+    read_answer(answer.data)
+
+
+async def ensure_stream(connection: Connection, config: JsonObject) -> None:
+    """Make a stream, or bring one that is there to this configuration."""
+    try:
+        await call_api(connection, f"STREAM.CREATE.{config['name']}", config)
+    except ApiRefused as error:
+        if error.code != STREAM_NAME_IN_USE:
+            raise
+        await call_api(connection, f"STREAM.UPDATE.{config['name']}", config)
+
+
+def read_answer(data: bytes) -> JsonObject:
+    """Read an answer of JetStream. Raises `LogUnavailable` and `ApiRefused`."""
+    try:
+        answer: dict[str, Any] = json.loads(data)  # Any: JetStream's own JSON
+    except ValueError:
+        raise LogUnavailable("JetStream gave no answer") from None
+    error = answer.get("error")
+    if error is None:
+        return answer
+    if error.get("code", 0) >= SERVER_FAULT:
+        raise LogUnavailable(f"JetStream cannot answer now (error {error.get('err_code')})")
+    raise ApiRefused(int(error.get("err_code", 0)))

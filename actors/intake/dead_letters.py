@@ -1,0 +1,143 @@
+"""Dead letters on JetStream: what could not be used, with its reason, for seven days at most.
+
+The worker puts them; `koseki dead-letters` lists and shows them. Subject and headers hold nothing
+of a person. The message itself lies in the body, after one line of JSON that holds its subject and
+headers.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from actors.intake.api import (
+    NANOSECONDS,
+    NO_MESSAGE_FOUND,
+    ApiRefused,
+    call_api,
+    ensure_stream,
+    store,
+)
+from actors.intake.port import DeadLetter, RejectedMessage
+from eventlog.connection import Connection
+from eventlog.errors import LogUnavailable
+
+DEAD_LETTER_AGE_SECONDS_MAX = 7 * 86_400
+DEAD_LETTERS_BYTES_MAX = 4 * 1_073_741_824
+"""When they are full, intake waits: nothing is dropped to make room."""
+DUPLICATE_WINDOW_SECONDS = 120
+LINE_BYTES_MAX = 65_536
+"""The line before the data; headers that would make it longer are not kept."""
+OWN_HEADERS_BYTES_MAX = 512
+LIST_MAX = 1_000
+
+REASON_HEADER = "koseki-reason"
+UNNAMED_REASON = "UNNAMED_REASON"
+_REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+
+
+class JetStreamDeadLetters:
+    """The dead letters of one workspace. Implements `DeadLetters`."""
+
+    def __init__(self, connection: Connection, *, workspace: str, replicas: int = 1) -> None:
+        self._connection = connection
+        self._stream = f"koseki-{workspace}-dead-letters"
+        self._prefix = f"koseki.{workspace}.dead"
+        self._replicas = replicas
+
+    async def open(self) -> None:
+        """Make the stream if it is not there. Raises `LogUnavailable`."""
+        await ensure_stream(
+            self._connection,
+            {
+                "name": self._stream,
+                "subjects": [f"{self._prefix}.*"],
+                "storage": "file",
+                "retention": "limits",
+                "discard": "new",
+                "max_age": DEAD_LETTER_AGE_SECONDS_MAX * NANOSECONDS,
+                "max_bytes": DEAD_LETTERS_BYTES_MAX,
+                "duplicate_window": DUPLICATE_WINDOW_SECONDS * NANOSECONDS,
+                "num_replicas": self._replicas,
+                "allow_direct": True,
+            },
+        )
+
+    async def put(self, message: RejectedMessage) -> None:
+        """Keep a message. Raises `LogUnavailable`, also when the stream is full."""
+        reason = message.reason if _REASON.fullmatch(message.reason) else UNNAMED_REASON
+        headers = {REASON_HEADER: reason, "Nats-Msg-Id": message.origin}
+        subject = f"{self._prefix}.{reason.lower()}"
+        data_bytes_max = self._connection.payload_bytes_max - OWN_HEADERS_BYTES_MAX
+        try:
+            await store(self._connection, subject, _body(message, data_bytes_max), headers=headers)
+        except ApiRefused as error:
+            raise LogUnavailable(f"dead letters are not taken in (error {error.code})") from None
+
+    async def list(
+        self, *, after_sequence: int = 0, limit: int = 100, reason: str | None = None
+    ) -> list[DeadLetter]:
+        """Give dead letters in the order in which they came, `LIST_MAX` at most."""
+        token = reason.lower() if reason and _REASON.fullmatch(reason) else "*"
+        found: list[DeadLetter] = []
+        while len(found) < min(limit, LIST_MAX):
+            letter = await self._read(
+                {"seq": after_sequence + 1, "next_by_subj": f"{self._prefix}.{token}"}
+            )
+            if letter is None:
+                break
+            found.append(letter)
+            after_sequence = letter.sequence
+        return found
+
+    async def get(self, sequence: int) -> DeadLetter | None:
+        """Give one dead letter, if it is still kept."""
+        return await self._read({"seq": sequence}) if sequence > 0 else None
+
+    async def _read(self, which: Mapping[str, Any]) -> DeadLetter | None:  # Any: an API request
+        try:
+            answer = await call_api(self._connection, f"STREAM.MSG.GET.{self._stream}", which)
+        except ApiRefused as error:
+            if error.code == NO_MESSAGE_FOUND:
+                return None
+            raise
+        return _letter(answer["message"])
+
+
+def _body(message: RejectedMessage, bytes_max: int) -> bytes:
+    """Write the line and the data, cut to what one message of NATS holds."""
+    line = _line(message, message.headers)
+    if len(line) > LINE_BYTES_MAX:
+        line = _line(message, {})
+    return line + message.data[: max(0, bytes_max - len(line))]
+
+
+def _line(message: RejectedMessage, headers: Mapping[str, str]) -> bytes:
+    line = {
+        "subject": message.subject,
+        "headers": dict(headers),
+        "received_at": message.received_at.isoformat(),
+        "data_bytes": len(message.data),
+    }
+    return orjson.dumps(line) + b"\n"
+
+
+def _letter(stored: Mapping[str, Any]) -> DeadLetter:  # Any: an API answer
+    line, _, data = b64decode(stored["data"]).partition(b"\n")
+    origin = orjson.loads(line)
+    return DeadLetter(
+        sequence=stored["seq"],
+        reason=stored["subject"].rpartition(".")[2].upper(),
+        subject=origin["subject"],
+        headers=origin["headers"],
+        data=data,
+        data_bytes=origin["data_bytes"],
+        is_truncated=len(data) < origin["data_bytes"],
+        received_at=datetime.fromisoformat(origin["received_at"]),
+        stored_at=datetime.fromisoformat(stored["time"]),
+    )

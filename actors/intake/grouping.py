@@ -1,0 +1,150 @@
+"""Make commands of a round's items: few, large, and never out of order for one person. Pure.
+
+Signals that came with the same identifiers from one source become one command, unless something
+that shares an identifier came between. Commands that share an identifier fall into different waves,
+in their order; those of one wave touch different identifiers and may go at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from actors.clock import Clock
+from actors.intake.port import IntakeMessage
+from actors.intake.segment_spec import DecodedCall, IdentifyCall, SignalCall
+from domain.commands import SIGNALS_PER_COMMAND_MAX, Identify, PersonCommand, RecordSignals
+from domain.ids import CommandId, IdentifierKey
+
+AUTH_ID = "intake"
+COMMAND_DEADLINE_SECONDS = 30.0
+COMMAND_BYTES_MAX = 393_216
+"""Signals of one command, as JSON: its event has to fit into one message of NATS when sealed."""
+
+
+@dataclass(slots=True)
+class Ticket:
+    """One item of a message on its way: where it came from, and what became of it."""
+
+    message: IntakeMessage
+    item: int
+    source: str
+    call: DecodedCall
+    size_bytes: int
+
+    @property
+    def message_id(self) -> str:
+        """The publisher's id of the item."""
+        match self.call:
+            case IdentifyCall(message_id=message_id):
+                return message_id
+            case SignalCall(signal=signal):
+                return signal.message_id
+
+    @property
+    def keys(self) -> frozenset[IdentifierKey]:
+        """The keys of the identifiers that it came with."""
+        return frozenset(identifier.key for identifier in self.call.identifiers)
+
+
+@dataclass(slots=True)
+class Planned:
+    """Tickets that become one command: one identify, or signals of one set of identifiers."""
+
+    wave: int
+    keys: frozenset[IdentifierKey]
+    tickets: list[Ticket]
+    size_bytes: int = 0
+
+    def command(self, clock: Clock) -> PersonCommand:
+        """Make the command, with new ids and a deadline from now."""
+        return make_command(self.tickets, clock)
+
+    def takes(self, ticket: Ticket) -> bool:
+        """Say whether one more signal may join."""
+        first = self.tickets[0]
+        return (
+            isinstance(ticket.call, SignalCall)
+            and isinstance(first.call, SignalCall)
+            and first.source == ticket.source
+            and self.keys == ticket.keys
+            and len(self.tickets) < SIGNALS_PER_COMMAND_MAX
+            and self.size_bytes + ticket.size_bytes <= COMMAND_BYTES_MAX
+        )
+
+    def halves(self) -> list[Planned]:
+        """Part it into two commands, in order."""
+        middle = len(self.tickets) // 2
+        return [
+            Planned(self.wave, self.keys, some, sum(ticket.size_bytes for ticket in some))
+            for some in (self.tickets[:middle], self.tickets[middle:])
+        ]
+
+
+@dataclass(slots=True)
+class _Plan:
+    waves: list[list[Planned]] = field(default_factory=list)
+    last: dict[IdentifierKey, Planned] = field(default_factory=dict)
+
+    def add(self, ticket: Ticket) -> None:
+        keys = ticket.keys
+        before = [self.last[key] for key in keys if key in self.last]
+        if len(before) == len(keys) and before[0].takes(ticket):
+            joined = before[0]
+            # Every key's last command must be this one, or something would be overtaken.
+            if all(planned is joined for planned in before):
+                joined.tickets.append(ticket)
+                joined.size_bytes += ticket.size_bytes
+                return
+        wave = 1 + max((planned.wave for planned in before), default=-1)
+        planned = Planned(wave, keys, [ticket], ticket.size_bytes)
+        if wave == len(self.waves):
+            self.waves.append([])
+        self.waves[wave].append(planned)
+        self.last.update(dict.fromkeys(keys, planned))
+
+
+def plan_waves(tickets: Iterable[Ticket]) -> list[list[Planned]]:
+    """Group the items of a round into waves of commands."""
+    plan = _Plan()
+    for ticket in tickets:
+        plan.add(ticket)
+    return plan.waves
+
+
+def make_command(tickets: list[Ticket], clock: Clock) -> PersonCommand:
+    """Make one command of tickets that belong together."""
+    first = tickets[0]
+    now = clock.now()
+    signals = [t.call.signal for t in tickets if isinstance(t.call, SignalCall)]
+    match first.call:
+        case SignalCall(identifiers=identifiers):
+            return RecordSignals(
+                command_id=CommandId(clock.new_id()),
+                auth_id=AUTH_ID,
+                issued_at=now,
+                deadline=_deadline(now),
+                new_record_id=clock.new_id(),
+                identifiers=identifiers,
+                source=first.source,
+                signals=tuple(signals),
+            )
+        case IdentifyCall(identifiers=identifiers) as call:
+            return Identify(
+                command_id=CommandId(clock.new_id()),
+                auth_id=AUTH_ID,
+                issued_at=now,
+                deadline=_deadline(now),
+                new_record_id=clock.new_id(),
+                identifiers=identifiers,
+                source=first.source,
+                traits=call.traits,
+                happened_at=call.happened_at,
+                message_id=call.message_id,
+                on_closed="decline",
+            )
+
+
+def _deadline(now: datetime) -> datetime:
+    return now + timedelta(seconds=COMMAND_DEADLINE_SECONDS)

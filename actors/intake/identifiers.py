@@ -1,0 +1,112 @@
+"""Normalise identifiers and give them their keys, at the edge where raw values enter.
+
+Two writings of one value (full-width, upper case, spaces) get one key; the key is an HMAC, so it
+may stand where the value may not. No error here ever contains a value. Called by intake and by
+`services`; the domain sees only the result.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import unicodedata
+from functools import lru_cache
+from hashlib import sha256
+
+import phonenumbers
+from email_validator import EmailNotValidError, validate_email
+
+from domain.errors import Invalid
+from domain.identity import NAMESPACES_BY_STRENGTH, Identifier
+from domain.ids import IdentifierKey
+
+IDENTIFIER_CHARACTERS_MAX = 256
+RAW_CHARACTERS_MAX = 1_024
+"""Longer raw values are refused before any work is done on them."""
+NORMALISED_CACHED_MAX = 16_384
+KEY_BYTES = 20
+PEPPER_BYTES_MIN = 16
+
+UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode categories that no id or name may hold: controls, surrogates, line separators."""
+
+_PHONE = re.compile(r"\+[\d\s().\-/]+")
+
+
+def has_unprintable(text: str) -> bool:
+    """Say whether a text holds a control character, a surrogate or a line separator."""
+    if text.isprintable():
+        return False
+    return any(unicodedata.category(character) in UNPRINTABLE for character in text)
+
+
+class IdentifierNormaliser:
+    """Turn (namespace, raw value) into an `Identifier`, for one pepper and one scheme of keys."""
+
+    def __init__(self, pepper: bytes, scheme: str = "v1") -> None:
+        if len(pepper) < PEPPER_BYTES_MIN:
+            raise ValueError(f"a pepper has at least {PEPPER_BYTES_MIN} bytes")
+        self._pepper = pepper
+        self._scheme = scheme
+        self._cached = lru_cache(maxsize=NORMALISED_CACHED_MAX)(self._identify)
+
+    def normalise(self, namespace: str, raw: str) -> Identifier:
+        """Normalise one identifier.
+
+        Raises `Invalid` with UNKNOWN_NAMESPACE, EMPTY_IDENTIFIER or INVALID_IDENTIFIER.
+        """
+        if namespace not in NAMESPACES_BY_STRENGTH:
+            raise Invalid("UNKNOWN_NAMESPACE", "the namespace is not one of this workspace")
+        if len(raw) > RAW_CHARACTERS_MAX:
+            raise _invalid(namespace)
+        return self._cached(namespace, raw)
+
+    def _identify(self, namespace: str, raw: str) -> Identifier:
+        value = _normal_form(namespace, raw)
+        digest = hmac.digest(self._pepper, f"{namespace}\0{value}".encode(), sha256)
+        key = IdentifierKey(f"{self._scheme}.{digest[:KEY_BYTES].hex()}")
+        return Identifier(namespace=namespace, value=value, key=key)
+
+
+def _normal_form(namespace: str, raw: str) -> str:
+    text = unicodedata.normalize("NFKC", raw).strip()
+    if not text:
+        raise Invalid("EMPTY_IDENTIFIER", f"an identifier of namespace {namespace} is empty")
+    if len(text) > IDENTIFIER_CHARACTERS_MAX or has_unprintable(text):
+        raise _invalid(namespace)
+    match namespace:
+        case "email":
+            return _email(text)
+        case "phone":
+            return _phone(text)
+        case _:
+            return text
+
+
+def _email(text: str) -> str:
+    # `test_environment` admits the reserved top-level domain .test, nothing else.
+    try:
+        address = validate_email(text, check_deliverability=False, test_environment=True)
+    except (EmailNotValidError, ValueError):
+        raise _invalid("email") from None
+    return address.normalized.lower()
+
+
+def _phone(text: str) -> str:
+    """Write a number with its country code as E.164.
+
+    Whether a range is in use is not asked: new ranges open faster than the tables are updated.
+    """
+    if not _PHONE.fullmatch(text):
+        raise _invalid("phone")
+    try:
+        number = phonenumbers.parse(text, None)
+    except phonenumbers.NumberParseException:
+        raise _invalid("phone") from None
+    if not phonenumbers.is_possible_number(number):
+        raise _invalid("phone")
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def _invalid(namespace: str) -> Invalid:
+    return Invalid("INVALID_IDENTIFIER", f"an identifier of namespace {namespace} is malformed")

@@ -1,0 +1,279 @@
+"""Decode one call of the Segment spec: identify, track, page, screen, group or alias. Pure.
+
+`cloud_events.py` calls it with the call as JSON gave it and what the CloudEvent around it says.
+Whatever is wrong is an `Invalid` with a stable reason and no value in its message. Numbers are what
+JSON libraries agree on: 64-bit integers and IEEE doubles.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from actors.intake.identifiers import IdentifierNormaliser, has_unprintable
+from actors.intake.json_values import check_json
+from domain.errors import Invalid
+from domain.identity import NAMESPACES_BY_STRENGTH, Identifier, strength
+from domain.ids import OpenMap
+from domain.signals import Signal
+
+MESSAGE_ID_CHARACTERS_MAX = 256
+NAME_CHARACTERS_MAX = 256
+IDENTIFIERS_PER_CALL_MAX = 32
+REPLACEMENT_CHARACTER = "\ufffd"
+"""What a decoder leaves where bytes were lost: two ids that hold it could be one by accident."""
+
+JsonObject = Mapping[str, Any]  # Any: a publisher's JSON, before it is checked
+
+_RFC_3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,12})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the CloudEvent around a call says, used where the call itself is silent."""
+
+    message_id: str
+    call_type: str
+    happened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifyCall:
+    """Identifiers that belong together, and traits."""
+
+    identifiers: tuple[Identifier, ...]
+    traits: OpenMap
+    happened_at: datetime
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignalCall:
+    """A signal, and the identifiers that it came with."""
+
+    identifiers: tuple[Identifier, ...]
+    signal: Signal
+
+
+DecodedCall = IdentifyCall | SignalCall
+
+
+def decode_call(
+    call: JsonObject, around: Surroundings, *, normaliser: IdentifierNormaliser
+) -> DecodedCall:
+    """Decode one call, or raise `Invalid` with the reason why it cannot be used."""
+    kind = call.get("type")
+    decoder = _DECODERS.get(kind if isinstance(kind, str) else around.call_type)
+    if decoder is None or not isinstance(kind, str | None):
+        raise Invalid("UNKNOWN_CALL", "the type of the call is none of the Segment spec's")
+    check_json(call)
+    try:
+        return decoder(_Given(call, around, normaliser))
+    except ValidationError:
+        raise Invalid("INVALID_PROPERTIES", "the call does not make a valid signal") from None
+
+
+def parse_time(value: object) -> datetime:
+    """Read an RFC 3339 time as UTC, or raise `Invalid` / INVALID_TIMESTAMP."""
+    if isinstance(value, str) and _RFC_3339.fullmatch(value):
+        try:
+            return datetime.fromisoformat(value.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass
+    raise Invalid("INVALID_TIMESTAMP", "a time is not in the form of RFC 3339")
+
+
+def check_message_id(value: object) -> str:
+    """Accept a message id, or raise `Invalid` / INVALID_MESSAGE_ID."""
+    if (
+        not isinstance(value, str)
+        or not 0 < len(value) <= MESSAGE_ID_CHARACTERS_MAX
+        or REPLACEMENT_CHARACTER in value
+        or has_unprintable(value)
+    ):
+        raise Invalid("INVALID_MESSAGE_ID", "a message id is empty, too long or unprintable")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    call: JsonObject
+    around: Surroundings
+    normaliser: IdentifierNormaliser
+
+
+def _decode_identify(given: _Given) -> IdentifyCall:
+    traits = _open_map(given.call, "traits", "INVALID_TRAITS")
+    found = [*_identifiers(given), *_from_traits(traits, given.normaliser)]
+    return _identify(given, identifiers=found, traits=traits)
+
+
+def _decode_alias(given: _Given) -> IdentifyCall:
+    call = given.call
+    if call.get("previousId") is None or call.get("userId") is None:
+        raise Invalid("MISSING_IDENTIFIER", "an alias names a previousId and a userId")
+    previous = _identifier("anonymous_id", call["previousId"], given.normaliser)
+    found = [*_identifiers(given), previous]
+    return _identify(given, identifiers=found, traits={})
+
+
+def _identify(given: _Given, *, identifiers: list[Identifier], traits: OpenMap) -> IdentifyCall:
+    return IdentifyCall(_distinct(identifiers), traits, _happened_at(given), _message_id(given))
+
+
+def _decode_track(given: _Given) -> SignalCall:
+    name = _event_name(given.call.get("event"))
+    return _signal(given, kind="track", name=name)
+
+
+def _decode_page(given: _Given) -> SignalCall:
+    return _signal(given, kind="page", name=_viewed(given.call, "Page"))
+
+
+def _decode_screen(given: _Given) -> SignalCall:
+    return _signal(given, kind="screen", name=_viewed(given.call, "Screen"))
+
+
+def _decode_group(given: _Given) -> SignalCall:
+    group_id = given.call.get("groupId")
+    if not isinstance(group_id, str) or not group_id.strip():
+        raise Invalid("MISSING_GROUP_ID", "a group call names a groupId")
+    traits = _open_map(given.call, "traits", "INVALID_TRAITS")
+    properties: OpenMap = {"groupId": group_id, "traits": traits}
+    return _signal(given, kind="group", name="Group", properties=properties)
+
+
+_Decoder = Callable[[_Given], DecodedCall]
+_DECODERS: Mapping[str, _Decoder] = {
+    "identify": _decode_identify,
+    "track": _decode_track,
+    "page": _decode_page,
+    "screen": _decode_screen,
+    "group": _decode_group,
+    "alias": _decode_alias,
+}
+
+
+def _signal(
+    given: _Given,
+    *,
+    kind: Literal["track", "page", "screen", "group"],
+    name: str,
+    properties: OpenMap | None = None,
+) -> SignalCall:
+    identifiers = _distinct(_identifiers(given))
+    if properties is None:
+        properties = _open_map(given.call, "properties", "INVALID_PROPERTIES")
+    signal = Signal(
+        message_id=_message_id(given),
+        kind=kind,
+        name=name,
+        happened_at=_happened_at(given),
+        properties=properties,
+        context=_open_map(given.call, "context", "INVALID_CONTEXT"),
+    )
+    return SignalCall(identifiers, signal)
+
+
+def _viewed(call: JsonObject, thing: str) -> str:
+    """Name a page or screen as Segment's destinations do."""
+    name = call.get("name")
+    if name is None:
+        name = _open_map(call, "properties", "INVALID_PROPERTIES").get("name")
+    if name is None or name == "":
+        return f"Loaded a {thing}"
+    return _event_name(f"Viewed {_event_name(name)} {thing}")
+
+
+def _event_name(value: object) -> str:
+    if value is None or value == "" or (isinstance(value, str) and not value.strip()):
+        raise Invalid("MISSING_EVENT_NAME", "a track call names its event")
+    if not isinstance(value, str) or len(value) > NAME_CHARACTERS_MAX or has_unprintable(value):
+        raise Invalid("INVALID_EVENT_NAME", "the name of an event is too long or unprintable")
+    return value
+
+
+def _open_map(call: JsonObject, field: str, reason: str) -> OpenMap:
+    value = call.get(field)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Invalid(reason, f"the field {field} is not an object")
+    return value
+
+
+def _message_id(given: _Given) -> str:
+    value = given.call.get("messageId")
+    return given.around.message_id if value is None else check_message_id(value)
+
+
+def _happened_at(given: _Given) -> datetime:
+    value = given.call.get("timestamp")
+    return given.around.happened_at if value is None else parse_time(value)
+
+
+def _identifiers(given: _Given) -> list[Identifier]:
+    """Find the identifiers that a call names outright: userId, anonymousId, externalIds."""
+    found = []
+    for field, namespace in (("userId", "user_id"), ("anonymousId", "anonymous_id")):
+        raw = given.call.get(field)
+        if raw is not None:
+            found.append(_identifier(namespace, raw, given.normaliser))
+    external = _open_map(given.call, "context", "INVALID_CONTEXT").get("externalIds")
+    if external is None:
+        return found
+    if not isinstance(external, list):
+        raise Invalid("INVALID_IDENTIFIER", "context.externalIds is not a list")
+    if len(external) > IDENTIFIERS_PER_CALL_MAX:
+        raise Invalid("TOO_MANY_IDENTIFIERS", "a call names too many identifiers")
+    return [*found, *_from_external(external, given.normaliser)]
+
+
+def _from_external(entries: Sequence[object], normaliser: IdentifierNormaliser) -> list[Identifier]:
+    """Read externalIds; one whose type is no namespace of ours says nothing to us."""
+    found = []
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise Invalid("INVALID_IDENTIFIER", "an entry of context.externalIds is not an object")
+        namespace = entry.get("type")
+        if isinstance(namespace, str) and namespace in NAMESPACES_BY_STRENGTH:
+            found.append(_identifier(namespace, entry.get("id", ""), normaliser))
+    return found
+
+
+def _identifier(namespace: str, raw: object, normaliser: IdentifierNormaliser) -> Identifier:
+    """Normalise a value; whole numbers are read as their digits, as some publishers send ids."""
+    match raw:
+        case str():
+            return normaliser.normalise(namespace, raw)
+        case int() if not isinstance(raw, bool):
+            return normaliser.normalise(namespace, str(raw))
+        case _:
+            raise Invalid("INVALID_IDENTIFIER", f"an identifier of {namespace} is not a text")
+
+
+def _from_traits(traits: OpenMap, normaliser: IdentifierNormaliser) -> list[Identifier]:
+    """Read the traits email and phone as identifiers where they are valid ones."""
+    found = []
+    for namespace in ("email", "phone"):
+        raw = traits.get(namespace)
+        if isinstance(raw, str):
+            try:
+                found.append(normaliser.normalise(namespace, raw))
+            except Invalid:
+                continue  # still a trait: what a form was filled in with names nobody
+    return found
+
+
+def _distinct(identifiers: list[Identifier]) -> tuple[Identifier, ...]:
+    if not identifiers:
+        raise Invalid("MISSING_IDENTIFIER", "the call names nobody")
+    by_key = {identifier.key: identifier for identifier in identifiers}
+    return tuple(sorted(by_key.values(), key=strength))

@@ -1,0 +1,67 @@
+"""What travels between a router and a host: batches of commands and replies, as JSON bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from domain.commands import Done, Failed, Moved, PersonCommand, Reply, replies
+from domain.errors import Kind
+from domain.ids import IdentifierKey, RecordId
+
+COMMANDS_PER_CALL_MAX = 500
+
+
+class Routed(BaseModel):
+    """A command, with the record that holds each of its identifiers as far as the router knows.
+
+    An identifier that is missing in `owners` was looked up and held by nobody.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: PersonCommand
+    owners: dict[IdentifierKey, RecordId]
+
+
+_routed: TypeAdapter[list[Routed]] = TypeAdapter(list[Routed])
+
+
+class HostUnavailable(Exception):
+    """The host did not take the call, or died while it had it: its outcome is not known."""
+
+
+class HostLink(Protocol):
+    """The way to the hosts of a workspace."""
+
+    async def execute(self, host: int, batch: bytes, *, timeout_seconds: float) -> bytes:
+        """Carry a batch to a host and its replies back. Raises `HostUnavailable`."""
+
+
+def encode_commands(batch: Sequence[Routed]) -> bytes:
+    """Write a batch of commands."""
+    return _routed.dump_json(list(batch))
+
+
+def decode_commands(batch: bytes) -> list[Routed]:
+    """Read a batch of commands."""
+    return _routed.validate_json(batch)
+
+
+def encode_replies(batch: Sequence[Reply]) -> bytes:
+    """Write a batch of replies, aligned with the commands."""
+    return replies.dump_json(list(batch))
+
+
+def decode_replies(batch: bytes) -> list[Reply]:
+    """Read a batch of replies."""
+    return replies.validate_json(batch)
+
+
+def failed(kind: Kind, reason: str, message: str) -> Failed:
+    """Say that a command was not carried out."""
+    return Failed(kind=kind, reason=reason, message=message)
+
+

@@ -1,0 +1,156 @@
+"""Make a round of commands ready to be decided: wake whom they mean, set wrong owners right, fence.
+
+Called by the host, once a round and after a conflict. What a router said of owners is only a hint;
+what is read here from the log decides. Nothing here is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from actors.awake import AwakeCustomers, AwakeRecord, Waker
+from actors.messages import failed
+from actors.rounds import Waiting
+from actors.rules import RulesKeeper
+from domain.commands import CheckConsent
+from domain.errors import Kind
+from domain.events import IdentifierClaimed
+from domain.ids import (
+    WORKSPACE_STREAM,
+    IdentifierKey,
+    RecordId,
+    Stream,
+    identifier_stream,
+    record_stream,
+)
+from eventlog.port import EventLog
+
+FENCE_PASSES_MAX = 4
+"""How often a check's customers are read on until they are as new as the leader was."""
+
+Unreadable = set[RecordId | IdentifierKey]
+"""Records, and identifiers, with an event that cannot be read."""
+
+
+class Readiness:
+    """Keep the awake customers in step with what the commands of a round need."""
+
+    def __init__(self, log: EventLog, *, awake: AwakeCustomers, rules: RulesKeeper) -> None:
+        self._log = log
+        self._awake = awake
+        self._rules = rules
+        self._waker = Waker(log)
+
+    async def prepare(self, batch: Sequence[Waiting]) -> Unreadable:
+        """Wake everybody, check the owners, fence the checks. Raises `LogError`."""
+        unreadable = await self.wake(batch)
+        unreadable |= await self._correct_owners(batch)
+        return unreadable | await self._fence(batch, unreadable)
+
+    async def wake(self, batch: Iterable[Waiting]) -> Unreadable:
+        """Load every customer that a command names and that is not awake."""
+        wanted = {record_id for waiting in batch for record_id in waiting.named}
+        return await self._load({r for r in wanted if self._awake.root_of(r) is None}, known={})
+
+    async def refresh(self, record_ids: Iterable[RecordId]) -> Unreadable:
+        """Read on, from what is known, the streams of every customer that holds one of these."""
+        wanted = set(record_ids)
+        roots = {root for r in wanted if (root := self._awake.root_of(r)) is not None}
+        known = {m: a for root in roots for m, a in self._awake.records_of(root).items()}
+        return await self._load({*wanted, *known}, known=known)
+
+    async def look_up(self, batch: Sequence[Waiting]) -> Unreadable:
+        """Ask the log who holds the identifiers that were thought free; wake the holders."""
+        streams = {identifier_stream(key) for waiting in batch for key in waiting.unheld}
+        if not streams:
+            return set()
+        owners: dict[IdentifierKey, RecordId] = {}
+        unreadable: Unreadable = set()
+        for stream, entry in (await self._log.last_entries(streams)).items():
+            if entry.event is not None and isinstance(entry.event.body, IdentifierClaimed):
+                owners[IdentifierKey(stream.key)] = RecordId(entry.event.body.record_id)
+            else:
+                unreadable.add(IdentifierKey(stream.key))
+        for waiting in batch:
+            found = {key: owners[key] for key in waiting.unheld if key in owners}
+            if found:
+                waiting.own({**waiting.routed.owners, **found})
+        return unreadable | await self.wake(batch)
+
+    async def _load(
+        self, wanted: set[RecordId], *, known: dict[RecordId, AwakeRecord]
+    ) -> Unreadable:
+        if not wanted:
+            return set()
+        loaded, unreadable = await self._waker.wake(wanted, known)
+        # A record without events is nobody: it must not be kept awake as if it were somebody.
+        self._awake.keep(item for item in loaded if item.head.version)
+        for record_id in unreadable:
+            self._awake.forget(record_id)
+        return set(unreadable)
+
+    async def _correct_owners(self, batch: Sequence[Waiting]) -> Unreadable:
+        """Find in the log the owners of identifiers that are not held where the router said."""
+        doubtful = [waiting for waiting in batch if self._misplaced(waiting)]
+        if not doubtful:
+            return set()
+        unreadable = await self.refresh(r for w in doubtful for r in self._misplaced(w).values())
+        for waiting in doubtful:
+            wrong = self._misplaced(waiting)
+            owners = waiting.routed.owners
+            waiting.own({key: r for key, r in owners.items() if key not in wrong})
+        return unreadable | await self.look_up(doubtful)
+
+    def _misplaced(self, waiting: Waiting) -> dict[IdentifierKey, RecordId]:
+        owners = waiting.routed.owners
+        return {key: r for key, r in owners.items() if not self._awake.holds(r, key)}
+
+    async def _fence(self, batch: Sequence[Waiting], unreadable: Unreadable) -> Unreadable:
+        """Bring everybody who is asked about up to the leader's heads, read from here on (R13)."""
+        checks = [w for w in batch if isinstance(w.routed.command, CheckConsent)]
+        required: dict[Stream, int] = {}
+        found: Unreadable = set()
+        for _pass in range(FENCE_PASSES_MAX):
+            checks = [w for w in checks if not is_unreadable(w, unreadable | found)]
+            if not checks:
+                return found
+            await self._ask_leader(checks, required)
+            late = [w for w in checks if self._is_behind(w, required)]
+            if not late:
+                return found
+            found |= await self.refresh(r for w in late for r in w.named)
+            found |= await self.look_up(late)
+        for waiting in checks:
+            if self._is_behind(waiting, required):
+                text = "the log could not be read up to where its leader is"
+                waiting.reply(failed(Kind.UNAVAILABLE, "LOG_UNAVAILABLE", text))
+        return found
+
+    async def _ask_leader(self, checks: Sequence[Waiting], required: dict[Stream, int]) -> None:
+        streams = {stream: None for w in checks for stream in self._fenced_streams(w)}
+        fresh = [stream for stream in streams if stream not in required]
+        if WORKSPACE_STREAM not in required:
+            fresh.append(WORKSPACE_STREAM)
+        if fresh:
+            required.update(zip(fresh, await self._log.leader_revisions(fresh), strict=True))
+        await self._rules.refresh(at_least_revision=required[WORKSPACE_STREAM])
+
+    def _is_behind(self, waiting: Waiting, required: dict[Stream, int]) -> bool:
+        """Whether something that the check stands on is newer in the log than here, or not asked."""
+        if self._rules.revision < required[WORKSPACE_STREAM]:
+            return True
+        heads = {record_stream(r): self._awake.head_of(r).revision for r in self._roots(waiting)}
+        return any(required.get(s, 1) > heads.get(s, 0) for s in self._fenced_streams(waiting))
+
+    def _fenced_streams(self, waiting: Waiting) -> list[Stream]:
+        claims = [identifier_stream(key) for key in waiting.unheld]
+        return [*(record_stream(root) for root in self._roots(waiting)), *claims]
+
+    def _roots(self, waiting: Waiting) -> set[RecordId]:
+        """Name the customers that a command means; a record that is not awake stands for itself."""
+        return {self._awake.root_of(r) or r for r in waiting.named}
+
+
+def is_unreadable(waiting: Waiting, unreadable: Unreadable) -> bool:
+    """Whether a command names a record, or comes with an identifier, that cannot be read."""
+    return bool(unreadable) and not unreadable.isdisjoint([*waiting.named, *waiting.unheld])

@@ -1,0 +1,149 @@
+"""Koseki's processes as Ray actors: the hosts, and whatever else Ray keeps alive.
+
+The only file that imports Ray, beside the start-up. The classes here are thin: what they run is named
+by an import path and built inside the actor's own process, so that nothing is pickled by value.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+import ray
+import structlog
+import uvloop
+from ray.exceptions import GetTimeoutError, RayError
+
+from actors.host import CustomerHost
+from actors.messages import HostUnavailable, decode_commands, encode_replies
+
+NAMESPACE = "koseki"
+STATUS_SECONDS_MAX = 5.0
+_log = structlog.get_logger()
+
+
+class Component(Protocol):
+    """Something that runs for ever in a process of its own."""
+
+    async def run(self) -> None:
+        """Run until the process ends; to return or raise is to ask for a restart."""
+
+    async def status(self) -> dict[str, Any]:
+        """Give counters, without personal data."""
+
+
+def load_factory(path: str) -> Any:  # noqa: ANN401 - the caller knows what the path names
+    """Import `package.module:name`."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+class HostProcess:
+    """A `CustomerHost` in a process of its own. It starts with its first call, and after a restart."""
+
+    def __init__(self, factory: str, config: bytes, host: int) -> None:
+        self._factory = factory
+        self._config = config
+        self._number = host
+        self._starting = asyncio.Lock()
+        self._host: CustomerHost | None = None
+
+    async def execute(self, batch: bytes) -> bytes:
+        """Execute a batch of commands."""
+        host = await self._started()
+        return encode_replies(await host.execute(decode_commands(batch)))
+
+    async def status(self) -> dict[str, Any]:
+        """Give the host's counters and its process id."""
+        host = await self._started()
+        return {"pid": os.getpid(), "is_ready": True, **host.status()}
+
+    async def _started(self) -> CustomerHost:
+        async with self._starting:
+            if self._host is None:
+                build = load_factory(self._factory)
+                self._host = cast(CustomerHost, await build(self._config, self._number))
+        return self._host
+
+
+class ComponentProcess:
+    """A `Component` in a process of its own, on a loop in a thread; the process ends when it does."""
+
+    def __init__(self, factory: str, config: bytes, number: int) -> None:
+        self._loop = uvloop.new_event_loop()
+        self._component: Component | None = None
+        self._thread = threading.Thread(
+            target=self._run, args=(factory, config, number), name="component", daemon=True
+        )
+        self._thread.start()
+
+    async def status(self) -> dict[str, Any]:
+        """Give the component's counters and its process id; only the id until it is built."""
+        if self._component is None:
+            return {"pid": os.getpid()}
+        asked = asyncio.run_coroutine_threadsafe(self._component.status(), self._loop)
+        counters = await asyncio.wait_for(asyncio.wrap_future(asked), STATUS_SECONDS_MAX)
+        return {"pid": os.getpid(), **counters}
+
+    def _run(self, factory: str, config: bytes, number: int) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._build_and_run(factory, config, number))
+        except Exception as error:
+            _log.exception("component_failed", factory=factory, error=type(error).__name__)
+        finally:
+            # Ray restarts an actor whose process died, not one whose thread ended.
+            os._exit(1)
+
+    async def _build_and_run(self, factory: str, config: bytes, number: int) -> None:
+        component = cast(Component, await load_factory(factory)(config, number))
+        self._component = component
+        await component.run()
+
+
+def start_actor(
+    kind: type[HostProcess] | type[ComponentProcess],
+    name: str,
+    *,
+    factory: str,
+    config: bytes,
+    number: int,
+) -> Any:  # noqa: ANN401 - Ray's handles have no usable type
+    """Start an actor that Ray restarts for ever; give its handle."""
+    remote = ray.remote(kind)
+    options = remote.options(
+        name=name, namespace=NAMESPACE, max_restarts=-1, num_cpus=0, max_concurrency=1_000
+    )
+    return options.remote(factory, config, number)
+
+
+def host_name(workspace: str, host: int) -> str:
+    """Name the actor of a host."""
+    return f"{workspace}/host/{host}"
+
+
+class RayHostLink:
+    """Carry batches to hosts by Ray calls."""
+
+    def __init__(self, workspace: str) -> None:
+        self._workspace = workspace
+        self._handles: dict[int, Any] = {}
+
+    async def execute(self, host: int, batch: bytes, *, timeout_seconds: float) -> bytes:
+        """Call a host. Raises `HostUnavailable`."""
+        try:
+            call = self._handle(host).execute.remote(batch)
+            return cast(bytes, await asyncio.wait_for(call, timeout_seconds))
+        except (RayError, GetTimeoutError, TimeoutError, ValueError) as error:
+            self._handles.pop(host, None)
+            _log.warning("host_unavailable", host=host, error=type(error).__name__)
+            raise HostUnavailable from error
+
+    def _handle(self, host: int) -> Any:  # noqa: ANN401 - Ray's handles have no usable type
+        if host not in self._handles:
+            name = host_name(self._workspace, host)
+            self._handles[host] = ray.get_actor(name, namespace=NAMESPACE)
+        return self._handles[host]

@@ -1,0 +1,132 @@
+"""Who may take a turn now: commands that meet in a customer or an identifier share one turn.
+
+A turn holds keys (roots, and identifiers that nobody holds) until it is over; commands that need a
+held key wait behind it, in the order in which they came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from actors.messages import Routed
+from domain.commands import Reply
+from domain.ids import IdentifierKey, RecordId
+
+COMMANDS_PER_TURN_MAX = 64
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A command in a host: its answer to come, and how often it met a conflict already.
+
+    `roots` are the customers that it meant, as they were known when its turn was formed.
+    """
+
+    routed: Routed
+    answer: asyncio.Future[Reply]
+    tries: int = 0
+    roots: frozenset[RecordId] = frozenset()
+
+    def reply(self, reply: Reply) -> None:
+        """Answer, unless there is an answer already or the caller has gone."""
+        if not self.answer.done():
+            self.answer.set_result(reply)
+
+    def own(self, owners: dict[IdentifierKey, RecordId]) -> None:
+        """Correct who holds the identifiers."""
+        self.routed = self.routed.model_copy(update={"owners": owners})
+
+    @property
+    def named(self) -> list[RecordId]:
+        """The records that the command names, itself or by the identifiers it came with."""
+        named = list(self.routed.owners.values())
+        if self.routed.command.record_id is not None:
+            named.append(RecordId(self.routed.command.record_id))
+        return named
+
+    @property
+    def unheld(self) -> list[IdentifierKey]:
+        """The identifiers that nobody holds, as far as is known."""
+        owners = self.routed.owners
+        return [item.key for item in self.routed.command.identifiers if item.key not in owners]
+
+    @property
+    def keys(self) -> set[str]:
+        """What its turn has to hold: the customers it means, and the identifiers it may claim."""
+        return {*self.roots, *self.unheld} or {self.routed.command.new_record_id}
+
+
+@dataclass(slots=True)
+class Turn:
+    """Commands that are decided one after another, and the keys that they hold together."""
+
+    keys: set[str] = field(default_factory=set)
+    commands: list[Waiting] = field(default_factory=list)
+
+
+class TurnKeeper:
+    """Form turns, and keep waiting whoever meets one that is not over."""
+
+    def __init__(self) -> None:
+        self._busy: set[str] = set()
+        self._behind: dict[str, list[Waiting]] = defaultdict(list)
+        self._waiting = 0
+
+    def is_busy(self, key: str) -> bool:
+        """Whether a turn holds this key."""
+        return key in self._busy
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait behind a turn."""
+        return self._waiting
+
+    def form(self, commands: Iterable[Waiting]) -> list[Turn]:
+        """Group commands into turns that may run at once, and note their keys as held."""
+        turn_of: dict[str, Turn] = {}
+        turns: list[Turn] = []
+        for waiting in commands:
+            keys = waiting.keys
+            held = next((key for key in keys if key in self._busy), None)
+            met = _distinct(turn_of[key] for key in keys if key in turn_of)
+            if held is None and sum(len(t.commands) for t in met) >= COMMANDS_PER_TURN_MAX:
+                held = next(key for key in keys if key in turn_of)
+            if held is not None:
+                self._behind[held].append(waiting)
+                self._waiting += 1
+                continue
+            turn = _joined(met, turns)
+            turn.commands.append(waiting)
+            turn.keys |= keys
+            turn_of.update(dict.fromkeys(turn.keys, turn))
+        for turn in turns:
+            self._busy |= turn.keys
+        return turns
+
+    def end(self, turn: Turn) -> list[Waiting]:
+        """Let go of a turn's keys; give the commands that waited behind them, in order."""
+        freed: list[Waiting] = []
+        for key in turn.keys:
+            self._busy.discard(key)
+            freed += self._behind.pop(key, [])
+        self._waiting -= len(freed)
+        return freed
+
+
+def _distinct(turns: Iterable[Turn]) -> list[Turn]:
+    return list({id(turn): turn for turn in turns}.values())
+
+
+def _joined(met: list[Turn], turns: list[Turn]) -> Turn:
+    if not met:
+        turns.append(Turn())
+        return turns[-1]
+    first, *others = met
+    for other in others:
+        first.commands += other.commands
+        first.keys |= other.keys
+        turns.remove(other)
+    return first

@@ -1,0 +1,129 @@
+"""The workspace's rules at hand: read from its stream, brought up to date, and changed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import timedelta
+
+import structlog
+
+from actors.clock import Clock
+from actors.drafting import drafts_of
+from domain.commands import DefinePurpose, Done, RegisterSource
+from domain.decide import Change
+from domain.errors import DomainError, Kind
+from domain.ids import WORKSPACE_STREAM
+from domain.rules import Rules, decide_rules, fold_rules
+from eventlog.errors import LogDamaged, LogError
+from eventlog.port import EMPTY, Attempt, Conflict, EventLog, Head, Refused, Stored, Unknown
+
+REFRESH_EVERY_SECONDS = 1.0
+TRIES_MAX = 16
+_log = structlog.get_logger()
+
+
+class RulesUnavailable(DomainError):
+    """A change of rules was not carried out, or nobody knows whether it was."""
+
+    def __init__(self, kind: Kind, reason: str, message: str) -> None:
+        super().__init__(reason, message)
+        self.kind = kind
+
+
+class RulesKeeper:
+    """Keep the rules of one workspace; one instance a process."""
+
+    def __init__(self, log: EventLog, clock: Clock) -> None:
+        self._log = log
+        self._clock = clock
+        self._rules = Rules()
+        self._head = EMPTY
+        self._reading = asyncio.Lock()
+        self._refreshing: asyncio.Task[None] | None = None
+
+    @property
+    def rules(self) -> Rules:
+        """The rules as last read, at most `REFRESH_EVERY_SECONDS` ago while the log can be read."""
+        return self._rules
+
+    @property
+    def revision(self) -> int:
+        """The revision of the last change."""
+        return self._head.revision
+
+    async def start(self) -> None:
+        """Read the rules, and go on reading them in the background."""
+        await self.refresh()
+        self._refreshing = asyncio.create_task(self._refresh_for_ever())
+
+    async def close(self) -> None:
+        """Stop reading."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.gather(self._refreshing, return_exceptions=True)
+
+    async def refresh(self, *, at_least_revision: int = 0) -> None:
+        """Read what is new, unless that revision is already here. Raises `LogError`."""
+        async with self._reading:
+            if at_least_revision and self._head.revision >= at_least_revision:
+                return
+            entries = await self._log.load(WORKSPACE_STREAM, after=self._head)
+            events = [entry.event for entry in entries if entry.event is not None]
+            if len(events) != len(entries):
+                raise LogDamaged("an event of the workspace's rules cannot be read")
+            if entries:
+                self._rules = fold_rules(self._rules, events)
+                self._head = entries[-1].head
+
+    async def execute(self, command: DefinePurpose | RegisterSource) -> Done:
+        """Change the rules. Raises `DomainError`, with kind unavailable where the log is away."""
+        for _try in range(TRIES_MAX):
+            await self._refresh_or_fail()
+            bodies = decide_rules(self._rules, command)
+            if not bodies:
+                return Done(customer_id=None, revision=self._head.revision)
+            changes = [Change(WORKSPACE_STREAM, body, command.issued_at) for body in bodies]
+            attempt = _attempt(command, changes, head=self._head, clock=self._clock)
+            left = command.deadline - self._clock.now()
+            outcome = await self._log.append(
+                attempt, timeout_seconds=max(left, timedelta(0)).total_seconds()
+            )
+            match outcome:
+                case Stored():
+                    # It is in the log: a read that fails now only delays what this process knows.
+                    with contextlib.suppress(LogError):
+                        await self.refresh()
+                    return Done(customer_id=None, revision=outcome.revision)
+                case Refused(reason=reason):
+                    raise RulesUnavailable(Kind.REFUSED, reason, "the log refused the change")
+                case Unknown():
+                    raise RulesUnavailable(
+                        Kind.UNKNOWN_OUTCOME,
+                        "UNKNOWN_OUTCOME",
+                        "nobody knows whether it was stored",
+                    )
+                case Conflict():
+                    continue
+        raise RulesUnavailable(Kind.CONFLICT, "CONFLICT_BUDGET_SPENT", "the rules keep changing")
+
+    async def _refresh_or_fail(self) -> None:
+        try:
+            await self.refresh()
+        except LogError as error:
+            raise RulesUnavailable(Kind.UNAVAILABLE, error.reason, error.message) from error
+
+    async def _refresh_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_EVERY_SECONDS)
+            try:
+                await self.refresh()
+            except LogError as error:
+                _log.warning("rules_not_refreshed", reason=error.reason)
+
+
+def _attempt(
+    command: DefinePurpose | RegisterSource, changes: list[Change], *, head: Head, clock: Clock
+) -> Attempt:
+    drafts = drafts_of(changes, command, clock=clock, now=clock.now())
+    return Attempt(tuple(drafts), {WORKSPACE_STREAM: head})

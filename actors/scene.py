@@ -1,0 +1,145 @@
+"""What one turn works on: the records of the customers that meet in it, and what it will store.
+
+Commands of a turn are decided one after another, each on what the ones before it left pending; the
+turn goes out as one attempt, all or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from actors.awake import AwakeRecord
+from actors.clock import Clock
+from actors.drafting import drafts_of
+from actors.messages import Routed
+from domain.commands import Command
+from domain.customer import Customer
+from domain.decide import Decision
+from domain.events import Event, Recorded
+from domain.ids import (
+    IdentifierKey,
+    RecordId,
+    Stream,
+    StreamKind,
+)
+from domain.record import Record, evolve, unborn
+from eventlog.port import EMPTY, Attempt, Draft, Head, Stored
+
+PENDING_REVISION = 2**62
+"""Revisions of events not stored yet lie above every real one: only their order is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A decided command and how many events of the attempt are its own, up to and with which."""
+
+    decision: Decision
+    events: int
+    last: int
+
+
+class Scene:
+    """Hold the pending state of a turn."""
+
+    def __init__(self, awake: Iterable[AwakeRecord], *, clock: Clock, now: datetime) -> None:
+        self._stored = {item.record.id: item for item in awake}
+        self._records = {r: item.record for r, item in self._stored.items()}
+        self._holders: dict[IdentifierKey, RecordId] = {
+            key: record.id for record in self._records.values() for key in record.identifiers
+        }
+        self._drafts: list[Draft] = []
+        self._applied = 0
+        self._clock = clock
+        self._now = now
+
+    @property
+    def events(self) -> int:
+        """How many events the turn would store so far."""
+        return len(self._drafts)
+
+    def customers(self, routed: Routed) -> tuple[Customer, ...]:
+        """Give every customer that a command touches, with what is pending applied."""
+        self._apply_pending()
+        command = routed.command
+        keys = [identifier.key for identifier in command.identifiers]
+        named = {self._holders.get(key) or routed.owners.get(key) for key in keys}
+        if command.record_id is not None:
+            named.add(RecordId(command.record_id))
+        roots = {self._records[r].root for r in named if r is not None and r in self._records}
+        return tuple(
+            Customer({m: self._records[m] for m in self._records[root].component})
+            for root in sorted(roots)
+        )
+
+    def revision(self, customer_id: RecordId | None) -> int:
+        """Give the newest stored revision of a customer; 0 for nobody."""
+        if customer_id is None or customer_id not in self._records:
+            return 0
+        members = self._records[customer_id].component
+        stored = [self._stored[m].head.revision for m in members if m in self._stored]
+        return max(stored, default=0)
+
+    def stage(self, decision: Decision, command: Command) -> Staged:
+        """Add what a decision stores."""
+        self._drafts += drafts_of(decision.changes, command, clock=self._clock, now=self._now)
+        return Staged(decision, len(decision.changes), len(self._drafts))
+
+    def attempt(self) -> Attempt:
+        """Give what is to be stored, with the heads that it was decided on."""
+        streams = dict.fromkeys(draft.stream for draft in self._drafts)
+        return Attempt(tuple(self._drafts), {s: self._head(s) for s in streams})
+
+    def stored(self, outcome: Stored) -> list[AwakeRecord]:
+        """Give every record of the scene as it is now that the attempt is in the log."""
+        records = {r: item.record for r, item in self._stored.items()}
+        for event in outcome.events:
+            if event.stream.kind is StreamKind.RECORD:
+                record_id = RecordId(event.stream.key)
+                records[record_id] = evolve(records.get(record_id) or unborn(record_id), event)
+        return [
+            AwakeRecord(record, _new_head(outcome.heads, record_id, self._stored.get(record_id)))
+            for record_id, record in records.items()
+        ]
+
+    def _head(self, stream: Stream) -> Head:
+        if stream.kind is not StreamKind.RECORD:
+            return EMPTY
+        known = self._stored.get(RecordId(stream.key))
+        return known.head if known else EMPTY
+
+    def _apply_pending(self) -> None:
+        for place in range(self._applied, len(self._drafts)):
+            draft = self._drafts[place]
+            if draft.stream.kind is StreamKind.RECORD:
+                self._apply(RecordId(draft.stream.key), _pending(draft, place))
+        self._applied = len(self._drafts)
+
+    def _apply(self, record_id: RecordId, event: Recorded[Event]) -> None:
+        record: Record = self._records.get(record_id) or unborn(record_id)
+        record = evolve(record, event)
+        self._records[record_id] = record
+        self._holders.update(dict.fromkeys(record.identifiers, record_id))
+
+
+def _pending(draft: Draft, place: int) -> Recorded[Event]:
+    return Recorded(
+        stream=draft.stream,
+        version=0,
+        revision=PENDING_REVISION + place,
+        event_id=draft.event_id,
+        happened_at=draft.happened_at,
+        recorded_at=draft.recorded_at,
+        command_id=draft.command_id,
+        decision_id=draft.decision_id,
+        part=draft.part,
+        parts=draft.parts,
+        auth_id=draft.auth_id,
+        body=draft.body,
+    )
+
+
+def _new_head(heads: Mapping[Stream, Head], record_id: RecordId, known: AwakeRecord | None) -> Head:
+    stream = Stream(StreamKind.RECORD, record_id)
+    return heads.get(stream) or (known.head if known else EMPTY)

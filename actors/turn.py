@@ -1,0 +1,191 @@
+"""One turn of a customer: decide its commands on pending state, append once, answer each caller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from actors.awake import AwakeRecord
+from actors.clock import Clock
+from actors.guard import LogGuard
+from actors.messages import failed
+from actors.rounds import Waiting
+from actors.rules import RulesKeeper
+from actors.scene import PENDING_REVISION, Scene, Staged
+from domain.commands import CheckConsent, Done, PersonCommand, Reply, Verdict
+from domain.consent import ConsentState
+from domain.decide import decide
+from domain.errors import DomainError, Kind
+from domain.ids import EVENTS_PER_APPEND_MAX
+from eventlog.errors import LogError
+from eventlog.port import Conflict, EventLog, Refused, Stored, Unknown
+
+APPEND_SECONDS_MAX = 20.0
+APPEND_SECONDS_MIN = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class TurnResult:
+    """What a turn left: fresh records, commands to decide again, or doubt about the records.
+
+    `again` met a conflict; `left_over` found no room in the append, and was not decided at all.
+    """
+
+    records: Sequence[AwakeRecord] = ()
+    again: list[Waiting] = field(default_factory=list)
+    left_over: list[Waiting] = field(default_factory=list)
+    is_unsure: bool = False
+
+
+class TurnTaker:
+    """Take turns for a host."""
+
+    def __init__(self, log: EventLog, *, rules: RulesKeeper, guard: LogGuard, clock: Clock) -> None:
+        self._log = log
+        self._rules = rules
+        self._guard = guard
+        self._clock = clock
+
+    async def take(self, commands: list[Waiting], awake: list[AwakeRecord]) -> TurnResult:
+        """Decide and append; every command is answered, or given back to be decided again."""
+        if not self._guard.is_sound:
+            self._answer_unsound(commands)
+            return TurnResult()
+        await self._learn_new_rules(commands)
+        now = self._clock.now()
+        scene = Scene(awake, clock=self._clock, now=now)
+        decided, left_over = self._decide_all(commands, scene, now)
+        if not scene.events:
+            _answer(decided, scene, stored=None)
+            return TurnResult(left_over=left_over)
+        deadline = max(waiting.routed.command.deadline for waiting, _ in decided)
+        left = (deadline - now).total_seconds()
+        seconds = max(APPEND_SECONDS_MIN, min(APPEND_SECONDS_MAX, left))
+        outcome = await self._log.append(scene.attempt(), timeout_seconds=seconds)
+        match outcome:
+            case Stored():
+                self._guard.note(outcome.revision)
+                _answer(decided, scene, stored=outcome)
+                return TurnResult(records=scene.stored(outcome), left_over=left_over)
+            case Conflict():
+                return TurnResult(again=[w for w, _ in decided], left_over=left_over)
+            case Refused() if len(decided) > 1:
+                return await self._take_halves([w for w, _ in decided], awake, left_over)
+            case Refused(reason=reason):
+                _fail(decided, Kind.REFUSED, reason, "the log refuses the events of the command")
+                return TurnResult(left_over=left_over)
+            case Unknown():
+                text = "the deadline passed before the log could say whether this was stored"
+                _fail(decided, Kind.UNKNOWN_OUTCOME, "UNKNOWN_OUTCOME", text)
+                return TurnResult(left_over=left_over, is_unsure=True)
+
+    async def _take_halves(
+        self, commands: list[Waiting], awake: list[AwakeRecord], left_over: list[Waiting]
+    ) -> TurnResult:
+        """Take a refused turn in halves, so that what the log refuses costs no other command."""
+        middle = len(commands) // 2
+        records = {item.record.id: item for item in awake}
+        first = await self.take(commands[:middle], awake)
+        records |= {item.record.id: item for item in first.records}
+        rest = [*first.left_over, *commands[middle:]]
+        if first.again or first.is_unsure:
+            return replace(first, records=[*records.values()], left_over=[*rest, *left_over])
+        second = await self.take(rest, [*records.values()])
+        records |= {item.record.id: item for item in second.records}
+        return replace(
+            second, records=[*records.values()], left_over=[*second.left_over, *left_over]
+        )
+
+    def answer_unreadable(self, waiting: Waiting) -> None:
+        """Answer a command on a customer with an unreadable event: a check with no (R10)."""
+        reason, text = "CUSTOMER_UNREADABLE", "an event of this customer cannot be read"
+        waiting.reply(self._closed(waiting.routed.command, reason, text))
+
+    def _answer_unsound(self, commands: list[Waiting]) -> None:
+        text = f"the shape of the log does not hold: {', '.join(self._guard.faults)}"
+        for waiting in commands:
+            waiting.reply(self._closed(waiting.routed.command, "LOG_DAMAGED", text))
+
+    def _closed(self, command: PersonCommand, reason: str, text: str) -> Reply:
+        if not isinstance(command, CheckConsent) or command.record:
+            return failed(Kind.DAMAGED, reason, text)
+        verdict = Verdict(
+            purpose=command.purpose,
+            is_open=False,
+            state=ConsentState.UNKNOWN,
+            reason=reason,
+            rules_version=self._rules.rules.version,
+            decided_at=self._clock.now(),
+        )
+        return Done(customer_id=None, revision=0, verdict=verdict)
+
+    async def _learn_new_rules(self, commands: list[Waiting]) -> None:
+        """Read the rules again where a command names a source or purpose that is not known yet."""
+        rules = self._rules.rules
+        named = {getattr(w.routed.command, "source", None) for w in commands} - {None}
+        wanted = {getattr(w.routed.command, "purpose", None) for w in commands} - {None}
+        if named <= rules.sources.keys() and wanted <= rules.purposes.keys():
+            return
+        try:
+            await self._rules.refresh()
+        except LogError:
+            return  # What is still unknown then is answered as unknown; nothing is decided on it.
+
+    def _decide_all(
+        self, commands: list[Waiting], scene: Scene, now: datetime
+    ) -> tuple[list[tuple[Waiting, Staged | Reply]], list[Waiting]]:
+        decided: list[tuple[Waiting, Staged | Reply]] = []
+        for place, waiting in enumerate(commands):
+            command = waiting.routed.command
+            try:
+                customers = scene.customers(waiting.routed)
+                decision = decide(self._rules.rules, customers, command, now=now)
+            except DomainError as error:
+                decided.append((waiting, failed(error.kind, error.reason, error.message)))
+                continue
+            if len(decision.changes) > EVENTS_PER_APPEND_MAX:
+                text = "the command comes to more events than one append may hold"
+                decided.append((waiting, failed(Kind.REFUSED, "TOO_MANY_EVENTS", text)))
+                continue
+            if scene.events + len(decision.changes) > EVENTS_PER_APPEND_MAX:
+                return decided, commands[place:]
+            decided.append((waiting, scene.stage(decision, command)))
+        return decided, []
+
+
+def _answer(
+    decided: list[tuple[Waiting, Staged | Reply]], scene: Scene, stored: Stored | None
+) -> None:
+    for waiting, result in decided:
+        waiting.reply(_done(result, scene, stored) if isinstance(result, Staged) else result)
+
+
+def _done(staged: Staged, scene: Scene, stored: Stored | None) -> Done:
+    decision = staged.decision
+    return Done(
+        customer_id=decision.customer_id,
+        revision=_revision(staged, scene, stored),
+        created=decision.created,
+        merge_ids=decision.merge_ids,
+        signals=decision.signals,
+        verdict=decision.verdict,
+    )
+
+
+def _revision(staged: Staged, scene: Scene, stored: Stored | None) -> int:
+    """Say where a reader sees what the command stored or, having stored nothing, was judged on."""
+    repeated = staged.decision.repeated_revision
+    if repeated is not None and repeated < PENDING_REVISION:
+        return repeated
+    if stored is not None and staged.last:
+        return stored.events[staged.last - 1].revision
+    return scene.revision(staged.decision.customer_id)
+
+
+def _fail(
+    decided: list[tuple[Waiting, Staged | Reply]], kind: Kind, reason: str, text: str
+) -> None:
+    for waiting, result in decided:
+        reply = failed(kind, reason, text) if isinstance(result, Staged) else result
+        waiting.reply(reply)

@@ -1,0 +1,173 @@
+"""Builds each process's parts out of the settings: the one place where concrete things meet.
+
+Ray's processes call these by import path (`app.runtime`), the command line and tests directly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+
+from actors.clock import SystemClock
+from actors.host import CustomerHost
+from actors.intake.dead_letters import JetStreamDeadLetters
+from actors.intake.identifiers import IdentifierNormaliser
+from actors.intake.jetstream import JetStreamIntake
+from actors.intake.worker import IngestWorker
+from actors.router import CommandRouter
+from actors.rules import RulesKeeper
+from actors.slots import Placement
+from app.settings import Settings, ensure_pepper
+from eventlog.connection import Connection
+from eventlog.jetstream import JetStreamEventLog
+from projections.errors import ReadSideError
+from projections.runner import Projector
+from projections.store import Store
+from services.server import GatewayParts, GatewayServer
+
+CONNECT_SECONDS_MAX = 30.0
+OPEN_RETRY_SECONDS = 0.05
+
+
+async def open_connection(settings: Settings, name: str) -> Connection:
+    """Connect to the installation's server, and make sure that it is the one. Raises `LogError`."""
+    connection = await Connection.open(
+        settings.nats_url, name=f"koseki-{name}", timeout_seconds=CONNECT_SECONDS_MAX
+    )
+    await connection.wait_for_server_name(
+        settings.nats_server_name, timeout_seconds=CONNECT_SECONDS_MAX
+    )
+    return connection
+
+
+async def build_host(config: bytes, number: int) -> CustomerHost:
+    """Build and start a host of customers."""
+    settings = Settings.from_bytes(config)
+    connection = await open_connection(settings, f"host-{number}")
+    placement = Placement(settings.hosts)
+    host = CustomerHost(
+        JetStreamEventLog(connection, settings.workspace),
+        owns=lambda root: placement.host_of(root) == number,
+        clock=SystemClock(),
+    )
+    await host.start()
+    return host
+
+
+class ProjectorComponent:
+    """The projector, as a process runs it."""
+
+    def __init__(self, projector: Projector, log: JetStreamEventLog) -> None:
+        self._projector = projector
+        self._log = log
+
+    async def run(self) -> None:
+        """Fold the log for ever."""
+        await self._projector.run()
+
+    async def status(self) -> dict[str, Any]:
+        """Say how far the read side has come."""
+        return {"is_ready": True, "revision": self._projector.checkpoint.revision}
+
+
+async def build_projector(config: bytes, _number: int) -> ProjectorComponent:
+    """Build the projector and open the read side for writing."""
+    settings = Settings.from_bytes(config)
+    connection = await open_connection(settings, "projector")
+    log = JetStreamEventLog(connection, settings.workspace)
+    store = Store.open_writer(settings.read_side_folder)
+    return ProjectorComponent(Projector(log, store), log)
+
+
+class IngestComponent:
+    """The ingest worker, as a process runs it."""
+
+    def __init__(self, worker: IngestWorker) -> None:
+        self._worker = worker
+
+    async def run(self) -> None:
+        """Take messages for ever."""
+        await self._worker.run()
+
+    async def status(self) -> dict[str, Any]:
+        """Give the worker's counters."""
+        return {"is_ready": True, **self._worker.counters.report().as_dict()}
+
+
+async def build_ingest_worker(config: bytes, number: int) -> IngestComponent:
+    """Build an ingest worker."""
+    settings = Settings.from_bytes(config)
+    connection = await open_connection(settings, f"ingest-worker-{number}")
+    queue = JetStreamIntake(connection, workspace=settings.workspace)
+    await queue.open()
+    dead_letters = JetStreamDeadLetters(connection, workspace=settings.workspace)
+    await dead_letters.open()
+    worker = IngestWorker(
+        queue,
+        dead_letters,
+        router=build_router(settings, JetStreamEventLog(connection, settings.workspace)),
+        normaliser=IdentifierNormaliser(ensure_pepper(settings)),
+        clock=SystemClock(),
+        subject_prefix=f"koseki.{settings.workspace}.ingest",
+    )
+    return IngestComponent(worker)
+
+
+class GatewayComponent:
+    """A gRPC gateway, as a process runs it."""
+
+    def __init__(self, server: GatewayServer) -> None:
+        self._server = server
+
+    async def run(self) -> None:
+        """Serve for ever."""
+        await self._server.start()
+        await self._server.wait()
+
+    async def status(self) -> dict[str, Any]:
+        """Say that the gateway is there."""
+        return {"is_ready": True}
+
+
+async def build_gateway(config: bytes, number: int) -> GatewayComponent:
+    """Build a gRPC gateway."""
+    settings = Settings.from_bytes(config)
+    connection = await open_connection(settings, f"gateway-{number}")
+    log = JetStreamEventLog(connection, settings.workspace)
+    clock = SystemClock()
+    rules = RulesKeeper(log, clock)
+    await rules.start()
+    parts = GatewayParts(
+        workspace=settings.workspace,
+        router=build_router(settings, log),
+        rules=rules,
+        store=await open_read_side(settings),
+        normaliser=IdentifierNormaliser(ensure_pepper(settings)),
+        clock=clock,
+    )
+    server = GatewayServer(parts, host=settings.grpc_host, port=settings.grpc_port)
+    return GatewayComponent(server)
+
+
+def build_router(settings: Settings, log: JetStreamEventLog) -> CommandRouter:
+    """Build the way to the hosts; only in a process of Ray's."""
+    from actors.remote import RayHostLink  # Ray is heavy, and only its own processes need it.
+
+    return CommandRouter(
+        log,
+        RayHostLink(settings.workspace),
+        placement=Placement(settings.hosts),
+        clock=SystemClock(),
+    )
+
+
+async def open_read_side(settings: Settings) -> Store:
+    """Open the read side for reading, as soon as the projector has made it."""
+    deadline = asyncio.get_running_loop().time() + CONNECT_SECONDS_MAX
+    while asyncio.get_running_loop().time() < deadline:
+        with suppress(ReadSideError):
+            return Store.open_reader(settings.read_side_folder)
+        await asyncio.sleep(OPEN_RETRY_SECONDS)
+    return Store.open_reader(settings.read_side_folder)

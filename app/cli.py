@@ -1,0 +1,228 @@
+"""The command `koseki`. Each command prints for people, or one JSON object with `--json`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from app.logs import configure_logs
+from app.settings import Settings
+from eventlog.errors import LogError
+from projections.errors import ReadSideError
+
+DATA_DEFAULT = Path("koseki-data")
+cli = typer.Typer(no_args_is_help=True, add_completion=False, help="The customer data platform.")
+dead_letters = typer.Typer(no_args_is_help=True, help="Messages that could not be used.")
+cli.add_typer(dead_letters, name="dead-letters")
+_console = Console(stderr=True)
+
+DataOption = Annotated[
+    Path, typer.Option("--data", envvar="KOSEKI_DATA", help="The folder of the installation.")
+]
+WorkspaceOption = Annotated[str, typer.Option("--workspace", help="The workspace.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    configure_logs(least=logging.ERROR)
+    cli()
+
+
+@cli.command()
+def up(  # noqa: PLR0913  # each is an option of the command
+    data: DataOption = DATA_DEFAULT,
+    workspace: WorkspaceOption = "main",
+    *,
+    port: Annotated[int, typer.Option(help="gRPC port; 0 takes a free one.")] = 0,
+    hosts: Annotated[int, typer.Option(help="Host processes.")] = 2,
+    workers: Annotated[int, typer.Option(help="Ingest worker processes.")] = 1,
+    gateways: Annotated[int, typer.Option(help="gRPC gateway processes.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Run everything on this machine until Ctrl-C (development: one server, one replica)."""
+    settings = Settings(
+        workspace=workspace,
+        data=data.resolve(),
+        grpc_port=port,
+        hosts=hosts,
+        ingest_workers=workers,
+        gateways=gateways,
+    )
+    _run(_up(settings, as_json=as_json))
+
+
+async def _up(settings: Settings, *, as_json: bool) -> None:
+    from app.supervisor import Supervisor
+
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    supervisor = Supervisor(settings)
+    starting = asyncio.create_task(supervisor.start())
+    stopped = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            _say_where(supervisor.settings, as_json=as_json)
+            await stopped
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await supervisor.stop()
+
+
+def _say_where(settings: Settings, *, as_json: bool) -> None:
+    where = {
+        "grpc": f"{settings.grpc_host}:{settings.grpc_port}",
+        "nats": settings.nats_url,
+        "workspace": settings.workspace,
+        "data": str(settings.data),
+        "mode": "development",
+    }
+    if as_json:
+        _print_json(where)
+        return
+    _print_table("Koseki runs, for development: one server, one replica", where)
+    _console.print("Ctrl-C stops it.")
+
+
+@cli.command()
+def status(
+    data: DataOption = DATA_DEFAULT,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what runs, how much it holds and how far the read side is behind."""
+    from app.status import read_status
+
+    found = _run(read_status(Settings(data=data.resolve())))
+    if as_json:
+        _print_json(found)
+    else:
+        _print_table("Koseki", _flat(found))
+
+
+@cli.command()
+def verify(
+    data: DataOption = DATA_DEFAULT,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Replay the log, and prove that the read side equals it; exit status 1 if it does not."""
+    from app.proof import prove
+
+    with _console.status("Replaying") as spinner:
+        found = _run(
+            prove(
+                Settings(data=data.resolve()),
+                progress=lambda events: spinner.update(f"Replaying: {events:,} events"),
+            )
+        )
+    if as_json:
+        _print_json(found)
+    else:
+        _print_table("Proof", found)
+    raise typer.Exit(0 if found["holds"] else 1)
+
+
+@cli.command()
+def demo(*, as_json: JsonOption = False) -> None:
+    """Run the main job on 6,919 real purchases, with failures on the way, and check it all."""
+    from app.demo.run import run_demo
+
+    found, agrees = _run(run_demo(_console))
+    if as_json:
+        _print_json(found)
+    raise typer.Exit(0 if agrees else 1)
+
+
+@dead_letters.command("list")
+def list_dead_letters(
+    data: DataOption = DATA_DEFAULT,
+    *,
+    after: Annotated[int, typer.Option(help="Only those after this number.")] = 0,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1_000)] = 100,
+    reason: Annotated[str | None, typer.Option(help="Only those with this reason.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List messages that could not be used, with their reasons."""
+    from app.letters import list_letters
+
+    settings = Settings(data=data.resolve())
+    letters = _run(list_letters(settings, after=after, limit=limit, reason=reason))
+    if as_json:
+        _print_json({"dead_letters": letters})
+        return
+    table = Table(title="Dead letters")
+    for column in ("number", "reason", "subject", "received_at", "bytes"):
+        table.add_column(column)
+    for letter in letters:
+        table.add_row(*(str(letter[column.header]) for column in table.columns))
+    Console().print(table)
+
+
+@dead_letters.command("show")
+def show_dead_letter(
+    number: int,
+    data: DataOption = DATA_DEFAULT,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one message as it came."""
+    from app.letters import show_letter
+
+    letter = _run(show_letter(Settings(data=data.resolve()), number))
+    if letter is None:
+        _console.print(f"There is no dead letter {number}.")
+        raise typer.Exit(1)
+    if as_json:
+        _print_json(letter)
+    else:
+        _print_table(f"Dead letter {number}", letter)
+
+
+def _run(work: Any) -> Any:  # noqa: ANN401  # any coroutine and its result
+    """Run to the end; turn what a user can act on into one line and exit status 2."""
+    from app.status import NotRunning
+    from app.supervisor import StartFailed
+
+    try:
+        return asyncio.run(work)
+    except (NotRunning, StartFailed, LogError, ReadSideError) as error:
+        _console.print(f"[red]{error}")
+        raise typer.Exit(2) from error
+
+
+def _print_json(found: dict[str, Any]) -> None:
+    typer.echo(orjson.dumps(found).decode())
+
+
+def _print_table(title: str, rows: dict[str, Any]) -> None:
+    table = Table(title=title, show_header=False)
+    for name, value in rows.items():
+        table.add_row(name.replace("_", " "), str(value))
+    Console().print(table)
+
+
+def _flat(found: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in found.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name} ")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Kill processes with SIGKILL while signals are unacknowledged, and see them come back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from actors.intake.jetstream import JetStreamIntake
+from actors.intake.port import QueueStats
+from app.settings import Settings
+from app.supervisor import read_json
+from eventlog.errors import LogError
+
+LOOK_EVERY_SECONDS = 0.02
+BACK_SECONDS_MAX = 60.0
+KINDS = ("host", "projector", "server")
+
+
+@dataclass(slots=True)
+class FaultReport:
+    """How often what was killed, and how many signals were unacknowledged at each kill."""
+
+    kills: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    in_flight: list[int] = field(default_factory=list)
+
+
+class FaultMaker:
+    """Kill a host, the projector and the nats-server, each at its share of the work."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        intake: JetStreamIntake,
+        *,
+        server_pid: Callable[[], int],
+        signals: int,
+    ) -> None:
+        self._settings = settings
+        self._intake = intake
+        self._server_pid = server_pid
+        self._signals = signals
+        self.report = FaultReport()
+
+    async def run(self) -> None:
+        """Kill each once: after an eighth, a quarter and half of the signals were acknowledged."""
+        for kind, share in zip(KINDS, (8, 4, 2), strict=True):
+            unacknowledged = await self._until_acknowledged(self._signals // share)
+            pid = self._pid_of(kind)
+            os.kill(pid, signal.SIGKILL)
+            self.report.kills[kind] += 1
+            self.report.in_flight.append(unacknowledged)
+            await self._until_replaced(kind, pid)
+
+    async def _until_acknowledged(self, signals: int) -> int:
+        """Wait for so many; then for a moment at which some are not. Give how many are not."""
+        while True:
+            with suppress(LogError):
+                stats = await self._intake.stats()
+                if stats.kept_messages - waiting(stats) >= signals and stats.ack_pending:
+                    return stats.ack_pending
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+    def _pid_of(self, kind: str) -> int:
+        if kind == "server":
+            return self._server_pid()
+        name = "host-0" if kind == "host" else kind
+        return int(read_json(self._settings.processes_file)[name]["pid"])
+
+    async def _until_replaced(self, kind: str, pid: int) -> None:
+        async with asyncio.timeout(BACK_SECONDS_MAX):
+            while True:
+                with suppress(KeyError):  # What is being restarted does not say its id.
+                    if self._pid_of(kind) != pid:
+                        return
+                await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+
+def waiting(stats: QueueStats) -> int:
+    """Count the messages that are not acknowledged yet."""
+    return stats.pending + stats.ack_pending

@@ -1,0 +1,151 @@
+"""The process that drives Ray: starts it, puts every part on it, and watches until told to stop.
+
+Started by the supervisor as `python -m app.runtime SETTINGS FOLDER`: the settings as JSON, and an
+empty folder for Ray. When Ray itself fails, it ends, and the supervisor starts it anew: everything
+that matters is in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+RAY_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_worker_niceness": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_enable_timeline": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+"""Read by every process of Ray when it starts, so set before Ray is imported."""
+
+os.environ.update(RAY_ENVIRONMENT)
+
+import orjson  # noqa: E402  # Ray reads its environment at import, below
+import ray  # noqa: E402
+import structlog  # noqa: E402
+
+from actors.remote import (  # noqa: E402
+    NAMESPACE,
+    ComponentProcess,
+    HostProcess,
+    host_name,
+    start_actor,
+)
+from app.processes import end_with_parent  # noqa: E402
+from app.settings import Settings, write_atomically  # noqa: E402
+
+OBJECT_STORE_BYTES = 128 * 1024 * 1024
+STATUS_EVERY_SECONDS = 0.5
+STATUS_SECONDS_MAX = 10.0
+SILENT_ROUNDS_MAX = 3
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A process that Ray keeps alive: its name in `koseki status`, and Ray's handle to it."""
+
+    name: str
+    handle: Any  # Ray's handles have no usable type
+
+
+def start_parts(settings: Settings) -> list[Part]:
+    """Start every part of the installation; Ray restarts each of them for ever."""
+    config = settings.to_bytes()
+    parts = [
+        Part(
+            f"host-{number}",
+            start_actor(
+                HostProcess,
+                host_name(settings.workspace, number),
+                factory="app.bootstrap:build_host",
+                config=config,
+                number=number,
+            ),
+        )
+        for number in range(settings.hosts)
+    ]
+    components = [
+        ("projector", 1),
+        ("ingest-worker", settings.ingest_workers),
+        ("gateway", settings.gateways),
+    ]
+    for kind, how_many in components:
+        factory = f"app.bootstrap:build_{kind.replace('-', '_')}"
+        for number in range(how_many):
+            name = kind if how_many == 1 else f"{kind}-{number}"
+            handle = start_actor(
+                ComponentProcess,
+                f"{settings.workspace}/{name}",
+                factory=factory,
+                config=config,
+                number=number,
+            )
+            parts.append(Part(name, handle))
+    return parts
+
+
+class Watch:
+    """Ask every part how it is, and write down what it says, until told to stop."""
+
+    def __init__(self, settings: Settings, parts: list[Part]) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._stopping = asyncio.Event()
+        self._silent_rounds = 0
+
+    async def run(self) -> None:
+        """Watch. Raises `RuntimeError` when no part has answered for several rounds."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        while not self._stopping.is_set():
+            answers = dict(await asyncio.gather(*(self._ask(part) for part in self._parts)))
+            write_atomically(self._settings.processes_file, orjson.dumps(answers))
+            self._count_silence(answers)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), STATUS_EVERY_SECONDS)
+
+    async def _ask(self, part: Part) -> tuple[str, dict[str, Any]]:
+        try:
+            asked = part.handle.status.remote()
+            return part.name, await asyncio.wait_for(asked, STATUS_SECONDS_MAX)
+        except (ray.exceptions.RayError, TimeoutError) as error:
+            return part.name, {"fault": type(error).__name__}
+
+    def _count_silence(self, answers: dict[str, dict[str, Any]]) -> None:
+        is_silent = all("fault" in answer for answer in answers.values())
+        self._silent_rounds = self._silent_rounds + 1 if is_silent else 0
+        if self._silent_rounds >= SILENT_ROUNDS_MAX:
+            raise RuntimeError("no part answers: Ray is gone")
+
+
+def main() -> None:
+    """Run until SIGTERM; exit status 1 asks for a new start."""
+    settings = Settings.from_bytes(sys.argv[1].encode())
+    end_with_parent()
+    try:
+        ray.init(
+            address="local",
+            namespace=NAMESPACE,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=sys.argv[2],
+        )
+        asyncio.run(Watch(settings, start_parts(settings)).run())
+    finally:
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What one installation is: its workspace, its folder, its sizes. Travels to every process as JSON."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from domain.ids import Name
+
+PEPPER_BYTES = 32
+
+
+class Settings(BaseModel):
+    """Settings of one workspace on one machine. `grpc_port` 0 means a free one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workspace: Name = "main"
+    data: Path
+    hosts: Annotated[int, Field(ge=1, le=64)] = 2
+    ingest_workers: Annotated[int, Field(ge=1, le=64)] = 1
+    gateways: Annotated[int, Field(ge=1, le=64)] = 1
+    grpc_host: str = "127.0.0.1"
+    grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    nats_url: str = ""
+    nats_server_name: str = ""
+
+    @property
+    def nats_folder(self) -> Path:
+        """Where the embedded server keeps its streams, configuration and log."""
+        return self.data / "nats"
+
+    @property
+    def read_side_folder(self) -> Path:
+        """Where the read side lies."""
+        return self.data / "read-side"
+
+    @property
+    def logs_folder(self) -> Path:
+        """Where processes write their logs."""
+        return self.data / "logs"
+
+    @property
+    def pepper_file(self) -> Path:
+        """The secret under which identifiers become HMACs."""
+        return self.data / "secrets" / "identifier-pepper"
+
+    @property
+    def running_file(self) -> Path:
+        """Addresses and process ids, while the installation runs."""
+        return self.data / "running.json"
+
+    @property
+    def processes_file(self) -> Path:
+        """What Ray's processes last said of themselves."""
+        return self.data / "processes.json"
+
+    def to_bytes(self) -> bytes:
+        """Write the settings as JSON."""
+        return self.model_dump_json().encode()
+
+    @classmethod
+    def from_bytes(cls, encoded: bytes) -> Settings:
+        """Read settings that `to_bytes` wrote."""
+        return cls.model_validate_json(encoded)
+
+
+def ensure_pepper(settings: Settings) -> bytes:
+    """Read the pepper, or make it: once, before anything is written with it."""
+    path = settings.pepper_file
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not path.exists():
+        fresh = path.with_suffix(".new")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            os.write(descriptor, secrets.token_bytes(PEPPER_BYTES))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        fresh.rename(path)
+    return path.read_bytes()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file's content, so that a reader sees the old or the new, never a part."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    fresh.write_bytes(content)
+    fresh.replace(path)

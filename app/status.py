@@ -1,0 +1,105 @@
+"""What `koseki status` says: counts as the projector made them, streams, processes, restarts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.intake.jetstream import JetStreamIntake
+from app.bootstrap import open_connection
+from app.settings import Settings
+from app.supervisor import read_json
+from eventlog.errors import LogError
+from eventlog.jetstream import JetStreamEventLog
+from projections.counts import read_counts
+from projections.errors import ReadSideError
+from projections.parking import parked
+from projections.store import Store
+
+
+class NotRunning(Exception):
+    """Nothing runs on the data folder."""
+
+
+def running_settings(settings: Settings) -> Settings:
+    """Give the settings of the installation that runs on the data folder, addresses included."""
+    running = read_json(settings.running_file)
+    if not running:
+        raise NotRunning(f"nothing runs on {settings.data}; start it with: koseki up")
+    return Settings.model_validate(running["settings"])
+
+
+async def read_status(settings: Settings) -> dict[str, Any]:
+    """Collect the status. Raises `NotRunning`."""
+    settings = running_settings(settings)
+    running = read_json(settings.running_file)
+    status: dict[str, Any] = {
+        "workspace": settings.workspace,
+        "mode": "development",
+        "grpc": f"{settings.grpc_host}:{settings.grpc_port}",
+        "nats": settings.nats_url,
+        **_read_side(settings),
+        **await _streams(settings),
+        "processes": _processes(settings, running),
+        "restarts": {
+            "nats-server": running["nats_server_restarts"],
+            "runtime": running["runtime_restarts"],
+        },
+    }
+    if status.get("log_revision") is not None and status["read_revision"] is not None:
+        status["read_side_behind_events"] = status["log_revision"] - status["read_revision"]
+    return status
+
+
+def _read_side(settings: Settings) -> dict[str, Any]:
+    try:
+        store = Store.open_reader(settings.read_side_folder)
+    except ReadSideError as error:
+        return {"read_revision": None, "read_side_fault": error.reason}
+    try:
+        with store.snapshot() as tables:
+            counts = read_counts(tables)
+            return {
+                "read_revision": tables.checkpoint.revision,
+                "events": counts.events,
+                "records": counts.records,
+                "merges": counts.merges,
+                "customers": counts.customers,
+                "signals": counts.signals,
+                "declined": counts.declined,
+                "parked": sum(1 for _ in parked(tables)),
+            }
+    finally:
+        store.close()
+
+
+async def _streams(settings: Settings) -> dict[str, Any]:
+    try:
+        connection = await open_connection(settings, "status")
+    except LogError as error:
+        return {"log_revision": None, "log_fault": error.reason}
+    try:
+        log = JetStreamEventLog(connection, settings.workspace)
+        shape = await log.shape()
+        intake = await JetStreamIntake(connection, workspace=settings.workspace).stats()
+        return {
+            "log_revision": shape.last_revision,
+            "log_faults": shape.faults,
+            "intake": {
+                "pending": intake.pending,
+                "unacknowledged": intake.ack_pending,
+                "is_drained": intake.is_drained,
+            },
+        }
+    except LogError as error:
+        return {"log_revision": None, "log_fault": error.reason}
+    finally:
+        await connection.close()
+
+
+def _processes(settings: Settings, running: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "supervisor": {"pid": running["supervisor_pid"]},
+        "nats-server": {"pid": running["nats_server_pid"]},
+        "runtime": {"pid": running["runtime_pid"]},
+        **read_json(settings.processes_file),
+    }

@@ -1,0 +1,79 @@
+"""The names that events, commands and state share: ids, streams and the JSON values of open maps.
+
+Ids are canonical UUID texts (RFC 9562); record ids are version 7, so the smaller text is older.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, NamedTuple, NewType
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from pydantic import JsonValue, StringConstraints
+
+RecordId = NewType("RecordId", str)
+EventId = NewType("EventId", str)
+CommandId = NewType("CommandId", str)
+DecisionId = NewType("DecisionId", str)
+MergeId = NewType("MergeId", str)
+
+IdentifierKey = NewType("IdentifierKey", str)
+"""`<scheme>.<hmac>`: what stands for an identifier wherever its value may not stand."""
+
+RECORDS_PER_CUSTOMER_MAX = 256
+IDENTIFIERS_PER_CUSTOMER_MAX = 512
+EVENTS_PER_APPEND_MAX = 1_000
+
+UuidText = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+    ),
+]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+"""The name of a namespace, purpose, source or role: safe in subjects, logs and headers."""
+
+OpenMap = dict[str, JsonValue]
+"""Traits, properties and context: keys and JSON values that the publisher chose."""
+
+
+class StreamKind(StrEnum):
+    """Say whose history a stream is."""
+
+    RECORD = "record"
+    IDENTIFIER = "identifier"
+    WORKSPACE = "workspace"
+    CLOCK = "clock"
+
+
+class Stream(NamedTuple):
+    """Name one event stream of a workspace; `key` is empty for workspace and clock."""
+
+    kind: StreamKind
+    key: str
+
+
+WORKSPACE_STREAM = Stream(StreamKind.WORKSPACE, "")
+CLOCK_STREAM = Stream(StreamKind.CLOCK, "")
+
+
+def record_stream(record_id: RecordId) -> Stream:
+    """Name the stream of a record."""
+    return Stream(StreamKind.RECORD, record_id)
+
+
+def identifier_stream(key: IdentifierKey) -> Stream:
+    """Name the stream that says who holds an identifier."""
+    return Stream(StreamKind.IDENTIFIER, key)
+
+
+def derived_id(origin: str, purpose: str) -> str:
+    """Derive a UUIDv5 from an id and what it is for, so that deciding again gives the same id."""
+    return str(uuid5(UUID(origin), purpose))
+
+
+def stream_uuid(stream: Stream) -> UUID:
+    """Give the stream's id as a UUID: a record's own, else the UUIDv5 of its name."""
+    if stream.kind is StreamKind.RECORD:
+        return UUID(stream.key)
+    return uuid5(NAMESPACE_URL, f"koseki:{stream.kind}:{stream.key}")

@@ -1,0 +1,178 @@
+"""One record: the fold of one event stream. Called by hosts and replays; total, and never raises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pydantic import JsonValue
+
+from domain.consent import ConsentAct
+from domain.events import (
+    ConsentChanged,
+    CustomersMerged,
+    Event,
+    IdentifiersLinked,
+    Recorded,
+    SignalsDeclined,
+    SignalsRecorded,
+    TraitsSet,
+)
+from domain.identity import Edge, Identifier
+from domain.ids import CommandId, EventId, IdentifierKey, RecordId
+from domain.signals import SignalKey, signal_key
+
+COMMANDS_REMEMBERED_FOR = timedelta(hours=24)
+COMMANDS_REMEMBERED_MAX = 1_024
+MESSAGES_REMEMBERED_MAX = 4_096
+"""Per record. What falls out of memory can stand in the log twice; read models count it once (R8)."""
+
+Fate = Literal["recorded", "declined"]
+
+
+@dataclass(frozen=True, slots=True)
+class TraitValue:
+    """What a source last said of a trait."""
+
+    value: JsonValue
+    effective_at: datetime
+    event_id: EventId
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedCommand:
+    """A command that this record's stream shows to be carried out."""
+
+    revision: int
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known under the identifiers of one record.
+
+    `traits` is by key, then by source. On the root of a customer `component` lists its records and
+    `edges` the merges that join them; elsewhere only `root` is kept up.
+    """
+
+    id: RecordId
+    root: RecordId
+    component: tuple[RecordId, ...]
+    edges: tuple[Edge, ...] = ()
+    identifiers: Mapping[IdentifierKey, Identifier] = field(default_factory=dict)
+    traits: Mapping[str, Mapping[str, TraitValue]] = field(default_factory=dict)
+    acts: tuple[ConsentAct, ...] = ()
+    messages: Mapping[SignalKey, Fate] = field(default_factory=dict)
+    commands: Mapping[CommandId, RememberedCommand] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"Record<{self.id}>"
+
+
+def unborn(record_id: RecordId) -> Record:
+    """Give the state of a record before its first event: a customer of its own, knowing nothing."""
+    return Record(id=record_id, root=record_id, component=(record_id,))
+
+
+def evolve(record: Record, event: Recorded[Event]) -> Record:
+    """Apply one event of the record's stream; kinds that change nothing here are only remembered."""
+    return _apply(_remember(record, event), event)
+
+
+def fold(record: Record, events: Iterable[Recorded[Event]]) -> Record:
+    """Apply events in order."""
+    for event in events:
+        record = evolve(record, event)
+    return record
+
+
+def _apply(record: Record, event: Recorded[Event]) -> Record:
+    match event.body:
+        case IdentifiersLinked(identifiers=linked):
+            known = {**record.identifiers, **{item.key: item for item in linked}}
+            return replace(record, identifiers=known)
+        case TraitsSet() as body:
+            return _set_traits(record, event, body)
+        case SignalsRecorded(source=source, signals=signals):
+            keys = [signal_key(source, signal.message_id) for signal in signals]
+            return replace(record, messages=_remember_messages(record, keys, "recorded"))
+        case SignalsDeclined(source=source, message_ids=message_ids):
+            keys = [signal_key(source, message_id) for message_id in message_ids]
+            return replace(record, messages=_remember_messages(record, keys, "declined"))
+        case CustomersMerged() as body:
+            return _join(record, body)
+        case ConsentChanged() as body:
+            return replace(record, acts=(*record.acts, _act(event, body)))
+        case _:
+            return record
+
+
+def _remember(record: Record, event: Recorded[Event]) -> Record:
+    """Note the command, unless its messages identify it anyway."""
+    match event.body:
+        case SignalsRecorded():
+            return record
+        case SignalsDeclined(message_ids=message_ids) if message_ids:
+            return record
+    oldest = event.recorded_at - COMMANDS_REMEMBERED_FOR
+    kept = [item for item in record.commands.items() if item[1].recorded_at >= oldest]
+    commands = dict(kept[-(COMMANDS_REMEMBERED_MAX - 1) :])
+    commands[event.command_id] = RememberedCommand(event.revision, event.recorded_at)
+    return replace(record, commands=commands)
+
+
+def _remember_messages(
+    record: Record, keys: Iterable[SignalKey], fate: Fate
+) -> Mapping[SignalKey, Fate]:
+    messages = dict(record.messages)
+    for key in keys:
+        messages.setdefault(key, fate)
+    surplus = len(messages) - MESSAGES_REMEMBERED_MAX
+    for key in list(messages)[: max(0, surplus)]:
+        del messages[key]
+    return messages
+
+
+def _set_traits(record: Record, event: Recorded[Event], body: TraitsSet) -> Record:
+    traits = dict(record.traits)
+    for key, value in body.traits.items():
+        said = TraitValue(value, event.effective_at, event.event_id)
+        traits[key] = {**traits.get(key, {}), body.source: _later(traits, key, body.source, said)}
+    if body.message_id is None:
+        return replace(record, traits=traits)
+    keys = [signal_key(body.source, body.message_id)]
+    return replace(record, traits=traits, messages=_remember_messages(record, keys, "recorded"))
+
+
+def _later(
+    traits: Mapping[str, Mapping[str, TraitValue]], key: str, source: str, said: TraitValue
+) -> TraitValue:
+    known = traits.get(key, {}).get(source)
+    if known is None:
+        return said
+    return max(known, said, key=lambda value: (value.effective_at, value.event_id))
+
+
+def _join(record: Record, body: CustomersMerged) -> Record:
+    if record.id != body.root:
+        return replace(record, root=RecordId(body.root), component=(), edges=())
+    return replace(
+        record,
+        root=record.id,
+        component=tuple(RecordId(member) for member in body.component),
+        edges=body.live_edges,
+    )
+
+
+def _act(event: Recorded[Event], body: ConsentChanged) -> ConsentAct:
+    return ConsentAct(
+        act_id=body.act_id,
+        purpose=body.purpose,
+        state=body.state,
+        effective_at=event.effective_at,
+        revision=event.revision,
+        event_id=event.event_id,
+        notice_version=body.notice_version,
+    )

@@ -1,0 +1,191 @@
+"""Appends to JetStream, and the settling of their outcomes by the log itself (R1, R2).
+
+One event is a plain publish, several are an atomic batch. A time-out or a lost connection leaves an
+append unsettled: then a touched subject is read from the leader. The first message after the
+expectation is ours, and all is stored; or another's, and nothing ever will be; or there is none,
+and the same bytes are sent again with the same expectations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from enum import Enum, auto
+
+import orjson
+import structlog
+
+from eventlog.connection import NotSent
+from eventlog.envelope import event_digest
+from eventlog.errors import LogUnavailable
+from eventlog.incoming import BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE
+from eventlog.jetstream_api import JetStreamApi
+from eventlog.nats_client import Received
+from eventlog.outgoing import EVENT_TOO_LARGE, Message, Outgoing, stored
+from eventlog.port import Attempt, Conflict, Outcome, Refused, Stored, Unknown
+from eventlog.subjects import Subjects
+from eventlog.wire import MessageTooLarge, Outbound
+
+TRY_SECONDS_MAX = 3.0
+PAUSE_SECONDS_MIN = 0.005
+PAUSE_SECONDS_MAX = 0.25
+
+LOG_UNAVAILABLE = "LOG_UNAVAILABLE"
+LOG_FULL = "LOG_FULL"
+LOG_REJECTED = "LOG_REJECTED"
+
+EXPECTED_REVISION = "Nats-Expected-Last-Subject-Sequence"
+
+_CONFLICTS = frozenset({10071, 10164})
+_TRY_AGAIN = frozenset({10163, 10176, 10210})
+_TOO_LARGE = frozenset({10054, 10097})
+_FULL = frozenset({10047})
+_STORE_FAILED = 10077
+_BUSY = frozenset({429, 503})
+_SERVER_ERROR = 500
+
+_logger = structlog.get_logger(__name__)
+
+
+class _Answer(Enum):
+    """What sending once can end with beside an outcome: surely not stored, or not known."""
+
+    TRY_AGAIN = auto()
+    UNSETTLED = auto()
+
+
+class Appender:
+    """Append to the log of one workspace. Any number of appends run at once."""
+
+    def __init__(self, api: JetStreamApi, subjects: Subjects, outgoing: Outgoing) -> None:
+        self._api = api
+        self._connection = api.connection
+        self._log_name = subjects.log_name
+        self._outgoing = outgoing
+        self._batches = 0
+        self._batch_prefix = f"{random.getrandbits(96):024x}"
+
+    async def append(self, attempt: Attempt, *, timeout_seconds: float) -> Outcome:
+        """Store an attempt and settle its outcome before the time is up."""
+        messages = self._outgoing.prepare(attempt)
+        if isinstance(messages, Refused):
+            return messages
+        return await self._settle(messages, asyncio.get_running_loop().time() + timeout_seconds)
+
+    async def _settle(self, messages: list[Message], deadline: float) -> Outcome:
+        loop = asyncio.get_running_loop()
+        is_unsettled = False
+        pause = PAUSE_SECONDS_MIN
+        while (remaining := deadline - loop.time()) > 0:
+            answer = await self._send(messages, min(remaining, TRY_SECONDS_MAX))
+            if isinstance(answer, Stored):
+                return answer
+            if answer is _Answer.UNSETTLED:
+                is_unsettled = True
+            elif not is_unsettled and answer is not _Answer.TRY_AGAIN:
+                return answer
+            if is_unsettled:
+                everywhere = isinstance(answer, Conflict)
+                found = await self._look(messages, deadline, everywhere=everywhere)
+                if found is not None:
+                    return found
+            await self._pause(pause, deadline)
+            pause = min(pause * 2, PAUSE_SECONDS_MAX)
+        return Unknown() if is_unsettled else Refused(LOG_UNAVAILABLE)
+
+    async def _send(self, messages: list[Message], timeout_seconds: float) -> Outcome | _Answer:
+        try:
+            answers = await self._connection.request_all(
+                self._outbound(messages), timeout_seconds=timeout_seconds
+            )
+        except MessageTooLarge:
+            return Refused(EVENT_TOO_LARGE)
+        except NotSent:
+            return _Answer.TRY_AGAIN
+        except LogUnavailable:
+            return _Answer.UNSETTLED
+        return _judge(messages, answers[0])
+
+    def _outbound(self, messages: list[Message]) -> list[Outbound]:
+        if len(messages) == 1:
+            message = messages[0]
+            headers = {**message.headers, EXPECTED_REVISION: str(message.expected)}
+            return [Outbound(message.subject, headers, message.body)]
+        # A new id for each sending: what is left of an earlier one must not be taken for a part.
+        self._batches += 1
+        batch_id = f"{self._batch_prefix}-{self._batches}"
+        outbound = []
+        for number, message in enumerate(messages, start=1):
+            headers = {**message.headers, BATCH_ID: batch_id, BATCH_SEQUENCE: str(number)}
+            if message.expected is not None:
+                headers[EXPECTED_REVISION] = str(message.expected)
+            if number == len(messages):
+                headers[BATCH_COMMIT] = "1"
+            outbound.append(Outbound(message.subject, headers, message.body))
+        return outbound
+
+    async def _look(
+        self, messages: list[Message], deadline: float, *, everywhere: bool
+    ) -> Stored | Conflict | None:
+        """Settle by the log: on one touched subject, or on all until one has moved on."""
+        for index, message in enumerate(messages):
+            if message.expected is None:
+                continue
+            found = await self._look_at(messages, index, deadline)
+            if found is not None or not everywhere:
+                return found
+        return None
+
+    async def _look_at(
+        self, messages: list[Message], index: int, deadline: float
+    ) -> Stored | Conflict | None:
+        message = messages[index]
+        remaining = deadline - asyncio.get_running_loop().time()
+        query = {"next_by_subj": message.subject, "seq": (message.expected or 0) + 1}
+        try:
+            found = await self._api.message(
+                self._log_name, query, timeout_seconds=max(min(remaining, TRY_SECONDS_MAX), 0)
+            )
+        except LogUnavailable:
+            return None
+        if found is None:
+            return None
+        if event_digest(found.subject, found.headers, found.body) != message.digest:
+            return Conflict()
+        return stored(messages, found.revision - index + len(messages) - 1)
+
+    async def _pause(self, seconds: float, deadline: float) -> None:
+        remaining = deadline - asyncio.get_running_loop().time()
+        if remaining <= 0:
+            return
+        if not self._connection.is_connected:
+            await self._connection.wait_connected(timeout_seconds=remaining)
+            return
+        # Writers that met must not meet again in step.
+        await asyncio.sleep(min(seconds * (0.5 + random.random()), remaining))  # noqa: S311  # not a secret
+
+
+def _judge(messages: list[Message], answer: Received) -> Outcome | _Answer:
+    try:
+        reply = orjson.loads(answer.data)
+        error = reply.get("error")
+        if error is None:
+            return stored(messages, int(reply["seq"]))
+        return _judge_error(int(error.get("code", 0)), int(error.get("err_code", 0)))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return _Answer.UNSETTLED
+
+
+def _judge_error(status: int, code: int) -> Outcome | _Answer:
+    if code in _CONFLICTS:
+        return Conflict()
+    if code in _TOO_LARGE:
+        return Refused(EVENT_TOO_LARGE)
+    if code in _FULL:
+        return Refused(LOG_FULL)
+    if code == _STORE_FAILED:
+        return _Answer.UNSETTLED  # some of it may be on disk
+    if code in _TRY_AGAIN or status in _BUSY:
+        return _Answer.TRY_AGAIN
+    _logger.error("append_rejected", status=status, code=code)
+    return _Answer.UNSETTLED if status >= _SERVER_ERROR else Refused(LOG_REJECTED)

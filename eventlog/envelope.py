@@ -1,0 +1,180 @@
+"""What is said of an event beside its body: headers with CloudEvents names, and the digests (R3).
+
+An envelope becomes headers and is read back from them without loss. The digest of an event covers
+its subject, our headers in the one order of `HEADERS` and its body as stored; headers that the
+server or the transport adds (`Nats-*`) are not ours and stay outside.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from operator import itemgetter
+from urllib.parse import quote, unquote
+
+from domain.ids import CommandId, DecisionId, EventId
+
+HEADERS = (
+    "ce-specversion",
+    "ce-id",
+    "ce-type",
+    "ce-source",
+    "ce-time",
+    "ce-recordedtime",
+    "ce-causationid",
+    "ce-correlationid",
+    "ce-authid",
+    "koseki-version",
+    "koseki-previous",
+    "koseki-keyid",
+    "koseki-decision",
+    "koseki-part",
+)
+"""Our headers, in the order in which digests take them. Appending here is a new digest."""
+
+SPEC_VERSION = "1.0"
+DIGEST_BYTES = 32
+NO_KEY = "none"
+"""The key id of a body that is not sealed."""
+
+_SAFE = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) != "%")
+_ABSENT = 0xFFFFFFFF
+_PLAIN = re.compile(r"[!-$&-~]*")
+_NAMES_BLOCK = "".join(f"{chr(0) * 3}{chr(len(name))}{name}" for name in HEADERS)
+_values_of = itemgetter(*HEADERS)
+_LENGTHS = struct.Struct(f">{len(HEADERS) + 2}I")
+
+
+class EnvelopeUnreadable(ValueError):
+    """Headers that are not those of an event of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Everything about an event but its place in the log and its body."""
+
+    event_id: EventId
+    event_type: str
+    workspace: str
+    happened_at: datetime
+    recorded_at: datetime
+    command_id: CommandId
+    correlation_id: str
+    auth_id: str
+    version: int
+    previous: bytes
+    key_id: str
+    decision_id: DecisionId
+    part: int
+    parts: int
+
+
+def build_headers(envelope: Envelope) -> dict[str, str]:
+    """Write an envelope as headers, in the order of `HEADERS`."""
+    return {
+        "ce-specversion": SPEC_VERSION,
+        "ce-id": encode_text(envelope.event_id),
+        "ce-type": encode_text(envelope.event_type),
+        "ce-source": f"koseki/{encode_text(envelope.workspace)}",
+        "ce-time": _encode_time(envelope.happened_at),
+        "ce-recordedtime": _encode_time(envelope.recorded_at),
+        "ce-causationid": encode_text(envelope.command_id),
+        "ce-correlationid": encode_text(envelope.correlation_id),
+        "ce-authid": encode_text(envelope.auth_id),
+        "koseki-version": str(envelope.version),
+        "koseki-previous": envelope.previous.hex(),
+        "koseki-keyid": encode_text(envelope.key_id),
+        "koseki-decision": encode_text(envelope.decision_id),
+        "koseki-part": f"{envelope.part}/{envelope.parts}",
+    }
+
+
+def parse_headers(headers: Mapping[str, str]) -> Envelope:
+    """Read an envelope back, or raise `EnvelopeUnreadable`, which never holds a value."""
+    try:
+        _require_version(headers["ce-specversion"])
+        part, _, parts = headers["koseki-part"].partition("/")
+        return Envelope(
+            event_id=EventId(decode_text(headers["ce-id"])),
+            event_type=decode_text(headers["ce-type"]),
+            workspace=decode_text(headers["ce-source"].removeprefix("koseki/")),
+            happened_at=_decode_time(headers["ce-time"]),
+            recorded_at=_decode_time(headers["ce-recordedtime"]),
+            command_id=CommandId(decode_text(headers["ce-causationid"])),
+            correlation_id=decode_text(headers["ce-correlationid"]),
+            auth_id=decode_text(headers["ce-authid"]),
+            version=int(headers["koseki-version"]),
+            previous=_decode_digest(headers["koseki-previous"]),
+            key_id=decode_text(headers["koseki-keyid"]),
+            decision_id=DecisionId(decode_text(headers["koseki-decision"])),
+            part=int(part),
+            parts=int(parts),
+        )
+    except KeyError as error:
+        raise EnvelopeUnreadable(f"header {error.args[0]} is missing") from None
+    except EnvelopeUnreadable:
+        raise
+    except ValueError:
+        raise EnvelopeUnreadable("a header does not have its form") from None
+
+
+def event_digest(subject: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    """Digest an event: lengths, subject, header names, header values, body, by SHA-256.
+
+    The lengths stand first (of texts in characters, of the body in bytes), so no two different
+    events give the same bytes; a header that is missing has a length that none can have.
+    """
+    try:
+        values = _values_of(headers)
+        lengths = [len(value) for value in values]
+    except KeyError:
+        found = [headers.get(name) for name in HEADERS]
+        values = tuple(value or "" for value in found)
+        lengths = [_ABSENT if value is None else len(value) for value in found]
+    packed = _LENGTHS.pack(len(subject), *lengths, len(body))
+    texts = f"{subject}{_NAMES_BLOCK}{''.join(values)}"
+    return sha256(b"".join((packed, texts.encode(), body))).digest()
+
+
+def extend_log_digest(log_digest: bytes, revision: int, digest: bytes) -> bytes:
+    """Give D(r) from D(r-1), r and the digest of event r; D(0) is 32 zero bytes."""
+    return sha256(log_digest + revision.to_bytes(8, "big") + digest).digest()
+
+
+def encode_text(text: str) -> str:
+    """Make any text safe in a header: spaces, % and all but printable ASCII are percent-coded."""
+    return text if _PLAIN.fullmatch(text) else quote(text, safe=_SAFE, errors="surrogatepass")
+
+
+def decode_text(value: str) -> str:
+    """Undo `encode_text`."""
+    return unquote(value, errors="surrogatepass") if "%" in value else value
+
+
+def _require_version(spec_version: str) -> None:
+    if spec_version != SPEC_VERSION:
+        raise EnvelopeUnreadable("unknown ce-specversion")
+
+
+def _encode_time(time: datetime) -> str:
+    if time.tzinfo is None:
+        raise ValueError("an event's times must know their zone")
+    return time.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+def _decode_time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is not UTC:
+        raise EnvelopeUnreadable("a time is not in UTC")
+    return time
+
+
+def _decode_digest(text: str) -> bytes:
+    digest = bytes.fromhex(text)
+    if len(digest) != DIGEST_BYTES:
+        raise EnvelopeUnreadable("koseki-previous is not a digest")
+    return digest

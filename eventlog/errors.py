@@ -1,0 +1,39 @@
+"""What reading from a log can fail with. Appends do not raise: they answer with an outcome.
+
+LogError
+├── LogUnavailable   the server cannot be reached, or does not answer in time: try again
+├── LogDamaged       what was read breaks the chain, a version or the shape: stop (R3, R10)
+└── UnsafeStream     the stream's settings could lose events: start-up refuses, saying why
+"""
+
+from __future__ import annotations
+
+
+class LogError(Exception):
+    """Carry a stable reason and a message without personal data."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class LogUnavailable(LogError):
+    """The server cannot be reached, or does not answer in time."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("LOG_UNAVAILABLE", message)
+
+
+class LogDamaged(LogError):
+    """What was read breaks the chain, a version or the shape."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("LOG_DAMAGED", message)
+
+
+class UnsafeStream(LogError):
+    """The stream's settings could lose events."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("UNSAFE_STREAM", message)

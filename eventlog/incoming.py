@@ -1,0 +1,105 @@
+"""From stored messages to entries, and the checks of what a reader is given.
+
+Every implementation of the log reads through this module. What cannot be decoded becomes an entry
+with a `fault`; what breaks a chain, a version or the order raises `LogDamaged`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from domain.ids import Stream, stream_uuid
+from eventlog.codec import EventMapper, PlacedEvent, Undecodable
+from eventlog.envelope import Envelope, EnvelopeUnreadable, event_digest, parse_headers
+from eventlog.errors import LogDamaged
+from eventlog.port import ZERO_DIGEST, Entry, Head
+from eventlog.subjects import Subjects
+
+BATCH_ID = "Nats-Batch-Id"
+BATCH_SEQUENCE = "Nats-Batch-Sequence"
+BATCH_COMMIT = "Nats-Batch-Commit"
+
+
+class Incoming:
+    """Read stored messages of one workspace."""
+
+    def __init__(self, subjects: Subjects, mapper: EventMapper) -> None:
+        self._subjects = subjects
+        self._mapper = mapper
+
+    def entry(
+        self, subject: str, revision: int, *, headers: Mapping[str, str], body: bytes
+    ) -> Entry:
+        """Read one message; an entry without a readable envelope has version 0."""
+        digest = event_digest(subject, headers, body)
+        ends_append = BATCH_ID not in headers or BATCH_COMMIT in headers
+        try:
+            stream = self._subjects.stream_of(subject)
+        except ValueError:
+            raise LogDamaged(f"revision {revision} lies on a subject of another kind") from None
+        try:
+            envelope = parse_headers(headers)
+        except EnvelopeUnreadable as error:
+            return Entry(
+                None, stream, revision, 0, ZERO_DIGEST, digest, ends_append, f"envelope: {error}"
+            )
+        return self._decoded(
+            envelope, body, stream, revision=revision, digest=digest, ends_append=ends_append
+        )
+
+    def _decoded(
+        self,
+        envelope: Envelope,
+        body: bytes,
+        stream: Stream,
+        *,
+        revision: int,
+        digest: bytes,
+        ends_append: bool,
+    ) -> Entry:
+        event, fault = None, None
+        try:
+            event = self._mapper.to_domain_event(
+                PlacedEvent(
+                    originator_id=stream_uuid(stream),
+                    originator_version=envelope.version,
+                    topic=envelope.event_type,
+                    state=body,
+                    stream=stream,
+                    revision=revision,
+                    envelope=envelope,
+                )
+            )
+        except Undecodable as error:
+            fault = f"body: {error}"
+        except ValueError:
+            fault = "subject: the key is not a record's id"
+        return Entry(
+            event,
+            stream,
+            revision,
+            envelope.version,
+            envelope.previous,
+            digest,
+            ends_append,
+            fault,
+        )
+
+
+def check_chain(stream: Stream, after: Head, entries: Sequence[Entry]) -> None:
+    """Require that entries continue a head: no version missing, each naming the digest before."""
+    head = after
+    for entry in entries:
+        place = f"revision {entry.revision} of a {stream.kind} stream"
+        if entry.version != head.version + 1:
+            raise LogDamaged(f"{place} has version {entry.version} after {head.version}")
+        if entry.previous != head.digest:
+            raise LogDamaged(f"{place} does not follow the event before it")
+        head = entry.head
+
+
+def check_gapless(after_revision: int, entries: Sequence[Entry]) -> None:
+    """Require that entries hold every revision after a given one, in order."""
+    for expected, entry in enumerate(entries, start=after_revision + 1):
+        if entry.revision != expected:
+            raise LogDamaged(f"revision {entry.revision} stands where {expected} should")

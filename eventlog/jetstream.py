@@ -1,0 +1,96 @@
+"""The log on JetStream: one stream per workspace, many event streams as its subjects.
+
+`appender.py` writes, `direct_reader.py` reads single streams, `tail.py` the whole log in order,
+`stream_config.py` says how the stream must be set. Several logs and consumers share a connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from datetime import datetime
+
+from domain.ids import Stream
+from eventlog.appender import Appender
+from eventlog.codec import EventMapper, Sealing
+from eventlog.connection import Connection
+from eventlog.direct_reader import DirectReader
+from eventlog.incoming import Incoming
+from eventlog.jetstream_api import JetStreamApi
+from eventlog.outgoing import Outgoing
+from eventlog.port import EMPTY, Attempt, Entry, Head, Outcome, Shape
+from eventlog.stream_config import ensure_stream
+from eventlog.subjects import Subjects
+from eventlog.tail import Tail
+
+
+class JetStreamEventLog:
+    """Keep one workspace's log in a JetStream stream."""
+
+    def __init__(
+        self, connection: Connection, workspace: str, *, sealing: Sealing | None = None
+    ) -> None:
+        self._subjects = Subjects(workspace)
+        self._api = JetStreamApi(connection)
+        mapper = EventMapper(sealing)
+        incoming = Incoming(self._subjects, mapper)
+        self._appender = Appender(self._api, self._subjects, Outgoing(self._subjects, mapper))
+        self._reader = DirectReader(self._api, self._subjects, incoming)
+        self._tail = Tail(self._api, self._subjects, incoming)
+
+    @property
+    def workspace(self) -> str:
+        """The workspace whose log this is."""
+        return self._subjects.workspace
+
+    async def ensure_stream(self, *, replicas: int = 1) -> None:
+        """Create the stream if it is not there; `UnsafeStream` if it could lose events."""
+        await ensure_stream(self._api, self._subjects, replicas=replicas)
+
+    async def append(self, attempt: Attempt, *, timeout_seconds: float) -> Outcome:
+        """Store an attempt and settle its outcome."""
+        return await self._appender.append(attempt, timeout_seconds=timeout_seconds)
+
+    async def load(self, stream: Stream, *, after: Head = EMPTY) -> list[Entry]:
+        """Read a stream after a head that the caller holds, to its end, its chain checked."""
+        return await self._reader.load(stream, after)
+
+    async def load_many(
+        self, streams: Mapping[Stream, Head], *, concurrency: int = 32
+    ) -> dict[Stream, list[Entry]]:
+        """Load several streams, each after its head."""
+        return await self._reader.load_many(streams, concurrency)
+
+    async def last_entries(self, streams: Iterable[Stream]) -> dict[Stream, Entry]:
+        """Read the last event of each stream that has one, a thousand to a request."""
+        return await self._reader.last_entries(streams)
+
+    async def leader_revisions(self, streams: Sequence[Stream]) -> list[int]:
+        """Ask the leader for the revision of each stream's last event; 0 for an empty stream."""
+        return await self._reader.leader_revisions(streams)
+
+    def read(
+        self, *, after_revision: int = 0, batch_events_max: int = 1_000
+    ) -> AsyncGenerator[list[Entry], None]:
+        """Yield everything after a revision, in batches, up to the end as of the call."""
+        return self._tail.read(after_revision=after_revision, batch_events_max=batch_events_max)
+
+    def follow(
+        self, *, after_revision: int, batch_events_max: int = 1_000
+    ) -> AsyncGenerator[list[Entry], None]:
+        """Yield everything after a revision, in batches, and go on for ever."""
+        return self._tail.follow(after_revision=after_revision, batch_events_max=batch_events_max)
+
+    async def shape(self) -> Shape:
+        """Ask the server for the log's shape and its clock."""
+        info = await self._api.call(f"STREAM.INFO.{self._subjects.log_name}")
+        state, time = info["state"], info.get("ts")
+        return Shape(
+            first_revision=int(state["first_seq"]),
+            last_revision=int(state["last_seq"]),
+            deleted=int(state.get("num_deleted", 0)),
+            lost=len((state.get("lost") or {}).get("msgs") or ()),
+            server_time=datetime.fromisoformat(time) if time else None,
+        )
+
+    async def close(self) -> None:
+        """Release nothing: consumers end with their readers, the connection is its owner's."""

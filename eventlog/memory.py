@@ -1,0 +1,202 @@
+"""The log in memory: for tests of everything above it, and for replays that must publish nothing.
+
+Events pass the same encoding as on JetStream and are kept as headers and bytes. Faults can be
+put in: acknowledgements lost, outcomes unknown, the log away, bytes damaged. One event loop only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from domain.ids import Stream
+from eventlog.codec import EventMapper, Sealing
+from eventlog.errors import LogUnavailable
+from eventlog.incoming import (
+    BATCH_COMMIT,
+    BATCH_ID,
+    Incoming,
+    check_chain,
+    check_gapless,
+)
+from eventlog.outgoing import EVENT_TOO_LARGE, Message, Outgoing, stored
+from eventlog.port import (
+    EMPTY,
+    Attempt,
+    Conflict,
+    Entry,
+    Head,
+    Outcome,
+    Refused,
+    Shape,
+    Stored,
+    Unknown,
+)
+from eventlog.subjects import Subjects
+
+BODY_BYTES_MAX = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    subject: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class MemoryEventLog:
+    """Keep one workspace's log in memory."""
+
+    def __init__(self, workspace: str, *, sealing: Sealing | None = None) -> None:
+        self._subjects = Subjects(workspace)
+        mapper = EventMapper(sealing)
+        self._outgoing = Outgoing(self._subjects, mapper)
+        self._incoming = Incoming(self._subjects, mapper)
+        self._rows: list[_Row] = []
+        self._revisions: dict[str, list[int]] = {}
+        self._grown = asyncio.Condition()
+        self._answers: deque[str] = deque()
+        self.is_available = True
+
+    @property
+    def workspace(self) -> str:
+        """The workspace whose log this is."""
+        return self._subjects.workspace
+
+    def lose_acknowledgements(self, appends: int) -> None:
+        """Let the next appends be stored without an answer, so that reading must settle them."""
+        self._answers.extend(["lost"] * appends)
+
+    def answer_unknown(self, appends: int, *, stored: bool) -> None:
+        """Let the next appends end as `Unknown`, with their events stored or not."""
+        self._answers.extend(["unknown_stored" if stored else "unknown_absent"] * appends)
+
+    def damage_body(self, revision: int, body: bytes) -> None:
+        """Put other bytes in the place of an event's body."""
+        self._rows[revision - 1] = replace(self._rows[revision - 1], body=body)
+
+    async def append(
+        self,
+        attempt: Attempt,
+        *,
+        timeout_seconds: float,  # noqa: ARG002  # the port's; memory answers at once
+    ) -> Outcome:
+        """Store an attempt and settle its outcome."""
+        messages = self._outgoing.prepare(attempt)
+        if isinstance(messages, Refused):
+            return messages
+        if any(len(message.body) > BODY_BYTES_MAX for message in messages):
+            return Refused(EVENT_TOO_LARGE)
+        answer = self._answers.popleft() if self._answers else "given"
+        if not self.is_available or answer == "unknown_absent":
+            return Unknown()
+        outcome = await self._store(messages)
+        if answer == "unknown_stored":
+            return Unknown()
+        if answer == "lost" and isinstance(outcome, Stored):
+            return self._settled(messages)
+        return outcome
+
+    async def _store(self, messages: list[Message]) -> Outcome:
+        for message in messages:
+            if message.expected is not None and message.expected != self._last(message.subject):
+                return Conflict()
+        async with self._grown:
+            for number, message in enumerate(messages, start=1):
+                headers = dict(message.headers)
+                if len(messages) > 1:
+                    headers[BATCH_ID] = "memory"
+                if number == len(messages) > 1:
+                    headers[BATCH_COMMIT] = "1"
+                self._rows.append(_Row(message.subject, headers, message.body))
+                self._revisions.setdefault(message.subject, []).append(len(self._rows))
+            self._grown.notify_all()
+        return stored(messages, len(self._rows))
+
+    def _settled(self, messages: list[Message]) -> Outcome:
+        """Find the attempt in the log, as a log whose acknowledgement was lost must."""
+        first = messages[0]
+        expected = first.expected or 0
+        later = [r for r in self._revisions.get(first.subject, []) if r > expected]
+        if later and self._entry(later[0]).digest == first.digest:
+            return stored(messages, later[0] + len(messages) - 1)
+        return Conflict()
+
+    async def load(self, stream: Stream, *, after: Head = EMPTY) -> list[Entry]:
+        """Read a stream after a head that the caller holds, to its end, its chain checked."""
+        self._require_available()
+        revisions = self._revisions.get(self._subjects.subject_of(stream), [])
+        entries = [self._entry(r) for r in revisions if r > after.revision]
+        check_chain(stream, after, entries)
+        return entries
+
+    async def load_many(
+        self,
+        streams: Mapping[Stream, Head],
+        *,
+        concurrency: int = 32,  # noqa: ARG002  # the port's; nothing here waits
+    ) -> dict[Stream, list[Entry]]:
+        """Load several streams, each after its head."""
+        return {stream: await self.load(stream, after=head) for stream, head in streams.items()}
+
+    async def last_entries(self, streams: Iterable[Stream]) -> dict[Stream, Entry]:
+        """Read the last event of each stream that has one."""
+        self._require_available()
+        lasts = {stream: self._last(self._subjects.subject_of(stream)) for stream in streams}
+        return {stream: self._entry(last) for stream, last in lasts.items() if last}
+
+    async def leader_revisions(self, streams: Sequence[Stream]) -> list[int]:
+        """Give the revision of each stream's last event; 0 for an empty stream."""
+        self._require_available()
+        return [self._last(self._subjects.subject_of(stream)) for stream in streams]
+
+    async def read(
+        self, *, after_revision: int = 0, batch_events_max: int = 1_000
+    ) -> AsyncIterator[list[Entry]]:
+        """Yield everything after a revision, in batches, up to the end as of the call."""
+        self._require_available()
+        end = len(self._rows)
+        while after_revision < end:
+            upto = min(after_revision + batch_events_max, end)
+            entries = [self._entry(r) for r in range(after_revision + 1, upto + 1)]
+            check_gapless(after_revision, entries)
+            yield entries
+            after_revision = upto
+
+    async def follow(
+        self, *, after_revision: int, batch_events_max: int = 1_000
+    ) -> AsyncIterator[list[Entry]]:
+        """Yield everything after a revision, in batches, and go on for ever."""
+        while True:
+            async for entries in self.read(
+                after_revision=after_revision, batch_events_max=batch_events_max
+            ):
+                yield entries
+                after_revision = entries[-1].revision
+            async with self._grown:
+                while len(self._rows) <= after_revision:
+                    await self._grown.wait()
+
+    async def shape(self) -> Shape:
+        """Give the log's shape, and this machine's clock as the server's."""
+        self._require_available()
+        last = len(self._rows)
+        return Shape(1 if last else 0, last, 0, 0, datetime.now(UTC))
+
+    async def close(self) -> None:
+        """Release nothing: the log lives as long as it is referred to."""
+
+    def _entry(self, revision: int) -> Entry:
+        row = self._rows[revision - 1]
+        return self._incoming.entry(row.subject, revision, headers=row.headers, body=row.body)
+
+    def _last(self, subject: str) -> int:
+        revisions = self._revisions.get(subject)
+        return revisions[-1] if revisions else 0
+
+    def _require_available(self) -> None:
+        if not self.is_available:
+            raise LogUnavailable("the log in memory was made unavailable")

@@ -1,0 +1,181 @@
+"""The event log as everything above sees it: one total order of events over many streams.
+
+An implementation keeps three promises. Appends are all or none, and only where every stream still
+has the head that was expected (R1). An outcome is one of four, and `Unknown` is given only after
+the log itself was asked until the deadline (R2). What was stored is read back in order, without
+gaps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from domain.events import Event, Recorded
+from domain.ids import CommandId, DecisionId, EventId, Stream
+
+ZERO_DIGEST = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last event of a stream: revision, version and digest; all zero for an empty stream."""
+
+    revision: int = 0
+    version: int = 0
+    digest: bytes = ZERO_DIGEST
+
+
+EMPTY = Head()
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An event that is to be stored. `part` of `parts` is its place in its decision, from 1."""
+
+    stream: Stream
+    event_id: EventId
+    body: Event
+    happened_at: datetime
+    recorded_at: datetime
+    command_id: CommandId
+    correlation_id: str
+    decision_id: DecisionId
+    part: int
+    parts: int
+    auth_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Drafts that are stored together, in this order, or not at all.
+
+    `expected` holds the head of every stream that the drafts touch, as the writer knows it. At most
+    `domain.ids.EVENTS_PER_APPEND_MAX` drafts.
+    """
+
+    drafts: tuple[Draft, ...]
+    expected: Mapping[Stream, Head]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """All drafts are in the log, as these events; `heads` are the new heads of their streams."""
+
+    events: tuple[Recorded[Event], ...]
+    heads: Mapping[Stream, Head] = field(default_factory=dict)
+
+    @property
+    def revision(self) -> int:
+        """The revision of the last event."""
+        return self.events[-1].revision
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Nothing was stored: at least one stream has moved on. Load it and decide again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nothing was stored and never will be; `reason` is stable."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The deadline passed before the log could say whether the drafts were stored."""
+
+
+Outcome = Stored | Conflict | Refused | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event as read: decoded, with its digest and its stream's digest before it.
+
+    `event` is None where it cannot be decoded (`fault` says why); its place is still sure.
+    `ends_append` is false where the next revision was stored by the same append: a reader that
+    keeps a checkpoint moves it only past an entry that ends one.
+    """
+
+    event: Recorded[Event] | None
+    stream: Stream
+    revision: int
+    version: int
+    previous: bytes
+    digest: bytes
+    ends_append: bool = True
+    fault: str | None = None
+
+    @property
+    def head(self) -> Head:
+        """The stream's head as of this event."""
+        return Head(self.revision, self.version, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a log that never deletes cannot have otherwise (R3), and the server's clock."""
+
+    first_revision: int
+    last_revision: int
+    deleted: int
+    lost: int
+    server_time: datetime | None
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Name what is wrong with the shape; empty when it holds."""
+        found = []
+        if self.last_revision and self.first_revision != 1:
+            found.append("first_revision_not_1")
+        if self.deleted:
+            found.append("deleted_events")
+        if self.lost:
+            found.append("lost_events")
+        return tuple(found)
+
+
+class EventLog(Protocol):
+    """One workspace's log. Any method may raise `LogUnavailable`; reads may raise `LogDamaged`."""
+
+    @property
+    def workspace(self) -> str:
+        """The workspace whose log this is."""
+
+    async def append(self, attempt: Attempt, *, timeout_seconds: float) -> Outcome:
+        """Store an attempt and settle its outcome. Raises nothing of the log's: see `Outcome`."""
+
+    async def load(self, stream: Stream, *, after: Head = EMPTY) -> list[Entry]:
+        """Read a stream after a head that the caller holds, to its end, its chain checked."""
+
+    async def load_many(
+        self, streams: Mapping[Stream, Head], *, concurrency: int = 32
+    ) -> dict[Stream, list[Entry]]:
+        """Load several streams, each after its head."""
+
+    async def last_entries(self, streams: Iterable[Stream]) -> dict[Stream, Entry]:
+        """Read the last event of each stream that has one, in as few requests as can be."""
+
+    async def leader_revisions(self, streams: Sequence[Stream]) -> list[int]:
+        """Ask the leader for the revision of each stream's last event; 0 for an empty stream."""
+
+    def read(
+        self, *, after_revision: int = 0, batch_events_max: int = 1_000
+    ) -> AsyncIterator[list[Entry]]:
+        """Yield everything after a revision, in batches, up to the end as of the call."""
+
+    def follow(
+        self, *, after_revision: int, batch_events_max: int = 1_000
+    ) -> AsyncIterator[list[Entry]]:
+        """Yield everything after a revision, in batches, and go on for ever."""
+
+    async def shape(self) -> Shape:
+        """Ask the server for the log's shape."""
+
+    async def close(self) -> None:
+        """Release what the log holds. The connection stays its owner's."""

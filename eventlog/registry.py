@@ -1,0 +1,84 @@
+"""The closed registry of wire names, and the only place where old bodies are brought up to date.
+
+A wire name is `koseki.<subject>.<event>.v<n>`; it is written into every event and never changes. A
+new schema gets a new name with the next number, its class takes the old one's place in `EVENTS`,
+and `UPCASTERS` says how a body of the old name becomes one of the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from domain.events import (
+    ClockAdvanced,
+    ConsentGiven,
+    ConsentRefused,
+    ConsentWithdrawn,
+    CustomersMerged,
+    CustomerTouched,
+    Event,
+    IdentifierClaimed,
+    IdentifiersLinked,
+    PurposeDefined,
+    SignalsDeclined,
+    SignalsRecorded,
+    SourceRegistered,
+    TraitsSet,
+    VerdictRecorded,
+)
+
+Fields = dict[str, Any]  # Any: the JSON values of a body whose schema is older than our classes
+
+
+class Upcast(NamedTuple):
+    """One step: what the next name is, and how its fields are made from the older ones."""
+
+    next_name: str
+    convert: Callable[[Fields], Fields]
+
+
+class UnknownEvent(ValueError):
+    """A wire name or a class that the registry does not hold."""
+
+
+EVENTS: Mapping[str, type[Event]] = {
+    "koseki.record.identifiers-linked.v1": IdentifiersLinked,
+    "koseki.record.traits-set.v1": TraitsSet,
+    "koseki.record.signals-recorded.v1": SignalsRecorded,
+    "koseki.record.signals-declined.v1": SignalsDeclined,
+    "koseki.customer.merged.v1": CustomersMerged,
+    "koseki.customer.touched.v1": CustomerTouched,
+    "koseki.consent.given.v1": ConsentGiven,
+    "koseki.consent.refused.v1": ConsentRefused,
+    "koseki.consent.withdrawn.v1": ConsentWithdrawn,
+    "koseki.consent.verdict-recorded.v1": VerdictRecorded,
+    "koseki.identifier.claimed.v1": IdentifierClaimed,
+    "koseki.workspace.purpose-defined.v1": PurposeDefined,
+    "koseki.workspace.source-registered.v1": SourceRegistered,
+    "koseki.clock.advanced.v1": ClockAdvanced,
+}
+
+UPCASTERS: Mapping[str, Upcast] = {}
+
+_NAMES: Mapping[type[Event], str] = {cls: name for name, cls in EVENTS.items()}
+
+
+def wire_name(event_class: type[Event]) -> str:
+    """Give the name under which a class of event is stored."""
+    name = _NAMES.get(event_class)
+    if name is None:
+        raise UnknownEvent(f"{event_class.__name__} has no wire name in the registry")
+    return name
+
+
+def upcast(
+    name: str, fields: Fields, *, steps: Mapping[str, Upcast] = UPCASTERS
+) -> tuple[type[Event], Fields]:
+    """Bring stored fields to the newest schema; give its class and the fields that it takes."""
+    while step := steps.get(name):
+        name, fields = step.next_name, step.convert(fields)
+    event_class = EVENTS.get(name)
+    if event_class is None:
+        raise UnknownEvent("the registry does not hold this wire name")
+    return event_class, fields

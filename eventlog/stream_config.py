@@ -1,0 +1,101 @@
+"""How a log's stream must be set, and the refusal to work with one that could lose events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from eventlog.errors import UnsafeStream
+from eventlog.jetstream_api import (
+    STREAM_NAME_IN_USE,
+    STREAM_NOT_FOUND,
+    ApiError,
+    JetStreamApi,
+    Json,
+)
+from eventlog.subjects import Subjects
+
+DUPLICATE_WINDOW_SECONDS = 1
+"""The log uses no message ids; each would cost the server memory for this long."""
+
+_REQUIRED = {
+    "retention": "limits",
+    "storage": "file",
+    "discard": "new",
+    "allow_atomic": True,
+    "allow_direct": True,
+    "deny_delete": True,
+    "deny_purge": True,
+}
+_UNCAPPED = ("max_age", "max_bytes", "max_msgs", "max_msgs_per_subject")
+_FORBIDDEN = (
+    "allow_rollup_hdrs",
+    "allow_msg_ttl",
+    "mirror",
+    "no_ack",
+    "sealed",
+    "sources",
+    "subject_transform",
+)
+
+
+def log_config(subjects: Subjects, *, replicas: int) -> Json:
+    """Give the settings of a new log."""
+    return {
+        "name": subjects.log_name,
+        "subjects": list(subjects.filters),
+        "num_replicas": replicas,
+        "max_msg_size": -1,
+        "max_consumers": -1,
+        "duplicate_window": DUPLICATE_WINDOW_SECONDS * 1_000_000_000,
+        **_REQUIRED,
+        **{name: 0 if name == "max_age" else -1 for name in _UNCAPPED},
+    }
+
+
+async def ensure_stream(api: JetStreamApi, subjects: Subjects, *, replicas: int) -> None:
+    """Create the log's stream, or check the one there is; `UnsafeStream` says what to change."""
+    info = f"STREAM.INFO.{subjects.log_name}"
+    try:
+        answer = await api.call(info)
+    except ApiError as error:
+        if error.code != STREAM_NOT_FOUND:
+            raise
+        answer = await _create(api, subjects, replicas)
+    faults = list(unsafe_settings(answer["config"], subjects, replicas=replicas))
+    if faults:
+        raise UnsafeStream(f"stream {subjects.log_name}: {'; '.join(faults)}")
+
+
+async def _create(api: JetStreamApi, subjects: Subjects, replicas: int) -> Json:
+    config = log_config(subjects, replicas=replicas)
+    try:
+        return await api.call(f"STREAM.CREATE.{subjects.log_name}", config)
+    except ApiError as error:
+        if error.code != STREAM_NAME_IN_USE:
+            raise
+        return await api.call(f"STREAM.INFO.{subjects.log_name}")
+
+
+def unsafe_settings(
+    config: Mapping[str, Any],  # Any: the server's JSON
+    subjects: Subjects,
+    *,
+    replicas: int,
+) -> Iterator[str]:
+    """Name every setting under which events could be lost, and what it must be."""
+    for name, wanted in _REQUIRED.items():
+        if config.get(name, False) != wanted:
+            yield f"{name} must be {wanted}"
+    for name in _UNCAPPED:
+        if config.get(name, 0) > 0:
+            yield f"{name} must be unlimited"
+    for name in _FORBIDDEN:
+        if config.get(name):
+            yield f"{name} must not be set"
+    if config.get("persist_mode") == "async":
+        yield "persist_mode must not be async"
+    if config.get("num_replicas", 1) < replicas:
+        yield f"num_replicas must be at least {replicas}"
+    if set(config.get("subjects") or ()) != set(subjects.filters):
+        yield f"subjects must be {', '.join(subjects.filters)}"

@@ -1,0 +1,146 @@
+"""Reads of the whole log in order: to its end as of now, or for ever.
+
+A lost consumer is replaced by one that begins after the last revision seen. A gap that remains then
+is in the log itself, and raises `LogDamaged`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
+
+import structlog
+
+from eventlog.errors import LogDamaged, LogUnavailable
+from eventlog.incoming import Incoming
+from eventlog.jetstream_api import JetStreamApi
+from eventlog.port import Entry
+from eventlog.pull_consumer import Delivery, PullConsumer
+from eventlog.subjects import Subjects
+
+READ_PATIENCE_SECONDS = 10.0
+"""How long a read to the end waits for a server that is away; following waits for ever."""
+
+REOPEN_SECONDS_MIN = 0.05
+REOPEN_SECONDS_MAX = 1.0
+
+_logger = structlog.get_logger(__name__)
+
+
+class Tail:
+    """Read the log of one workspace."""
+
+    def __init__(self, api: JetStreamApi, subjects: Subjects, incoming: Incoming) -> None:
+        self._api = api
+        self._log_name = subjects.log_name
+        self._incoming = incoming
+
+    async def read(
+        self, *, after_revision: int, batch_events_max: int
+    ) -> AsyncGenerator[list[Entry], None]:
+        """Yield everything after a revision up to the end as of the call."""
+        end = await self._last_revision(after_revision)
+        if end == after_revision:
+            return
+        batches = self._batches(
+            after_revision, batch_events_max, patience_seconds=READ_PATIENCE_SECONDS
+        )
+        async with aclosing(batches):
+            async for entries in batches:
+                past = entries[-1].revision - end
+                yield entries[:-past] if past > 0 else entries
+                if past >= 0:
+                    return
+
+    async def follow(
+        self, *, after_revision: int, batch_events_max: int
+    ) -> AsyncGenerator[list[Entry], None]:
+        """Yield everything after a revision, and go on for ever."""
+        batches = self._batches(after_revision, batch_events_max, patience_seconds=None)
+        async with aclosing(batches):
+            async for entries in batches:
+                yield entries
+
+    async def _batches(
+        self, seen: int, events_max: int, *, patience_seconds: float | None
+    ) -> AsyncGenerator[list[Entry], None]:
+        fruitless = 0
+        while True:
+            await asyncio.sleep(min(REOPEN_SECONDS_MIN * fruitless, REOPEN_SECONDS_MAX))
+            consumer = await self._open(seen, events_max, patience_seconds)
+            is_fresh = True
+            fruitless += 1
+            try:
+                while deliveries := await _receive(consumer):
+                    run = _gapless(seen, deliveries)
+                    if is_fresh and not run:
+                        raise LogDamaged(
+                            f"revision {deliveries[0].revision} stands where {seen + 1} should"
+                        )
+                    if run:
+                        yield [self._entry(delivery) for delivery in run]
+                        seen = run[-1].revision
+                        fruitless = 0
+                    if len(run) < len(deliveries):
+                        break
+                    is_fresh = False
+            finally:
+                with suppress(LogUnavailable):  # the server drops it by itself after a while
+                    await consumer.close()
+            _logger.info("log_consumer_lost", log=self._log_name, revision=seen)
+
+    async def _open(
+        self, seen: int, events_max: int, patience_seconds: float | None
+    ) -> PullConsumer:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        wait_seconds = REOPEN_SECONDS_MIN
+        while True:
+            consumer = PullConsumer(self._api, self._log_name, events_max=events_max)
+            try:
+                await self._last_revision(seen)
+                await consumer.create(seen + 1)
+            except LogUnavailable as error:
+                with suppress(LogUnavailable):
+                    await consumer.close()
+                if patience_seconds is not None and loop.time() - begun > patience_seconds:
+                    raise
+                _logger.warning("log_not_readable", log=self._log_name, reason=error.message)
+            else:
+                return consumer
+            await self._api.connection.wait_connected(timeout_seconds=REOPEN_SECONDS_MAX)
+            await asyncio.sleep(wait_seconds)
+            wait_seconds = min(wait_seconds * 2, REOPEN_SECONDS_MAX)
+
+    async def _last_revision(self, seen: int) -> int:
+        """Give the log's end; a log that ends before what was seen of it has lost events."""
+        info = await self._api.call(f"STREAM.INFO.{self._log_name}")
+        last = int(info["state"]["last_seq"])
+        if last < seen:
+            raise LogDamaged(f"the log ends at revision {last}, but {seen} was read from it")
+        return last
+
+    def _entry(self, delivery: Delivery) -> Entry:
+        message = delivery.message
+        return self._incoming.entry(
+            message.subject,
+            delivery.revision,
+            headers=message.headers or {},
+            body=message.data,
+        )
+
+
+async def _receive(consumer: PullConsumer) -> list[Delivery]:
+    try:
+        return await consumer.receive()
+    except LogUnavailable:
+        return []
+
+
+def _gapless(seen: int, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+    """Give the deliveries up to the first that does not follow the one before it."""
+    for index, delivery in enumerate(deliveries):
+        if delivery.revision != seen + index + 1:
+            return deliveries[:index]
+    return deliveries

@@ -1,0 +1,53 @@
+"""Read model: the acts of consent that stand on each record. What they leave open is not kept.
+
+Table `consents`: record id -> {acts: {act id: the fields of `domain.consent.ConsentAct`}}. Whether
+a purpose is open is `domain.consent.standing` over the acts of all records of the customer.
+"""
+
+from __future__ import annotations
+
+from domain.consent import ConsentAct, ConsentState
+from domain.events import ConsentChanged, Event, Recorded
+from domain.ids import EventId, RecordId
+from projections.instants import instant, instant_text
+from projections.tables import ReadTables, Tables
+
+CONSENTS = "consents"
+TABLES = (CONSENTS,)
+
+
+def apply(tables: Tables, event: Recorded[Event]) -> None:
+    """Fold one event; an act that a record holds already changes nothing."""
+    act = event.body
+    if not isinstance(act, ConsentChanged):
+        return
+    key = event.stream.key.encode()
+    row = tables.get(CONSENTS, key) or {"acts": {}}
+    if act.act_id in row["acts"]:
+        return
+    row["acts"][act.act_id] = {
+        "purpose": act.purpose,
+        "state": act.state.value,
+        "effective_at": instant_text(event.effective_at),
+        "revision": event.revision,
+        "event_id": event.event_id,
+        "notice_version": act.notice_version,
+    }
+    tables.put(CONSENTS, key, row)
+
+
+def acts(tables: ReadTables, record_id: RecordId) -> tuple[ConsentAct, ...]:
+    """Read the acts that stand on a record."""
+    row = tables.get(CONSENTS, record_id.encode()) or {"acts": {}}
+    return tuple(
+        ConsentAct(
+            act_id=act_id,
+            purpose=act["purpose"],
+            state=ConsentState(act["state"]),
+            effective_at=instant(act["effective_at"]),
+            revision=act["revision"],
+            event_id=EventId(act["event_id"]),
+            notice_version=act["notice_version"],
+        )
+        for act_id, act in row["acts"].items()
+    )

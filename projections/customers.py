@@ -1,0 +1,82 @@
+"""Read model: which records form one customer, and where old ids lead.
+
+Table `customers`: record id -> {root}, and on a root also {members, edges}. Each record is led to
+its root by its own event, so that a lost event of the root cannot leave it standing alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from domain.events import CustomersMerged, Event, Recorded
+from domain.identity import Edge
+from domain.ids import MergeId, RecordId, StreamKind
+from projections.tables import ReadTables, Row, Tables
+
+CUSTOMERS = "customers"
+TABLES = (CUSTOMERS,)
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """The records of one customer, the oldest first, and the edges between them."""
+
+    root: RecordId
+    members: tuple[RecordId, ...]
+    edges: tuple[Edge, ...]
+
+
+def apply(tables: Tables, event: Recorded[Event]) -> None:
+    """Fold one event; any event on a record makes the record known."""
+    if event.stream.kind is not StreamKind.RECORD:
+        return
+    record_id = event.stream.key
+    key = record_id.encode()
+    if tables.get(CUSTOMERS, key) is None:
+        tables.put(CUSTOMERS, key, {"root": record_id, "members": [record_id], "edges": []})
+    if isinstance(event.body, CustomersMerged):
+        _merge(tables, record_id, event.body)
+
+
+def root(tables: ReadTables, record_id: RecordId) -> RecordId | None:
+    """Find the id of the customer that a record belongs to; None for an unknown record."""
+    row = tables.get(CUSTOMERS, record_id.encode())
+    if row is None:
+        return None
+    while row is not None and row["root"] < record_id:
+        record_id = RecordId(row["root"])
+        row = tables.get(CUSTOMERS, record_id.encode())
+    return record_id
+
+
+def component(tables: ReadTables, record_id: RecordId) -> Component | None:
+    """Find the customer of a record, whichever of its ids is given."""
+    found = root(tables, record_id)
+    if found is None:
+        return None
+    row = tables.get(CUSTOMERS, found.encode())
+    if row is None:
+        return Component(found, (found,), ())
+    members = tuple(RecordId(member) for member in row["members"])
+    edges = tuple(_read_edge(edge) for edge in row["edges"])
+    return Component(found, members, edges)
+
+
+def _merge(tables: Tables, record_id: str, merge: CustomersMerged) -> None:
+    if merge.root != record_id:
+        tables.put(CUSTOMERS, record_id.encode(), {"root": merge.root})
+        return
+    row: Row = {
+        "root": record_id,
+        "members": sorted({record_id, *merge.component}),
+        "edges": [[edge.merge_id, edge.older, edge.newer] for edge in merge.live_edges],
+    }
+    tables.put(CUSTOMERS, record_id.encode(), row)
+    for member in merge.component:
+        if member != record_id:
+            tables.put(CUSTOMERS, member.encode(), {"root": record_id})
+
+
+def _read_edge(edge: list[str]) -> Edge:
+    merge_id, older, newer = edge
+    return Edge(merge_id=MergeId(merge_id), older=older, newer=newer)

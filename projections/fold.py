@@ -1,0 +1,164 @@
+"""Every read model applied to the log in order: the one fold of projector and replay.
+
+A batch of whole appends is one transaction: rows, digest, checkpoint and D(r) together. An event
+that cannot be decoded, or on which a model fails, parks its customer; on the workspace or the clock
+it raises `PoisonEvent`. Faults of the disk pass through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Protocol
+
+from domain.events import Event, Recorded
+from domain.ids import StreamKind
+from eventlog.envelope import extend_log_digest
+from eventlog.errors import LogDamaged
+from eventlog.port import Entry
+from projections import (
+    consents,
+    counts,
+    customers,
+    identifiers,
+    parking,
+    profile,
+    rules,
+    tallies,
+)
+from projections.errors import CheckpointMoved, FoldFailed, PoisonEvent, ReadSideError
+from projections.tables import Checkpoint, Tables, Transaction
+
+MODELS = (customers, identifiers, profile, consents, tallies, rules, counts)
+TABLES: tuple[str, ...] = (
+    *(table for model in MODELS for table in model.TABLES),
+    *parking.TABLES,
+)
+SCHEMA_VERSION = 1
+"""Raised whenever a fold or a row changes: rows of another version are made again from the log."""
+
+_APPLIES = tuple(model.apply for model in MODELS)
+_NOT_THE_EVENTS_FAULT = (ReadSideError, OSError, MemoryError)
+
+
+class Rows(Protocol):
+    """What can be folded into: `store.WritableStore` or `tables.MemoryTables`."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint that the rows stand at."""
+
+    def begin(self) -> Transaction:
+        """Start the one transaction."""
+
+
+def fold_batch(rows: Rows, entries: Sequence[Entry]) -> Checkpoint:
+    """Fold entries that continue the checkpoint, and end with an append; give the next one.
+
+    A failing event costs further tries of its append alone, after all before it was stored.
+    """
+    try:
+        return _fold_once(rows, entries, {})
+    except FoldFailed:
+        for append in _appends(entries):
+            _parking_faults(partial(_fold_once, rows, append), len(append))
+        return rows.checkpoint
+
+
+def fold_excerpt(rows: Rows, entries: Sequence[Entry]) -> Checkpoint:
+    """Fold events of some streams in order, whatever lies between them; D(r) stays as it was."""
+    return _parking_faults(partial(_fold_excerpt_once, rows, entries), len(entries))
+
+
+def _parking_faults(fold: Callable[[Mapping[int, str]], Checkpoint], faults_max: int) -> Checkpoint:
+    """Fold again, with each event parked that failed, until none fails."""
+    faults: dict[int, str] = {}
+    for _ in range(faults_max):
+        try:
+            return fold(faults)
+        except FoldFailed as failed:
+            faults[failed.revision] = failed.fault
+    return fold(faults)
+
+
+def _fold_once(rows: Rows, entries: Sequence[Entry], faults: Mapping[int, str]) -> Checkpoint:
+    with _transaction(rows) as transaction:
+        log_digest = _extend(transaction.checkpoint, entries)
+        _fold_entries(transaction, entries, faults)
+        last = entries[-1]
+        return transaction.commit(
+            revision=last.revision, event_digest=last.digest, log_digest=log_digest
+        )
+
+
+def _fold_excerpt_once(
+    rows: Rows, entries: Sequence[Entry], faults: Mapping[int, str]
+) -> Checkpoint:
+    with _transaction(rows) as transaction:
+        _fold_entries(transaction, entries, faults)
+        last, log_digest = entries[-1], transaction.checkpoint.log_digest
+        return transaction.commit(
+            revision=last.revision, event_digest=last.digest, log_digest=log_digest
+        )
+
+
+@contextmanager
+def _transaction(rows: Rows) -> Iterator[Transaction]:
+    transaction = rows.begin()
+    try:
+        yield transaction
+    except BaseException:
+        transaction.abort()
+        raise
+
+
+def _fold_entries(tables: Tables, entries: Iterable[Entry], faults: Mapping[int, str]) -> None:
+    for entry in entries:
+        event = entry.event
+        fault = faults.get(entry.revision) if event else entry.fault or "unreadable"
+        if event is None or fault is not None:
+            _park(tables, entry, fault or "unreadable")
+        elif not parking.is_held_back(tables, event):
+            _apply(tables, event)
+
+
+def _extend(checkpoint: Checkpoint, entries: Sequence[Entry]) -> bytes:
+    """Give D(r) after these entries; they must follow each other and the checkpoint."""
+    revision, log_digest = checkpoint.revision, checkpoint.log_digest
+    if entries[0].revision <= revision:
+        raise CheckpointMoved(f"the rows stand at {revision}, before {entries[0].revision} was due")
+    for entry in entries:
+        revision += 1
+        if entry.revision != revision:
+            raise LogDamaged(f"revision {entry.revision} stands where {revision} should")
+        log_digest = extend_log_digest(log_digest, revision, entry.digest)
+    return log_digest
+
+
+def _appends(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    append: list[Entry] = []
+    for entry in entries:
+        append.append(entry)
+        if entry.ends_append:
+            yield append
+            append = []
+    if append:
+        yield append
+
+
+def _park(tables: Tables, entry: Entry, fault: str) -> None:
+    if entry.stream.kind in (StreamKind.WORKSPACE, StreamKind.CLOCK):
+        raise PoisonEvent(entry.revision, fault)
+    parking.park(tables, entry.stream, revision=entry.revision, reason=fault)
+
+
+def _apply(tables: Tables, event: Recorded[Event]) -> None:
+    try:
+        for apply in _APPLIES:
+            apply(tables, event)
+    except _NOT_THE_EVENTS_FAULT:
+        raise
+    except Exception as error:  # whatever a fold raises parks, and stops nobody else
+        # The class alone: the text of an error may hold what the person wrote.
+        raise FoldFailed(event.revision, f"fold: {type(error).__name__}") from error

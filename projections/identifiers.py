@@ -1,0 +1,26 @@
+"""Read model: which record holds an identifier. Keys only, never values.
+
+Table `identifiers`: identifier key -> {record}. The last link wins, as it does in the log.
+"""
+
+from __future__ import annotations
+
+from domain.events import Event, IdentifiersLinked, Recorded
+from domain.ids import IdentifierKey, RecordId
+from projections.tables import ReadTables, Tables
+
+IDENTIFIERS = "identifiers"
+TABLES = (IDENTIFIERS,)
+
+
+def apply(tables: Tables, event: Recorded[Event]) -> None:
+    """Fold one event."""
+    if isinstance(event.body, IdentifiersLinked):
+        for key in event.body.keys:
+            tables.put(IDENTIFIERS, key.encode(), {"record": event.stream.key})
+
+
+def holder(tables: ReadTables, key: IdentifierKey) -> RecordId | None:
+    """Find the record that holds an identifier."""
+    row = tables.get(IDENTIFIERS, key.encode())
+    return None if row is None else RecordId(row["record"])

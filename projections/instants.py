@@ -1,0 +1,22 @@
+"""Times as rows hold them: UTC texts of one width, so that texts sort as the times do."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+_LATEST = datetime.max.replace(tzinfo=UTC)
+
+
+def instant_text(time: datetime) -> str:
+    """Write an aware time; one that UTC cannot express is moved to the nearest that it can."""
+    try:
+        utc = time.astimezone(UTC)
+    except OverflowError:
+        utc = _EARLIEST if time.year == 1 else _LATEST
+    return utc.isoformat(timespec="microseconds")
+
+
+def instant(text: str) -> datetime:
+    """Read a time that `instant_text` wrote."""
+    return datetime.fromisoformat(text)

@@ -1,0 +1,239 @@
+"""The read side on disk: LMDB, one named database per table. The only file that imports `lmdb`.
+
+One writer, any number of readers in other processes; a process can open a path once, so a writer
+reads through its own `snapshot`. Rows, digest, checkpoint and D(r) are one transaction, synced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+import orjson
+
+from projections.errors import ReadSideNotReady, ReadSideOutdated, StoreFailed
+from projections.fold import SCHEMA_VERSION, TABLES
+from projections.tables import Changes, Checkpoint, Row, Transaction, decode_row
+
+MAP_BYTES_MAX = 1 << 38
+"""Address space, not disk: large enough that it never has to grow under a reader."""
+
+READERS_MAX = 512
+MAP_RETRIES_MAX = 3
+META_BYTES = 2 * 4_096
+"""What LMDB writes first, in one piece: a shorter file is still being made."""
+
+_META = "meta"
+_CHECKPOINT = b"checkpoint"
+_SCHEMA = b"schema"
+_Databases = dict[str, lmdb._Database]  # noqa: SLF001  # the library has no public name for it
+
+
+class Snapshot:
+    """The rows as of one checkpoint, for as long as `Store.snapshot` keeps it open."""
+
+    def __init__(self, transaction: lmdb.Transaction, databases: _Databases) -> None:
+        self._transaction = transaction
+        self._databases = databases
+        self._checkpoint = _read_checkpoint(self.load(_META, _CHECKPOINT))
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint that the rows stand at."""
+        return self._checkpoint
+
+    def get(self, table: str, key: bytes) -> Row | None:
+        """Read a row."""
+        encoded = self.load(table, key)
+        return None if encoded is None else decode_row(encoded)
+
+    def scan(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, Row]]:
+        """Yield the rows whose key starts with a prefix, in order of keys."""
+        for key, encoded in self.scan_stored(table, prefix):
+            yield key, decode_row(encoded)
+
+    def load(self, table: str, key: bytes) -> bytes | None:
+        """Read a row as stored."""
+        try:
+            stored = self._transaction.get(key, db=self._databases[table])
+        except lmdb.Error as error:
+            raise _failed(error) from error
+        return None if stored is None else bytes(stored)
+
+    def scan_stored(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield rows as stored, in order of keys."""
+        with _store_faults(), self._transaction.cursor(db=self._databases[table]) as cursor:
+            if not (cursor.set_range(prefix) if prefix else cursor.first()):
+                return
+            for found, encoded in cursor:
+                key = bytes(found)
+                if not key.startswith(prefix):
+                    return
+                yield key, bytes(encoded)
+
+
+class _Writing(Snapshot):
+    """A write transaction, as `tables.Transaction` wants it behind itself."""
+
+    def commit(self, changes: Changes, checkpoint: Checkpoint) -> None:
+        """Store changes and checkpoint together, durably."""
+        with _store_faults():
+            for table, changed in changes.items():
+                self._write(table, changed)
+            stored = _write_checkpoint(checkpoint)
+            self._transaction.put(_CHECKPOINT, stored, db=self._databases[_META])
+            self._transaction.commit()
+
+    def abort(self) -> None:
+        """End the transaction; nothing has changed."""
+        self._transaction.abort()
+
+    def _write(self, table: str, changed: Mapping[bytes, bytes | None]) -> None:
+        kept = [(key, encoded) for key, encoded in changed.items() if encoded is not None]
+        with self._transaction.cursor(db=self._databases[table]) as cursor:
+            cursor.putmulti(kept)
+        for key, encoded in changed.items():
+            if encoded is None:
+                self._transaction.delete(key, db=self._databases[table])
+
+
+class Store:
+    """A read side that is open for reading."""
+
+    def __init__(self, environment: lmdb.Environment, databases: _Databases) -> None:
+        self._environment = environment
+        self._databases = databases
+
+    @staticmethod
+    def open_reader(path: Path) -> Store:
+        """Open what another process writes; `ReadSideNotReady` until it has been made."""
+        if not _has_meta_pages(path / "data.mdb"):
+            raise ReadSideNotReady("no projector has made this read side yet")
+        environment = _open(path, readonly=True)
+        try:
+            databases = {
+                name: environment.open_db(name.encode(), create=False) for name in (_META, *TABLES)
+            }
+        except (lmdb.NotFoundError, lmdb.ReadonlyError):
+            environment.close()
+            raise ReadSideNotReady("a projector is making this read side") from None
+        _require_schema(environment, databases)
+        return Store(environment, databases)
+
+    @staticmethod
+    def open_writer(path: Path) -> WritableStore:
+        """Open or make a read side for its projector."""
+        path.mkdir(parents=True, exist_ok=True)
+        environment = _open(path, readonly=False)
+        environment.reader_check()
+        with environment.begin(write=True) as transaction:
+            databases = {
+                name: environment.open_db(name.encode(), txn=transaction)
+                for name in (_META, *TABLES)
+            }
+            transaction.put(_SCHEMA, _schema(), db=databases[_META], overwrite=False)
+        _require_schema(environment, databases)
+        return WritableStore(environment, databases)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint that the rows stand at now."""
+        with self.snapshot() as snapshot:
+            return snapshot.checkpoint
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Read the rows as of one checkpoint. Keep it short: the file grows while one is open."""
+        with _store_faults():
+            transaction = self._begin_reading()
+        try:
+            yield Snapshot(transaction, self._databases)
+        finally:
+            transaction.abort()
+
+    def close(self) -> None:
+        """Close the read side; no snapshot or transaction may be open."""
+        self._environment.close()
+
+    def _begin_reading(self) -> lmdb.Transaction:
+        for _ in range(MAP_RETRIES_MAX):
+            try:
+                return self._environment.begin()
+            except lmdb.MapResizedError:
+                self._environment.set_mapsize(0)
+        raise StoreFailed("the map of the read side went on growing")
+
+
+class WritableStore(Store):
+    """A read side that is open for its one projector."""
+
+    def begin(self) -> Transaction:
+        """Start the one write transaction; commit or abort it on the same thread."""
+        with _store_faults():
+            return Transaction(_Writing(self._environment.begin(write=True), self._databases))
+
+
+def _has_meta_pages(file: Path) -> bool:
+    return file.exists() and file.stat().st_size >= META_BYTES
+
+
+def _open(path: Path, *, readonly: bool) -> lmdb.Environment:
+    with _store_faults():
+        return lmdb.open(
+            str(path),
+            map_size=MAP_BYTES_MAX,
+            max_dbs=len(TABLES) + 1,
+            max_readers=READERS_MAX,
+            readonly=readonly,
+            create=not readonly,
+        )
+
+
+@contextmanager
+def _store_faults() -> Iterator[None]:
+    """Give the library's errors as ours; their class says all that may be said."""
+    try:
+        yield
+    except lmdb.Error as error:
+        raise _failed(error) from error
+
+
+def _failed(error: lmdb.Error) -> StoreFailed:
+    return StoreFailed(f"the read side's database failed: {type(error).__name__}")
+
+
+def _require_schema(environment: lmdb.Environment, databases: _Databases) -> None:
+    with environment.begin() as transaction:
+        stored = transaction.get(_SCHEMA, db=databases[_META])
+    if stored != _schema():
+        environment.close()
+        raise ReadSideOutdated("the rows were made by another schema; rebuild the read side")
+
+
+def _schema() -> bytes:
+    return orjson.dumps({"version": SCHEMA_VERSION, "tables": sorted(TABLES)})
+
+
+def _write_checkpoint(checkpoint: Checkpoint) -> bytes:
+    return orjson.dumps(
+        {
+            "revision": checkpoint.revision,
+            "event_digest": checkpoint.event_digest.hex(),
+            "log_digest": checkpoint.log_digest.hex(),
+            "rows_digest": checkpoint.rows_digest.hex(),
+        }
+    )
+
+
+def _read_checkpoint(stored: bytes | None) -> Checkpoint:
+    if stored is None:
+        return Checkpoint()
+    fields = orjson.loads(stored)
+    return Checkpoint(
+        revision=fields["revision"],
+        event_digest=bytes.fromhex(fields["event_digest"]),
+        log_digest=bytes.fromhex(fields["log_digest"]),
+        rows_digest=bytes.fromhex(fields["rows_digest"]),
+    )

@@ -1,0 +1,252 @@
+"""Named tables of JSON rows, changed in one transaction, and the digest over all rows (R17).
+
+Folds write to `Tables`, views read from `ReadTables`. A `Transaction` keeps the rows that it
+touches decoded, so that a row which a batch touches a hundred times is read and written once. What
+is behind it is a `Backing`: `MemoryTables` here, LMDB in `store.py`.
+
+Digest: the sum, modulo 2^256, of SHA-256(table, key, canonical row), each part after its length.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Protocol
+
+import orjson
+
+from eventlog.port import ZERO_DIGEST
+
+Row = dict[str, Any]  # Any: JSON of a shape that only the model which owns the table knows
+
+Changes = Mapping[str, Mapping[bytes, bytes | None]]
+"""By table and key, in order of keys: the row as it is to be stored, or None to delete it."""
+
+DIGEST_MODULUS = 1 << 256
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far the rows have come: the last event folded, its digest, D(revision), and theirs."""
+
+    revision: int = 0
+    event_digest: bytes = ZERO_DIGEST
+    log_digest: bytes = ZERO_DIGEST
+    rows_digest: bytes = ZERO_DIGEST
+
+
+class ReadTables(Protocol):
+    """The rows as of one checkpoint."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint that the rows stand at."""
+
+    def get(self, table: str, key: bytes) -> Row | None:
+        """Read a row."""
+
+    def scan(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, Row]]:
+        """Yield the rows whose key starts with a prefix, in order of keys."""
+
+
+class Tables(ReadTables, Protocol):
+    """A transaction over the rows. A row that was read may be changed in place, then put back."""
+
+    def put(self, table: str, key: bytes, row: Row) -> None:
+        """Write a row."""
+
+    def delete(self, table: str, key: bytes) -> None:
+        """Remove a row."""
+
+
+class Backing(Protocol):
+    """What a transaction reads through to, and hands its changes to."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint before the transaction."""
+
+    def load(self, table: str, key: bytes) -> bytes | None:
+        """Read a row as stored."""
+
+    def scan_stored(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield rows as stored, in order of keys."""
+
+    def commit(self, changes: Changes, checkpoint: Checkpoint) -> None:
+        """Store changes and checkpoint together, durably."""
+
+    def abort(self) -> None:
+        """End the transaction; nothing has changed."""
+
+
+def encode_row(row: Row) -> bytes:
+    """Write a row in its one canonical form."""
+    return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
+
+
+def decode_row(encoded: bytes) -> Row:
+    """Read a row."""
+    row: Row = orjson.loads(encoded)
+    return row
+
+
+def row_digest(table: str, key: bytes, encoded: bytes) -> int:
+    """Digest one row as the sum takes it."""
+    name = table.encode()
+    parts = (
+        len(name).to_bytes(4, "big"),
+        name,
+        len(key).to_bytes(4, "big"),
+        key,
+        len(encoded).to_bytes(4, "big"),
+        encoded,
+    )
+    return int.from_bytes(sha256(b"".join(parts)).digest(), "big")
+
+
+class Transaction:
+    """Rows in the middle of a change; nothing is visible to others before `commit`."""
+
+    def __init__(self, backing: Backing) -> None:
+        self._backing = backing
+        self._rows: defaultdict[str, dict[bytes, Row | None]] = defaultdict(dict)
+        self._stored: defaultdict[str, dict[bytes, bytes | None]] = defaultdict(dict)
+        self._changed: defaultdict[str, set[bytes]] = defaultdict(set)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint before this transaction."""
+        return self._backing.checkpoint
+
+    def get(self, table: str, key: bytes) -> Row | None:
+        """Read a row, as this transaction has left it."""
+        rows = self._rows[table]
+        if key in rows:
+            return rows[key]
+        encoded = self._backing.load(table, key)
+        row = None if encoded is None else decode_row(encoded)
+        self._stored[table][key] = encoded
+        rows[key] = row
+        return row
+
+    def put(self, table: str, key: bytes, row: Row) -> None:
+        """Write a row."""
+        self._change(table, key, row)
+
+    def delete(self, table: str, key: bytes) -> None:
+        """Remove a row."""
+        self._change(table, key, None)
+
+    def scan(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, Row]]:
+        """Yield the rows whose key starts with a prefix, as this transaction has left them."""
+        found: dict[bytes, Row | None] = {
+            key: row for key, row in self._rows[table].items() if key.startswith(prefix)
+        }
+        for key, encoded in self._backing.scan_stored(table, prefix):
+            if key not in found:
+                found[key] = decode_row(encoded)
+        for key in sorted(found):
+            row = found[key]
+            if row is not None:
+                yield key, row
+
+    def commit(self, *, revision: int, event_digest: bytes, log_digest: bytes) -> Checkpoint:
+        """Store the rows with the checkpoint that they stand at now."""
+        total = int.from_bytes(self.checkpoint.rows_digest, "big")
+        changes: dict[str, dict[bytes, bytes | None]] = {}
+        for table in sorted(self._changed):
+            changed, difference = self._encode(table)
+            changes[table] = changed
+            total += difference
+        rows_digest = (total % DIGEST_MODULUS).to_bytes(32, "big")
+        checkpoint = Checkpoint(revision, event_digest, log_digest, rows_digest)
+        self._backing.commit(changes, checkpoint)
+        return checkpoint
+
+    def abort(self) -> None:
+        """Forget everything."""
+        self._backing.abort()
+
+    def _change(self, table: str, key: bytes, row: Row | None) -> None:
+        if key not in self._rows[table]:
+            self._stored[table][key] = self._backing.load(table, key)
+        self._rows[table][key] = row
+        self._changed[table].add(key)
+
+    def _encode(self, table: str) -> tuple[dict[bytes, bytes | None], int]:
+        rows, stored = self._rows[table], self._stored[table]
+        changes: dict[bytes, bytes | None] = {}
+        difference = 0
+        for key in sorted(self._changed[table]):
+            row, before = rows[key], stored[key]
+            after = None if row is None else encode_row(row)
+            if after == before:
+                continue
+            changes[key] = after
+            if after is not None:
+                difference += row_digest(table, key, after)
+            if before is not None:
+                difference -= row_digest(table, key, before)
+        return changes, difference
+
+
+class MemoryTables:
+    """Tables in memory: for replays and tests."""
+
+    def __init__(self) -> None:
+        self._tables: defaultdict[str, dict[bytes, bytes]] = defaultdict(dict)
+        self._ordered: dict[str, list[bytes]] = {}
+        self._checkpoint = Checkpoint()
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint that the rows stand at."""
+        return self._checkpoint
+
+    def begin(self) -> Transaction:
+        """Start a transaction; one at a time."""
+        return Transaction(self)
+
+    def get(self, table: str, key: bytes) -> Row | None:
+        """Read a row."""
+        encoded = self._tables[table].get(key)
+        return None if encoded is None else decode_row(encoded)
+
+    def scan(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, Row]]:
+        """Yield the rows whose key starts with a prefix, in order of keys."""
+        for key, encoded in self.scan_stored(table, prefix):
+            yield key, decode_row(encoded)
+
+    def load(self, table: str, key: bytes) -> bytes | None:
+        """Read a row as stored."""
+        return self._tables[table].get(key)
+
+    def scan_stored(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield rows as stored, in order of keys."""
+        rows = self._tables[table]
+        if table not in self._ordered:
+            self._ordered[table] = sorted(rows)
+        ordered = self._ordered[table]
+        for index in range(bisect_left(ordered, prefix), len(ordered)):
+            key = ordered[index]
+            if not key.startswith(prefix):
+                return
+            yield key, rows[key]
+
+    def commit(self, changes: Changes, checkpoint: Checkpoint) -> None:
+        """Take over a transaction's changes."""
+        for table, changed in changes.items():
+            self._ordered.pop(table, None)
+            rows = self._tables[table]
+            for key, encoded in changed.items():
+                if encoded is None:
+                    rows.pop(key, None)
+                else:
+                    rows[key] = encoded
+        self._checkpoint = checkpoint
+
+    def abort(self) -> None:
+        """Nothing was changed."""

@@ -1,0 +1,178 @@
+"""Customers as readers see them: the rows of a customer's records, combined for one purpose (R12).
+
+Pure reads over `ReadTables`, called by queries and replays. Only what a source that declares the
+purpose has said is seen, and only while the purpose is open for the person; `audit` sees all. Of a
+closed customer nothing personal is given. A parked customer raises `CustomerParked` (R10).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from domain.consent import ConsentAct, Standing, standing
+from domain.ids import IdentifierKey, RecordId
+from domain.rules import AUDIT, Purpose, Rules
+from projections import consents, customers, identifiers, profile, tallies
+from projections.customers import Component
+from projections.errors import CustomerParked
+from projections.parking import identifier_parked_since, parked_since
+from projections.profile import KnownIdentifier, TraitClaim
+from projections.rules import read_rules
+from projections.tables import ReadTables
+from projections.tallies import Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Trait:
+    """A trait: what stands, and every other word on it, the nearest to winning first."""
+
+    name: str
+    winner: TraitClaim
+    losers: tuple[TraitClaim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PurposeStanding:
+    """Where one purpose stands for the customer, by the acts on all its records (R9)."""
+
+    purpose: Purpose
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerView:
+    """A customer as a purpose may see it, as of a revision.
+
+    `consents` covers every defined purpose, but only the one asked for where that is closed.
+    """
+
+    customer_id: RecordId
+    revision: int
+    purpose: str
+    is_open: bool
+    members: tuple[RecordId, ...]
+    consents: tuple[PurposeStanding, ...]
+    identifiers: tuple[KnownIdentifier, ...] = ()
+    traits: tuple[Trait, ...] = ()
+    tallies: tuple[Tally, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """Whose word a reader may see; no sources named: everything, as an auditor does."""
+
+    rules: Rules
+    sources: frozenset[str] | None
+
+    def sees(self, *sources: str) -> bool:
+        return self.sources is None or not self.sources.isdisjoint(sources)
+
+    def rank(self, claim: TraitClaim) -> tuple[object, ...]:
+        source = self.rules.sources.get(claim.source)
+        priority = -1 if source is None else source.priority
+        return (priority, claim.effective_at, claim.event_id)
+
+
+def customer_view(tables: ReadTables, record_id: RecordId, purpose: str) -> CustomerView | None:
+    """See a customer by any id it ever had; None for nobody.
+
+    Raises `NotFound` / UNKNOWN_PURPOSE and `CustomerParked`.
+    """
+    rules = read_rules(tables)
+    if purpose != AUDIT:
+        rules.purpose(purpose)
+    customer = _unparked(tables, record_id)
+    if customer is None:
+        return None
+    standings = customer_standings(tables, rules, customer.members)
+    asked = [place for place in standings if place.purpose.name == purpose]
+    is_open = purpose == AUDIT or all(place.standing.is_open for place in asked)
+    revision = tables.checkpoint.revision
+    if not is_open:
+        return CustomerView(customer.root, revision, purpose, False, customer.members, (*asked,))
+    sight = _Sight(rules, None if purpose == AUDIT else rules.sources_serving(purpose))
+    return CustomerView(
+        customer_id=customer.root,
+        revision=revision,
+        purpose=purpose,
+        is_open=True,
+        members=customer.members,
+        consents=standings,
+        identifiers=_identifiers(tables, customer.members, sight),
+        traits=_traits(tables, customer.members, sight),
+        tallies=_tallies(tables, customer.members, sight),
+    )
+
+
+def customer_view_by_identifier(
+    tables: ReadTables, key: IdentifierKey, purpose: str
+) -> CustomerView | None:
+    """See the customer who holds an identifier; None for nobody. Raises as `customer_view`."""
+    record_id = record_holding(tables, key)
+    if record_id is not None:
+        return customer_view(tables, record_id, purpose)
+    if purpose != AUDIT:
+        read_rules(tables).purpose(purpose)
+    return None
+
+
+def record_holding(tables: ReadTables, key: IdentifierKey) -> RecordId | None:
+    """Find the record that holds an identifier. Raises `CustomerParked`."""
+    since = identifier_parked_since(tables, key)
+    if since is not None:
+        raise CustomerParked(since)
+    return identifiers.holder(tables, key)
+
+
+def customer_standings(
+    tables: ReadTables, rules: Rules, members: Iterable[RecordId]
+) -> tuple[PurposeStanding, ...]:
+    """Judge every defined purpose for the customer that these records form, by name."""
+    acts: Mapping[RecordId, tuple[ConsentAct, ...]] = {
+        member: consents.acts(tables, member) for member in members
+    }
+    return tuple(
+        PurposeStanding(purpose, standing(name, purpose.basis, acts))
+        for name, purpose in sorted(rules.purposes.items())
+    )
+
+
+def _unparked(tables: ReadTables, record_id: RecordId) -> Component | None:
+    customer = customers.component(tables, record_id)
+    members = customer.members if customer else ()
+    for member in (record_id, *members):
+        since = parked_since(tables, member)
+        if since is not None:
+            raise CustomerParked(since)
+    return customer
+
+
+def _identifiers(
+    tables: ReadTables, members: Iterable[RecordId], sight: _Sight
+) -> tuple[KnownIdentifier, ...]:
+    seen = (
+        identifier
+        for member in members
+        for identifier in profile.identifiers(tables, member)
+        if sight.sees(*identifier.sources)
+    )
+    return tuple(sorted(seen, key=lambda known: (known.namespace, known.value, known.record_id)))
+
+
+def _traits(tables: ReadTables, members: Iterable[RecordId], sight: _Sight) -> tuple[Trait, ...]:
+    claims: defaultdict[str, list[TraitClaim]] = defaultdict(list)
+    for member in members:
+        for claim in profile.claims(tables, member):
+            if sight.sees(claim.source):
+                claims[claim.trait].append(claim)
+    traits = []
+    for name in sorted(claims):
+        winner, *losers = sorted(claims[name], key=sight.rank, reverse=True)
+        traits.append(Trait(name, winner, tuple(losers)))
+    return tuple(traits)
+
+
+def _tallies(tables: ReadTables, members: Iterable[RecordId], sight: _Sight) -> tuple[Tally, ...]:
+    return tuple(tally for tally in tallies.combined(tables, members) if sight.sees(tally.source))

@@ -1,0 +1,98 @@
+"""The log folded again into memory, whole or one customer, by the very folds of the projector."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+from domain.events import CustomersMerged
+from domain.ids import WORKSPACE_STREAM, RecordId, Stream, record_stream
+from eventlog.errors import LogDamaged
+from eventlog.port import EMPTY, Entry, EventLog
+from projections.fold import fold_batch, fold_excerpt
+from projections.tables import MemoryTables
+from replay.chain import ChainCheck
+
+READ_EVENTS_MAX = 5_000
+
+Progress = Callable[[int], None]
+"""Told the revision that a replay has come to, once a batch."""
+
+
+def silent(_: int) -> None:
+    """Tell nobody."""
+
+
+async def read_checked(
+    log: EventLog, *, through_revision: int | None = None, progress: Progress = silent
+) -> AsyncGenerator[list[Entry], None]:
+    """Yield the log from its start, every chain checked; `LogDamaged` where it ends too early."""
+    chain = ChainCheck()
+    revision = 0
+    reading = log.read(batch_events_max=READ_EVENTS_MAX)
+    async with aclosing(reading) as batches:  # type: ignore[type-var]  # generators, by contract
+        async for batch in batches:
+            entries = _through(batch, through_revision)
+            if entries:
+                chain.check(entries)
+                revision = entries[-1].revision
+                progress(revision)
+                yield entries
+            if len(entries) < len(batch):
+                return
+    if through_revision is not None and revision < through_revision:
+        raise LogDamaged(f"the log ends at {revision}, before {through_revision}")
+
+
+async def fold_log(
+    log: EventLog, *, through_revision: int | None = None, progress: Progress = silent
+) -> MemoryTables:
+    """Fold the log, as of a revision or whole. The checkpoint of the tables holds D(r)."""
+    tables = MemoryTables()
+    reading = read_checked(log, through_revision=through_revision, progress=progress)
+    async with aclosing(reading) as batches:
+        async for entries in batches:
+            fold_batch(tables, entries)
+    return tables
+
+
+async def fold_customer(log: EventLog, record_id: RecordId) -> MemoryTables:
+    """Fold the streams of one customer, whichever of its ids is given, and the rules.
+
+    Views of that customer equal those over the whole log; the digests of so few events mean
+    nothing.
+    """
+    streams: dict[Stream, list[Entry]] = {}
+    wanted = {WORKSPACE_STREAM, record_stream(record_id)}
+    while wanted:
+        streams.update(await log.load_many(dict.fromkeys(wanted, EMPTY)))
+        wanted = _joined(streams) - streams.keys()
+    entries = sorted(
+        (entry for loaded in streams.values() for entry in loaded),
+        key=lambda entry: entry.revision,
+    )
+    tables = MemoryTables()
+    if entries:
+        fold_excerpt(tables, entries)
+    return tables
+
+
+def _joined(streams: dict[Stream, list[Entry]]) -> set[Stream]:
+    """Name the record streams that the merges in these streams speak of."""
+    merges = (
+        entry.event.body
+        for entries in streams.values()
+        for entry in entries
+        if entry.event is not None and isinstance(entry.event.body, CustomersMerged)
+    )
+    return {
+        record_stream(RecordId(other))
+        for merge in merges
+        for other in (merge.root, *merge.component)
+    }
+
+
+def _through(batch: list[Entry], revision: int | None) -> list[Entry]:
+    if revision is None or batch[-1].revision <= revision:
+        return batch
+    return [entry for entry in batch if entry.revision <= revision]

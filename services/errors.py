@@ -1,0 +1,116 @@
+"""One table from errors to gRPC statuses, and the one place that applies it.
+
+Every status carries a `google.rpc.ErrorInfo` with a stable reason; a malformed request also carries
+`google.rpc.BadRequest` with the fields that are wrong, never with their values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import grpc
+import structlog
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from pydantic import ValidationError
+
+from domain.commands import Failed
+from domain.errors import DomainError, Kind
+from eventlog.errors import LogDamaged, LogError
+from projections.errors import ReadSideError
+
+ERROR_DOMAIN = "koseki.dev"
+_log = structlog.get_logger()
+
+CODES = {
+    Kind.INVALID: code_pb2.INVALID_ARGUMENT,
+    Kind.NOT_FOUND: code_pb2.NOT_FOUND,
+    Kind.CONFLICT: code_pb2.ABORTED,
+    Kind.REFUSED: code_pb2.FAILED_PRECONDITION,
+    Kind.UNAVAILABLE: code_pb2.UNAVAILABLE,
+    Kind.UNKNOWN_OUTCOME: code_pb2.UNKNOWN,
+    Kind.DENIED: code_pb2.PERMISSION_DENIED,
+    Kind.DAMAGED: code_pb2.DATA_LOSS,
+}
+
+
+class CommandFailed(Exception):
+    """A command was not carried out, as its host said."""
+
+    def __init__(self, failed: Failed, command_id: str) -> None:
+        super().__init__(failed.message)
+        self.failed = failed
+        self.command_id = command_id
+
+
+def status_of(error: Exception) -> status_pb2.Status:
+    """Translate an error into a status."""
+    match error:
+        case CommandFailed(failed=failed, command_id=command_id):
+            code = CODES[Kind(failed.kind)]
+            return _status(code, failed.reason, failed.message, {"command_id": command_id})
+        case DomainError():
+            return _status(CODES[error.kind], error.reason, error.message, {})
+        case ValidationError():
+            return _invalid(error)
+        case LogDamaged():
+            return _status(code_pb2.DATA_LOSS, error.reason, error.message, {})
+        case LogError() | ReadSideError():
+            return _status(code_pb2.UNAVAILABLE, error.reason, error.message, {})
+        case _:
+            return _status(code_pb2.INTERNAL, "INTERNAL", "an unforeseen fault", {})
+
+
+def _status(
+    code: "code_pb2.Code.ValueType", reason: str, message: str, metadata: dict[str, str]
+) -> status_pb2.Status:
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=ERROR_DOMAIN, metadata=metadata)
+    return status_pb2.Status(code=code, message=message, details=[_packed(info)])
+
+
+def _invalid(error: ValidationError) -> status_pb2.Status:
+    violations = [
+        error_details_pb2.BadRequest.FieldViolation(
+            field=".".join(str(part) for part in fault["loc"]), description=fault["msg"]
+        )
+        for fault in error.errors(include_input=False, include_url=False, include_context=False)
+    ]
+    status = _status(
+        code_pb2.INVALID_ARGUMENT, "INVALID_FIELD", "the request is malformed", {}
+    )
+    status.details.append(_packed(error_details_pb2.BadRequest(field_violations=violations)))
+    return status
+
+
+def _packed(detail: Any) -> any_pb2.Any:  # noqa: ANN401 - any protobuf message
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed
+
+
+Service = TypeVar("Service")
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Method = Callable[[Service, Request, Any], Awaitable[Response]]
+
+
+def translated(method: Method[Service, Request, Response]) -> Method[Service, Request, Response]:
+    """Make a service method end with a status where it raises."""
+
+    @wraps(method)
+    async def answer(service: Service, request: Request, context: Any) -> Response:  # noqa: ANN401
+        try:
+            return await method(service, request, context)
+        except (grpc.aio.AbortError, grpc.RpcError):
+            raise
+        except Exception as error:
+            status = status_of(error)
+            if status.code == code_pb2.INTERNAL:
+                _log.exception("request_failed", method=method.__name__)
+            await context.abort_with_status(rpc_status.to_status(status))
+            raise
+
+    return answer

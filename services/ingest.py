@@ -1,0 +1,146 @@
+"""`IngestService`: signals straight to the hosts, one durable write, acknowledged by revision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from actors.intake.segment_spec import check_message_id
+from actors.router import CommandRouter
+from domain.commands import SIGNALS_PER_COMMAND_MAX, Done, Failed, RecordSignals
+from domain.errors import DomainError, Invalid, Kind
+from domain.identity import Identifier
+from domain.ids import IdentifierKey
+from domain.signals import Signal, SignalKind
+from koseki.v1 import ingest_service_pb2, ingest_service_pb2_grpc
+from services.errors import CommandFailed, translated
+from services.requests import RequestReader, read_map
+
+SIGNALS_PER_REQUEST_MAX = 1_000
+KINDS: dict[int, SignalKind] = {
+    ingest_service_pb2.SIGNAL_KIND_UNSPECIFIED: "track",
+    ingest_service_pb2.SIGNAL_KIND_TRACK: "track",
+    ingest_service_pb2.SIGNAL_KIND_PAGE: "page",
+    ingest_service_pb2.SIGNAL_KIND_SCREEN: "screen",
+    ingest_service_pb2.SIGNAL_KIND_GROUP: "group",
+}
+RESULTS = {
+    "recorded": ingest_service_pb2.SIGNAL_RESULT_RECORDED,
+    "duplicate": ingest_service_pb2.SIGNAL_RESULT_DUPLICATE,
+    "declined": ingest_service_pb2.SIGNAL_RESULT_DECLINED,
+}
+_FOR_THE_WHOLE_CALL = {"UNKNOWN_SOURCE", "LOG_DAMAGED"}
+_HOPELESS = {Kind.INVALID, Kind.NOT_FOUND, Kind.REFUSED}
+
+
+@dataclass(slots=True)
+class _Group:
+    """Signals that came with the same identifiers, and their places in the request."""
+
+    identifiers: tuple[Identifier, ...]
+    signals: list[Signal] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+
+
+class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
+    """Serve publishers that want to hear of each signal."""
+
+    def __init__(self, router: CommandRouter, reader: RequestReader) -> None:
+        self._router = router
+        self._reader = reader
+
+    @translated
+    async def Ingest(
+        self, request: ingest_service_pb2.IngestRequest, context: Any
+    ) -> ingest_service_pb2.IngestResponse:
+        """Store signals; each has its own outcome."""
+        self._reader.require_workspace(request.workspace)
+        if not 0 < len(request.signals) <= SIGNALS_PER_REQUEST_MAX:
+            raise Invalid("INVALID_FIELD", f"give 1 to {SIGNALS_PER_REQUEST_MAX} signals")
+        outcomes: list[ingest_service_pb2.SignalOutcome] = [
+            ingest_service_pb2.SignalOutcome(message_id=signal.message_id)
+            for signal in request.signals
+        ]
+        groups = self._group(request, outcomes)
+        commands = [self._command(request.source, group, context) for group in groups]
+        replies = await self._router.execute_many(commands)
+        for group, command, reply in zip(groups, commands, replies, strict=True):
+            _tell(group, reply, outcomes, command_id=command.command_id)
+        return ingest_service_pb2.IngestResponse(outcomes=outcomes)
+
+    def _group(
+        self,
+        request: ingest_service_pb2.IngestRequest,
+        outcomes: list[ingest_service_pb2.SignalOutcome],
+    ) -> list[_Group]:
+        """Read every signal, and put together those of the same person; refuse the malformed."""
+        open_groups: dict[frozenset[IdentifierKey], _Group] = {}
+        groups: list[_Group] = []
+        for place, given in enumerate(request.signals):
+            try:
+                identifiers = self._reader.identifiers(given.identifiers)
+                signal = self._signal(given)
+                if not identifiers:
+                    raise Invalid("MISSING_IDENTIFIER", "a signal names at least one identifier")
+            except (DomainError, ValidationError) as error:
+                outcomes[place].result = ingest_service_pb2.SIGNAL_RESULT_INVALID
+                reason = error.reason if isinstance(error, DomainError) else "INVALID_FIELD"
+                outcomes[place].reason = reason
+                continue
+            keys = frozenset(identifier.key for identifier in identifiers)
+            group = open_groups.get(keys)
+            if group is None or len(group.signals) >= SIGNALS_PER_COMMAND_MAX:
+                group = open_groups[keys] = _Group(identifiers)
+                groups.append(group)
+            group.signals.append(signal)
+            group.places.append(place)
+        return groups
+
+    def _signal(self, given: ingest_service_pb2.Signal) -> Signal:
+        if given.kind not in KINDS:
+            raise Invalid("INVALID_FIELD", "the kind of signal is not known")
+        return Signal(
+            message_id=check_message_id(given.message_id),
+            kind=KINDS[given.kind],
+            name=given.name,
+            happened_at=self._reader.happened_at(given),
+            properties=read_map(given.properties),
+            context=read_map(given.context),
+        )
+
+    def _command(self, source: str, group: _Group, context: Any) -> RecordSignals:
+        return RecordSignals(
+            **self._reader.fresh_command(context),
+            new_record_id=self._reader.new_id(),
+            identifiers=group.identifiers,
+            source=source,
+            signals=tuple(group.signals),
+        )
+
+
+def _tell(
+    group: _Group,
+    reply: Done | Failed,
+    outcomes: list[ingest_service_pb2.SignalOutcome],
+    *,
+    command_id: str,
+) -> None:
+    if isinstance(reply, Failed):
+        if reply.reason in _FOR_THE_WHOLE_CALL:
+            raise CommandFailed(reply, command_id)
+        hopeless = Kind(reply.kind) in _HOPELESS
+        for place in group.places:
+            outcomes[place].reason = reply.reason
+            outcomes[place].result = (
+                ingest_service_pb2.SIGNAL_RESULT_INVALID
+                if hopeless
+                else ingest_service_pb2.SIGNAL_RESULT_FAILED
+            )
+        return
+    for place, result in zip(group.places, reply.signals, strict=True):
+        outcomes[place].result = RESULTS[result.result]
+        outcomes[place].reason = result.reason or ""
+        outcomes[place].customer_id = reply.customer_id or ""
+        outcomes[place].revision = reply.revision if result.result != "declined" else 0

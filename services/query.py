@@ -1,0 +1,130 @@
+"""`QueryService`: customers from the read side, and consent from the customer's own host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.router import CommandRouter
+from domain.commands import CheckConsent
+from domain.errors import Denied, DomainError, Invalid, NotFound
+from domain.ids import RecordId
+from domain.rules import AUDIT
+from koseki.v1 import common_pb2, query_service_pb2, query_service_pb2_grpc
+from projections.store import Store
+from projections.tables import ReadTables
+from projections.views import CustomerView, customer_view, customer_view_by_identifier
+from services.answers import STATES, customer_message, stamp
+from services.customer import execute
+from services.errors import translated
+from services.freshness import Freshness
+from services.requests import RequestReader
+
+REFERENCES_MAX = 1_000
+
+
+class QueryService(query_service_pb2_grpc.QueryServiceServicer):
+    """Serve questions about customers."""
+
+    def __init__(
+        self, router: CommandRouter, store: Store, freshness: Freshness, reader: RequestReader
+    ) -> None:
+        self._router = router
+        self._store = store
+        self._freshness = freshness
+        self._reader = reader
+
+    @translated
+    async def GetCustomer(
+        self, request: query_service_pb2.GetCustomerRequest, context: Any
+    ) -> query_service_pb2.GetCustomerResponse:
+        """Give one customer as a purpose may see it."""
+        await self._prepare(request, context)
+        with self._store.snapshot() as tables:
+            view = self._view(tables, request, request.purpose)
+        if view is None:
+            raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
+        return query_service_pb2.GetCustomerResponse(customer=customer_message(view))
+
+    @translated
+    async def BatchGetCustomers(
+        self, request: query_service_pb2.BatchGetCustomersRequest, context: Any
+    ) -> query_service_pb2.BatchGetCustomersResponse:
+        """Give many customers as of one revision."""
+        if not 0 < len(request.references) <= REFERENCES_MAX:
+            raise Invalid("INVALID_FIELD", f"give 1 to {REFERENCES_MAX} references")
+        await self._prepare(request, context)
+        with self._store.snapshot() as tables:
+            results = [self._result(tables, r, request.purpose) for r in request.references]
+            revision = tables.checkpoint.revision
+        return query_service_pb2.BatchGetCustomersResponse(results=results, revision=revision)
+
+    @translated
+    async def CheckConsent(
+        self, request: query_service_pb2.CheckConsentRequest, context: Any
+    ) -> query_service_pb2.CheckConsentResponse:
+        """Say whether a purpose is open for a person now."""
+        require_purpose(request.purpose)
+        command = CheckConsent(
+            **self._reader.person(request, context),
+            purpose=request.purpose,
+            record=request.record,
+        )
+        done = await execute(self._router, command)
+        verdict = done.verdict
+        if verdict is None:
+            raise AssertionError("a host answered a check without a verdict")
+        return query_service_pb2.CheckConsentResponse(
+            customer_id=done.customer_id or "",
+            revision=done.revision,
+            command_id=command.command_id,
+            open=verdict.is_open,
+            state=STATES[verdict.state],
+            reason=verdict.reason,
+            act_event_id=verdict.act_event_id or "",
+            notice_version=verdict.notice_version or "",
+            rules_version=verdict.rules_version,
+            decided_at=stamp(verdict.decided_at),
+        )
+
+    async def _prepare(self, request: Any, context: Any) -> None:
+        self._reader.require_workspace(request.workspace)
+        require_purpose(request.purpose)
+        await self._freshness.reach(
+            request.at_least_revision, timeout_seconds=context.time_remaining()
+        )
+
+    def _result(
+        self, tables: ReadTables, reference: common_pb2.CustomerReference, purpose: str
+    ) -> query_service_pb2.CustomerResult:
+        try:
+            view = self._view(tables, reference, purpose)
+        except DomainError as error:
+            if error.reason == "UNKNOWN_PURPOSE":
+                raise
+            return query_service_pb2.CustomerResult(reason=error.reason)
+        if view is None:
+            return query_service_pb2.CustomerResult(reason="UNKNOWN_CUSTOMER")
+        return query_service_pb2.CustomerResult(customer=customer_message(view))
+
+    def _view(
+        self,
+        tables: ReadTables,
+        reference: common_pb2.CustomerReference | query_service_pb2.GetCustomerRequest,
+        purpose: str,
+    ) -> CustomerView | None:
+        match reference.WhichOneof("reference"):
+            case "customer_id":
+                return customer_view(tables, RecordId(reference.customer_id), purpose)
+            case "identifier":
+                key = self._reader.identifier(reference.identifier).key
+                return customer_view_by_identifier(tables, key, purpose)
+            case _:
+                raise Invalid("MISSING_IDENTIFIER", "name a customer id or an identifier")
+
+
+def require_purpose(purpose: str) -> None:
+    """Refuse a read that does not say what it is for, or claims to be an audit (R12)."""
+    if not purpose:
+        raise Invalid("MISSING_PURPOSE", "every read names its purpose")
+    if purpose == AUDIT:
+        raise Denied("AUDITOR_ONLY", "only the role auditor may read for audit")

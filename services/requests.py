@@ -1,0 +1,133 @@
+"""Make commands of requests: normalise identifiers, read times and open maps, add what is missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from google.protobuf import struct_pb2, timestamp_pb2
+from pydantic import JsonValue
+
+from actors.clock import Clock
+from actors.intake.identifiers import IdentifierNormaliser
+from domain.errors import Invalid, NotFound
+from domain.identity import Identifier
+from domain.ids import OpenMap
+from koseki.v1 import common_pb2
+
+DEADLINE_SECONDS_DEFAULT = 10.0
+DEADLINE_SECONDS_MAX = 30.0
+WHOLE_DOUBLE_MAX = 2**53
+NESTING_MAX = 16
+UNAUTHENTICATED = "unauthenticated"
+
+
+class RequestReader:
+    """Read what requests of one workspace have in common."""
+
+    def __init__(self, workspace: str, *, normaliser: IdentifierNormaliser, clock: Clock) -> None:
+        self._workspace = workspace
+        self._normaliser = normaliser
+        self._clock = clock
+
+    def require_workspace(self, named: str) -> None:
+        """Refuse a request for another workspace; no name means the only one."""
+        if named and named != self._workspace:
+            raise NotFound("UNKNOWN_WORKSPACE", "this server does not serve the workspace")
+
+    def now(self) -> datetime:
+        """Give the time at which requests are taken to arrive."""
+        return self._clock.now()
+
+    def command(self, request: Any, context: Any) -> dict[str, Any]:  # noqa: ANN401 - messages
+        """Give the fields of any command; a missing command id is made here."""
+        self.require_workspace(request.workspace)
+        return {**self.fresh_command(context), **_named(request.command_id)}
+
+    def fresh_command(self, context: Any) -> dict[str, Any]:  # noqa: ANN401 - gRPC's context
+        """Give the fields of a command whose id is made here."""
+        now = self._clock.now()
+        left = context.time_remaining()
+        seconds = DEADLINE_SECONDS_DEFAULT if left is None else min(left, DEADLINE_SECONDS_MAX)
+        return {
+            "command_id": self._clock.new_id(),
+            "auth_id": UNAUTHENTICATED,
+            "issued_at": now,
+            "deadline": now + timedelta(seconds=seconds),
+        }
+
+    def person(self, request: Any, context: Any) -> dict[str, Any]:  # noqa: ANN401 - messages
+        """Give the fields of a command to one person."""
+        if not request.customer_id and not request.identifiers:
+            raise Invalid("MISSING_IDENTIFIER", "name a customer id or at least one identifier")
+        return {
+            **self.command(request, context),
+            "new_record_id": self._clock.new_id(),
+            "record_id": request.customer_id or None,
+            "identifiers": self.identifiers(request.identifiers),
+        }
+
+    def new_id(self) -> str:
+        """Make a UUIDv7."""
+        return self._clock.new_id()
+
+    def identifier(self, given: common_pb2.Identifier) -> Identifier:
+        """Normalise one identifier. Raises `Invalid`."""
+        return self._normaliser.normalise(given.namespace, given.value)
+
+    def identifiers(self, given: Iterable[common_pb2.Identifier]) -> tuple[Identifier, ...]:
+        """Normalise identifiers; the same one given twice counts once."""
+        found = {identifier.key: identifier for identifier in map(self.identifier, given)}
+        return tuple(found.values())
+
+    def happened_at(self, message: Any) -> datetime:  # noqa: ANN401 - any message with the field
+        """Read when it happened; now, where the request does not say."""
+        if not message.HasField("happened_at"):
+            return self._clock.now()
+        return read_time(message.happened_at)
+
+
+def _named(command_id: str) -> dict[str, str]:
+    return {"command_id": command_id} if command_id else {}
+
+
+def read_time(stamp: timestamp_pb2.Timestamp) -> datetime:
+    """Read a time stamp, to the microsecond."""
+    try:
+        return stamp.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise Invalid("INVALID_TIMESTAMP", "the time stamp is out of range") from error
+
+
+def read_map(struct: struct_pb2.Struct) -> OpenMap:
+    """Read an open map; whole numbers come out as integers, as their JSON text has them."""
+    return {key: _read_value(value, depth=1) for key, value in struct.fields.items()}
+
+
+def _read_value(value: struct_pb2.Value, *, depth: int) -> JsonValue:
+    if depth > NESTING_MAX:
+        raise Invalid("INVALID_PROPERTIES", "an open map is nested too deeply")
+    match value.WhichOneof("kind"):
+        case "number_value":
+            return _read_number(value.number_value)
+        case "string_value":
+            return value.string_value
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            fields = value.struct_value.fields.items()
+            return {key: _read_value(inner, depth=depth + 1) for key, inner in fields}
+        case "list_value":
+            return [_read_value(inner, depth=depth + 1) for inner in value.list_value.values]
+        case _:
+            return None
+
+
+def _read_number(number: float) -> float | int:
+    if not math.isfinite(number):
+        raise Invalid("INVALID_PROPERTIES", "a number in an open map is not finite")
+    if number.is_integer() and abs(number) < WHOLE_DOUBLE_MAX:
+        return int(number)
+    return number

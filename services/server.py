@@ -1,0 +1,117 @@
+"""The gRPC server of one process: every service on one port, with health and reflection.
+
+Several processes may share the port (`SO_REUSEPORT`); each runs one event loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from actors.clock import Clock
+from actors.intake.identifiers import IdentifierNormaliser
+from actors.router import CommandRouter
+from actors.rules import RulesKeeper
+from koseki.v1 import (
+    customer_service_pb2,
+    customer_service_pb2_grpc,
+    ingest_service_pb2,
+    ingest_service_pb2_grpc,
+    query_service_pb2,
+    query_service_pb2_grpc,
+    workspace_service_pb2,
+    workspace_service_pb2_grpc,
+)
+from projections.store import Store
+from services.customer import CustomerService
+from services.freshness import Freshness
+from services.ingest import IngestService
+from services.query import QueryService
+from services.requests import RequestReader
+from services.workspace import WorkspaceService
+
+REQUEST_BYTES_MAX = 4 * 1024 * 1024
+CALLS_AT_ONCE_MAX = 2_000
+STOP_SECONDS = 2.0
+
+_DESCRIPTORS = (
+    customer_service_pb2.DESCRIPTOR,
+    ingest_service_pb2.DESCRIPTOR,
+    query_service_pb2.DESCRIPTOR,
+    workspace_service_pb2.DESCRIPTOR,
+)
+SERVICES = tuple(
+    service.full_name
+    for descriptor in _DESCRIPTORS
+    for service in descriptor.services_by_name.values()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayParts:
+    """What the services stand on; all of one workspace."""
+
+    workspace: str
+    router: CommandRouter
+    rules: RulesKeeper
+    store: Store
+    normaliser: IdentifierNormaliser
+    clock: Clock
+
+
+class GatewayServer:
+    """Serve on one address until stopped."""
+
+    def __init__(self, parts: GatewayParts, *, host: str, port: int) -> None:
+        self._address = f"{host}:{port}"
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.so_reuseport", 1),
+                ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
+                ("grpc.keepalive_time_ms", 30_000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ],
+            maximum_concurrent_rpcs=CALLS_AT_ONCE_MAX,
+        )
+        reader = RequestReader(parts.workspace, normaliser=parts.normaliser, clock=parts.clock)
+        freshness = Freshness(lambda: parts.store.checkpoint.revision)
+        customer_service_pb2_grpc.add_CustomerServiceServicer_to_server(
+            CustomerService(parts.router, reader), self._server
+        )
+        ingest_service_pb2_grpc.add_IngestServiceServicer_to_server(
+            IngestService(parts.router, reader), self._server
+        )
+        query_service_pb2_grpc.add_QueryServiceServicer_to_server(
+            QueryService(parts.router, parts.store, freshness, reader), self._server
+        )
+        workspace_service_pb2_grpc.add_WorkspaceServiceServicer_to_server(
+            WorkspaceService(parts.rules, reader), self._server
+        )
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
+
+    async def start(self) -> None:
+        """Take the port and report as serving. Raises `OSError` if the port is not free."""
+        try:
+            bound = self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {self._address}") from error
+        if not bound:
+            raise OSError(f"cannot listen on {self._address}")
+        await self._server.start()
+        for name in ("", *SERVICES):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def wait(self) -> None:
+        """Serve until stopped."""
+        await self._server.wait_for_termination()
+
+    async def stop(self) -> None:
+        """Stop taking calls, and give those under way `STOP_SECONDS`."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(STOP_SECONDS)

@@ -1,0 +1,92 @@
+"""`WorkspaceService`: the rules of a workspace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.rules import RulesKeeper
+from domain.commands import DefinePurpose, RegisterSource
+from domain.consent import LawfulBasis
+from domain.errors import Invalid
+from koseki.v1 import common_pb2, workspace_service_pb2, workspace_service_pb2_grpc
+from services.errors import translated
+from services.requests import RequestReader
+
+BASES = {
+    common_pb2.LAWFUL_BASIS_CONSENT: LawfulBasis.CONSENT,
+    common_pb2.LAWFUL_BASIS_CONTRACT: LawfulBasis.CONTRACT,
+    common_pb2.LAWFUL_BASIS_LEGAL_OBLIGATION: LawfulBasis.LEGAL_OBLIGATION,
+    common_pb2.LAWFUL_BASIS_LEGITIMATE_INTEREST: LawfulBasis.LEGITIMATE_INTEREST,
+}
+_BASIS_NUMBERS = {basis: number for number, basis in BASES.items()}
+PRIORITY_DEFAULT = 100
+
+
+class WorkspaceService(workspace_service_pb2_grpc.WorkspaceServiceServicer):
+    """Serve the rules of one workspace."""
+
+    def __init__(self, rules: RulesKeeper, reader: RequestReader) -> None:
+        self._rules = rules
+        self._reader = reader
+
+    @translated
+    async def DefinePurpose(
+        self, request: workspace_service_pb2.DefinePurposeRequest, context: Any
+    ) -> workspace_service_pb2.DefinePurposeResponse:
+        """Define or change a purpose."""
+        if request.lawful_basis not in BASES:
+            raise Invalid("INVALID_LAWFUL_BASIS", "a purpose needs a lawful basis")
+        command = DefinePurpose(
+            **self._reader.command(request, context),
+            purpose=request.purpose,
+            basis=BASES[request.lawful_basis],
+            description=request.description,
+        )
+        done = await self._rules.execute(command)
+        return workspace_service_pb2.DefinePurposeResponse(
+            revision=done.revision, command_id=command.command_id
+        )
+
+    @translated
+    async def RegisterSource(
+        self, request: workspace_service_pb2.RegisterSourceRequest, context: Any
+    ) -> workspace_service_pb2.RegisterSourceResponse:
+        """Register a source, or change what it may send for."""
+        command = RegisterSource(
+            **self._reader.command(request, context),
+            source=request.source,
+            purposes=tuple(request.purposes),
+            priority=request.priority if request.HasField("priority") else PRIORITY_DEFAULT,
+        )
+        done = await self._rules.execute(command)
+        return workspace_service_pb2.RegisterSourceResponse(
+            revision=done.revision, command_id=command.command_id
+        )
+
+    @translated
+    async def GetRules(
+        self, request: workspace_service_pb2.GetRulesRequest, context: Any
+    ) -> workspace_service_pb2.GetRulesResponse:
+        """Give the rules as the log has them now."""
+        self._reader.require_workspace(request.workspace)
+        await self._rules.refresh()
+        rules = self._rules.rules
+        return workspace_service_pb2.GetRulesResponse(
+            version=rules.version,
+            purposes=[
+                workspace_service_pb2.Purpose(
+                    name=purpose.name,
+                    lawful_basis=_BASIS_NUMBERS[purpose.basis],
+                    description=purpose.description,
+                )
+                for purpose in rules.purposes.values()
+            ],
+            sources=[
+                workspace_service_pb2.Source(
+                    name=source.name,
+                    purposes=sorted(source.purposes),
+                    priority=source.priority,
+                )
+                for source in rules.sources.values()
+            ],
+        )

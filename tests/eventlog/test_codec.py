@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import inspect
+from datetime import UTC, datetime
+
+import pytest
+from eventsourcing.persistence import Mapper
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import JsonValue
+
+from domain import events
+from domain.consent import ConsentState, LawfulBasis
+from domain.events import ConsentChanged, Event
+from domain.identity import Edge, Identifier
+from domain.ids import IdentifierKey, MergeId
+from domain.signals import Signal
+from eventlog.codec import EventMapper
+from eventlog.memory import MemoryEventLog
+from eventlog.registry import EVENTS, UnknownEvent, Upcast, upcast, wire_name
+from tests.support.events import draft, new_record, store, traits
+
+ID = "01890000-0000-7000-8000-000000000001"
+KEY = IdentifierKey("p1.abc")
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+EDGE = Edge(merge_id=MergeId(ID), older=ID, newer=ID)
+
+SAMPLES: dict[str, tuple[Event, bytes]] = {
+    "koseki.record.identifiers-linked.v1": (
+        events.IdentifiersLinked(
+            source="shop",
+            keys=(KEY,),
+            identifiers=(Identifier(namespace="email", value="a@b.c", key=KEY),),
+        ),
+        (
+            b'{"identifiers":[{"key":"p1.abc","namespace":"email","value":"a@b.c"}],'
+            b'"keys":["p1.abc"],"source":"shop"}'
+        ),
+    ),
+    "koseki.record.traits-set.v1": (
+        events.TraitsSet(source="shop", traits={"b": [1, None, 0.1], "a": {"z": True}}),
+        b'{"message_id":null,"source":"shop","traits":{"a":{"z":true},"b":[1,null,0.1]}}',
+    ),
+    "koseki.record.signals-recorded.v1": (
+        events.SignalsRecorded(
+            source="shop", signals=(Signal(message_id="m", name="Seen", happened_at=NOON),)
+        ),
+        (
+            b'{"signals":[{"context":{},"happened_at":"2026-03-01T12:00:00Z","kind":"track",'
+            b'"message_id":"m","name":"Seen","properties":{}}],"source":"shop"}'
+        ),
+    ),
+    "koseki.record.signals-declined.v1": (
+        events.SignalsDeclined(source="shop", reason="closed", message_ids=("m",)),
+        b'{"message_ids":["m"],"reason":"closed","source":"shop"}',
+    ),
+    "koseki.customer.merged.v1": (
+        events.CustomersMerged(root=ID, edges=(EDGE,), evidence=(KEY,), component=(ID,)),
+        b'{"component":["%b"],"edges":[{"merge_id":"%b","newer":"%b","older":"%b"}],'
+        b'"evidence":["p1.abc"],"live_edges":[],"root":"%b"}' % ((ID.encode(),) * 5),
+    ),
+    "koseki.customer.touched.v1": (
+        events.CustomerTouched(record_id=ID),
+        b'{"record_id":"%b"}' % ID.encode(),
+    ),
+    **{
+        name: (
+            event_class(act_id=ID, purpose="marketing", evidence={"form": "f1"}),
+            b'{"act_id":"%b","evidence":{"form":"f1"},"jurisdiction":null,"method":null,'
+            b'"notice_language":null,"notice_version":null,"purpose":"marketing"}' % ID.encode(),
+        )
+        for name, event_class in {
+            "koseki.consent.given.v1": events.ConsentGiven,
+            "koseki.consent.refused.v1": events.ConsentRefused,
+            "koseki.consent.withdrawn.v1": events.ConsentWithdrawn,
+        }.items()
+    },
+    "koseki.consent.verdict-recorded.v1": (
+        events.VerdictRecorded(
+            purpose="marketing",
+            is_open=False,
+            shown_state=ConsentState.REFUSED,
+            act_event_id=None,
+            notice_version="3",
+            rules_version=4,
+        ),
+        (
+            b'{"act_event_id":null,"is_open":false,"notice_version":"3","purpose":"marketing",'
+            b'"rules_version":4,"shown_state":"refused"}'
+        ),
+    ),
+    "koseki.identifier.claimed.v1": (
+        events.IdentifierClaimed(record_id=ID),
+        b'{"record_id":"%b"}' % ID.encode(),
+    ),
+    "koseki.workspace.purpose-defined.v1": (
+        events.PurposeDefined(purpose="service", basis=LawfulBasis.CONTRACT),
+        b'{"basis":"contract","description":"","purpose":"service"}',
+    ),
+    "koseki.workspace.source-registered.v1": (
+        events.SourceRegistered(source="shop", purposes=("service",), priority=5),
+        b'{"priority":5,"purposes":["service"],"source":"shop"}',
+    ),
+    "koseki.clock.advanced.v1": (
+        events.ClockAdvanced(to=NOON),
+        b'{"to":"2026-03-01T12:00:00Z"}',
+    ),
+}
+
+
+def test_the_mapper_is_the_librarys() -> None:
+    assert isinstance(EventMapper(), Mapper)
+
+
+def test_every_event_of_the_domain_has_one_wire_name() -> None:
+    classes = {
+        cls
+        for _, cls in inspect.getmembers(events, inspect.isclass)
+        if issubclass(cls, Event) and cls not in (Event, ConsentChanged)
+    }
+    assert set(EVENTS.values()) == classes
+    assert len(set(EVENTS.values())) == len(EVENTS)
+
+
+def test_wire_names_are_those_that_were_released() -> None:
+    assert {wire_name(type(event)) for event, _ in SAMPLES.values()} == set(EVENTS)
+    assert {name: wire_name(type(event)) for name, (event, _) in SAMPLES.items()} == {
+        name: name for name in EVENTS
+    }
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+async def test_bodies_are_written_as_they_were_released_and_read_back(name: str) -> None:
+    event, body = SAMPLES[name]
+    log = MemoryEventLog("memory")
+    stream = new_record()
+    await store(log, draft(stream, event))
+    assert log._rows[0].body == body
+    assert log._rows[0].headers["ce-type"] == name
+    [entry] = await log.load(stream)
+    assert entry.event is not None
+    assert entry.event.body == event
+    assert type(entry.event.body) is type(event)
+
+
+json_values: st.SearchStrategy[JsonValue] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(min_value=-(2**63), max_value=2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(), json_values, max_size=4))
+async def test_open_maps_come_back_as_they_were(values: dict[str, JsonValue]) -> None:
+    log = MemoryEventLog("memory")
+    stream = new_record()
+    await store(log, draft(stream, traits(**values)))
+    [entry] = await log.load(stream)
+    assert entry.event is not None
+    assert entry.event.body == traits(**values)
+
+
+async def test_a_name_that_the_registry_does_not_hold_is_a_fault_of_the_entry() -> None:
+    log = MemoryEventLog("memory")
+    stream = new_record()
+    await store(log, draft(stream))
+    headers = dict(log._rows[0].headers) | {"ce-type": "koseki.record.forgotten.v9"}
+    entry = log._incoming.entry(log._rows[0].subject, 1, headers=headers, body=b"{}")
+    assert (entry.event, entry.version) == (None, 1)
+    assert entry.fault == "body: the registry does not hold this wire name"
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"source":"shop","traits":7}', b"\xff"])
+async def test_a_body_that_does_not_fit_is_a_fault_that_quotes_nothing(body: bytes) -> None:
+    log = MemoryEventLog("memory")
+    stream = new_record()
+    await store(log, draft(stream))
+    log.damage_body(1, body)
+    [entry] = await log.load(stream)
+    assert entry.event is None
+    assert entry.fault is not None
+    assert "shop" not in entry.fault
+
+
+async def test_a_body_under_a_key_that_is_not_held_is_a_fault() -> None:
+    log = MemoryEventLog("memory")
+    await store(log, draft(new_record()))
+    row = log._rows[0]
+    headers = dict(row.headers) | {"koseki-keyid": "k1"}
+    entry = log._incoming.entry(row.subject, 1, headers=headers, body=row.body)
+    assert entry.fault == "body: the body is sealed under a key that is not held"
+
+
+def test_an_old_body_is_brought_up_to_date_step_by_step() -> None:
+    steps = {
+        "a.v1": Upcast("a.v2", lambda fields: {**fields, "two": 2}),
+        "a.v2": Upcast("koseki.customer.touched.v1", lambda fields: {"record_id": fields["id"]}),
+    }
+    event_class, fields = upcast("a.v1", {"id": ID}, steps=steps)
+    assert event_class is events.CustomerTouched
+    assert fields == {"record_id": ID}
+
+
+def test_a_class_outside_the_registry_has_no_name() -> None:
+    class Invented(Event):
+        pass
+
+    with pytest.raises(UnknownEvent):
+        wire_name(Invented)

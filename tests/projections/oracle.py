@@ -1,0 +1,102 @@
+"""The slow, obvious answer: customers from the bare list of events, by scanning it again each time.
+
+Imports neither `projections` nor `replay`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from fractions import Fraction
+
+from domain.consent import ConsentAct, LawfulBasis, standing
+from domain.events import (
+    ConsentChanged,
+    CustomersMerged,
+    Event,
+    IdentifiersLinked,
+    Recorded,
+    SignalsRecorded,
+    TraitsSet,
+)
+from domain.ids import RecordId, StreamKind
+
+Events = Sequence[Recorded[Event]]
+Tallies = dict[tuple[str, str], tuple[int, dict[str, tuple[int, Fraction]]]]
+
+
+def customers(events: Events) -> list[set[RecordId]]:
+    """The components of the records over all edges that events name."""
+    found = [
+        {RecordId(key)}
+        for key in {e.stream.key for e in events if e.stream.kind is StreamKind.RECORD}
+    ]
+    edges = [
+        e for event in events if isinstance(event.body, CustomersMerged) for e in event.body.edges
+    ]
+    for edge in edges:
+        ends = [component for component in found if component & {edge.older, edge.newer}]
+        found = [component for component in found if component not in ends]
+        found.append(set().union(*ends))
+    return found
+
+
+def tallies(events: Events, members: set[RecordId], sources: set[str]) -> Tallies:
+    seen: set[tuple[str, str]] = set()
+    counted: Tallies = {}
+    for event in events:
+        if event.stream.key not in members or not isinstance(event.body, SignalsRecorded):
+            continue
+        for signal in event.body.signals:
+            identity = (event.body.source, signal.message_id)
+            if identity in seen:
+                continue
+            seen.add(identity)
+            if event.body.source not in sources:
+                continue
+            count, sums = counted.get((event.body.source, signal.name), (0, {}))
+            for name, value in signal.properties.items():
+                if isinstance(value, int | float):
+                    known, total = sums.get(name, (0, Fraction(0)))
+                    sums = {**sums, name: (known + 1, total + Fraction(repr(value)))}
+            counted[event.body.source, signal.name] = (count + 1, sums)
+    return counted
+
+
+def traits(events: Events, members: set[RecordId], priorities: dict[str, int]) -> dict[str, object]:
+    """The winning value of each trait, among the sources that have a priority."""
+    claims: dict[str, list[tuple[int, datetime, str, object]]] = {}
+    for event in events:
+        if event.stream.key in members and isinstance(event.body, TraitsSet):
+            for name, value in event.body.traits.items():
+                if event.body.source in priorities:
+                    rank = (priorities[event.body.source], event.effective_at, event.event_id)
+                    claims.setdefault(name, []).append((*rank, value))
+    return {name: max(said, key=lambda claim: claim[:3])[3] for name, said in claims.items()}
+
+
+def identifiers(events: Events, members: set[RecordId], sources: set[str]) -> set[str]:
+    return {
+        identifier.value
+        for event in events
+        if event.stream.key in members and isinstance(event.body, IdentifiersLinked)
+        if event.body.source in sources
+        for identifier in event.body.identifiers
+    }
+
+
+def is_open(events: Events, members: set[RecordId], purpose: str, basis: LawfulBasis) -> bool:
+    acts: dict[RecordId, list[ConsentAct]] = {member: [] for member in members}
+    for event in events:
+        if event.stream.key in members and isinstance(event.body, ConsentChanged):
+            act = ConsentAct(
+                act_id=event.body.act_id,
+                purpose=event.body.purpose,
+                state=event.body.state,
+                effective_at=event.effective_at,
+                revision=event.revision,
+                event_id=event.event_id,
+                notice_version=event.body.notice_version,
+            )
+            acts[RecordId(event.stream.key)].append(act)
+    return standing(purpose, basis, acts).is_open

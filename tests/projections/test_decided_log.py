@@ -1,0 +1,184 @@
+"""From decisions of the domain, through the encoded log, to rows, views and their proof."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+from domain.commands import Identify, PersonCommand, RecordConsent, RecordSignals
+from domain.consent import ConsentState
+from domain.customer import Customer
+from domain.decide import decide
+from domain.errors import DomainError
+from domain.events import Event, PurposeDefined, SourceRegistered
+from domain.ids import (
+    WORKSPACE_STREAM,
+    CommandId,
+    DecisionId,
+    EventId,
+    RecordId,
+    Stream,
+    StreamKind,
+    derived_id,
+)
+from domain.record import Record, evolve, unborn
+from domain.rules import Rules, evolve_rules
+from eventlog.memory import MemoryEventLog
+from eventlog.port import EMPTY, Attempt, Draft, Entry, Head, Stored
+from projections.runner import Projector
+from projections.store import Store
+from projections.views import customer_view
+from replay.fold import fold_customer
+from replay.signals import count_signals
+from replay.verify import verify
+from tests.projections.histories import PURPOSES, SERVED, START, identifier, record_id, signal
+
+COMMANDS = 400
+PEOPLE = 12
+
+
+class EndedLog(MemoryEventLog):
+    """Ends where a log would wait for more, so that a projector's run ends."""
+
+    async def follow(
+        self, *, after_revision: int, batch_events_max: int = 1_000
+    ) -> AsyncIterator[list[Entry]]:
+        reading = self.read(after_revision=after_revision, batch_events_max=batch_events_max)
+        async for entries in reading:
+            yield entries
+
+
+class Writer:
+    """Decides commands one after another and appends them, holding every record in memory."""
+
+    def __init__(self, log: MemoryEventLog) -> None:
+        self.log = log
+        self.rules = Rules()
+        self.records: dict[RecordId, Record] = {}
+        self._heads: dict[Stream, Head] = {}
+        self._commands = 0
+
+    async def set_rules(self) -> None:
+        for name, basis in PURPOSES.items():
+            await self.store([(WORKSPACE_STREAM, PurposeDefined(purpose=name, basis=basis))])
+        for name, purposes in SERVED.items():
+            body = SourceRegistered(source=name, purposes=purposes)
+            await self.store([(WORKSPACE_STREAM, body)])
+
+    async def carry_out(self, command: PersonCommand) -> None:
+        keys = {item.key for item in command.identifiers}
+        roots = {r.root for r in self.records.values() if keys & r.identifiers.keys()}
+        customers = tuple(
+            Customer({i: r for i, r in self.records.items() if r.root == root}) for root in roots
+        )
+        try:
+            decision = decide(self.rules, customers, command, now=START)
+        except DomainError:
+            return
+        if decision.changes:
+            await self.store([(change.stream, change.body) for change in decision.changes])
+
+    async def store(self, facts: list[tuple[Stream, Event]]) -> None:
+        self._commands += 1
+        command_id = command_number(self._commands)
+        at = START + timedelta(seconds=self._commands)
+        drafts = tuple(
+            Draft(
+                stream=stream,
+                event_id=EventId(derived_id(command_id, f"event:{part}")),
+                body=body,
+                happened_at=at,
+                recorded_at=at,
+                command_id=command_id,
+                correlation_id="",
+                decision_id=DecisionId(command_id),
+                part=part,
+                parts=len(facts),
+                auth_id="test",
+            )
+            for part, (stream, body) in enumerate(facts, start=1)
+        )
+        expected = {stream: self._heads.get(stream, EMPTY) for stream, _ in facts}
+        outcome = await self.log.append(Attempt(drafts, expected), timeout_seconds=5.0)
+        assert isinstance(outcome, Stored)
+        self._heads.update(outcome.heads)
+        for event in outcome.events:
+            if event.stream.kind is StreamKind.RECORD:
+                known = RecordId(event.stream.key)
+                self.records[known] = evolve(self.records.get(known) or unborn(known), event)
+            elif event.stream == WORKSPACE_STREAM:
+                self.rules = evolve_rules(self.rules, event)
+
+
+def command_number(number: int) -> CommandId:
+    return CommandId(str(UUID(int=0x0190_0000_0000_7000_9000 << 48 | number)))
+
+
+def random_command(drawn: random.Random, number: int) -> PersonCommand:
+    values = drawn.sample(range(PEOPLE), drawn.choice([1, 1, 1, 2]))
+    envelope = {
+        "command_id": command_number(1_000_000 + number),
+        "auth_id": "test",
+        "issued_at": START,
+        "deadline": START,
+        "new_record_id": record_id(number),
+        "identifiers": tuple(identifier(f"{value}@example.com") for value in values),
+    }
+    source = drawn.choice(sorted(SERVED))
+    match drawn.randrange(4):
+        case 0:
+            traits = {"plan": drawn.randrange(5)}
+            return Identify(**envelope, source=source, traits=traits, happened_at=START)
+        case 1:
+            purpose = drawn.choice(sorted(PURPOSES))
+            state = drawn.choice([ConsentState.GIVEN, ConsentState.WITHDRAWN])
+            return RecordConsent(**envelope, purpose=purpose, state=state, happened_at=START)
+        case _:
+            sent = signal(f"m{drawn.randrange(COMMANDS)}", properties={"amount": 0.1})
+            return RecordSignals(**envelope, source=source, signals=(sent,))
+
+
+async def test_decisions_reach_the_read_side_and_are_proved(tmp_path: Path) -> None:
+    writer = Writer(EndedLog("test"))
+    await writer.set_rules()
+    drawn = random.Random(20)
+    store = Store.open_writer(tmp_path)
+    for number in range(1, COMMANDS + 1):
+        await writer.carry_out(random_command(drawn, number))
+        if number % 100 == 0:
+            await Projector(writer.log, store).run()
+    census = await count_signals(writer.log)
+    with store.snapshot() as snapshot:
+        assert (await verify(writer.log, snapshot)).holds
+        counted = 0
+        for record in writer.records.values():
+            seen = customer_view(snapshot, record.id, "audit")
+            alone = customer_view(await fold_customer(writer.log, record.id), record.id, "audit")
+            assert seen is not None
+            assert alone is not None
+            assert seen.customer_id == record.root
+            assert (seen.tallies, seen.traits) == (alone.tallies, alone.traits)
+            assert (seen.identifiers, seen.consents) == (alone.identifiers, alone.consents)
+            if record.id == record.root:
+                counted += sum(tally.count for tally in seen.tallies)
+        assert counted >= census.distinct > 0
+    assert any(record.root != record.id for record in writer.records.values())
+    store.close()
+
+
+async def test_a_damaged_body_in_the_log_is_noticed_by_the_proof(tmp_path: Path) -> None:
+    writer = Writer(EndedLog("test"))
+    await writer.set_rules()
+    drawn = random.Random(3)
+    for number in range(1, 30):
+        await writer.carry_out(random_command(drawn, number))
+    store = Store.open_writer(tmp_path)
+    await Projector(writer.log, store).run()
+    writer.log.damage_body(store.checkpoint.revision - 5, b"{}")
+    with store.snapshot() as snapshot:
+        found = await verify(writer.log, snapshot)
+    assert not found.holds
+    store.close()

@@ -1,0 +1,26 @@
+"""What `pyproject.toml` says, for tests of the repository itself."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def requirements(*, extra: str | None = None) -> dict[str, Requirement]:
+    """Give the declared dependencies by canonical name; those of an extra if one is named."""
+    project = PYPROJECT["project"]
+    lines = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    parsed = [Requirement(line) for line in lines]
+    return {canonicalize_name(item.name): item for item in parsed}
+
+
+def requirement(name: str, *, extra: str | None = None) -> Requirement:
+    """Find one declared dependency, or raise `KeyError`."""
+    return requirements(extra=extra)[name]
