@@ -3,7 +3,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-PACKAGES := actors app domain eventlog koseki projections replay services
 
 .DEFAULT_GOAL := help
 .PHONY: help setup check test demo bench up clean
@@ -36,7 +35,7 @@ up: $(READY) ## Run everything on this machine until Ctrl-C
 
 clean: ## Remove .venv, caches and build output
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
-	find $(PACKAGES) benchmarks examples scripts tests -name __pycache__ -prune -exec rm -rf {} +
+	find . -name .git -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 # The second way makes a .venv where Python comes without ensurepip, as Debian's does.
 $(READY): pyproject.toml

@@ -28,6 +28,7 @@ from domain.commands import Moved, Reply
 from domain.errors import Kind
 from domain.ids import RecordId
 from domain.record import COMMANDS_REMEMBERED_FOR
+from eventlog.commit import GroupCommit
 from eventlog.errors import LogError
 from eventlog.port import EventLog
 
@@ -75,7 +76,9 @@ class CustomerHost:
         self._inbox: deque[Waiting] = deque()
         self._arrived = asyncio.Event()
         self._slots = asyncio.Semaphore(self._limits.turns_at_once_max)
-        self._taker = TurnTaker(log, rules=self._rules, guard=self._guard, clock=clock)
+        self._taker = TurnTaker(
+            GroupCommit(log), rules=self._rules, guard=self._guard, clock=clock
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._executed = 0

@@ -18,8 +18,9 @@ from domain.consent import ConsentState
 from domain.decide import decide
 from domain.errors import DomainError, Kind
 from domain.ids import EVENTS_PER_APPEND_MAX
+from eventlog.commit import GroupCommit
 from eventlog.errors import LogError
-from eventlog.port import Conflict, EventLog, Refused, Stored, Unknown
+from eventlog.port import Conflict, Refused, Stored, Unknown
 
 APPEND_SECONDS_MAX = 20.0
 APPEND_SECONDS_MIN = 0.1
@@ -41,8 +42,10 @@ class TurnResult:
 class TurnTaker:
     """Take turns for a host."""
 
-    def __init__(self, log: EventLog, *, rules: RulesKeeper, guard: LogGuard, clock: Clock) -> None:
-        self._log = log
+    def __init__(
+        self, commit: GroupCommit, *, rules: RulesKeeper, guard: LogGuard, clock: Clock
+    ) -> None:
+        self._commit = commit
         self._rules = rules
         self._guard = guard
         self._clock = clock
@@ -62,7 +65,7 @@ class TurnTaker:
         deadline = max(waiting.routed.command.deadline for waiting, _ in decided)
         left = (deadline - now).total_seconds()
         seconds = max(APPEND_SECONDS_MIN, min(APPEND_SECONDS_MAX, left))
-        outcome = await self._log.append(scene.attempt(), timeout_seconds=seconds)
+        outcome = await self._commit.append(scene.attempt(), timeout_seconds=seconds)
         match outcome:
             case Stored():
                 self._guard.note(outcome.revision)

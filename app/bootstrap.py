@@ -100,7 +100,11 @@ async def build_ingest_worker(config: bytes, number: int) -> IngestComponent:
     """Build an ingest worker."""
     settings = Settings.from_bytes(config)
     connection = await open_connection(settings, f"ingest-worker-{number}")
-    queue = JetStreamIntake(connection, workspace=settings.workspace)
+    queue = JetStreamIntake(
+        connection,
+        workspace=settings.workspace,
+        ack_wait_seconds=settings.redeliver_after_seconds,
+    )
     await queue.open()
     dead_letters = JetStreamDeadLetters(connection, workspace=settings.workspace)
     await dead_letters.open()

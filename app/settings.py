@@ -15,7 +15,11 @@ PEPPER_BYTES = 32
 
 
 class Settings(BaseModel):
-    """Settings of one workspace on one machine. `grpc_port` 0 means a free one."""
+    """Settings of one workspace on one machine.
+
+    `grpc_port` 0 means a free one. What an ingest worker took and does not acknowledge is delivered
+    again after `redeliver_after_seconds`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,6 +28,7 @@ class Settings(BaseModel):
     hosts: Annotated[int, Field(ge=1, le=64)] = 2
     ingest_workers: Annotated[int, Field(ge=1, le=64)] = 1
     gateways: Annotated[int, Field(ge=1, le=64)] = 1
+    redeliver_after_seconds: Annotated[float, Field(ge=1.0, le=600.0)] = 10.0
     grpc_host: str = "127.0.0.1"
     grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     nats_url: str = ""

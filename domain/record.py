@@ -110,9 +110,9 @@ def _apply(record: Record, event: Recorded[Event]) -> Record:
 
 
 def _remember(record: Record, event: Recorded[Event]) -> Record:
-    """Note the command, unless its messages identify it anyway."""
+    """Note the command and its last event, unless its messages identify it anyway."""
     match event.body:
-        case SignalsRecorded():
+        case SignalsRecorded() if event.command_id not in record.commands:
             return record
         case SignalsDeclined(message_ids=message_ids) if message_ids:
             return record

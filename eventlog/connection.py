@@ -15,10 +15,13 @@ from itertools import count
 from typing import Any, NamedTuple
 
 import structlog
+from nats.aio.subscription import Subscription as ClientSubscription
 
 from eventlog.errors import LogUnavailable
 from eventlog.nats_client import Received, WatchedClient
 from eventlog.wire import Outbound, encode
+
+__all__ = ["Connection", "Inbox", "NotSent", "Received", "Subscription"]
 
 RECONNECT_WAIT_SECONDS = 0.1
 CONNECT_TIMEOUT_SECONDS = 2

@@ -15,9 +15,10 @@ from app.settings import Settings
 from app.supervisor import read_json
 from eventlog.errors import LogError
 
-LOOK_EVERY_SECONDS = 0.02
+LOOK_EVERY_SECONDS = 0.01
 BACK_SECONDS_MAX = 60.0
-KINDS = ("host", "projector", "server")
+IN_FLIGHT_SECONDS_MAX = 30.0
+KINDS = ("ingest_worker", "host", "projector", "server")
 
 
 @dataclass(slots=True)
@@ -29,45 +30,39 @@ class FaultReport:
 
 
 class FaultMaker:
-    """Kill a host, the projector and the nats-server, each at its share of the work."""
+    """Kill an ingest worker, a host, the projector or the nats-server."""
 
     def __init__(
-        self,
-        settings: Settings,
-        intake: JetStreamIntake,
-        *,
-        server_pid: Callable[[], int],
-        signals: int,
+        self, settings: Settings, intake: JetStreamIntake, *, server_pid: Callable[[], int]
     ) -> None:
         self._settings = settings
         self._intake = intake
         self._server_pid = server_pid
-        self._signals = signals
         self.report = FaultReport()
 
-    async def run(self) -> None:
-        """Kill each once: after an eighth, a quarter and half of the signals were acknowledged."""
-        for kind, share in zip(KINDS, (8, 4, 2), strict=True):
-            unacknowledged = await self._until_acknowledged(self._signals // share)
-            pid = self._pid_of(kind)
-            os.kill(pid, signal.SIGKILL)
-            self.report.kills[kind] += 1
-            self.report.in_flight.append(unacknowledged)
-            await self._until_replaced(kind, pid)
+    async def kill(self, kind: str) -> None:
+        """Kill one of `KINDS` as soon as signals are in flight, and see it replaced."""
+        async with asyncio.timeout(IN_FLIGHT_SECONDS_MAX):
+            unacknowledged = await self._until_in_flight()
+        pid = self._pid_of(kind)
+        os.kill(pid, signal.SIGKILL)
+        self.report.kills[kind] += 1
+        self.report.in_flight.append(unacknowledged)
+        await self._until_replaced(kind, pid)
 
-    async def _until_acknowledged(self, signals: int) -> int:
-        """Wait for so many; then for a moment at which some are not. Give how many are not."""
+    async def _until_in_flight(self) -> int:
+        """Wait until a worker holds signals that it has not acknowledged; say how many."""
         while True:
             with suppress(LogError):
                 stats = await self._intake.stats()
-                if stats.kept_messages - waiting(stats) >= signals and stats.ack_pending:
+                if stats.ack_pending:
                     return stats.ack_pending
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     def _pid_of(self, kind: str) -> int:
         if kind == "server":
             return self._server_pid()
-        name = "host-0" if kind == "host" else kind
+        name = "host-0" if kind == "host" else kind.replace("_", "-")
         return int(read_json(self._settings.processes_file)[name]["pid"])
 
     async def _until_replaced(self, kind: str, pid: int) -> None:

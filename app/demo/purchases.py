@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -49,6 +49,7 @@ class Truth:
     records: int
     cds: int
     dollars: Decimal
+    first_customer: dict[str, Any]
 
 
 def external_id(loyalty_id: str) -> dict[str, Any]:
@@ -76,13 +77,25 @@ def _purchase(line: int, row: list[str], seen: Counter[str]) -> Purchase:
 
 def truth_of(purchases: list[Purchase]) -> Truth:
     """Add up the file."""
-    by_customer: defaultdict[str, int] = defaultdict(int)
-    for purchase in purchases:
-        by_customer[purchase.user_id] += 1
+    by_customer = Counter(purchase.user_id for purchase in purchases)
+    first = [p for p in purchases if p.user_id == min(by_customer)]
     return Truth(
         purchases=len(purchases),
         customers=len(by_customer),
         records=sum(min(count, 2) for count in by_customer.values()),
-        cds=sum(purchase.cds for purchase in purchases),
-        dollars=sum((Decimal(purchase.dollars) for purchase in purchases), Decimal(0)),
+        cds=_cds(purchases),
+        dollars=_dollars(purchases),
+        first_customer={
+            "purchases": len(first),
+            "cds": _cds(first),
+            "dollars": f"{_dollars(first):.2f}",
+        },
     )
+
+
+def _cds(purchases: list[Purchase]) -> int:
+    return sum(purchase.cds for purchase in purchases)
+
+
+def _dollars(purchases: list[Purchase]) -> Decimal:
+    return sum((Decimal(purchase.dollars) for purchase in purchases), Decimal(0))

@@ -7,9 +7,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from app.demo.faults import KINDS
 from app.demo.purchases import Truth
 
-AT_LEAST_ONCE = ("host_kills", "projector_kills", "server_kills", "in_flight_at_kill", "redelivered")
+AT_LEAST_ONCE = (
+    *(f"{kind}_kills" for kind in KINDS),
+    "in_flight_at_kill",
+    "redelivered",
+)
 NONE_AT_ALL = ("lost", "duplicated", "divergences")
 REFUSED_PER_CUSTOMERS = 5
 
@@ -24,6 +29,7 @@ def expected(truth: Truth) -> dict[str, Any]:
         "purchases": truth.purchases,
         "cds": truth.cds,
         "dollars": f"{truth.dollars:.2f}",
+        "first_customer": truth.first_customer,
         "marketing_granted": truth.customers - refused,
         "marketing_refused": refused,
         **dict.fromkeys(AT_LEAST_ONCE, "at least 1"),
@@ -49,12 +55,13 @@ def show(console: Console, found: dict[str, Any], truth: Truth) -> None:
     table.add_column("the data says", justify="right")
     for name, wanted in expected(truth).items():
         mark = "[green]" if _is_right(name, found[name], wanted) else "[red]"
-        table.add_row(name.replace("_", " "), f"{mark}{found[name]}", str(wanted))
+        table.add_row(name.replace("_", " "), f"{mark}{_text(found[name])}", _text(wanted))
     for name in ("sent_again", "seconds", "signals_per_second"):
         table.add_row(name.replace("_", " "), str(found[name]), "")
     console.print(table)
-    first = found["first_customer"]
-    console.print(
-        "The first customer of the sample, read by loyalty id: "
-        f"{first['purchases']} purchases, {first['cds']} CDs, ${first['dollars']}"
-    )
+
+
+def _text(value: Any) -> str:  # noqa: ANN401  # counts, texts and one row
+    if not isinstance(value, dict):
+        return str(value)
+    return f"{value['purchases']} purchases, {value['cds']} CDs, ${value['dollars']}"

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from actors.intake.jetstream import JetStreamIntake
 from actors.intake.publisher import IntakePublisher
 from app.bootstrap import open_connection
-from app.demo.faults import FaultMaker, waiting
+from app.demo.faults import KINDS, FaultMaker, waiting
 from app.demo.purchases import ORDER, SOURCE, Purchase, external_id, read_purchases, truth_of
 from app.demo.report import agrees, show
 from app.settings import Settings
@@ -32,10 +32,12 @@ from services.client import Client
 
 WORKSPACE = "demo"
 CALLS_AT_ONCE = 64
+PUBLISHED_AT_ONCE = 1_000
 REFERENCES_PER_CALL = 500
 DRAINED_SECONDS_MAX = 120.0
 LOOK_EVERY_SECONDS = 0.05
 REFUSE_EVERY = 5
+REDELIVER_SECONDS = 3.0
 
 Item = TypeVar("Item")
 Step = Callable[[int], None]
@@ -44,7 +46,9 @@ Step = Callable[[int], None]
 async def run_demo(console: Console) -> tuple[dict[str, Any], bool]:
     """Run it in a temporary folder; give what was found, and whether all of it agrees."""
     with tempfile.TemporaryDirectory(prefix="koseki-demo-") as folder:
-        settings = Settings(workspace=WORKSPACE, data=Path(folder))
+        settings = Settings(
+            workspace=WORKSPACE, data=Path(folder), redeliver_after_seconds=REDELIVER_SECONDS
+        )
         started = time.monotonic()
         with console.status("Starting nats-server, Ray, hosts, projector, gateway"):
             supervisor = Supervisor(settings)
@@ -109,12 +113,8 @@ class Story:
         publisher = self._publisher(connection)
         intake = JetStreamIntake(connection, workspace=WORKSPACE)
         faults = FaultMaker(
-            self._settings,
-            intake,
-            server_pid=lambda: self._supervisor.server.pid,
-            signals=len(self._purchases),
+            self._settings, intake, server_pid=lambda: self._supervisor.server.pid
         )
-        breaking = asyncio.create_task(faults.run())
         step = self._bar("Purchases published", len(self._purchases))
 
         async def publish(purchase: Purchase) -> None:
@@ -122,10 +122,13 @@ class Story:
             step(1)
 
         started = time.monotonic()
-        await gather_bounded(publish, self._purchases, at_once=1_000)
+        share = -(-len(self._purchases) // len(KINDS))
+        for kind, purchases in zip(KINDS, in_batches(self._purchases, share), strict=True):
+            await asyncio.gather(
+                faults.kill(kind), gather_bounded(publish, purchases, at_once=PUBLISHED_AT_ONCE)
+            )
         await self._drained(intake, "Purchases resolved and recorded")
         seconds = time.monotonic() - started
-        await breaking
         return {
             **{f"{kind}_kills": kills for kind, kills in faults.report.kills.items()},
             "in_flight_at_kill": min(faults.report.in_flight),
@@ -148,7 +151,7 @@ class Story:
             await publisher.publish(f"identify-{user_id}", call, time=datetime.now(UTC))
             step(1)
 
-        await gather_bounded(identify, list(self._customers.items()), at_once=1_000)
+        await gather_bounded(identify, list(self._customers.items()), at_once=PUBLISHED_AT_ONCE)
         await self._drained(
             JetStreamIntake(connection, workspace=WORKSPACE), "Customers resolved and merged"
         )

@@ -3,34 +3,63 @@
 isort:skip_file
 What the services share: identifiers, references to customers, states and lawful bases.
 
-Errors, the same for every method. A call fails with a standard status code, and its details hold
-one google.rpc.ErrorInfo with a stable `reason` and the domain "koseki.dev"; INVALID_ARGUMENT also
-holds a google.rpc.BadRequest that names the fields. No error text holds personal data.
+Errors, the same for every method. A call fails with a standard status code. Its details hold one
+google.rpc.ErrorInfo with a stable `reason` and the domain "koseki.dev". A request with malformed
+fields (INVALID_FIELD) also gets a google.rpc.BadRequest that names them where they can be named.
+No error text holds personal data.
 
-  code                 reason                  what to do
-  INVALID_ARGUMENT     INVALID_FIELD           correct the fields that BadRequest names
-  INVALID_ARGUMENT     MISSING_IDENTIFIER      name a customer id or an identifier
-  INVALID_ARGUMENT     MISSING_PURPOSE         say what the answer will be used for
-  INVALID_ARGUMENT     RESERVED_PURPOSE        `audit` cannot be defined; choose another name
-  NOT_FOUND            UNKNOWN_WORKSPACE       the server has no such workspace
-  NOT_FOUND            UNKNOWN_CUSTOMER        nobody has this id, or is known by these identifiers
-  NOT_FOUND            UNKNOWN_SOURCE          register the source first
-  NOT_FOUND            UNKNOWN_PURPOSE         define the purpose first
-  FAILED_PRECONDITION  PURPOSE_CLOSED          no purpose of the source is open for the person
-  FAILED_PRECONDITION  AMBIGUOUS_CUSTOMER      call Identify first: the identifiers do not all
-                                               belong to one customer
-  FAILED_PRECONDITION  TOO_MANY_RECORDS        the customer would hold more than 256 records
-  FAILED_PRECONDITION  TOO_MANY_IDENTIFIERS    the customer would hold more than 512 identifiers
-  FAILED_PRECONDITION  COMMAND_TOO_OLD         a command id is good for 24 hours; send a new one
-  ABORTED              CONFLICT_BUDGET_SPENT   others kept changing the customer: send again
-  UNAVAILABLE          LOG_UNAVAILABLE         send again with the same command id
-  UNAVAILABLE          HOST_UNAVAILABLE        send again with the same command id
-  UNAVAILABLE          REVISION_NOT_REACHED    the read side is behind `at_least_revision`: ask again
-  DATA_LOSS            LOG_DAMAGED             the workspace takes no writes and answers no yes
-  UNKNOWN              UNKNOWN_OUTCOME         the change may or may not be stored: send again with
-                                               the same command id, which is in the metadata
+  INVALID_ARGUMENT: the request can never succeed as it is
+    INVALID_FIELD           a field breaks its limits; too many or too few items
+    INVALID_COMMAND_ID      not a UUID of version 7, or one from the future
+    INVALID_IDENTIFIER      a value is malformed for its namespace
+    EMPTY_IDENTIFIER        a value is empty, or nothing is left of it when normalised
+    UNKNOWN_NAMESPACE       no such namespace of identifiers
+    MISSING_IDENTIFIER      neither a customer id nor an identifier was given
+    MISSING_PURPOSE         a question does not say what the answer will be used for
+    INVALID_MESSAGE_ID      empty, too long or with control characters
+    INVALID_PROPERTIES      traits, properties, context or evidence nest too deeply, or hold a
+                            number that is not finite
+    INVALID_TIMESTAMP       outside of the years 1 to 9999
+    INVALID_CONSENT_STATE   not a state that an act brings about
+    INVALID_LAWFUL_BASIS    a purpose needs a lawful basis
+    RESERVED_PURPOSE        `audit` cannot be defined
+  NOT_FOUND
+    UNKNOWN_WORKSPACE       the server has no such workspace
+    UNKNOWN_CUSTOMER        nobody has this id, or is known by these identifiers
+    UNKNOWN_SOURCE          register the source first
+    UNKNOWN_PURPOSE         define the purpose first
+  PERMISSION_DENIED
+    AUDITOR_ONLY            only an auditor may name the purpose `audit`
+  FAILED_PRECONDITION: a rule forbids it in the present state
+    PURPOSE_CLOSED          no purpose of the source is open for the person
+    AMBIGUOUS_CUSTOMER      the identifiers do not all belong to one: call Identify first
+    TOO_MANY_RECORDS        the customer would hold more than 256 records
+    TOO_MANY_IDENTIFIERS    the customer would hold more than 512 identifiers
+    TOO_MANY_EVENTS         the change would take more than 1,000 events
+    COMMAND_TOO_OLD         a command id is good for 24 hours
+    EVENT_TOO_LARGE, EVENT_NOT_ENCODABLE, LOG_FULL, LOG_REJECTED
+                            the log does not take the event; nothing was stored
+  ABORTED: send again
+    CONFLICT_BUDGET_SPENT   others kept changing the customer or the rules
+  UNAVAILABLE: send again with the same command id, nothing is lost and nothing counts twice
+    LOG_UNAVAILABLE         the log cannot be reached
+    HOST_OVERLOADED, HOST_FAULT, ALWAYS_MOVING, DEADLINE_EXCEEDED
+                            the customer's host did not carry out the command in time
+    REVISION_NOT_REACHED    the read side is still behind `at_least_revision`
+    READ_SIDE_FAILED, READ_SIDE_NOT_READY, READ_SIDE_OUTDATED, STORE_FAILED
+                            the read side cannot answer now
+    CUSTOMER_PARKED         the read side holds an event of this customer that it cannot fold
+  DATA_LOSS: no writes, and no yes, until an operator has looked
+    LOG_DAMAGED             the log's shape or chain does not hold
+    CUSTOMER_UNREADABLE     an event of this customer cannot be read
+  UNKNOWN
+    UNKNOWN_OUTCOME         it may or may not be stored: send again with the same command id
+  INTERNAL
+    INTERNAL                a fault of the server
 
-ErrorInfo.metadata holds `command_id` wherever the request was a command.
+Where a command failed in the customer's host, ErrorInfo.metadata holds its `command_id`. Each
+method names the reasons that are its own; those of reaching the log, the hosts or the read side
+(UNAVAILABLE, DATA_LOSS, INTERNAL) are every method's.
 """
 
 from google.protobuf import descriptor as _descriptor

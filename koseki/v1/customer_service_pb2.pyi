@@ -4,7 +4,7 @@ isort:skip_file
 Changes to one person: who they are, what is so of them, what they allow.
 
 Every change is durable when it is answered. It carries a command id: sent again with the same id
-within 24 hours it changes nothing more and gets the same answer. Reasons of errors: common.proto.
+within 24 hours it changes nothing more. Reasons of errors: common.proto.
 """
 
 from collections import abc as _abc
@@ -54,7 +54,7 @@ class IdentifyRequest(_message.Message):
 
     @_builtins.property
     def traits(self) -> _struct_pb2.Struct:
-        """What is so of the person, by name: at most 256 traits and 64 KiB. Numbers are IEEE doubles."""
+        """What is so of the person, by name; nested 16 deep at most. Numbers are finite IEEE doubles."""
 
     @_builtins.property
     def happened_at(self) -> _timestamp_pb2.Timestamp:
@@ -228,15 +228,15 @@ class RecordConsentRequest(_message.Message):
     purpose: _builtins.str
     """A defined purpose."""
     state: _common_pb2.ConsentState.ValueType
-    """GIVEN, REFUSED or WITHDRAWN; the others cannot be recorded yet: INVALID_FIELD."""
+    """GIVEN, REFUSED or WITHDRAWN; the others cannot be recorded: INVALID_CONSENT_STATE."""
     notice_version: _builtins.str
     """Which version of the notice the person saw, 256 characters at most; may be empty."""
     notice_language: _builtins.str
-    """In which language, a BCP 47 tag such as `ja`; may be empty."""
+    """In which language, a BCP 47 tag such as `ja`, 256 characters at most; may be empty."""
     jurisdiction: _builtins.str
-    """Under which law, such as `JP` or `EU`; may be empty."""
+    """Under which law, such as `JP` or `EU`, 256 characters at most; may be empty."""
     method: _builtins.str
-    """How the person acted, such as `checkbox` or `phone call`; personal, may be empty."""
+    """How the person acted, such as `checkbox`; personal, 256 characters at most, may be empty."""
     @_builtins.property
     def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Identifier]:
         """At most 512; at least one unless `customer_id` is given. Joined as Identify joins them."""
@@ -247,7 +247,7 @@ class RecordConsentRequest(_message.Message):
 
     @_builtins.property
     def evidence(self) -> _struct_pb2.Struct:
-        """What proves it; personal, 64 KiB at most, may be unset."""
+        """What proves it; personal, nested 16 deep at most, may be unset."""
 
     def __init__(
         self,

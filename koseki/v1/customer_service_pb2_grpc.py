@@ -57,14 +57,15 @@ class CustomerServiceServicer:
     """
 
     def Identify(self, request, context):
-        """Resolves identifiers to a customer: creates it if none is known, links what nobody holds, merges
-        those that meet; then sets the traits, all in one decision.
+        """Resolves identifiers to a customer: creates it if none is known, links what nobody holds,
+        merges those that meet; then sets the traits, all in one decision.
 
-        Errors: INVALID_ARGUMENT (INVALID_FIELD, MISSING_IDENTIFIER), NOT_FOUND (UNKNOWN_WORKSPACE,
-        UNKNOWN_CUSTOMER for a `customer_id`, UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED,
-        TOO_MANY_RECORDS, TOO_MANY_IDENTIFIERS, COMMAND_TOO_OLD), ABORTED (CONFLICT_BUDGET_SPENT),
-        UNAVAILABLE (LOG_UNAVAILABLE, HOST_UNAVAILABLE), DATA_LOSS (LOG_DAMAGED), UNKNOWN
-        (UNKNOWN_OUTCOME).
+        Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
+        INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, INVALID_PROPERTIES,
+        INVALID_TIMESTAMP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER for a `customer_id`,
+        UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED, TOO_MANY_RECORDS, TOO_MANY_IDENTIFIERS,
+        COMMAND_TOO_OLD, EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
+        UNKNOWN (UNKNOWN_OUTCOME).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,8 +85,8 @@ class CustomerServiceServicer:
     def RecordConsent(self, request, context):
         """Records an act of the person on a purpose. Passes no gate, and may create the customer.
 
-        Errors: those of Identify without UNKNOWN_SOURCE and PURPOSE_CLOSED; NOT_FOUND
-        (UNKNOWN_PURPOSE).
+        Errors: those of Identify without UNKNOWN_SOURCE and PURPOSE_CLOSED; INVALID_ARGUMENT
+        (INVALID_CONSENT_STATE), NOT_FOUND (UNKNOWN_PURPOSE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -4,7 +4,7 @@ isort:skip_file
 Changes to one person: who they are, what is so of them, what they allow.
 
 Every change is durable when it is answered. It carries a command id: sent again with the same id
-within 24 hours it changes nothing more and gets the same answer. Reasons of errors: common.proto.
+within 24 hours it changes nothing more. Reasons of errors: common.proto.
 """
 
 from collections import abc as _abc
@@ -38,14 +38,15 @@ class CustomerServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CustomerServiceAsyncStub: ...
     Identify: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.IdentifyRequest, _customer_service_pb2.IdentifyResponse]
-    """Resolves identifiers to a customer: creates it if none is known, links what nobody holds, merges
-    those that meet; then sets the traits, all in one decision.
+    """Resolves identifiers to a customer: creates it if none is known, links what nobody holds,
+    merges those that meet; then sets the traits, all in one decision.
 
-    Errors: INVALID_ARGUMENT (INVALID_FIELD, MISSING_IDENTIFIER), NOT_FOUND (UNKNOWN_WORKSPACE,
-    UNKNOWN_CUSTOMER for a `customer_id`, UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED,
-    TOO_MANY_RECORDS, TOO_MANY_IDENTIFIERS, COMMAND_TOO_OLD), ABORTED (CONFLICT_BUDGET_SPENT),
-    UNAVAILABLE (LOG_UNAVAILABLE, HOST_UNAVAILABLE), DATA_LOSS (LOG_DAMAGED), UNKNOWN
-    (UNKNOWN_OUTCOME).
+    Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
+    INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, INVALID_PROPERTIES,
+    INVALID_TIMESTAMP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER for a `customer_id`,
+    UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED, TOO_MANY_RECORDS, TOO_MANY_IDENTIFIERS,
+    COMMAND_TOO_OLD, EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
+    UNKNOWN (UNKNOWN_OUTCOME).
     """
     SetTraits: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.SetTraitsRequest, _customer_service_pb2.SetTraitsResponse]
     """Sets traits of a person who is known already. Of two values the one from the source of higher
@@ -57,8 +58,8 @@ class CustomerServiceStub:
     RecordConsent: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.RecordConsentRequest, _customer_service_pb2.RecordConsentResponse]
     """Records an act of the person on a purpose. Passes no gate, and may create the customer.
 
-    Errors: those of Identify without UNKNOWN_SOURCE and PURPOSE_CLOSED; NOT_FOUND
-    (UNKNOWN_PURPOSE).
+    Errors: those of Identify without UNKNOWN_SOURCE and PURPOSE_CLOSED; INVALID_ARGUMENT
+    (INVALID_CONSENT_STATE), NOT_FOUND (UNKNOWN_PURPOSE).
     """
 
 @_typing.type_check_only
@@ -67,14 +68,15 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Identify: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.IdentifyRequest, _customer_service_pb2.IdentifyResponse]  # type: ignore[assignment]
-    """Resolves identifiers to a customer: creates it if none is known, links what nobody holds, merges
-    those that meet; then sets the traits, all in one decision.
+    """Resolves identifiers to a customer: creates it if none is known, links what nobody holds,
+    merges those that meet; then sets the traits, all in one decision.
 
-    Errors: INVALID_ARGUMENT (INVALID_FIELD, MISSING_IDENTIFIER), NOT_FOUND (UNKNOWN_WORKSPACE,
-    UNKNOWN_CUSTOMER for a `customer_id`, UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED,
-    TOO_MANY_RECORDS, TOO_MANY_IDENTIFIERS, COMMAND_TOO_OLD), ABORTED (CONFLICT_BUDGET_SPENT),
-    UNAVAILABLE (LOG_UNAVAILABLE, HOST_UNAVAILABLE), DATA_LOSS (LOG_DAMAGED), UNKNOWN
-    (UNKNOWN_OUTCOME).
+    Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
+    INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, INVALID_PROPERTIES,
+    INVALID_TIMESTAMP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER for a `customer_id`,
+    UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED, TOO_MANY_RECORDS, TOO_MANY_IDENTIFIERS,
+    COMMAND_TOO_OLD, EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
+    UNKNOWN (UNKNOWN_OUTCOME).
     """
     SetTraits: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.SetTraitsRequest, _customer_service_pb2.SetTraitsResponse]  # type: ignore[assignment]
     """Sets traits of a person who is known already. Of two values the one from the source of higher
@@ -86,8 +88,8 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     RecordConsent: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.RecordConsentRequest, _customer_service_pb2.RecordConsentResponse]  # type: ignore[assignment]
     """Records an act of the person on a purpose. Passes no gate, and may create the customer.
 
-    Errors: those of Identify without UNKNOWN_SOURCE and PURPOSE_CLOSED; NOT_FOUND
-    (UNKNOWN_PURPOSE).
+    Errors: those of Identify without UNKNOWN_SOURCE and PURPOSE_CLOSED; INVALID_ARGUMENT
+    (INVALID_CONSENT_STATE), NOT_FOUND (UNKNOWN_PURPOSE).
     """
 
 class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -99,14 +101,15 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _customer_service_pb2.IdentifyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_customer_service_pb2.IdentifyResponse, _abc.Awaitable[_customer_service_pb2.IdentifyResponse]]:
-        """Resolves identifiers to a customer: creates it if none is known, links what nobody holds, merges
-        those that meet; then sets the traits, all in one decision.
+        """Resolves identifiers to a customer: creates it if none is known, links what nobody holds,
+        merges those that meet; then sets the traits, all in one decision.
 
-        Errors: INVALID_ARGUMENT (INVALID_FIELD, MISSING_IDENTIFIER), NOT_FOUND (UNKNOWN_WORKSPACE,
-        UNKNOWN_CUSTOMER for a `customer_id`, UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED,
-        TOO_MANY_RECORDS, TOO_MANY_IDENTIFIERS, COMMAND_TOO_OLD), ABORTED (CONFLICT_BUDGET_SPENT),
-        UNAVAILABLE (LOG_UNAVAILABLE, HOST_UNAVAILABLE), DATA_LOSS (LOG_DAMAGED), UNKNOWN
-        (UNKNOWN_OUTCOME).
+        Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
+        INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, INVALID_PROPERTIES,
+        INVALID_TIMESTAMP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER for a `customer_id`,
+        UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED, TOO_MANY_RECORDS, TOO_MANY_IDENTIFIERS,
+        COMMAND_TOO_OLD, EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
+        UNKNOWN (UNKNOWN_OUTCOME).
         """
 
     @_abc_1.abstractmethod
@@ -130,8 +133,8 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_customer_service_pb2.RecordConsentResponse, _abc.Awaitable[_customer_service_pb2.RecordConsentResponse]]:
         """Records an act of the person on a purpose. Passes no gate, and may create the customer.
 
-        Errors: those of Identify without UNKNOWN_SOURCE and PURPOSE_CLOSED; NOT_FOUND
-        (UNKNOWN_PURPOSE).
+        Errors: those of Identify without UNKNOWN_SOURCE and PURPOSE_CLOSED; INVALID_ARGUMENT
+        (INVALID_CONSENT_STATE), NOT_FOUND (UNKNOWN_PURPOSE).
         """
 
 def add_CustomerServiceServicer_to_server(servicer: CustomerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -175,11 +175,13 @@ class Signal(_message.Message):
 
     @_builtins.property
     def properties(self) -> _struct_pb2.Struct:
-        """What it carries, 64 KiB at most. Number properties are summed exactly, by their shortest text."""
+        """What it carries, nested 16 deep at most. Number properties are summed exactly, each as the
+        shortest decimal text of its double.
+        """
 
     @_builtins.property
     def context(self) -> _struct_pb2.Struct:
-        """Where it came from, such as the device or campaign; 64 KiB at most."""
+        """Where it came from, such as the device or campaign; nested 16 deep at most."""
 
     def __init__(
         self,

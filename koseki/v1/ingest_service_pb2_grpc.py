@@ -52,8 +52,8 @@ class IngestServiceServicer:
         customer, known by its source and message id, so a call may be sent again whole.
 
         Errors, for the call as a whole: INVALID_ARGUMENT (INVALID_FIELD: no signals, too many, no
-        source), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_SOURCE), UNAVAILABLE (LOG_UNAVAILABLE,
-        HOST_UNAVAILABLE), DATA_LOSS (LOG_DAMAGED). What fails for one signal is in its outcome.
+        source), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_SOURCE), DATA_LOSS (LOG_DAMAGED). What fails for
+        one signal is in its outcome, with a reason of the same table.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,8 +39,8 @@ class IngestServiceStub:
     customer, known by its source and message id, so a call may be sent again whole.
 
     Errors, for the call as a whole: INVALID_ARGUMENT (INVALID_FIELD: no signals, too many, no
-    source), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_SOURCE), UNAVAILABLE (LOG_UNAVAILABLE,
-    HOST_UNAVAILABLE), DATA_LOSS (LOG_DAMAGED). What fails for one signal is in its outcome.
+    source), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_SOURCE), DATA_LOSS (LOG_DAMAGED). What fails for
+    one signal is in its outcome, with a reason of the same table.
     """
 
 @_typing.type_check_only
@@ -54,8 +54,8 @@ class IngestServiceAsyncStub(IngestServiceStub):
     customer, known by its source and message id, so a call may be sent again whole.
 
     Errors, for the call as a whole: INVALID_ARGUMENT (INVALID_FIELD: no signals, too many, no
-    source), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_SOURCE), UNAVAILABLE (LOG_UNAVAILABLE,
-    HOST_UNAVAILABLE), DATA_LOSS (LOG_DAMAGED). What fails for one signal is in its outcome.
+    source), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_SOURCE), DATA_LOSS (LOG_DAMAGED). What fails for
+    one signal is in its outcome, with a reason of the same table.
     """
 
 class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -72,8 +72,8 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         customer, known by its source and message id, so a call may be sent again whole.
 
         Errors, for the call as a whole: INVALID_ARGUMENT (INVALID_FIELD: no signals, too many, no
-        source), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_SOURCE), UNAVAILABLE (LOG_UNAVAILABLE,
-        HOST_UNAVAILABLE), DATA_LOSS (LOG_DAMAGED). What fails for one signal is in its outcome.
+        source), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_SOURCE), DATA_LOSS (LOG_DAMAGED). What fails for
+        one signal is in its outcome, with a reason of the same table.
         """
 
 def add_IngestServiceServicer_to_server(servicer: IngestServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -41,7 +41,9 @@ class GetCustomerRequest(_message.Message):
     purpose: _builtins.str
     """What the answer will be used for: a defined purpose."""
     at_least_revision: _builtins.int
-    """Wait until the read side has reached this revision, at most until the deadline; 0: do not wait."""
+    """Wait until the read side has reached this revision, at most until the deadline
+    and 30 s; 0: do not wait.
+    """
     @_builtins.property
     def identifier(self) -> _common_pb2.Identifier:
         """Any one identifier of the customer."""
@@ -104,7 +106,9 @@ class BatchGetCustomersRequest(_message.Message):
     purpose: _builtins.str
     """What the answers will be used for: a defined purpose."""
     at_least_revision: _builtins.int
-    """Wait until the read side has reached this revision, at most until the deadline; 0: do not wait."""
+    """Wait until the read side has reached this revision, at most until the deadline
+    and 30 s; 0: do not wait.
+    """
     @_builtins.property
     def references(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.CustomerReference]:
         """1 to 1,000 references; two may name the same customer."""
@@ -162,7 +166,9 @@ class CustomerResult(_message.Message):
     CUSTOMER_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Why there is none: UNKNOWN_CUSTOMER, MISSING_IDENTIFIER or INVALID_FIELD."""
+    """Why there is none: UNKNOWN_CUSTOMER, or what is wrong with the reference, in the reasons of
+    GetCustomer.
+    """
     @_builtins.property
     def customer(self) -> Global___Customer:
         """The customer."""
@@ -525,7 +531,9 @@ class CheckConsentResponse(_message.Message):
     state: _common_pb2.ConsentState.ValueType
     """The state to show."""
     reason: _builtins.str
-    """OPEN; or why not: NOT_GIVEN, REFUSED, WITHDRAWN, and other states of ConsentState in time."""
+    """OPEN; or why not: NOT_GIVEN, REFUSED, WITHDRAWN; CUSTOMER_UNREADABLE or LOG_DAMAGED if the log
+    cannot be trusted, which is a no.
+    """
     act_event_id: _builtins.str
     """The event of the act that decided (a UUID); empty if none did."""
     notice_version: _builtins.str

@@ -60,9 +60,10 @@ class QueryServiceServicer:
         """Gives one customer as a purpose may see it. If the purpose is closed for the person, the answer
         says so and holds no identifiers, traits or signals.
 
-        Errors: INVALID_ARGUMENT (INVALID_FIELD, MISSING_IDENTIFIER, MISSING_PURPOSE), NOT_FOUND
-        (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER, UNKNOWN_PURPOSE), UNAVAILABLE (REVISION_NOT_REACHED,
-        within the call's deadline).
+        Errors: INVALID_ARGUMENT (MISSING_IDENTIFIER, INVALID_IDENTIFIER, EMPTY_IDENTIFIER,
+        UNKNOWN_NAMESPACE, MISSING_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER,
+        UNKNOWN_PURPOSE), PERMISSION_DENIED (AUDITOR_ONLY), UNAVAILABLE (REVISION_NOT_REACHED,
+        CUSTOMER_PARKED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -71,7 +72,9 @@ class QueryServiceServicer:
     def BatchGetCustomers(self, request, context):
         """Gives many customers as of one revision. Who is not found is said in their place.
 
-        Errors: those of GetCustomer without UNKNOWN_CUSTOMER.
+        Errors, for the call as a whole: INVALID_ARGUMENT (INVALID_FIELD for too few or too many
+        references, MISSING_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_PURPOSE), PERMISSION_DENIED
+        (AUDITOR_ONLY), UNAVAILABLE (REVISION_NOT_REACHED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -82,10 +85,11 @@ class QueryServiceServicer:
         person's host against the head of the log as of after the request came. Anything that cannot be
         read for certain is a no or an error.
 
-        Errors: INVALID_ARGUMENT (INVALID_FIELD, MISSING_IDENTIFIER, MISSING_PURPOSE), NOT_FOUND
+        Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
+        INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, MISSING_PURPOSE), NOT_FOUND
         (UNKNOWN_WORKSPACE, UNKNOWN_PURPOSE; UNKNOWN_CUSTOMER for a `customer_id`, or with `record` if
-        nobody is known), FAILED_PRECONDITION (COMMAND_TOO_OLD), ABORTED (CONFLICT_BUDGET_SPENT),
-        UNAVAILABLE (LOG_UNAVAILABLE, HOST_UNAVAILABLE), DATA_LOSS (LOG_DAMAGED), UNKNOWN
+        nobody is known), PERMISSION_DENIED (AUDITOR_ONLY), FAILED_PRECONDITION (COMMAND_TOO_OLD),
+        ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS (with `record`), UNKNOWN
         (UNKNOWN_OUTCOME, with `record`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

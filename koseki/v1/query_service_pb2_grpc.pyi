@@ -39,24 +39,28 @@ class QueryServiceStub:
     """Gives one customer as a purpose may see it. If the purpose is closed for the person, the answer
     says so and holds no identifiers, traits or signals.
 
-    Errors: INVALID_ARGUMENT (INVALID_FIELD, MISSING_IDENTIFIER, MISSING_PURPOSE), NOT_FOUND
-    (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER, UNKNOWN_PURPOSE), UNAVAILABLE (REVISION_NOT_REACHED,
-    within the call's deadline).
+    Errors: INVALID_ARGUMENT (MISSING_IDENTIFIER, INVALID_IDENTIFIER, EMPTY_IDENTIFIER,
+    UNKNOWN_NAMESPACE, MISSING_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER,
+    UNKNOWN_PURPOSE), PERMISSION_DENIED (AUDITOR_ONLY), UNAVAILABLE (REVISION_NOT_REACHED,
+    CUSTOMER_PARKED).
     """
     BatchGetCustomers: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.BatchGetCustomersRequest, _query_service_pb2.BatchGetCustomersResponse]
     """Gives many customers as of one revision. Who is not found is said in their place.
 
-    Errors: those of GetCustomer without UNKNOWN_CUSTOMER.
+    Errors, for the call as a whole: INVALID_ARGUMENT (INVALID_FIELD for too few or too many
+    references, MISSING_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_PURPOSE), PERMISSION_DENIED
+    (AUDITOR_ONLY), UNAVAILABLE (REVISION_NOT_REACHED).
     """
     CheckConsent: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.CheckConsentRequest, _query_service_pb2.CheckConsentResponse]
     """Says whether a purpose is open for a person now. A yes is never stale: it is decided by the
     person's host against the head of the log as of after the request came. Anything that cannot be
     read for certain is a no or an error.
 
-    Errors: INVALID_ARGUMENT (INVALID_FIELD, MISSING_IDENTIFIER, MISSING_PURPOSE), NOT_FOUND
+    Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
+    INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, MISSING_PURPOSE), NOT_FOUND
     (UNKNOWN_WORKSPACE, UNKNOWN_PURPOSE; UNKNOWN_CUSTOMER for a `customer_id`, or with `record` if
-    nobody is known), FAILED_PRECONDITION (COMMAND_TOO_OLD), ABORTED (CONFLICT_BUDGET_SPENT),
-    UNAVAILABLE (LOG_UNAVAILABLE, HOST_UNAVAILABLE), DATA_LOSS (LOG_DAMAGED), UNKNOWN
+    nobody is known), PERMISSION_DENIED (AUDITOR_ONLY), FAILED_PRECONDITION (COMMAND_TOO_OLD),
+    ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS (with `record`), UNKNOWN
     (UNKNOWN_OUTCOME, with `record`).
     """
 
@@ -69,24 +73,28 @@ class QueryServiceAsyncStub(QueryServiceStub):
     """Gives one customer as a purpose may see it. If the purpose is closed for the person, the answer
     says so and holds no identifiers, traits or signals.
 
-    Errors: INVALID_ARGUMENT (INVALID_FIELD, MISSING_IDENTIFIER, MISSING_PURPOSE), NOT_FOUND
-    (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER, UNKNOWN_PURPOSE), UNAVAILABLE (REVISION_NOT_REACHED,
-    within the call's deadline).
+    Errors: INVALID_ARGUMENT (MISSING_IDENTIFIER, INVALID_IDENTIFIER, EMPTY_IDENTIFIER,
+    UNKNOWN_NAMESPACE, MISSING_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER,
+    UNKNOWN_PURPOSE), PERMISSION_DENIED (AUDITOR_ONLY), UNAVAILABLE (REVISION_NOT_REACHED,
+    CUSTOMER_PARKED).
     """
     BatchGetCustomers: _aio.UnaryUnaryMultiCallable[_query_service_pb2.BatchGetCustomersRequest, _query_service_pb2.BatchGetCustomersResponse]  # type: ignore[assignment]
     """Gives many customers as of one revision. Who is not found is said in their place.
 
-    Errors: those of GetCustomer without UNKNOWN_CUSTOMER.
+    Errors, for the call as a whole: INVALID_ARGUMENT (INVALID_FIELD for too few or too many
+    references, MISSING_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_PURPOSE), PERMISSION_DENIED
+    (AUDITOR_ONLY), UNAVAILABLE (REVISION_NOT_REACHED).
     """
     CheckConsent: _aio.UnaryUnaryMultiCallable[_query_service_pb2.CheckConsentRequest, _query_service_pb2.CheckConsentResponse]  # type: ignore[assignment]
     """Says whether a purpose is open for a person now. A yes is never stale: it is decided by the
     person's host against the head of the log as of after the request came. Anything that cannot be
     read for certain is a no or an error.
 
-    Errors: INVALID_ARGUMENT (INVALID_FIELD, MISSING_IDENTIFIER, MISSING_PURPOSE), NOT_FOUND
+    Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
+    INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, MISSING_PURPOSE), NOT_FOUND
     (UNKNOWN_WORKSPACE, UNKNOWN_PURPOSE; UNKNOWN_CUSTOMER for a `customer_id`, or with `record` if
-    nobody is known), FAILED_PRECONDITION (COMMAND_TOO_OLD), ABORTED (CONFLICT_BUDGET_SPENT),
-    UNAVAILABLE (LOG_UNAVAILABLE, HOST_UNAVAILABLE), DATA_LOSS (LOG_DAMAGED), UNKNOWN
+    nobody is known), PERMISSION_DENIED (AUDITOR_ONLY), FAILED_PRECONDITION (COMMAND_TOO_OLD),
+    ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS (with `record`), UNKNOWN
     (UNKNOWN_OUTCOME, with `record`).
     """
 
@@ -102,9 +110,10 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gives one customer as a purpose may see it. If the purpose is closed for the person, the answer
         says so and holds no identifiers, traits or signals.
 
-        Errors: INVALID_ARGUMENT (INVALID_FIELD, MISSING_IDENTIFIER, MISSING_PURPOSE), NOT_FOUND
-        (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER, UNKNOWN_PURPOSE), UNAVAILABLE (REVISION_NOT_REACHED,
-        within the call's deadline).
+        Errors: INVALID_ARGUMENT (MISSING_IDENTIFIER, INVALID_IDENTIFIER, EMPTY_IDENTIFIER,
+        UNKNOWN_NAMESPACE, MISSING_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER,
+        UNKNOWN_PURPOSE), PERMISSION_DENIED (AUDITOR_ONLY), UNAVAILABLE (REVISION_NOT_REACHED,
+        CUSTOMER_PARKED).
         """
 
     @_abc_1.abstractmethod
@@ -115,7 +124,9 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_query_service_pb2.BatchGetCustomersResponse, _abc.Awaitable[_query_service_pb2.BatchGetCustomersResponse]]:
         """Gives many customers as of one revision. Who is not found is said in their place.
 
-        Errors: those of GetCustomer without UNKNOWN_CUSTOMER.
+        Errors, for the call as a whole: INVALID_ARGUMENT (INVALID_FIELD for too few or too many
+        references, MISSING_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_PURPOSE), PERMISSION_DENIED
+        (AUDITOR_ONLY), UNAVAILABLE (REVISION_NOT_REACHED).
         """
 
     @_abc_1.abstractmethod
@@ -128,10 +139,11 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         person's host against the head of the log as of after the request came. Anything that cannot be
         read for certain is a no or an error.
 
-        Errors: INVALID_ARGUMENT (INVALID_FIELD, MISSING_IDENTIFIER, MISSING_PURPOSE), NOT_FOUND
+        Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
+        INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, MISSING_PURPOSE), NOT_FOUND
         (UNKNOWN_WORKSPACE, UNKNOWN_PURPOSE; UNKNOWN_CUSTOMER for a `customer_id`, or with `record` if
-        nobody is known), FAILED_PRECONDITION (COMMAND_TOO_OLD), ABORTED (CONFLICT_BUDGET_SPENT),
-        UNAVAILABLE (LOG_UNAVAILABLE, HOST_UNAVAILABLE), DATA_LOSS (LOG_DAMAGED), UNKNOWN
+        nobody is known), PERMISSION_DENIED (AUDITOR_ONLY), FAILED_PRECONDITION (COMMAND_TOO_OLD),
+        ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS (with `record`), UNKNOWN
         (UNKNOWN_OUTCOME, with `record`).
         """
 

@@ -60,9 +60,9 @@ class WorkspaceServiceServicer:
         """Defines a purpose, or changes its basis or description. The same definition twice changes
         nothing.
 
-        Errors: INVALID_ARGUMENT (INVALID_FIELD, RESERVED_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE),
-        ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE (LOG_UNAVAILABLE), DATA_LOSS (LOG_DAMAGED), UNKNOWN
-        (UNKNOWN_OUTCOME).
+        Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, INVALID_LAWFUL_BASIS,
+        RESERVED_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE,
+        DATA_LOSS (LOG_DAMAGED), UNKNOWN (UNKNOWN_OUTCOME).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,7 +72,8 @@ class WorkspaceServiceServicer:
         """Registers a source, or changes what it may send for. The same registration twice changes
         nothing.
 
-        Errors: those of DefinePurpose without RESERVED_PURPOSE; NOT_FOUND (UNKNOWN_PURPOSE).
+        Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE; NOT_FOUND
+        (UNKNOWN_PURPOSE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

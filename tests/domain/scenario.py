@@ -170,7 +170,7 @@ RULES = rules_of(
 
 
 def _asked(number: int, said: dict[str, Any]) -> dict[str, Any]:
-    record = said.pop("record", None)
+    record = said.pop("named", None)
     return {
         "command_id": command_id(number),
         "auth_id": "test",
@@ -300,9 +300,7 @@ class Scenario:
         assert outcome.decision is not None
         return self.stored(outcome.decision.changes, command, **said)
 
-    def stored(
-        self, changes: Iterable[Change], command: PersonCommand, **said: Any
-    ) -> Scenario:
+    def stored(self, changes: Iterable[Change], command: PersonCommand, **said: Any) -> Scenario:
         """Let the changes of a command happen."""
         scenario = self
         for change in changes:
@@ -345,5 +343,5 @@ def merged_whole(
         edges=tuple(edges),
         evidence=tuple(item.key for item in evidence),
         component=tuple(record_id(member) for member in members),
-        live_edges=tuple([*(live or []), *edges]),
+        live_edges=(*(live or []), *edges),
     )

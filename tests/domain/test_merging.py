@@ -42,7 +42,7 @@ def test_three_customers_merge_in_one_decision_with_two_edges_from_the_strongest
 
 def test_an_edge_names_its_older_record_first_whoever_was_met_first() -> None:
     edges = [edge(9, 2, 4, place=1), edge(9, 3, 4, place=2)]
-    FOUR.when(identify(9, B, C, record=4)).then(
+    FOUR.when(identify(9, B, C, named=4)).then(
         on(2, merged_whole(9, [2, 3, 4], edges, evidence=[B, C])),
         on(3, merged(9, 2, edges, [B, C])),
         on(4, merged(9, 2, edges, [B, C])),
@@ -119,7 +119,7 @@ def test_evidence_holds_keys_and_no_values() -> None:
 def test_merged_customers_answer_to_every_old_id() -> None:
     joined = FOUR.after(identify(8, A, B)).after(identify(9, B, C))
     for number in (1, 2, 3):
-        assert joined.when(check(10, record=number)).then_nothing().customer_id == record_id(1)
+        assert joined.when(check(10, named=number)).then_nothing().customer_id == record_id(1)
 
 
 def crowd(records: int, identifiers_each: int = 1) -> Scenario:

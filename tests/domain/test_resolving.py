@@ -35,9 +35,7 @@ A, B, C = user("a"), email("b"), loyalty("c")
 
 def test_nobody_known_creates_the_record_that_the_command_names() -> None:
     decision = (
-        given()
-        .when(identify(1, B, A, new=5))
-        .then(claim(A, 5), claim(B, 5), on(5, linked(A, B)))
+        given().when(identify(1, B, A, new=5)).then(claim(A, 5), claim(B, 5), on(5, linked(A, B)))
     )
     assert decision.created
     assert decision.customer_id == record_id(5)
@@ -71,7 +69,7 @@ def test_neither_id_nor_identifier_is_refused() -> None:
 
 
 def test_an_unknown_id_is_refused_even_with_known_identifiers() -> None:
-    given(on(1, linked(A))).when(identify(2, A, record=7)).then_fails("UNKNOWN_CUSTOMER")
+    given(on(1, linked(A))).when(identify(2, A, named=7)).then_fails("UNKNOWN_CUSTOMER")
 
 
 def test_a_customer_that_nothing_named_is_left_alone() -> None:
@@ -82,8 +80,6 @@ def test_a_customer_that_nothing_named_is_left_alone() -> None:
         on(5, SignalsRecorded(source="shop", signals=(signal("m1"),))),
     )
     assert decision.customer_id == record_id(5)
-
-
 
 
 JOINED = given(on(1, linked(C)), on(2, linked(A))).after(identify(3, A, C))
@@ -97,8 +93,8 @@ def test_the_record_with_the_strongest_identifier_gets_the_event() -> None:
 
 def test_a_record_named_by_its_id_gets_the_event_whatever_identifiers_come_along() -> None:
     body = TraitsSet(source="shop", traits={"a": 1})
-    JOINED.when(set_traits(4, A, record=1)).then(on(1, body))
-    JOINED.when(set_traits(5, C, record=2)).then(on(2, body))
+    JOINED.when(set_traits(4, A, named=1)).then(on(1, body))
+    JOINED.when(set_traits(5, C, named=2)).then(on(2, body))
 
 
 def test_linking_on_a_record_that_is_not_the_root_touches_the_root() -> None:

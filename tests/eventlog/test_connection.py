@@ -18,7 +18,7 @@ from tests.support.waiting import until
 @pytest.fixture
 def _quick_watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(connection_module, "WATCH_SECONDS", 0.05)
-    monkeypatch.setattr(connection_module, "ROUND_TRIP_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(connection_module, "ROUND_TRIP_SECONDS_MAX", 0.5)
     return iter(())
 
 
@@ -31,6 +31,18 @@ async def _echo(connection: Connection, subject: str) -> list[Received]:
 
     await connection.subscribe(subject, answer)
     return heard
+
+
+async def _answers(connection: Connection, subject: str) -> bool:
+    """Ask until an answer comes: right after a fault, a request may meet its last moments."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                answer = await connection.request(subject, b"a", timeout_seconds=1)
+            except LogUnavailable:
+                await connection.wait_connected(timeout_seconds=1)
+            else:
+                return answer.data == b"A"
 
 
 async def test_requests_are_answered(connection: Connection) -> None:
@@ -87,9 +99,8 @@ async def test_a_dead_read_loop_is_noticed_and_subscriptions_go_on(
     reading = connection._client._reading_task
     assert reading is not None
     reading.cancel()
-    await until(lambda: connection.rebuilds == 1)
-    assert await connection.wait_connected(timeout_seconds=5)
-    assert (await connection.request("echo.dead", b"a", timeout_seconds=5)).data == b"A"
+    await until(lambda: connection.rebuilds >= 1)
+    assert await _answers(connection, "echo.dead")
     await connection.close()
 
 
@@ -98,14 +109,7 @@ async def test_subscriptions_outlast_a_restart_of_the_server(own_server: Embedde
     await _echo(connection, "echo.restart")
     await own_server.kill()
     await own_server.wait_ready(timeout_seconds=20)
-    answered = False
-    async with asyncio.timeout(20):
-        while not answered:
-            try:
-                answer = await connection.request("echo.restart", b"a", timeout_seconds=1)
-                answered = answer.data == b"A"
-            except LogUnavailable:
-                await connection.wait_connected(timeout_seconds=1)
+    assert await _answers(connection, "echo.restart")
     await connection.close()
 
 

@@ -3,9 +3,15 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
+from eventlog.connection import Connection
+from eventlog.errors import LogDamaged
 from eventlog.jetstream import JetStreamEventLog
+from eventlog.jetstream_api import JetStreamApi
+from eventlog.stream_config import log_config
+from eventlog.subjects import Subjects
 from tests.contracts.event_log import EventLogContract
 from tests.support.events import draft, new_record, store, touched
+from tests.support.nats import new_workspace
 
 
 @pytest.fixture
@@ -24,3 +30,35 @@ async def test_a_long_read_is_served_by_one_consumer(log: JetStreamEventLog) -> 
         read = [len(batch) async for batch in log.read(batch_events_max=300)]
     assert sum(read) == 4_000
     assert not [line for line in lines if line["event"] == "log_consumer_lost"]
+
+
+async def test_a_log_with_a_hole_is_damaged(connection: Connection) -> None:
+    subjects = Subjects(new_workspace())
+    api = JetStreamApi(connection)
+    config = log_config(subjects, replicas=1) | {"deny_delete": False}
+    await api.call(f"STREAM.CREATE.{subjects.log_name}", config)
+    log = JetStreamEventLog(connection, subjects.workspace)
+    stream = new_record()
+    await store(log, draft(stream), draft(stream), draft(stream))
+    await api.call(f"STREAM.MSG.DELETE.{subjects.log_name}", {"seq": 2})
+    read = []
+    with pytest.raises(LogDamaged, match="revision 3 stands where 2 should"):
+        async for batch in log.read():
+            read.extend(batch)
+    assert [entry.revision for entry in read] == [1]
+    with pytest.raises(LogDamaged, match="version 3 after 1"):
+        await log.load(stream)
+    assert (await log.shape()).faults == ("deleted_events",)
+
+
+async def test_every_batch_is_sent_under_an_id_of_its_own(
+    log: JetStreamEventLog, connection: Connection
+) -> None:
+    for _ in range(3):
+        await store(log, draft(new_record()), draft(new_record()))
+    api = JetStreamApi(connection)
+    name = Subjects(log.workspace).log_name
+    messages = [await api.message(name, {"seq": revision}) for revision in range(1, 7)]
+    ids = [message.headers["Nats-Batch-Id"] for message in messages if message]
+    assert ids[0::2] == ids[1::2]
+    assert len(set(ids)) == 3

@@ -77,7 +77,9 @@ async def test_a_folder_serves_one_server_at_a_time(tmp_path: Path) -> None:
     await server.stop()
 
 
-async def test_a_server_dies_with_its_parent(tmp_path: Path) -> None:
+async def test_a_server_dies_with_its_parent_and_holds_the_folder_until_then(
+    tmp_path: Path,
+) -> None:
     root = Path(__file__).parents[2]
     parent = subprocess.Popen(  # noqa: ASYNC220  # it must be killed from outside its loop
         [sys.executable, "-c", _PARENT, str(tmp_path)],
@@ -89,9 +91,13 @@ async def test_a_server_dies_with_its_parent(tmp_path: Path) -> None:
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     assert psutil.pid_exists(pid)
+    os.kill(pid, signal.SIGSTOP)
     parent.kill()
     parent.wait()
     parent.stdout.close()
+    with pytest.raises(LogUnavailable, match="data folder"):
+        await EmbeddedServer(tmp_path, start_timeout_seconds=0.2).start()
+    os.kill(pid, signal.SIGCONT)
     await until(lambda: not psutil.pid_exists(pid) or _is_zombie(pid))
 
 

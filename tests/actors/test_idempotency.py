@@ -1,0 +1,183 @@
+"""The same command id twice: over conflicts, lost answers, unknown outcomes and restarts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+
+import pytest
+
+from domain.commands import Done, Failed, PersonCommand
+from domain.errors import Kind
+from tests.actors.house import (
+    CLOCK,
+    HandClock,
+    Workspace,
+    check,
+    consent,
+    id_of,
+    identify,
+    loyalty,
+    track,
+    traits,
+    user,
+    workspace,
+)
+
+A, B = user("a"), loyalty("b")
+
+COMMANDS: dict[str, Callable[[], PersonCommand]] = {
+    "creates": lambda: track("m9", user("new")),
+    "identifies": lambda: identify(A, user("new"), traits={"x": 1}),
+    "merges": lambda: identify(A, B),
+    "sets traits": lambda: traits(A),
+    "records signals": lambda: track("m9", A),
+    "consents": lambda: consent("given", A),
+    "consents, joining": lambda: consent("given", A, B, user("new")),
+}
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[Workspace]:
+    async with workspace() as opened:
+        await opened.done(track("m1", A))
+        await opened.done(track("m2", B))
+        yield opened
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+async def test_a_repeated_command_stores_nothing(house: Workspace, name: str) -> None:
+    command = COMMANDS[name]()
+    first = await house.done(command)
+    size = len(await house.events())
+
+    async def again() -> None:
+        repeated = await house.done(command)
+        assert repeated.customer_id == first.customer_id
+        assert repeated.revision == first.revision
+        assert len(repeated.signals) == len(first.signals)
+        assert len(await house.events()) == size
+
+    await house.both_ways(again)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+async def test_the_same_command_twice_at_once_is_carried_out_once(
+    house: Workspace, name: str
+) -> None:
+    command = COMMANDS[name]()
+    replies = await house.all_done([command] * 5)
+    size = len(await house.events())
+    assert len({reply.customer_id for reply in replies}) == 1
+    assert {reply.revision <= size for reply in replies} == {True}
+    assert replies[0].revision > 7
+    assert await house.done(command) is not None
+    assert len(await house.events()) == size
+    assert max((await house.messages()).values()) == 1
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("name", COMMANDS)
+async def test_an_unknown_outcome_is_settled_by_the_same_command(
+    house: Workspace, name: str, *, stored: bool
+) -> None:
+    command = COMMANDS[name]()
+    before = len(await house.events())
+    house.memory.answer_unknown(1, stored=stored)
+    reply = await house.router.execute(command)
+    assert isinstance(reply, Failed)
+    assert (reply.kind, reply.reason) == (Kind.UNKNOWN_OUTCOME, "UNKNOWN_OUTCOME")
+    assert (len(await house.events()) > before) == stored
+    await house.done(command)
+    size = len(await house.events())
+
+    async def again() -> None:
+        await house.done(command)
+        assert len(await house.events()) == size
+        assert max((await house.messages()).values()) == 1
+
+    await house.both_ways(again)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_an_unknown_outcome_is_settled_after_a_restart(
+    house: Workspace, *, stored: bool
+) -> None:
+    command = track("m9", user("new"), loyalty("newer"))
+    house.memory.answer_unknown(1, stored=stored)
+    assert await house.fails(command) == "UNKNOWN_OUTCOME"
+    await house.restart()
+    reply = await house.done(command)
+    assert reply.customer_id == command.new_record_id
+    assert (await house.messages())["m9"] == 1
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+async def test_a_lost_acknowledgement_is_settled_by_the_log(house: Workspace, name: str) -> None:
+    command = COMMANDS[name]()
+    house.memory.lose_acknowledgements(1)
+    first = await house.done(command)
+    size = len(await house.events())
+    assert first.revision == size
+    await house.done(command)
+    assert len(await house.events()) == size
+
+
+async def test_a_command_and_its_repetition_in_one_turn_name_a_real_revision(
+    house: Workspace,
+) -> None:
+    command = consent("given", A)
+    replies = await house.all_done([command, command, check(A)])
+    assert [reply.revision for reply in replies] == [len(await house.events())] * 3
+
+
+async def test_a_duplicate_in_one_turn_says_where_the_first_can_be_read(house: Workspace) -> None:
+    new = user("new")
+    first, second = await house.all_done([track("m9", new), track("m9", new)])
+    assert [r.result for r in (*first.signals, *second.signals)] == ["recorded", "duplicate"]
+    assert second.revision == first.revision == len(await house.events())
+
+
+async def test_a_recorded_check_repeated_is_judged_and_recorded_again(house: Workspace) -> None:
+    await house.done(consent("given", A))
+    command = check(A, record=True)
+    assert (await house.done(command)).verdict is not None
+    await house.done(consent("withdrawn", A))
+    verdict = (await house.done(command)).verdict
+    assert verdict is not None
+    assert not verdict.is_open
+
+
+@pytest.mark.parametrize(
+    ("age", "reason"),
+    [
+        (timedelta(hours=23, minutes=59), None),
+        (timedelta(hours=24, minutes=1), "COMMAND_TOO_OLD"),
+        (timedelta(minutes=-4), None),
+        (timedelta(minutes=-6), "INVALID_COMMAND_ID"),
+    ],
+)
+async def test_a_command_id_is_taken_for_a_day(
+    house: Workspace, age: timedelta, reason: str | None
+) -> None:
+    reply = await house.router.execute(traits(A, command_id=id_of(CLOCK.now() - age)))
+    assert (reply.reason if isinstance(reply, Failed) else None) == reason
+
+
+async def test_a_command_id_is_a_uuid_of_version_7(house: Workspace) -> None:
+    version_4 = "9b2c8f0e-5d1a-4c3b-8e7f-0a1b2c3d4e5f"
+    assert await house.fails(traits(A, command_id=version_4)) == "INVALID_COMMAND_ID"
+
+
+async def test_a_command_is_remembered_until_its_id_is_too_old(house: Workspace) -> None:
+    clock = HandClock()
+    house.clock = clock
+    await house.restart()
+    command = consent("given", A, seconds=60 * 60 * 24 * 3)
+    await house.done(command)
+    size = len(await house.events())
+    clock.ahead = timedelta(hours=23, minutes=59)
+    assert isinstance(await house.done(command), Done)
+    assert len(await house.events()) == size
+    clock.ahead = timedelta(hours=24, minutes=1)
+    assert await house.fails(command) == "COMMAND_TOO_OLD"

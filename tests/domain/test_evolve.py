@@ -1,0 +1,157 @@
+"""The fold of a record is total and deterministic, whatever a stream may hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.consent import LawfulBasis
+from domain.customer import purpose_standing
+from domain.events import (
+    CONSENT_EVENTS,
+    ClockAdvanced,
+    ConsentChanged,
+    CustomersMerged,
+    CustomerTouched,
+    Event,
+    IdentifierClaimed,
+    IdentifiersLinked,
+    PurposeDefined,
+    Recorded,
+    SignalsDeclined,
+    SignalsRecorded,
+    SourceRegistered,
+    TraitsSet,
+    VerdictRecorded,
+)
+from domain.identity import Edge
+from domain.ids import MergeId, record_stream
+from domain.record import evolve, fold, unborn
+from domain.rules import Rules, evolve_rules
+from domain.signals import Signal
+from tests.domain.scenario import at, command_id, email, record_id, recorded, user
+
+RECORDS = st.integers(1, 4).map(record_id)
+COMMANDS = st.integers(1, 6).map(command_id)
+NAMES = st.sampled_from(["shop", "web", "marketing", "analytics"])
+TIMES = st.integers(-100, 100).map(at)
+MESSAGES = st.sampled_from(["m1", "m2", "m3"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=4,
+)
+MAPS = st.dictionaries(st.text(max_size=3), JSON, max_size=3)
+IDENTIFIERS = st.builds(lambda make, value: make(value), st.sampled_from([user, email]), NAMES)
+EDGES = st.builds(Edge, merge_id=COMMANDS.map(MergeId), older=RECORDS, newer=RECORDS)
+SIGNALS = st.builds(
+    Signal, message_id=MESSAGES, name=NAMES, happened_at=TIMES, properties=MAPS, context=MAPS
+)
+
+
+def tuples(of: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.lists(of, max_size=3).map(tuple)
+
+
+def consents(event: type[ConsentChanged]) -> st.SearchStrategy[ConsentChanged]:
+    return st.builds(event, act_id=COMMANDS, purpose=NAMES, evidence=MAPS)
+
+
+KEYS = tuples(IDENTIFIERS.map(lambda item: item.key))
+EVENTS: st.SearchStrategy[Event] = st.one_of(
+    st.builds(IdentifiersLinked, source=NAMES, keys=KEYS, identifiers=tuples(IDENTIFIERS)),
+    st.builds(TraitsSet, source=NAMES, traits=MAPS, message_id=st.none() | MESSAGES),
+    st.builds(SignalsRecorded, source=NAMES, signals=tuples(SIGNALS)),
+    st.builds(SignalsDeclined, source=NAMES, reason=NAMES, message_ids=tuples(MESSAGES)),
+    st.builds(
+        CustomersMerged,
+        root=RECORDS,
+        edges=tuples(EDGES),
+        evidence=KEYS,
+        component=tuples(RECORDS),
+        live_edges=tuples(EDGES),
+    ),
+    st.builds(CustomerTouched, record_id=RECORDS),
+    *(consents(event) for event in CONSENT_EVENTS.values()),
+    st.builds(
+        VerdictRecorded,
+        purpose=NAMES,
+        is_open=st.booleans(),
+        shown_state=st.sampled_from([*CONSENT_EVENTS]),
+        act_event_id=st.none(),
+        notice_version=st.none(),
+        rules_version=st.integers(0, 9),
+    ),
+    st.builds(IdentifierClaimed, record_id=RECORDS),
+    st.builds(PurposeDefined, purpose=NAMES, basis=st.sampled_from(LawfulBasis)),
+    st.builds(SourceRegistered, source=NAMES, purposes=tuples(NAMES)),
+    st.builds(ClockAdvanced, to=TIMES),
+)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[Recorded[Event]]:
+    """Draw any events on one stream, in any order of times."""
+    bodies = draw(st.lists(EVENTS, max_size=12))
+    return [
+        recorded(
+            record_stream(record_id(1)),
+            body,
+            revision=revision,
+            happened_at=draw(TIMES),
+            recorded_at=draw(TIMES),
+            command_id=draw(COMMANDS),
+        )
+        for revision, body in enumerate(bodies, start=1)
+    ]
+
+
+@given(streams())
+@settings(max_examples=250, deadline=None)
+def test_any_sequence_of_events_folds(events: list[Recorded[Event]]) -> None:
+    record = fold(unborn(record_id(1)), events)
+    assert record.id == record_id(1)
+    assert fold(unborn(record_id(1)), events) == record
+    assert str(record) == f"Record<{record_id(1)}>"
+
+
+@given(streams())
+@settings(max_examples=80, deadline=None)
+def test_any_sequence_of_events_folds_into_rules(events: list[Recorded[Event]]) -> None:
+    rules = Rules()
+    for event in events:
+        rules = evolve_rules(rules, event)
+        assert rules.version == event.version
+
+
+@given(streams(), st.integers(0, 12))
+@settings(max_examples=80, deadline=None)
+def test_a_fold_can_be_broken_off_and_gone_on_with(
+    events: list[Recorded[Event]], place: int
+) -> None:
+    whole = fold(unborn(record_id(1)), events)
+    assert fold(fold(unborn(record_id(1)), events[:place]), events[place:]) == whole
+
+
+@given(streams(), EVENTS)
+@settings(max_examples=80, deadline=None)
+def test_state_that_was_handed_out_never_changes(
+    events: list[Recorded[Event]], more: Event
+) -> None:
+    record = fold(unborn(record_id(1)), events)
+    before = repr(record)
+    evolve(record, recorded(record_stream(record.id), more, revision=99))
+    assert repr(record) == before
+
+
+@given(streams())
+@settings(max_examples=80, deadline=None)
+def test_whatever_was_folded_can_be_judged(events: list[Recorded[Event]]) -> None:
+    record = fold(unborn(record_id(1)), events)
+    rules = Rules()
+    for event in events:
+        rules = evolve_rules(rules, event)
+    for purpose in rules.purposes.values():
+        assert purpose_standing({record.id: record}, purpose).is_open in (True, False)
