@@ -7,6 +7,9 @@ from typing import Protocol
 
 import uuid_utils
 
+TIME_ORDERED = 7
+"""The version of UUIDs that begin with the time at which they were made (RFC 9562)."""
+
 
 class Clock(Protocol):
     """Give the time and new ids."""
@@ -36,6 +39,6 @@ def id_age(command_id: str, now: datetime) -> timedelta | None:
         made = uuid_utils.UUID(command_id)
     except ValueError:
         return None
-    if made.version != 7:
+    if made.version != TIME_ORDERED:
         return None
     return now - datetime.fromtimestamp(made.timestamp / 1_000, UTC)

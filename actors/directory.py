@@ -1,4 +1,4 @@
-"""Whom identifiers mean, as far as a router knows: a bounded memory over the log's identifier streams.
+"""Whom identifiers mean, as far as a router knows: a bounded memory over identifier streams.
 
 Nothing here has to be right: a host that is told wrong finds out from the log (R1).
 """

@@ -1,4 +1,4 @@
-"""Watch the shape of the log (R3). While it does not hold, nothing is written or answered with yes."""
+"""Watch the shape of the log (R3). While it does not hold, nothing is written, no yes is given."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 Commands come in batches. A round wakes everybody whom they mean, in bulk; then each turn decides
 its commands on the customer's state and appends what they change, many turns at once. The log's
-expectations guard every write (R1): two hosts for one customer are slow, never wrong. A plain class:
-`remote.py` puts it on Ray.
+expectations guard every write (R1): two hosts for one customer are slow, never wrong. A plain
+class: `remote.py` puts it on Ray.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import structlog
 
 from actors.awake import AwakeCustomers
 from actors.clock import Clock, id_age
+from actors.faults import describe
 from actors.guard import LogGuard
 from actors.messages import Routed, failed
 from actors.readiness import Readiness, Unreadable, is_unreadable
@@ -76,9 +77,7 @@ class CustomerHost:
         self._inbox: deque[Waiting] = deque()
         self._arrived = asyncio.Event()
         self._slots = asyncio.Semaphore(self._limits.turns_at_once_max)
-        self._taker = TurnTaker(
-            GroupCommit(log), rules=self._rules, guard=self._guard, clock=clock
-        )
+        self._taker = TurnTaker(GroupCommit(log), rules=self._rules, guard=self._guard, clock=clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._executed = 0
@@ -150,9 +149,8 @@ class CustomerHost:
                 batch = [self._inbox.popleft() for _ in range(size)]
                 try:
                     await self._round(batch)
-                except Exception as error:
-                    # A fault here would stop the host for good: answer, and go on.
-                    _log.exception("round_failed", error=type(error).__name__)
+                except Exception as error:  # noqa: BLE001  # or the host would stop for good
+                    _log.error("round_failed", **describe(error))
                     _answer_all(batch, failed(Kind.UNAVAILABLE, "HOST_FAULT", "the host failed"))
 
     async def _round(self, batch: list[Waiting]) -> None:
@@ -197,8 +195,8 @@ class CustomerHost:
         back: list[Waiting] = []
         try:
             back = await self._decide(turn)
-        except Exception as error:
-            _log.exception("turn_failed", error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001  # or its callers would wait for ever
+            _log.error("turn_failed", **describe(error))
             self._forget(turn)
             fault = failed(Kind.UNKNOWN_OUTCOME, "UNKNOWN_OUTCOME", "the host failed in the turn")
             _answer_all(turn.commands, fault)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from domain.commands import Done, Failed, Moved, PersonCommand, Reply, replies
+from domain.commands import Failed, PersonCommand, Reply, replies
 from domain.errors import Kind
 from domain.ids import IdentifierKey, RecordId
 
@@ -63,5 +63,3 @@ def decode_replies(batch: bytes) -> list[Reply]:
 def failed(kind: Kind, reason: str, message: str) -> Failed:
     """Say that a command was not carried out."""
     return Failed(kind=kind, reason=reason, message=message)
-
-

@@ -136,7 +136,7 @@ class Readiness:
         await self._rules.refresh(at_least_revision=required[WORKSPACE_STREAM])
 
     def _is_behind(self, waiting: Waiting, required: dict[Stream, int]) -> bool:
-        """Whether something that the check stands on is newer in the log than here, or not asked."""
+        """Whether something that the check stands on is newer in the log, or was not asked for."""
         if self._rules.revision < required[WORKSPACE_STREAM]:
             return True
         heads = {record_stream(r): self._awake.head_of(r).revision for r in self._roots(waiting)}

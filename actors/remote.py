@@ -1,7 +1,7 @@
 """Koseki's processes as Ray actors: the hosts, and whatever else Ray keeps alive.
 
-The only file that imports Ray, beside the start-up. The classes here are thin: what they run is named
-by an import path and built inside the actor's own process, so that nothing is pickled by value.
+The only file that imports Ray. The classes here are thin: what they run is named by an import path
+and built inside the actor's own process, so that nothing is pickled by value.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol, cast
 
@@ -21,6 +22,7 @@ from actors.host import CustomerHost
 from actors.messages import HostUnavailable, decode_commands, encode_replies
 
 NAMESPACE = "koseki"
+OBJECT_STORE_BYTES = 128 * 1024 * 1024
 STATUS_SECONDS_MAX = 5.0
 _log = structlog.get_logger()
 
@@ -42,7 +44,7 @@ def load_factory(path: str) -> Any:  # noqa: ANN401 - the caller knows what the 
 
 
 class HostProcess:
-    """A `CustomerHost` in a process of its own. It starts with its first call, and after a restart."""
+    """A `CustomerHost` in a process of its own. It starts with its first call after a (re)start."""
 
     def __init__(self, factory: str, config: bytes, host: int) -> None:
         self._factory = factory
@@ -70,7 +72,7 @@ class HostProcess:
 
 
 class ComponentProcess:
-    """A `Component` in a process of its own, on a loop in a thread; the process ends when it does."""
+    """A `Component` in a process of its own, on a loop in a thread; the process ends with it."""
 
     def __init__(self, factory: str, config: bytes, number: int) -> None:
         self._loop = uvloop.new_event_loop()
@@ -92,7 +94,7 @@ class ComponentProcess:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._build_and_run(factory, config, number))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it was, the process ends over it
             _log.exception("component_failed", factory=factory, error=type(error).__name__)
         finally:
             # Ray restarts an actor whose process died, not one whose thread ended.
@@ -104,20 +106,55 @@ class ComponentProcess:
         await component.run()
 
 
-def start_actor(
-    kind: type[HostProcess] | type[ComponentProcess],
+def start_ray(folder: str) -> None:
+    """Start Ray on this machine, with its files in a folder; the driver is this process."""
+    ray.init(
+        address="local",
+        namespace=NAMESPACE,
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        _temp_dir=folder,
+    )
+
+
+def stop_ray() -> None:
+    """Stop Ray and every actor on it."""
+    ray.shutdown()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A process that Ray keeps alive, by its name in `koseki status`."""
+
+    name: str
+    handle: Any  # Ray's handles have no usable type
+
+    async def status(self, *, timeout_seconds: float) -> dict[str, Any]:
+        """Ask how it is; `fault` names what went wrong with the asking."""
+        try:
+            asked = self.handle.status.remote()
+            return cast(dict[str, Any], await asyncio.wait_for(asked, timeout_seconds))
+        except (RayError, TimeoutError) as error:
+            return {"fault": type(error).__name__}
+
+
+def start_part(
+    kind: type[HostProcess | ComponentProcess],
     name: str,
     *,
+    actor_name: str,
     factory: str,
     config: bytes,
     number: int,
-) -> Any:  # noqa: ANN401 - Ray's handles have no usable type
-    """Start an actor that Ray restarts for ever; give its handle."""
+) -> Part:
+    """Start an actor that Ray restarts for ever."""
     remote = ray.remote(kind)
     options = remote.options(
-        name=name, namespace=NAMESPACE, max_restarts=-1, num_cpus=0, max_concurrency=1_000
+        name=actor_name, namespace=NAMESPACE, max_restarts=-1, num_cpus=0, max_concurrency=1_000
     )
-    return options.remote(factory, config, number)
+    return Part(name, options.remote(factory, config, number))
 
 
 def host_name(workspace: str, host: int) -> str:

@@ -15,6 +15,7 @@ import structlog
 
 from actors.clock import Clock
 from actors.directory import Directory
+from actors.faults import describe
 from actors.messages import (
     COMMANDS_PER_CALL_MAX,
     HostLink,
@@ -72,9 +73,10 @@ class HostChannel:
     def _call_next(self) -> None:
         while self._waiting and len(self._calls) < CALLS_IN_FLIGHT_MAX:
             size = min(len(self._waiting), COMMANDS_PER_CALL_MAX)
-            call = asyncio.create_task(self._call([self._waiting.popleft() for _ in range(size)]))
-            self._calls.add(call)
+            batch = [self._waiting.popleft() for _ in range(size)]
+            call = asyncio.create_task(self._call(batch))
             call.add_done_callback(self._called)
+            self._calls.add(call)
 
     def _called(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
@@ -88,9 +90,8 @@ class HostChannel:
             replies = decode_replies(received)
         except HostUnavailable as error:
             replies = [error] * len(batch)
-        except Exception as error:
-            # Whatever it is: the callers must not wait for ever. What came of it is not known.
-            _log.exception("call_failed", host=self._host, error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001  # or the callers would wait for ever
+            _log.error("call_failed", host=self._host, **describe(error))
             replies = [HostUnavailable()] * len(batch)
         for waiting, reply in zip(batch, replies, strict=True):
             if not waiting.answer.done():

@@ -9,7 +9,6 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-
 from actors.clock import SystemClock
 from actors.host import CustomerHost
 from actors.intake.dead_letters import JetStreamDeadLetters

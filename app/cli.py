@@ -38,7 +38,7 @@ def main() -> None:
 
 
 @cli.command()
-def up(  # noqa: PLR0913  # each is an option of the command
+def up(
     data: DataOption = DATA_DEFAULT,
     workspace: WorkspaceOption = "main",
     *,

@@ -1,4 +1,4 @@
-"""What the operating system is asked for: free ports, children that end with their parent, the end."""
+"""What the operating system is asked for: children that end with their parent, and their end."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 RAY_ENVIRONMENT = {
@@ -28,68 +27,56 @@ RAY_ENVIRONMENT = {
 
 os.environ.update(RAY_ENVIRONMENT)
 
-import orjson  # noqa: E402  # Ray reads its environment at import, below
-import ray  # noqa: E402
-import structlog  # noqa: E402
+import orjson  # noqa: E402  # Ray reads its environment when it is imported, below
 
 from actors.remote import (  # noqa: E402
-    NAMESPACE,
     ComponentProcess,
     HostProcess,
+    Part,
     host_name,
-    start_actor,
+    start_part,
+    start_ray,
+    stop_ray,
 )
 from app.processes import end_with_parent  # noqa: E402
 from app.settings import Settings, write_atomically  # noqa: E402
 
-OBJECT_STORE_BYTES = 128 * 1024 * 1024
 STATUS_EVERY_SECONDS = 0.5
 STATUS_SECONDS_MAX = 10.0
 SILENT_ROUNDS_MAX = 3
-_log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A process that Ray keeps alive: its name in `koseki status`, and Ray's handle to it."""
-
-    name: str
-    handle: Any  # Ray's handles have no usable type
 
 
 def start_parts(settings: Settings) -> list[Part]:
     """Start every part of the installation; Ray restarts each of them for ever."""
     config = settings.to_bytes()
     parts = [
-        Part(
+        start_part(
+            HostProcess,
             f"host-{number}",
-            start_actor(
-                HostProcess,
-                host_name(settings.workspace, number),
-                factory="app.bootstrap:build_host",
-                config=config,
-                number=number,
-            ),
+            actor_name=host_name(settings.workspace, number),
+            factory="app.bootstrap:build_host",
+            config=config,
+            number=number,
         )
         for number in range(settings.hosts)
     ]
-    components = [
-        ("projector", 1),
-        ("ingest-worker", settings.ingest_workers),
-        ("gateway", settings.gateways),
-    ]
-    for kind, how_many in components:
-        factory = f"app.bootstrap:build_{kind.replace('-', '_')}"
+    components = {
+        "projector": 1,
+        "ingest-worker": settings.ingest_workers,
+        "gateway": settings.gateways,
+    }
+    for kind, how_many in components.items():
         for number in range(how_many):
             name = kind if how_many == 1 else f"{kind}-{number}"
-            handle = start_actor(
+            part = start_part(
                 ComponentProcess,
-                f"{settings.workspace}/{name}",
-                factory=factory,
+                name,
+                actor_name=f"{settings.workspace}/{name}",
+                factory=f"app.bootstrap:build_{kind.replace('-', '_')}",
                 config=config,
                 number=number,
             )
-            parts.append(Part(name, handle))
+            parts.append(part)
     return parts
 
 
@@ -115,11 +102,7 @@ class Watch:
                 await asyncio.wait_for(self._stopping.wait(), STATUS_EVERY_SECONDS)
 
     async def _ask(self, part: Part) -> tuple[str, dict[str, Any]]:
-        try:
-            asked = part.handle.status.remote()
-            return part.name, await asyncio.wait_for(asked, STATUS_SECONDS_MAX)
-        except (ray.exceptions.RayError, TimeoutError) as error:
-            return part.name, {"fault": type(error).__name__}
+        return part.name, await part.status(timeout_seconds=STATUS_SECONDS_MAX)
 
     def _count_silence(self, answers: dict[str, dict[str, Any]]) -> None:
         is_silent = all("fault" in answer for answer in answers.values())
@@ -133,18 +116,10 @@ def main() -> None:
     settings = Settings.from_bytes(sys.argv[1].encode())
     end_with_parent()
     try:
-        ray.init(
-            address="local",
-            namespace=NAMESPACE,
-            include_dashboard=False,
-            log_to_driver=False,
-            configure_logging=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=sys.argv[2],
-        )
+        start_ray(sys.argv[2])
         asyncio.run(Watch(settings, start_parts(settings)).run())
     finally:
-        ray.shutdown()
+        stop_ray()
 
 
 if __name__ == "__main__":

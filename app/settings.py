@@ -1,4 +1,4 @@
-"""What one installation is: its workspace, its folder, its sizes. Travels to every process as JSON."""
+"""What one installation is: its workspace, folder and sizes. Travels to every process as JSON."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from actors.intake.jetstream import JetStreamIntake
 from app.bootstrap import open_connection
 from app.settings import Settings
 from app.supervisor import read_json
+from eventlog.connection import Connection
 from eventlog.errors import LogError
 from eventlog.jetstream import JetStreamEventLog
 from projections.counts import read_counts
@@ -78,22 +79,25 @@ async def _streams(settings: Settings) -> dict[str, Any]:
     except LogError as error:
         return {"log_revision": None, "log_fault": error.reason}
     try:
-        log = JetStreamEventLog(connection, settings.workspace)
-        shape = await log.shape()
-        intake = await JetStreamIntake(connection, workspace=settings.workspace).stats()
-        return {
-            "log_revision": shape.last_revision,
-            "log_faults": shape.faults,
-            "intake": {
-                "pending": intake.pending,
-                "unacknowledged": intake.ack_pending,
-                "is_drained": intake.is_drained,
-            },
-        }
+        return await _stream_figures(connection, settings.workspace)
     except LogError as error:
         return {"log_revision": None, "log_fault": error.reason}
     finally:
         await connection.close()
+
+
+async def _stream_figures(connection: Connection, workspace: str) -> dict[str, Any]:
+    shape = await JetStreamEventLog(connection, workspace).shape()
+    intake = await JetStreamIntake(connection, workspace=workspace).stats()
+    return {
+        "log_revision": shape.last_revision,
+        "log_faults": shape.faults,
+        "intake": {
+            "pending": intake.pending,
+            "unacknowledged": intake.ack_pending,
+            "is_drained": intake.is_drained,
+        },
+    }
 
 
 def _processes(settings: Settings, running: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Keeps one machine's installation alive: a nats-server, and the runtime that drives Ray.
 
-`koseki up` and the demo run one. Whatever ends by itself is started again; on the way out everything
-is stopped, the runtime first, and nothing is left running. Children end when their parent is killed.
+`koseki up` and the demo run one. Whatever ends by itself is started again; on the way out all is
+stopped, the runtime first, and nothing is left running. Children end when their parent is killed.
 """
 
 from __future__ import annotations

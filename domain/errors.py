@@ -1,4 +1,4 @@
-"""Why a command is not carried out. Each error has a kind and a stable reason; `services` maps them.
+"""Why a command is not carried out. Each error has a kind and a stable reason for the edge.
 
 DomainError
 ├── Invalid             the command can never succeed as it is

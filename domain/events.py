@@ -93,7 +93,7 @@ class CustomerTouched(Event):
 
 
 class ConsentChanged(Event):
-    """The person, or someone for them, acted on a purpose; stands on every record at that moment."""
+    """The person, or someone for them, acted on a purpose; stands on every record of that time."""
 
     PERSONAL = frozenset({"evidence", "method"})
 
@@ -185,11 +185,11 @@ CONSENT_EVENTS: dict[ConsentState, type[ConsentChanged]] = {
 }
 """The class of event for each state that a person's act can bring about."""
 
-E = TypeVar("E", bound=Event, covariant=True)
+E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded(Generic[E]):
+class Recorded(Generic[E_co]):
     """An event in its place in the log.
 
     `revision` is the log's sequence number, `version` the gapless number on its stream (first 1);
@@ -207,7 +207,7 @@ class Recorded(Generic[E]):
     part: int
     parts: int
     auth_id: str
-    body: E
+    body: E_co
 
     @property
     def effective_at(self) -> datetime:

@@ -1,4 +1,4 @@
-"""One record: the fold of one event stream. Called by hosts and replays; total, and never raises."""
+"""One record: the fold of one event stream. Called by hosts and replays; total, never raises."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from domain.signals import SignalKey, signal_key
 COMMANDS_REMEMBERED_FOR = timedelta(hours=24)
 COMMANDS_REMEMBERED_MAX = 1_024
 MESSAGES_REMEMBERED_MAX = 4_096
-"""Per record. What falls out of memory can stand in the log twice; read models count it once (R8)."""
+"""Per record. What falls out of memory can stand in the log twice; read models count it once."""
 
 Fate = Literal["recorded", "declined"]
 
@@ -77,7 +77,7 @@ def unborn(record_id: RecordId) -> Record:
 
 
 def evolve(record: Record, event: Recorded[Event]) -> Record:
-    """Apply one event of the record's stream; kinds that change nothing here are only remembered."""
+    """Apply one event of the record's stream; what changes nothing here is only remembered."""
     return _apply(_remember(record, event), event)
 
 

@@ -21,7 +21,7 @@ from eventlog.errors import LogUnavailable
 from eventlog.incoming import BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE
 from eventlog.jetstream_api import JetStreamApi
 from eventlog.nats_client import Received
-from eventlog.outgoing import EVENT_TOO_LARGE, Message, Outgoing, stored
+from eventlog.outgoing import EVENT_TOO_LARGE, LOG_UNAVAILABLE, Message, Outgoing, stored
 from eventlog.port import Attempt, Conflict, Outcome, Refused, Stored, Unknown
 from eventlog.subjects import Subjects
 from eventlog.wire import MessageTooLarge, Outbound
@@ -30,7 +30,6 @@ TRY_SECONDS_MAX = 3.0
 PAUSE_SECONDS_MIN = 0.005
 PAUSE_SECONDS_MAX = 0.25
 
-LOG_UNAVAILABLE = "LOG_UNAVAILABLE"
 LOG_FULL = "LOG_FULL"
 LOG_REJECTED = "LOG_REJECTED"
 

@@ -64,7 +64,7 @@ class GroupCommit:
                 _settle(parts, Unknown())
 
     def _take(self) -> list[_Part]:
-        """Take what fits into one batch, in order; who shares a stream with it waits for the next."""
+        """Take what fits into one batch, in order; who shares a stream with it waits."""
         parts: list[_Part] = []
         left: list[_Part] = []
         streams: set[Stream] = set()

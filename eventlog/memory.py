@@ -22,7 +22,7 @@ from eventlog.incoming import (
     check_chain,
     check_gapless,
 )
-from eventlog.outgoing import EVENT_TOO_LARGE, Message, Outgoing, stored
+from eventlog.outgoing import EVENT_TOO_LARGE, LOG_UNAVAILABLE, Message, Outgoing, stored
 from eventlog.port import (
     EMPTY,
     Attempt,
@@ -91,7 +91,9 @@ class MemoryEventLog:
         if any(len(message.body) > BODY_BYTES_MAX for message in messages):
             return Refused(EVENT_TOO_LARGE)
         answer = self._answers.popleft() if self._answers else "given"
-        if not self.is_available or answer == "unknown_absent":
+        if not self.is_available:
+            return Refused(LOG_UNAVAILABLE)
+        if answer == "unknown_absent":
             return Unknown()
         outcome = await self._store(messages)
         if answer == "unknown_stored":

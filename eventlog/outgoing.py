@@ -19,6 +19,8 @@ TOO_MANY_EVENTS = "TOO_MANY_EVENTS"
 NO_EVENTS = "NO_EVENTS"
 EVENT_TOO_LARGE = "EVENT_TOO_LARGE"
 EVENT_NOT_ENCODABLE = "EVENT_NOT_ENCODABLE"
+LOG_UNAVAILABLE = "LOG_UNAVAILABLE"
+"""The log was away until the deadline, and surely nothing was sent: try again."""
 
 
 @dataclass(frozen=True, slots=True)

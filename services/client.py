@@ -1,35 +1,78 @@
-"""A client of the gRPC services, for Koseki's own tools: one channel, every stub, one deadline."""
+"""A typed client of a gateway, for Koseki's own tools and examples: no message types to learn.
+
+`async with Client("host:port") as client: await client.check_consent(...)`. Every call has a
+deadline; a call that fails raises `CallFailed` with the stable reason.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from domain.consent import ConsentState, LawfulBasis
 from koseki.v1 import (
+    common_pb2,
+    customer_service_pb2,
     customer_service_pb2_grpc,
-    ingest_service_pb2_grpc,
+    query_service_pb2,
     query_service_pb2_grpc,
+    workspace_service_pb2,
     workspace_service_pb2_grpc,
 )
+from services.answers import STATES
+from services.workspace import BASIS_NUMBERS
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
+CALL_SECONDS_MAX = 30.0
+_STATES_BY_NUMBER = {number: state for state, number in STATES.items()}
+
+Answer = TypeVar("Answer")
+Key = tuple[str, str]
+"""An identifier: namespace and value."""
+
+
+class CallFailed(Exception):
+    """A call that the server did not carry out, or that did not reach it; `reason` is stable."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a purpose comes to for one person."""
+
+    is_open: bool
+    state: ConsentState
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignalTotal:
+    """How often a signal came, and the exact sums of its numbers."""
+
+    count: int = 0
+    sums: dict[str, Decimal] = field(default_factory=dict)
 
 
 class Client:
-    """Call a gateway: `async with Client("host:port") as client: await client.query.GetRules(...)`."""
+    """Call one gateway."""
 
     def __init__(self, address: str) -> None:
         self._channel = grpc.aio.insecure_channel(
             address, options=[("grpc.max_receive_message_length", ANSWER_BYTES_MAX)]
         )
-        self.customer = customer_service_pb2_grpc.CustomerServiceStub(self._channel)
-        self.ingest = ingest_service_pb2_grpc.IngestServiceStub(self._channel)
-        self.query = query_service_pb2_grpc.QueryServiceStub(self._channel)
-        self.workspace = workspace_service_pb2_grpc.WorkspaceServiceStub(self._channel)
+        self._customers = customer_service_pb2_grpc.CustomerServiceStub(self._channel)
+        self._queries = query_service_pb2_grpc.QueryServiceStub(self._channel)
+        self._workspaces = workspace_service_pb2_grpc.WorkspaceServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -42,12 +85,80 @@ class Client:
     ) -> None:
         await self._channel.close(None)
 
+    async def define_purpose(self, purpose: str, basis: LawfulBasis) -> int:
+        """Define a purpose; give the revision."""
+        request = workspace_service_pb2.DefinePurposeRequest(
+            purpose=purpose, lawful_basis=BASIS_NUMBERS[basis]
+        )
+        call = self._workspaces.DefinePurpose(request, timeout=CALL_SECONDS_MAX)
+        return (await _answer(call)).revision
+
+    async def register_source(self, source: str, purposes: Sequence[str]) -> int:
+        """Register a source; give the revision."""
+        request = workspace_service_pb2.RegisterSourceRequest(source=source, purposes=purposes)
+        call = self._workspaces.RegisterSource(request, timeout=CALL_SECONDS_MAX)
+        return (await _answer(call)).revision
+
+    async def record_consent(
+        self, who: Key, purpose: str, state: ConsentState, *, notice_version: str
+    ) -> int:
+        """Record an act; give the revision."""
+        request = customer_service_pb2.RecordConsentRequest(
+            identifiers=[_identifier(who)],
+            purpose=purpose,
+            state=STATES[state],
+            notice_version=notice_version,
+        )
+        call = self._customers.RecordConsent(request, timeout=CALL_SECONDS_MAX)
+        return (await _answer(call)).revision
+
+    async def check_consent(self, who: Key, purpose: str) -> Answered:
+        """Ask whether a purpose is open for a person now."""
+        request = query_service_pb2.CheckConsentRequest(
+            identifiers=[_identifier(who)], purpose=purpose
+        )
+        answer = await _answer(self._queries.CheckConsent(request, timeout=CALL_SECONDS_MAX))
+        return Answered(answer.open, _STATES_BY_NUMBER[answer.state], answer.revision)
+
+    async def signal_totals(
+        self, whom: Sequence[Key], purpose: str, signal: str
+    ) -> list[SignalTotal | None]:
+        """Read one signal's totals of many people, as of one revision; None for nobody."""
+        request = query_service_pb2.BatchGetCustomersRequest(
+            references=[common_pb2.CustomerReference(identifier=_identifier(who)) for who in whom],
+            purpose=purpose,
+        )
+        answer = await _answer(self._queries.BatchGetCustomers(request, timeout=CALL_SECONDS_MAX))
+        return [_total(result, signal) for result in answer.results]
+
+
+def _total(result: query_service_pb2.CustomerResult, signal: str) -> SignalTotal | None:
+    if not result.HasField("customer"):
+        return None
+    for tally in result.customer.signals:
+        if tally.name == signal:
+            sums = {name: Decimal(text) for name, text in tally.sums.items()}
+            return SignalTotal(tally.count, sums)
+    return SignalTotal()
+
+
+def _identifier(key: Key) -> common_pb2.Identifier:
+    namespace, value = key
+    return common_pb2.Identifier(namespace=namespace, value=value)
+
+
+async def _answer(call: Awaitable[Answer]) -> Answer:
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise CallFailed(reason_of(error), error.details() or "") from error
+
 
 def reason_of(error: grpc.aio.AioRpcError) -> str:
-    """Read the stable reason of an error; empty where there is none."""
+    """Read the stable reason of an error; the status code's name where there is none."""
     status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it reads either kind
     for detail in status.details if status else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info):
             return str(info.reason)
-    return ""
+    return str(error.code().name)

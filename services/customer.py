@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from actors.router import CommandRouter
 from domain.commands import Done, Failed, Identify, PersonCommand, RecordConsent, SetTraits
 from domain.consent import ConsentState
 from domain.errors import Invalid
 from koseki.v1 import common_pb2, customer_service_pb2, customer_service_pb2_grpc
-from services.errors import CommandFailed, translated
+from services.errors import CallContext, CommandFailed, translated
 from services.requests import RequestReader, read_map
 
 ACTS = {
@@ -36,7 +34,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
 
     @translated
     async def Identify(
-        self, request: customer_service_pb2.IdentifyRequest, context: Any
+        self, request: customer_service_pb2.IdentifyRequest, context: CallContext
     ) -> customer_service_pb2.IdentifyResponse:
         """Link identifiers, create or merge, set traits."""
         command = Identify(
@@ -56,7 +54,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
 
     @translated
     async def SetTraits(
-        self, request: customer_service_pb2.SetTraitsRequest, context: Any
+        self, request: customer_service_pb2.SetTraitsRequest, context: CallContext
     ) -> customer_service_pb2.SetTraitsResponse:
         """Set traits of somebody known."""
         command = SetTraits(
@@ -74,7 +72,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
 
     @translated
     async def RecordConsent(
-        self, request: customer_service_pb2.RecordConsentRequest, context: Any
+        self, request: customer_service_pb2.RecordConsentRequest, context: CallContext
     ) -> customer_service_pb2.RecordConsentResponse:
         """Record an act of the person on a purpose."""
         if request.state not in ACTS:

@@ -65,7 +65,7 @@ def status_of(error: Exception) -> status_pb2.Status:
 
 
 def _status(
-    code: "code_pb2.Code.ValueType", reason: str, message: str, metadata: dict[str, str]
+    code: code_pb2.Code.ValueType, reason: str, message: str, metadata: dict[str, str]
 ) -> status_pb2.Status:
     info = error_details_pb2.ErrorInfo(reason=reason, domain=ERROR_DOMAIN, metadata=metadata)
     return status_pb2.Status(code=code, message=message, details=[_packed(info)])
@@ -78,9 +78,7 @@ def _invalid(error: ValidationError) -> status_pb2.Status:
         )
         for fault in error.errors(include_input=False, include_url=False, include_context=False)
     ]
-    status = _status(
-        code_pb2.INVALID_ARGUMENT, "INVALID_FIELD", "the request is malformed", {}
-    )
+    status = _status(code_pb2.INVALID_ARGUMENT, "INVALID_FIELD", "the request is malformed", {})
     status.details.append(_packed(error_details_pb2.BadRequest(field_violations=violations)))
     return status
 
@@ -91,17 +89,20 @@ def _packed(detail: Any) -> any_pb2.Any:  # noqa: ANN401 - any protobuf message
     return packed
 
 
+CallContext = grpc.aio.ServicerContext[Any, Any]
+"""What gRPC tells a method of its call; the services do not depend on the messages' types."""
+
 Service = TypeVar("Service")
 Request = TypeVar("Request")
 Response = TypeVar("Response")
-Method = Callable[[Service, Request, Any], Awaitable[Response]]
+Method = Callable[[Service, Request, CallContext], Awaitable[Response]]
 
 
 def translated(method: Method[Service, Request, Response]) -> Method[Service, Request, Response]:
     """Make a service method end with a status where it raises."""
 
     @wraps(method)
-    async def answer(service: Service, request: Request, context: Any) -> Response:  # noqa: ANN401
+    async def answer(service: Service, request: Request, context: CallContext) -> Response:
         try:
             return await method(service, request, context)
         except (grpc.aio.AbortError, grpc.RpcError):

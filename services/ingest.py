@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,7 +14,7 @@ from domain.identity import Identifier
 from domain.ids import IdentifierKey
 from domain.signals import Signal, SignalKind
 from koseki.v1 import ingest_service_pb2, ingest_service_pb2_grpc
-from services.errors import CommandFailed, translated
+from services.errors import CallContext, CommandFailed, translated
 from services.requests import RequestReader, read_map
 
 SIGNALS_PER_REQUEST_MAX = 1_000
@@ -53,7 +52,7 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
 
     @translated
     async def Ingest(
-        self, request: ingest_service_pb2.IngestRequest, context: Any
+        self, request: ingest_service_pb2.IngestRequest, context: CallContext
     ) -> ingest_service_pb2.IngestResponse:
         """Store signals; each has its own outcome."""
         self._reader.require_workspace(request.workspace)
@@ -110,7 +109,7 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
             context=read_map(given.context),
         )
 
-    def _command(self, source: str, group: _Group, context: Any) -> RecordSignals:
+    def _command(self, source: str, group: _Group, context: CallContext) -> RecordSignals:
         return RecordSignals(
             **self._reader.fresh_command(context),
             new_record_id=self._reader.new_id(),

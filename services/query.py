@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from actors.router import CommandRouter
 from domain.commands import CheckConsent
 from domain.errors import Denied, DomainError, Invalid, NotFound
@@ -15,11 +13,12 @@ from projections.tables import ReadTables
 from projections.views import CustomerView, customer_view, customer_view_by_identifier
 from services.answers import STATES, customer_message, stamp
 from services.customer import execute
-from services.errors import translated
+from services.errors import CallContext, translated
 from services.freshness import Freshness
 from services.requests import RequestReader
 
 REFERENCES_MAX = 1_000
+_Read = query_service_pb2.GetCustomerRequest | query_service_pb2.BatchGetCustomersRequest
 
 
 class QueryService(query_service_pb2_grpc.QueryServiceServicer):
@@ -35,7 +34,7 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
 
     @translated
     async def GetCustomer(
-        self, request: query_service_pb2.GetCustomerRequest, context: Any
+        self, request: query_service_pb2.GetCustomerRequest, context: CallContext
     ) -> query_service_pb2.GetCustomerResponse:
         """Give one customer as a purpose may see it."""
         await self._prepare(request, context)
@@ -47,7 +46,7 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
 
     @translated
     async def BatchGetCustomers(
-        self, request: query_service_pb2.BatchGetCustomersRequest, context: Any
+        self, request: query_service_pb2.BatchGetCustomersRequest, context: CallContext
     ) -> query_service_pb2.BatchGetCustomersResponse:
         """Give many customers as of one revision."""
         if not 0 < len(request.references) <= REFERENCES_MAX:
@@ -60,7 +59,7 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
 
     @translated
     async def CheckConsent(
-        self, request: query_service_pb2.CheckConsentRequest, context: Any
+        self, request: query_service_pb2.CheckConsentRequest, context: CallContext
     ) -> query_service_pb2.CheckConsentResponse:
         """Say whether a purpose is open for a person now."""
         require_purpose(request.purpose)
@@ -86,7 +85,7 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             decided_at=stamp(verdict.decided_at),
         )
 
-    async def _prepare(self, request: Any, context: Any) -> None:
+    async def _prepare(self, request: _Read, context: CallContext) -> None:
         self._reader.require_workspace(request.workspace)
         require_purpose(request.purpose)
         await self._freshness.reach(

@@ -1,11 +1,11 @@
-"""Make commands of requests: normalise identifiers, read times and open maps, add what is missing."""
+"""Make commands of requests: normalise identifiers, read times and maps, add what is missing."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from google.protobuf import struct_pb2, timestamp_pb2
 from pydantic import JsonValue
@@ -16,12 +16,48 @@ from domain.errors import Invalid, NotFound
 from domain.identity import Identifier
 from domain.ids import OpenMap
 from koseki.v1 import common_pb2
+from services.errors import CallContext
 
 DEADLINE_SECONDS_DEFAULT = 10.0
 DEADLINE_SECONDS_MAX = 30.0
 WHOLE_DOUBLE_MAX = 2**53
 NESTING_MAX = 16
 UNAUTHENTICATED = "unauthenticated"
+
+
+class CommandRequest(Protocol):
+    """Any request that is a command."""
+
+    @property
+    def workspace(self) -> str:
+        """The workspace; empty for the only one."""
+
+    @property
+    def command_id(self) -> str:
+        """The command's id; empty to have one made."""
+
+
+class PersonRequest(CommandRequest, Protocol):
+    """Any command to one person."""
+
+    @property
+    def customer_id(self) -> str:
+        """A customer's or record's id; may be empty."""
+
+    @property
+    def identifiers(self) -> Collection[common_pb2.Identifier]:
+        """What the person is known by."""
+
+
+class Dated(Protocol):
+    """Any message that may say when it happened."""
+
+    @property
+    def happened_at(self) -> timestamp_pb2.Timestamp:
+        """When it happened."""
+
+    def HasField(self, field_name: Literal["happened_at"], /) -> bool:
+        """Say whether it was given."""
 
 
 class RequestReader:
@@ -41,15 +77,15 @@ class RequestReader:
         """Give the time at which requests are taken to arrive."""
         return self._clock.now()
 
-    def command(self, request: Any, context: Any) -> dict[str, Any]:  # noqa: ANN401 - messages
+    def command(self, request: CommandRequest, context: CallContext) -> dict[str, Any]:
         """Give the fields of any command; a missing command id is made here."""
         self.require_workspace(request.workspace)
         return {**self.fresh_command(context), **_named(request.command_id)}
 
-    def fresh_command(self, context: Any) -> dict[str, Any]:  # noqa: ANN401 - gRPC's context
+    def fresh_command(self, context: CallContext) -> dict[str, Any]:
         """Give the fields of a command whose id is made here."""
         now = self._clock.now()
-        left = context.time_remaining()
+        left: float | None = context.time_remaining()  # None for a call without a deadline
         seconds = DEADLINE_SECONDS_DEFAULT if left is None else min(left, DEADLINE_SECONDS_MAX)
         return {
             "command_id": self._clock.new_id(),
@@ -58,7 +94,7 @@ class RequestReader:
             "deadline": now + timedelta(seconds=seconds),
         }
 
-    def person(self, request: Any, context: Any) -> dict[str, Any]:  # noqa: ANN401 - messages
+    def person(self, request: PersonRequest, context: CallContext) -> dict[str, Any]:
         """Give the fields of a command to one person."""
         if not request.customer_id and not request.identifiers:
             raise Invalid("MISSING_IDENTIFIER", "name a customer id or at least one identifier")
@@ -82,7 +118,7 @@ class RequestReader:
         found = {identifier.key: identifier for identifier in map(self.identifier, given)}
         return tuple(found.values())
 
-    def happened_at(self, message: Any) -> datetime:  # noqa: ANN401 - any message with the field
+    def happened_at(self, message: Dated) -> datetime:
         """Read when it happened; now, where the request does not say."""
         if not message.HasField("happened_at"):
             return self._clock.now()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from actors.rules import RulesKeeper
 from domain.commands import DefinePurpose, RegisterSource
 from domain.consent import LawfulBasis
 from domain.errors import Invalid
 from koseki.v1 import common_pb2, workspace_service_pb2, workspace_service_pb2_grpc
-from services.errors import translated
+from services.errors import CallContext, translated
 from services.requests import RequestReader
 
 BASES = {
@@ -18,7 +16,7 @@ BASES = {
     common_pb2.LAWFUL_BASIS_LEGAL_OBLIGATION: LawfulBasis.LEGAL_OBLIGATION,
     common_pb2.LAWFUL_BASIS_LEGITIMATE_INTEREST: LawfulBasis.LEGITIMATE_INTEREST,
 }
-_BASIS_NUMBERS = {basis: number for number, basis in BASES.items()}
+BASIS_NUMBERS = {basis: number for number, basis in BASES.items()}
 PRIORITY_DEFAULT = 100
 
 
@@ -31,7 +29,7 @@ class WorkspaceService(workspace_service_pb2_grpc.WorkspaceServiceServicer):
 
     @translated
     async def DefinePurpose(
-        self, request: workspace_service_pb2.DefinePurposeRequest, context: Any
+        self, request: workspace_service_pb2.DefinePurposeRequest, context: CallContext
     ) -> workspace_service_pb2.DefinePurposeResponse:
         """Define or change a purpose."""
         if request.lawful_basis not in BASES:
@@ -49,7 +47,7 @@ class WorkspaceService(workspace_service_pb2_grpc.WorkspaceServiceServicer):
 
     @translated
     async def RegisterSource(
-        self, request: workspace_service_pb2.RegisterSourceRequest, context: Any
+        self, request: workspace_service_pb2.RegisterSourceRequest, context: CallContext
     ) -> workspace_service_pb2.RegisterSourceResponse:
         """Register a source, or change what it may send for."""
         command = RegisterSource(
@@ -65,7 +63,7 @@ class WorkspaceService(workspace_service_pb2_grpc.WorkspaceServiceServicer):
 
     @translated
     async def GetRules(
-        self, request: workspace_service_pb2.GetRulesRequest, context: Any
+        self, request: workspace_service_pb2.GetRulesRequest, context: CallContext
     ) -> workspace_service_pb2.GetRulesResponse:
         """Give the rules as the log has them now."""
         self._reader.require_workspace(request.workspace)
@@ -76,7 +74,7 @@ class WorkspaceService(workspace_service_pb2_grpc.WorkspaceServiceServicer):
             purposes=[
                 workspace_service_pb2.Purpose(
                     name=purpose.name,
-                    lawful_basis=_BASIS_NUMBERS[purpose.basis],
+                    lawful_basis=BASIS_NUMBERS[purpose.basis],
                     description=purpose.description,
                 )
                 for purpose in rules.purposes.values()

@@ -20,7 +20,7 @@ INTEGER_MIN = -(2**63)
 INTEGER_MAX = 2**64 - 1
 
 
-def parse_json(data: bytes) -> Any:  # Any: a publisher's JSON, before it is checked
+def parse_json(data: bytes) -> Any:  # noqa: ANN401  # a publisher's JSON, before it is checked
     """Parse bytes, or raise `Invalid` / MALFORMED_JSON."""
     try:
         return orjson.loads(data)

@@ -1,7 +1,7 @@
 """How a publisher sends signals over NATS: one CloudEvent a message, sent until it is stored.
 
-Used by Koseki's own tools; any NATS client can do the same. A message whose acknowledgement was lost
-is sent again with the same id: a signal delivered twice counts once (R8).
+Used by Koseki's own tools; any NATS client can do the same. A message whose acknowledgement was
+lost is sent again with the same id: a signal delivered twice counts once (R8).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from eventlog.errors import LogUnavailable
 IN_FLIGHT_MAX = 256
 ACKNOWLEDGED_WITHIN_SECONDS = 5.0
 RETRY_AFTER_SECONDS = 0.1
+BUSY = 503
 
 
 class PublishRefused(Exception):
@@ -71,7 +72,7 @@ class IntakePublisher:
             if refused is None:
                 self.counters.acknowledged += 1
                 return
-            if refused.get("code") != 503:
+            if refused.get("code") != BUSY:
                 raise PublishRefused(f"the server refuses the message: {refused.get('err_code')}")
             self.counters.sent_again += 1
             await asyncio.sleep(RETRY_AFTER_SECONDS)

@@ -27,7 +27,7 @@ class Purchase:
     place: int
 
     def call(self) -> dict[str, Any]:
-        """Give the purchase as a `track` call: by user id if its place is odd, else by loyalty id."""
+        """Give it as a `track` call: by user id if its place is odd, else by loyalty id."""
         call: dict[str, Any] = {
             "type": "track",
             "event": ORDER,

@@ -25,10 +25,10 @@ from app.demo.purchases import ORDER, SOURCE, Purchase, external_id, read_purcha
 from app.demo.report import agrees, show
 from app.settings import Settings
 from app.supervisor import Supervisor
+from domain.consent import ConsentState, LawfulBasis
 from eventlog.connection import Connection
 from eventlog.errors import LogError
-from koseki.v1 import common_pb2, customer_service_pb2, query_service_pb2, workspace_service_pb2
-from services.client import Client
+from services.client import Answered, Client, SignalTotal
 
 WORKSPACE = "demo"
 CALLS_AT_ONCE = 64
@@ -37,6 +37,7 @@ REFERENCES_PER_CALL = 500
 DRAINED_SECONDS_MAX = 120.0
 LOOK_EVERY_SECONDS = 0.05
 REFUSE_EVERY = 5
+ORDER_FIGURES = ("purchases", "cds", "dollars")
 REDELIVER_SECONDS = 3.0
 
 Item = TypeVar("Item")
@@ -112,9 +113,7 @@ class Story:
     async def _publish_purchases(self, connection: Connection) -> dict[str, Any]:
         publisher = self._publisher(connection)
         intake = JetStreamIntake(connection, workspace=WORKSPACE)
-        faults = FaultMaker(
-            self._settings, intake, server_pid=lambda: self._supervisor.server.pid
-        )
+        faults = FaultMaker(self._settings, intake, server_pid=lambda: self._supervisor.server.pid)
         step = self._bar("Purchases published", len(self._purchases))
 
         async def publish(purchase: Purchase) -> None:
@@ -161,17 +160,9 @@ class Story:
 
         async def record(user_id: str) -> None:
             refuses = int(user_id) % REFUSE_EVERY == 0
-            await client.customer.RecordConsent(
-                customer_service_pb2.RecordConsentRequest(
-                    identifiers=[common_pb2.Identifier(namespace="user_id", value=user_id)],
-                    purpose="marketing",
-                    state=common_pb2.CONSENT_STATE_REFUSED
-                    if refuses
-                    else common_pb2.CONSENT_STATE_GIVEN,
-                    notice_version="1",
-                    notice_language="en",
-                ),
-                timeout=30,
+            state = ConsentState.REFUSED if refuses else ConsentState.GIVEN
+            await client.record_consent(
+                ("user_id", user_id), "marketing", state, notice_version="1"
             )
             step(1)
 
@@ -179,39 +170,31 @@ class Story:
 
     async def _ask_all(self, client: Client) -> dict[str, Any]:
         step = self._bar("Consent asked for", len(self._customers))
-        answers: list[query_service_pb2.CheckConsentResponse] = []
+        answers: list[Answered] = []
 
         async def ask(loyalty_id: str) -> None:
-            identifier = common_pb2.Identifier(namespace="loyalty_id", value=loyalty_id)
-            request = query_service_pb2.CheckConsentRequest(
-                identifiers=[identifier], purpose="marketing"
-            )
-            answers.append(await client.query.CheckConsent(request, timeout=30))
+            answers.append(await client.check_consent(("loyalty_id", loyalty_id), "marketing"))
             step(1)
 
         await gather_bounded(ask, list(self._customers.values()), at_once=CALLS_AT_ONCE)
-        refused = common_pb2.CONSENT_STATE_REFUSED
+        refused = [a for a in answers if a.state is ConsentState.REFUSED and not a.is_open]
         return {
-            "marketing_granted": sum(answer.open for answer in answers),
-            "marketing_refused": sum(a.state == refused and not a.open for a in answers),
+            "marketing_granted": sum(answer.is_open for answer in answers),
+            "marketing_refused": len(refused),
         }
 
     async def _read_totals(self, client: Client) -> dict[str, Any]:
         loyalty_ids = sorted(self._customers.values())
         step = self._bar("Customers read", len(loyalty_ids))
-        first = self._purchases[0].loyalty_id
-        found: dict[str, Any] = {"purchases": 0, "cds": 0, "dollars": Decimal(0)}
+        rows: dict[str, dict[str, Any]] = {}
         for batch in in_batches(loyalty_ids, REFERENCES_PER_CALL):
-            answer = await client.query.BatchGetCustomers(_batch_request(batch), timeout=30)
-            for loyalty_id, result in zip(batch, answer.results, strict=True):
-                row = order_totals(result.customer)
-                found["purchases"] += row["purchases"]
-                found["cds"] += row["cds"]
-                found["dollars"] += row["dollars"]
-                if loyalty_id == first:
-                    found["first_customer"] = {**row, "dollars": f"{row['dollars']:.2f}"}
+            keys = [("loyalty_id", loyalty_id) for loyalty_id in batch]
+            totals = await client.signal_totals(keys, "service", ORDER)
+            rows |= {who: order_totals(total) for who, total in zip(batch, totals, strict=True)}
             step(len(batch))
-        return {**found, "dollars": f"{found['dollars']:.2f}"}
+        everybody = {name: sum(row[name] for row in rows.values()) for name in ORDER_FIGURES}
+        first = rows[self._purchases[0].loyalty_id]
+        return {**in_words(everybody), "first_customer": in_words(first)}
 
     async def _drained(self, intake: JetStreamIntake, what: str) -> None:
         """Wait until intake is empty and the read side has seen everything."""
@@ -226,7 +209,7 @@ class Story:
                     if stats.is_drained:
                         break
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
-            while (await self._status())["read_side_behind_events"]:
+            while (await self._status())["read_side_behind_events"]:  # noqa: ASYNC110  # a command
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
         step(0)
 
@@ -256,43 +239,28 @@ class Story:
 async def define_rules(client: Client) -> None:
     """Define the purposes of the demo, and the source that declares them all."""
     purposes = {
-        "service": common_pb2.LAWFUL_BASIS_CONTRACT,
-        "analytics": common_pb2.LAWFUL_BASIS_LEGITIMATE_INTEREST,
-        "marketing": common_pb2.LAWFUL_BASIS_CONSENT,
+        "service": LawfulBasis.CONTRACT,
+        "analytics": LawfulBasis.LEGITIMATE_INTEREST,
+        "marketing": LawfulBasis.CONSENT,
     }
     for purpose, basis in purposes.items():
-        await client.workspace.DefinePurpose(
-            workspace_service_pb2.DefinePurposeRequest(purpose=purpose, lawful_basis=basis),
-            timeout=30,
-        )
-    await client.workspace.RegisterSource(
-        workspace_service_pb2.RegisterSourceRequest(source=SOURCE, purposes=list(purposes)),
-        timeout=30,
-    )
+        await client.define_purpose(purpose, basis)
+    await client.register_source(SOURCE, list(purposes))
 
 
-def order_totals(customer: query_service_pb2.Customer) -> dict[str, Any]:
-    """Read purchases, CDs and dollars of one customer."""
-    tally = next((tally for tally in customer.signals if tally.name == ORDER), None)
-    if tally is None:
-        return {"purchases": 0, "cds": 0, "dollars": Decimal(0)}
+def order_totals(total: SignalTotal | None) -> dict[str, Any]:
+    """Give purchases, CDs and dollars of one customer; nothing of nobody."""
+    known = total or SignalTotal()
     return {
-        "purchases": tally.count,
-        "cds": int(tally.sums["cds"]),
-        "dollars": Decimal(tally.sums["dollars"]),
+        "purchases": known.count,
+        "cds": int(known.sums.get("cds", 0)),
+        "dollars": known.sums.get("dollars", Decimal(0)),
     }
 
 
-def _batch_request(loyalty_ids: Iterable[str]) -> query_service_pb2.BatchGetCustomersRequest:
-    return query_service_pb2.BatchGetCustomersRequest(
-        references=[
-            common_pb2.CustomerReference(
-                identifier=common_pb2.Identifier(namespace="loyalty_id", value=loyalty_id)
-            )
-            for loyalty_id in loyalty_ids
-        ],
-        purpose="service",
-    )
+def in_words(figures: dict[str, Any]) -> dict[str, Any]:
+    """Write the dollars as text, so that no float comes near them."""
+    return {**figures, "dollars": f"{figures['dollars']:.2f}"}
 
 
 def in_batches(items: Sequence[Item], size: int) -> list[Sequence[Item]]:

@@ -111,7 +111,10 @@ def person(identifiers: tuple[Identifier, ...], said: dict[str, Any]) -> dict[st
 def signal(message_id: str, **properties: Any) -> Signal:
     """Make a signal."""
     return Signal(
-        message_id=message_id, name="Order Completed", happened_at=CLOCK.now(), properties=properties
+        message_id=message_id,
+        name="Order Completed",
+        happened_at=CLOCK.now(),
+        properties=properties,
     )
 
 
@@ -201,9 +204,7 @@ class Workspace:
         for purpose, basis in PURPOSES.items():
             await self.rules.execute(DefinePurpose(**asked({}), purpose=purpose, basis=basis))
         for source, purposes in SOURCES.items():
-            await self.rules.execute(
-                RegisterSource(**asked({}), source=source, purposes=purposes)
-            )
+            await self.rules.execute(RegisterSource(**asked({}), source=source, purposes=purposes))
 
     async def start(self) -> None:
         """Start hosts and a router."""

@@ -24,8 +24,8 @@ from tests.actors.house import (
     ident,
     identify,
     loyalty,
-    traits,
     track,
+    traits,
     user,
     workspace,
 )
@@ -105,9 +105,7 @@ async def test_a_chain_of_merges_is_one_customer(house: Workspace) -> None:
 
     async def again() -> None:
         assert {await house.customer_of(name) for name in names} == {root}
-        assert set(results(await house.done(track("m0 m1 m2 m3 m4 m5", names[3])))) == {
-            "duplicate"
-        }
+        assert set(results(await house.done(track("m0 m1 m2 m3 m4 m5", names[3])))) == {"duplicate"}
 
     await house.both_ways(again)
 

@@ -4,7 +4,7 @@ import pytest
 
 from eventlog.errors import LogDamaged, LogUnavailable
 from eventlog.memory import MemoryEventLog
-from eventlog.port import Conflict, Stored, Unknown
+from eventlog.port import Conflict, Refused, Stored, Unknown
 from tests.contracts.event_log import EventLogContract
 from tests.support.events import attempt, draft, new_record, store
 
@@ -60,7 +60,9 @@ async def test_a_body_that_cannot_be_decoded_keeps_its_place(log: MemoryEventLog
     assert (entry.revision, entry.version, entry.fault) == (1, 1, "body: the body is not JSON")
 
 
-async def test_reads_of_a_log_that_is_away_say_so(log: MemoryEventLog) -> None:
+async def test_a_log_that_is_away_says_so(log: MemoryEventLog) -> None:
     log.is_available = False
+    refused = await log.append(attempt(draft(new_record())), timeout_seconds=1)
+    assert refused == Refused("LOG_UNAVAILABLE")
     with pytest.raises(LogUnavailable):
         await log.load(new_record())

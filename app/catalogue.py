@@ -1,0 +1,39 @@
+"""Everything that Koseki can be told, can have happened, keeps to read, and can be asked.
+
+Read it to find where a behaviour lives; `tests/app/test_catalogue.py` keeps it complete.
+"""
+
+from __future__ import annotations
+
+from domain import commands
+from eventlog.registry import EVENTS as _EVENTS
+from projections.fold import MODELS
+from services.server import SERVICES as _SERVICES
+
+COMMANDS: tuple[type[commands.Command], ...] = (
+    commands.Identify,
+    commands.SetTraits,
+    commands.RecordSignals,
+    commands.RecordConsent,
+    commands.CheckConsent,
+    commands.DefinePurpose,
+    commands.RegisterSource,
+)
+"""Decided in `domain/decide.py` (of a person) and `domain/rules.py` (of a workspace)."""
+
+EVENTS = _EVENTS
+"""By wire name. Folded by `domain/record.py`, `domain/rules.py` and the read models."""
+
+VIEWS = MODELS
+"""The read models, each a fold with tables of its own; combined in `projections/views.py`."""
+
+QUERIES = {
+    "GetCustomer": "services/query.py",
+    "BatchGetCustomers": "services/query.py",
+    "CheckConsent": "services/query.py",
+    "GetRules": "services/workspace.py",
+}
+"""Methods that change nothing, unless a check is to be recorded."""
+
+SERVICES = _SERVICES
+"""The gRPC services, by full name."""
