@@ -7,6 +7,7 @@ and built inside the actor's own process, so that nothing is pickled by value.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from actors.messages import HostUnavailable, decode_commands, encode_replies
 NAMESPACE = "koseki"
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
 STATUS_SECONDS_MAX = 5.0
+COLLECTION_THRESHOLDS = (50_000, 20, 100)
 _log = structlog.get_logger()
 
 
@@ -35,6 +37,17 @@ class Component(Protocol):
 
     async def status(self) -> dict[str, Any]:
         """Give counters, without personal data."""
+
+
+def calm_collector() -> None:
+    """Keep what was loaded at start out of garbage collections, and make them rarer.
+
+    An event makes hundreds of objects that live for one batch: at Python's own threshold collections
+    take a fifth of the time of encoding and decoding.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTION_THRESHOLDS)
 
 
 def load_factory(path: str) -> Any:  # noqa: ANN401 - the caller knows what the path names
@@ -68,6 +81,7 @@ class HostProcess:
             if self._host is None:
                 build = load_factory(self._factory)
                 self._host = cast(CustomerHost, await build(self._config, self._number))
+                calm_collector()
         return self._host
 
 
@@ -103,6 +117,7 @@ class ComponentProcess:
     async def _build_and_run(self, factory: str, config: bytes, number: int) -> None:
         component = cast(Component, await load_factory(factory)(config, number))
         self._component = component
+        calm_collector()
         await component.run()
 
 

@@ -16,6 +16,7 @@ from domain.errors import DomainError, Kind
 from domain.ids import WORKSPACE_STREAM
 from domain.rules import Rules, decide_rules, fold_rules
 from eventlog.errors import LogDamaged, LogError
+from eventlog.outgoing import LOG_UNAVAILABLE
 from eventlog.port import EMPTY, Attempt, Conflict, EventLog, Head, Refused, Stored, Unknown
 
 REFRESH_EVERY_SECONDS = 1.0
@@ -96,7 +97,8 @@ class RulesKeeper:
                         await self.refresh()
                     return Done(customer_id=None, revision=outcome.revision)
                 case Refused(reason=reason):
-                    raise RulesUnavailable(Kind.REFUSED, reason, "the log refused the change")
+                    kind = Kind.UNAVAILABLE if reason == LOG_UNAVAILABLE else Kind.REFUSED
+                    raise RulesUnavailable(kind, reason, "the log did not take the change")
                 case Unknown():
                     raise RulesUnavailable(
                         Kind.UNKNOWN_OUTCOME,

@@ -20,6 +20,7 @@ from domain.errors import DomainError, Kind
 from domain.ids import EVENTS_PER_APPEND_MAX
 from eventlog.commit import GroupCommit
 from eventlog.errors import LogError
+from eventlog.outgoing import LOG_UNAVAILABLE
 from eventlog.port import Conflict, Refused, Stored, Unknown
 
 APPEND_SECONDS_MAX = 20.0
@@ -73,6 +74,9 @@ class TurnTaker:
                 return TurnResult(records=scene.stored(outcome), left_over=left_over)
             case Conflict():
                 return TurnResult(again=[w for w, _ in decided], left_over=left_over)
+            case Refused(reason=reason) if reason == LOG_UNAVAILABLE:
+                _fail(decided, Kind.UNAVAILABLE, reason, "the log cannot be reached")
+                return TurnResult(left_over=left_over)
             case Refused() if len(decided) > 1:
                 return await self._take_halves([w for w, _ in decided], awake, left_over)
             case Refused(reason=reason):

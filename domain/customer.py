@@ -49,20 +49,15 @@ class Resolution:
 
     `address` is the record that gets the events, `root` the id of the customer as it will be,
     `unclaimed` the identifiers that nobody holds, `edges` the merges that it would take.
+    `records` are those of the customer as it will be, without one still to be created.
     """
 
     customers: tuple[Customer, ...]
+    records: Mapping[RecordId, Record]
     address: RecordId
     root: RecordId
     unclaimed: tuple[Identifier, ...]
     edges: tuple[Edge, ...]
-
-    @property
-    def records(self) -> dict[RecordId, Record]:
-        """Every record of the customer as it will be, without one still to be created."""
-        return {
-            record.id: record for customer in self.customers for record in customer.records.values()
-        }
 
     @property
     def is_known(self) -> bool:
@@ -80,8 +75,10 @@ def resolve(customers: Iterable[Customer], command: CustomerCommand) -> Resoluti
     met = _meeting_records(given.values(), command.record_id, holders)
     unclaimed = {item.key: item for item in by_strength if item.key not in holders}
     new_record_id = RecordId(command.new_record_id)
+    found = tuple(given[root] for root in sorted(met))
     return Resolution(
-        customers=tuple(given[root] for root in sorted(met)),
+        customers=found,
+        records={record.id: record for customer in found for record in customer.records.values()},
         address=next(iter(met.values()), new_record_id),
         root=min(met, default=new_record_id),
         unclaimed=tuple(unclaimed.values()),

@@ -116,11 +116,21 @@ def _remember(record: Record, event: Recorded[Event]) -> Record:
             return record
         case SignalsDeclined(message_ids=message_ids) if message_ids:
             return record
-    oldest = event.recorded_at - COMMANDS_REMEMBERED_FOR
-    kept = [item for item in record.commands.items() if item[1].recorded_at >= oldest]
-    commands = dict(kept[-(COMMANDS_REMEMBERED_MAX - 1) :])
+    commands = _kept_commands(record.commands, event.recorded_at - COMMANDS_REMEMBERED_FOR)
     commands[event.command_id] = RememberedCommand(event.revision, event.recorded_at)
     return replace(record, commands=commands)
+
+
+def _kept_commands(
+    commands: Mapping[CommandId, RememberedCommand], oldest: datetime
+) -> dict[CommandId, RememberedCommand]:
+    """Copy what is young enough, with room for one more; the first ones are the oldest."""
+    kept = dict(commands)
+    for command_id, remembered in commands.items():
+        if remembered.recorded_at >= oldest and len(kept) < COMMANDS_REMEMBERED_MAX:
+            break
+        del kept[command_id]
+    return kept
 
 
 def _remember_messages(

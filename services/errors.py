@@ -23,6 +23,8 @@ from eventlog.errors import LogDamaged, LogError
 from projections.errors import ReadSideError
 
 ERROR_DOMAIN = "koseki.dev"
+REQUEST_FIELDS = {"record_id": "customer_id", "basis": "lawful_basis"}
+"""Where the contract names a field of a command otherwise."""
 _log = structlog.get_logger()
 
 CODES = {
@@ -74,7 +76,8 @@ def _status(
 def _invalid(error: ValidationError) -> status_pb2.Status:
     violations = [
         error_details_pb2.BadRequest.FieldViolation(
-            field=".".join(str(part) for part in fault["loc"]), description=fault["msg"]
+            field=".".join(REQUEST_FIELDS.get(str(part), str(part)) for part in fault["loc"]),
+            description=fault["msg"],
         )
         for fault in error.errors(include_input=False, include_url=False, include_context=False)
     ]

@@ -11,6 +11,8 @@ from domain.errors import DomainError, Kind
 
 LOOK_EVERY_SECONDS = 0.004
 WAIT_SECONDS_MAX = 30.0
+ANSWER_SECONDS = 0.05
+"""Left before the caller's deadline for saying that the wait was in vain."""
 WAITING_MAX = 10_000
 
 
@@ -42,8 +44,9 @@ class Freshness:
         heapq.heappush(self._waiting, (revision, next(self._order), reached))
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look_out())
+        left = WAIT_SECONDS_MAX if timeout_seconds is None else timeout_seconds - ANSWER_SECONDS
         try:
-            async with asyncio.timeout(min(timeout_seconds or WAIT_SECONDS_MAX, WAIT_SECONDS_MAX)):
+            async with asyncio.timeout(min(left, WAIT_SECONDS_MAX)):
                 await reached
         except TimeoutError as error:
             raise RevisionNotReached from error

@@ -11,7 +11,7 @@ from actors.router import CommandRouter
 from domain.commands import SIGNALS_PER_COMMAND_MAX, Done, Failed, RecordSignals
 from domain.errors import DomainError, Invalid, Kind
 from domain.identity import Identifier
-from domain.ids import IdentifierKey
+from domain.ids import IDENTIFIERS_PER_CUSTOMER_MAX, IdentifierKey
 from domain.signals import Signal, SignalKind
 from koseki.v1 import ingest_service_pb2, ingest_service_pb2_grpc
 from services.errors import CallContext, CommandFailed, translated
@@ -32,6 +32,8 @@ RESULTS = {
 }
 _FOR_THE_WHOLE_CALL = {"UNKNOWN_SOURCE", "LOG_DAMAGED"}
 _HOPELESS = {Kind.INVALID, Kind.NOT_FOUND, Kind.REFUSED}
+_PARTED = {"EVENT_TOO_LARGE", "EVENT_NOT_ENCODABLE"}
+"""Reasons that may be the fault of one signal, or of their number: the others are tried alone."""
 
 
 @dataclass(slots=True)
@@ -41,6 +43,14 @@ class _Group:
     identifiers: tuple[Identifier, ...]
     signals: list[Signal] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
+
+    def halves(self) -> list[_Group]:
+        """Part the signals in two."""
+        middle = len(self.places) // 2
+        return [
+            _Group(self.identifiers, self.signals[part], self.places[part])
+            for part in (slice(middle), slice(middle, None))
+        ]
 
 
 class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
@@ -63,10 +73,16 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
             for signal in request.signals
         ]
         groups = self._group(request, outcomes)
-        commands = [self._command(request.source, group, context) for group in groups]
-        replies = await self._router.execute_many(commands)
-        for group, command, reply in zip(groups, commands, replies, strict=True):
-            _tell(group, reply, outcomes, command_id=command.command_id)
+        while groups:
+            commands = [self._command(request.source, group, context) for group in groups]
+            replies = await self._router.execute_many(commands)
+            parted: list[_Group] = []
+            for group, command, reply in zip(groups, commands, replies, strict=True):
+                if _is_parted(group, reply):
+                    parted += group.halves()
+                else:
+                    _tell(group, reply, outcomes, command_id=command.command_id)
+            groups = parted
         return ingest_service_pb2.IngestResponse(outcomes=outcomes)
 
     def _group(
@@ -81,8 +97,7 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
             try:
                 identifiers = self._reader.identifiers(given.identifiers)
                 signal = self._signal(given)
-                if not identifiers:
-                    raise Invalid("MISSING_IDENTIFIER", "a signal names at least one identifier")
+                _check_number(identifiers)
             except (DomainError, ValidationError) as error:
                 outcomes[place].result = ingest_service_pb2.SIGNAL_RESULT_INVALID
                 reason = error.reason if isinstance(error, DomainError) else "INVALID_FIELD"
@@ -117,6 +132,17 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
             source=source,
             signals=tuple(group.signals),
         )
+
+
+def _check_number(identifiers: tuple[Identifier, ...]) -> None:
+    if not identifiers:
+        raise Invalid("MISSING_IDENTIFIER", "a signal names at least one identifier")
+    if len(identifiers) > IDENTIFIERS_PER_CUSTOMER_MAX:
+        raise Invalid("INVALID_FIELD", "a signal names too many identifiers")
+
+
+def _is_parted(group: _Group, reply: Done | Failed) -> bool:
+    return isinstance(reply, Failed) and reply.reason in _PARTED and len(group.places) > 1
 
 
 def _tell(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
@@ -23,6 +24,8 @@ DEADLINE_SECONDS_MAX = 30.0
 WHOLE_DOUBLE_MAX = 2**53
 NESTING_MAX = 16
 UNAUTHENTICATED = "unauthenticated"
+
+_UUID_7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
 class CommandRequest(Protocol):
@@ -126,7 +129,12 @@ class RequestReader:
 
 
 def _named(command_id: str) -> dict[str, str]:
-    return {"command_id": command_id} if command_id else {}
+    """Take a command's id in its one spelling: another one would pass for another command."""
+    if not command_id:
+        return {}
+    if not _UUID_7.fullmatch(command_id):
+        raise Invalid("INVALID_COMMAND_ID", "a command id is a UUIDv7 in lower case")
+    return {"command_id": command_id}
 
 
 def read_time(stamp: timestamp_pb2.Timestamp) -> datetime:

@@ -27,6 +27,7 @@ from koseki.v1 import (
 )
 from projections.store import Store
 from services.customer import CustomerService
+from services.decoding import DecodingInterceptor
 from services.freshness import Freshness
 from services.ingest import IngestService
 from services.query import QueryService
@@ -68,6 +69,7 @@ class GatewayServer:
     def __init__(self, parts: GatewayParts, *, host: str, port: int) -> None:
         self._address = f"{host}:{port}"
         self._server = grpc.aio.server(
+            interceptors=[DecodingInterceptor()],
             options=[
                 ("grpc.so_reuseport", 1),
                 ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),

@@ -77,7 +77,7 @@ class WorkspaceService(workspace_service_pb2_grpc.WorkspaceServiceServicer):
                     lawful_basis=BASIS_NUMBERS[purpose.basis],
                     description=purpose.description,
                 )
-                for purpose in rules.purposes.values()
+                for _name, purpose in sorted(rules.purposes.items())
             ],
             sources=[
                 workspace_service_pb2.Source(
@@ -85,6 +85,6 @@ class WorkspaceService(workspace_service_pb2_grpc.WorkspaceServiceServicer):
                     purposes=sorted(source.purposes),
                     priority=source.priority,
                 )
-                for source in rules.sources.values()
+                for _name, source in sorted(rules.sources.items())
             ],
         )

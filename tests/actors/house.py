@@ -309,5 +309,5 @@ async def workspace(**said: Any) -> AsyncIterator[Workspace]:
 async def eventually(condition: Callable[[], bool]) -> None:
     """Wait for a condition, at most ten seconds."""
     async with asyncio.timeout(WAIT_SECONDS_MAX):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # a condition of any kind
             await asyncio.sleep(0.005)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -34,11 +35,14 @@ async def until_done(house: Workspace, command: PersonCommand) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_many_writers_of_the_same_new_identifiers_make_one_customer(seed: int) -> None:
-    async with workspace(log=JitteryLog(seed, trouble=0.2), doubled=True) as house:
+    log = JitteryLog(seed)
+    async with workspace(log=log, doubled=True) as house:
+        log.trouble = 0.2
         commands = [track(f"m{n}", *((A, B), (A,), (B, A))[n % 3]) for n in range(60)]
         commands.append(track("m60", B, A))
         await asyncio.gather(*(until_done(house, command) for command in commands))
         await until_done(house, identify(A, B))
+        log.trouble = 0.0
 
         async def again() -> None:
             assert await house.customer_of(A) == await house.customer_of(B)
@@ -51,7 +55,9 @@ async def test_many_writers_of_the_same_new_identifiers_make_one_customer(seed: 
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_each_command_through_two_routers_at_once_is_carried_out_once(seed: int) -> None:
-    async with workspace(log=JitteryLog(seed, trouble=0.3), doubled=True) as house:
+    log = JitteryLog(seed)
+    async with workspace(log=log, doubled=True) as house:
+        log.trouble = 0.3
         people = [user(str(n)) for n in range(4)]
         commands: list[PersonCommand] = [
             track(f"m{n}", people[n % 4], loyalty(str(n % 6))) for n in range(30)
@@ -60,6 +66,7 @@ async def test_each_command_through_two_routers_at_once_is_carried_out_once(seed
         commands += [identify(people[0], people[1]), identify(people[2], people[3])]
         twice = [*commands, *commands]
         await asyncio.gather(*(until_done(house, command) for command in twice))
+        log.trouble = 0.0
 
         async def again() -> None:
             assert set((await house.messages()).values()) == {1}
@@ -81,7 +88,7 @@ async def test_merges_from_two_sides_at_once_end_in_one_customer(seed: int) -> N
     async with workspace(log=JitteryLog(seed), doubled=True) as house:
         people = [user(str(n)) for n in range(6)]
         await house.all_done([track(f"m-{person.value}", person) for person in people])
-        pairs = list(zip(people, people[1:], strict=False))
+        pairs = list(pairwise(people))
         await asyncio.gather(*(until_done(house, identify(*pair)) for pair in pairs))
 
         async def again() -> None:
@@ -127,7 +134,7 @@ async def test_a_customer_of_another_host_has_moved() -> None:
         replies = await house.all_done([track(f"m{n}", name) for n, name in enumerate(names)])
         owners = {house.placement.host_of(str(reply.customer_id)) for reply in replies}  # type: ignore[arg-type] # ids
         assert owners == {0, 1}
-        for one, other in zip(names, names[1:], strict=False):
+        for one, other in pairwise(names):
             await house.done(identify(one, other))
         oldest = min(str(reply.customer_id) for reply in replies)
         strangers = house.new_router()

@@ -10,6 +10,7 @@ import pytest
 from actors.messages import Routed
 from domain.commands import CheckConsent, DefinePurpose, Done, Failed, PersonCommand, Reply
 from domain.consent import LawfulBasis
+from domain.errors import Kind
 from domain.events import ConsentWithdrawn, Event, IdentifierClaimed, VerdictRecorded
 from domain.ids import RecordId
 from eventlog.errors import LogDamaged
@@ -247,7 +248,9 @@ async def test_commands_fail_fast_while_the_log_is_away_and_go_on_after(house: W
     house.memory.is_available = False
     assert await house.fails(track("m2", B)) == "LOG_UNAVAILABLE"
     assert await house.fails(check(A)) == "LOG_UNAVAILABLE"
-    assert await house.fails(traits(A)) == "UNKNOWN_OUTCOME"
+    refused = await house.router.execute(traits(A))
+    assert isinstance(refused, Failed)
+    assert (refused.kind, refused.reason) == (Kind.UNAVAILABLE, "LOG_UNAVAILABLE")
     house.memory.is_available = True
     assert (await house.done(track("m1", A))).signals[0].result == "duplicate"
     assert (await house.done(track("m2", B))).created

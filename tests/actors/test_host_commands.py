@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import pytest
 
@@ -99,7 +100,7 @@ async def test_two_customers_merge_and_both_ids_go_on(house: Workspace) -> None:
 async def test_a_chain_of_merges_is_one_customer(house: Workspace) -> None:
     names = [user(str(n)) for n in range(6)]
     replies = [await house.done(track(f"m{n}", name)) for n, name in enumerate(names)]
-    for one, other in zip(names, names[1:], strict=False):
+    for one, other in pairwise(names):
         await house.done(identify(one, other))
     root = min(str(reply.customer_id) for reply in replies)
 

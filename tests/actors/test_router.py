@@ -9,7 +9,7 @@ import pytest
 
 from actors.messages import COMMANDS_PER_CALL_MAX, HostUnavailable
 from actors.router import CALLS_IN_FLIGHT_MAX
-from domain.commands import DefinePurpose, Done, Failed, RegisterSource
+from domain.commands import DefinePurpose, Done, Failed, PersonCommand, RegisterSource
 from domain.consent import LawfulBasis
 from domain.errors import Kind
 from tests.actors.house import (
@@ -18,6 +18,7 @@ from tests.actors.house import (
     asked,
     check,
     consent,
+    eventually,
     identify,
     loyalty,
     track,
@@ -69,14 +70,13 @@ async def test_nobody_says_unavailable_of_what_a_lost_host_may_have_stored(
     await house.done(track("m1", A))
     house.link.faults.append("after")
     sent = asyncio.create_task(house.router.execute(traits(A, seconds=0.4)))
-    while house.link.faults:
-        await asyncio.sleep(0)
+    await eventually(lambda: not house.link.faults)
     house.memory.is_available = False
     for host in house.hosts:
         host._awake.forget(next(iter(host._awake._root_of), A.key))  # type: ignore[arg-type] # any
     reply = await sent
     assert isinstance(reply, Failed)
-    assert reply.kind is Kind.UNKNOWN_OUTCOME
+    assert reply.kind == Kind.UNKNOWN_OUTCOME
 
 
 async def test_a_reply_that_cannot_be_read_leaves_nobody_waiting(house: Workspace) -> None:
@@ -87,7 +87,7 @@ async def test_a_reply_that_cannot_be_read_leaves_nobody_waiting(house: Workspac
     house.link = Babble()  # type: ignore[assignment] # another link
     reply = await house.new_router().execute(track("m1", A, seconds=0.3))
     assert isinstance(reply, Failed)
-    assert reply.kind is Kind.UNKNOWN_OUTCOME
+    assert reply.kind == Kind.UNKNOWN_OUTCOME
 
 
 async def test_a_deadline_in_the_past_is_not_sent(house: Workspace) -> None:
@@ -116,8 +116,7 @@ async def test_commands_gather_while_calls_are_in_flight(house: Workspace) -> No
     router = house.new_router()
     commands = [track(f"m{n}", user(str(n)), seconds=0.5) for n in range(3_000)]
     waiting = asyncio.create_task(router.execute_many(commands))
-    while held.most < CALLS_IN_FLIGHT_MAX:
-        await asyncio.sleep(0)
+    await eventually(lambda: held.most == CALLS_IN_FLIGHT_MAX)
     assert sent == [COMMANDS_PER_CALL_MAX] * CALLS_IN_FLIGHT_MAX
     held.gate.set()
     replies = await waiting
@@ -132,10 +131,9 @@ async def test_a_router_that_knows_an_old_root_follows_the_move(house: Workspace
     assert isinstance(await other.execute(traits(A)), Done)
     assert isinstance(await other.execute(traits(B)), Done)
     root = (await house.done(identify(A, B))).customer_id
-    for reply in await other.execute_many(
-        [traits(A), traits(B), traits(record_id=first.customer_id), check(A, B)]
-        + [traits(record_id=second.customer_id)]
-    ):
+    commands: list[PersonCommand] = [traits(A), traits(B), check(A, B)]
+    commands += [traits(record_id=old.customer_id) for old in (first, second)]
+    for reply in await other.execute_many(commands):
         assert isinstance(reply, Done)
         assert reply.customer_id == root
 
@@ -155,7 +153,9 @@ async def test_a_source_registered_a_moment_ago_is_known_to_every_host(house: Wo
     )
     await house.rules.execute(RegisterSource(**asked({}), source="fresh", purposes=("news",)))
     names = [user(str(n)) for n in range(20)]
-    replies = await house.all_done([track(f"m{name.value}", name, source="fresh") for name in names])
+    replies = await house.all_done(
+        [track(f"m{name.value}", name, source="fresh") for name in names]
+    )
     assert {reply.signals[0].result for reply in replies} == {"recorded"}
     await house.done(consent("refused", A, purpose="news"))
     assert await house.is_open(A, purpose="news")

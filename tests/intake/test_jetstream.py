@@ -2,89 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import nats
 import nats.errors
 import orjson
 import pytest
 
-from actors.intake.dead_letters import JetStreamDeadLetters
 from actors.intake.jetstream import JetStreamIntake
 from actors.intake.port import RejectedMessage
-from actors.intake.worker import IngestWorker, WorkerLimits
 from domain.commands import Done, Failed, PersonCommand
 from domain.errors import Kind
-from eventlog.connection import Connection
-from eventlog.errors import LogUnavailable
-from eventlog.server import EmbeddedServer
 from tests.intake.conditions import until
-from tests.intake.fakes import CountingClock, RecordingRouter, done, failed, shape
-from tests.intake.messages import NORMALISER, PREFIX, RECEIVED_AT, event, track
-
-
-class Intake:
-    """A server, a queue and dead letters of one test."""
-
-    def __init__(self, server: EmbeddedServer, connection: Connection) -> None:
-        self.server = server
-        self.connection = connection
-        self.queue = JetStreamIntake(connection, workspace="demo", ack_wait_seconds=2.0)
-        self.dead_letters = JetStreamDeadLetters(connection, workspace="demo")
-
-    async def publish(
-        self, body: object, *, source: str = "shop", headers: dict[str, str] | None = None
-    ) -> None:
-        data = body if isinstance(body, bytes) else orjson.dumps(body)
-        answer = await self.connection.request(
-            f"{PREFIX}.{source}", data, headers=headers, timeout_seconds=5
-        )
-        assert orjson.loads(answer.data)["stream"] == "koseki-demo-intake"
-
-    @asynccontextmanager
-    async def working(self, router: RecordingRouter) -> AsyncIterator[IngestWorker]:
-        worker = IngestWorker(
-            self.queue,
-            self.dead_letters,
-            router=router,
-            normaliser=NORMALISER,
-            clock=CountingClock(),
-            subject_prefix=PREFIX,
-            limits=WorkerLimits(pull_wait_seconds=0.5, nak_delay_seconds=0.1),
-        )
-        task = asyncio.create_task(worker.run())
-        try:
-            yield worker
-        finally:
-            worker.stop()
-            await asyncio.wait_for(task, 20)
-
-    async def is_drained(self) -> bool:
-        try:
-            return (await self.queue.stats()).is_drained
-        except LogUnavailable:
-            return False
-
-
-@pytest.fixture
-async def intake(tmp_path: Path) -> AsyncIterator[Intake]:
-    server = EmbeddedServer(tmp_path / "nats")
-    await server.start()
-    connection = await Connection.open(server.url)
-    try:
-        await connection.wait_for_server_name(server.name, timeout_seconds=5)
-        found = Intake(server, connection)
-        await found.queue.open()
-        await found.dead_letters.open()
-        yield found
-        await found.queue.close()
-    finally:
-        await connection.close()
-        await server.stop()
+from tests.intake.fakes import RecordingRouter, done, failed, shape
+from tests.intake.messages import PREFIX, RECEIVED_AT, event, track
+from tests.intake.running import Intake
 
 
 def unknown_unless_shop(command: PersonCommand) -> Done | Failed:

@@ -1,0 +1,228 @@
+"""The part `log`: appends through group commit, scans, and waking a customer from the log.
+
+Each operation stands beside the same one in `raw.py`, on the same server in the same run. Our side
+does all that a host does for an event: envelope, versions, chain and expectation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from actors.awake import Waker
+from benchmarks import load
+from benchmarks.measuring import Metric, Metrics, Operation, alternate, milliseconds_of, rate_of
+from benchmarks.raw import RawStream, fetch_all, last_message
+from benchmarks.scene import Scene, log_scene
+from domain.ids import RecordId, Stream
+from eventlog.codec import JsonTranscoder
+from eventlog.commit import GroupCommit
+from eventlog.jetstream import JetStreamEventLog
+from eventlog.port import EMPTY, Attempt, Draft, Stored
+from eventlog.subjects import Subjects
+
+APPEND_SECONDS_MAX = 30.0
+OUTSTANDING = 1_024
+WRITERS = 64
+RAW_BATCH = 500
+SCAN_BATCH = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How much is measured: rounds, and what one round does.
+
+    The appends of the first rounds are what is scanned later, so there must be enough of them.
+    """
+
+    rounds: int = 15
+    appends_per_outstanding: int = 8
+    appends_per_writer: int = 40
+    lone_appends: int = 150
+    scanned_events: int = 50_000
+    records: int = 6
+    record_events: int = 1_000
+
+
+QUICK = Load(rounds=6, scanned_events=20_000)
+
+
+async def measure(is_quick: bool) -> Metrics:  # noqa: FBT001  # what every part takes
+    """Measure the log."""
+    return await measure_load(QUICK if is_quick else Load())
+
+
+async def measure_load(size: Load) -> Metrics:
+    """Measure the log under a load of this size."""
+    async with log_scene() as scene:
+        body = JsonTranscoder().encode(load.purchase().model_dump())
+        raw = RawStream(scene.client, "raw", subjects=OUTSTANDING, body=body)
+        await raw.create()
+        return {
+            "append_events_per_second": await _many_outstanding(scene, raw, size),
+            "append_64_writers_per_second": await _lone_writers(scene, raw, size),
+            "append_latency_ms": await _one_writer(scene, raw, size),
+            "scan_events_per_second": await _scan(scene, raw, size),
+            "activation_ms": await _activation(scene, size),
+        }
+
+
+class Writer:
+    """Appends to a stream of its own, each event after the one before."""
+
+    def __init__(self, commit: GroupCommit, stream: Stream | None = None) -> None:
+        self._commit = commit
+        self._stream = stream or load.new_record()
+        self._head = EMPTY
+
+    def drafts(self, events: int) -> list[Draft]:
+        """Draft events, before the clock runs."""
+        return [load.draft(self._stream, load.purchase()) for _ in range(events)]
+
+    async def append(self, *drafts: Draft) -> None:
+        """Append drafts together, and require that they are stored."""
+        attempt = Attempt(drafts, {self._stream: self._head})
+        outcome = await self._commit.append(attempt, timeout_seconds=APPEND_SECONDS_MAX)
+        if not isinstance(outcome, Stored):
+            raise TypeError(f"an append ended as {outcome}")
+        self._head = outcome.heads[self._stream]
+
+    async def append_each(self, drafts: Sequence[Draft]) -> None:
+        """Append drafts one by one, each when the one before was acknowledged."""
+        for draft in drafts:
+            await self.append(draft)
+
+
+async def _many_outstanding(scene: Scene, raw: RawStream, size: Load) -> Metric:
+    batches = OUTSTANDING * size.appends_per_outstanding // RAW_BATCH or 1
+
+    async def in_batches() -> list[float]:
+        work = raw.atomic_batches(batches, size=RAW_BATCH)
+        return await rate_of(batches * RAW_BATCH, work)
+
+    found = await alternate(
+        size.rounds,
+        ours=_appends(scene.log, writers=OUTSTANDING, each=size.appends_per_outstanding),
+        raw=in_batches,
+    )
+    return Metric(found["ours"], "events/s", found["raw"], ratio_at_least=0.4)
+
+
+async def _lone_writers(scene: Scene, raw: RawStream, size: Load) -> Metric:
+    events = WRITERS * size.appends_per_writer
+
+    async def in_batches() -> list[float]:
+        work = raw.atomic_batches(size.appends_per_writer, size=WRITERS)
+        return await rate_of(events, work)
+
+    async def plain() -> list[float]:
+        return await rate_of(events, raw.plain_publishes(events, outstanding=WRITERS))
+
+    found = await alternate(
+        size.rounds,
+        ours=_appends(scene.log, writers=WRITERS, each=size.appends_per_writer),
+        raw=in_batches,
+        plain=plain,
+    )
+    beside = {"raw_pipelined_plain_publishes": found["plain"]}
+    return Metric(found["ours"], "events/s", found["raw"], ratio_at_least=0.5, beside=beside)
+
+
+def _appends(log: JetStreamEventLog, *, writers: int, each: int) -> Operation:
+    """Let writers append so many events each, all through one group commit."""
+    commit = GroupCommit(log)
+    everyone = [Writer(commit) for _ in range(writers)]
+
+    async def ours() -> list[float]:
+        drafts = [writer.drafts(each) for writer in everyone]
+        work = asyncio.gather(*(w.append_each(d) for w, d in zip(everyone, drafts, strict=True)))
+        return await rate_of(writers * each, work)
+
+    return ours
+
+
+async def _one_writer(scene: Scene, raw: RawStream, size: Load) -> Metric:
+    writer = Writer(GroupCommit(scene.log))
+    subject, last = raw.new_subject(), 0
+
+    async def ours() -> list[float]:
+        drafts = writer.drafts(size.lone_appends)
+        return [await milliseconds_of(writer.append(draft)) for draft in drafts]
+
+    async def publish() -> None:
+        nonlocal last
+        last = await raw.expecting_publish(subject, last)
+
+    async def bare() -> list[float]:
+        return [await milliseconds_of(publish()) for _ in range(size.lone_appends)]
+
+    found = await alternate(size.rounds, ours=ours, raw=bare)
+    return Metric(found["ours"], "ms", found["raw"], ratio_at_most=1.5)
+
+
+async def _scan(scene: Scene, raw: RawStream, size: Load) -> Metric:
+    """Read the log from its beginning, decoded and checked; raw fetches the very same messages.
+
+    Beside it stands the same number of messages of the raw stream, which have no envelope.
+    """
+    events = size.scanned_events
+    log_name = Subjects(scene.log.workspace).log_name
+
+    def fetched(stream_name: str) -> Operation:
+        async def fetch() -> list[float]:
+            work = fetch_all(scene.client, stream_name, messages=events, size=SCAN_BATCH)
+            return await rate_of(events, work)
+
+        return fetch
+
+    async def ours() -> list[float]:
+        return await rate_of(events, _read(scene.log, events))
+
+    found = await alternate(
+        size.rounds, ours=ours, raw=fetched(log_name), bare=fetched(raw.name)
+    )
+    beside = {"raw_without_envelope": found["bare"]}
+    return Metric(found["ours"], "events/s", found["raw"], ratio_at_least=0.4, beside=beside)
+
+
+async def _read(log: JetStreamEventLog, events: int) -> None:
+    async with aclosing(log.read(batch_events_max=SCAN_BATCH)) as batches:
+        async for entries in batches:
+            if any(entry.event is None for entry in entries):
+                raise TypeError("an event could not be decoded")
+            if entries[-1].revision >= events:
+                return
+    raise RuntimeError(f"the log holds fewer than {events} events")
+
+
+async def _activation(scene: Scene, size: Load) -> Metric:
+    """Wake customers of one long record each, known to nobody before."""
+    streams = [load.new_record() for _ in range(size.records)]
+    for stream in streams:
+        writer = Writer(GroupCommit(scene.log), stream)
+        await writer.append(load.draft(stream, load.birth()))
+        for _ in range(0, size.record_events, RAW_BATCH):
+            await writer.append(*writer.drafts(min(RAW_BATCH, size.record_events)))
+    subjects = Subjects(scene.log.workspace)
+
+    async def ours() -> list[float]:
+        return [await milliseconds_of(_wake(scene.log, stream)) for stream in streams]
+
+    async def one_get() -> list[float]:
+        gets = (
+            last_message(scene.client, subjects.log_name, subjects.subject_of(stream))
+            for stream in streams
+        )
+        return [await milliseconds_of(get) for get in gets]
+
+    found = await alternate(size.rounds, ours=ours, raw=one_get)
+    return Metric(found["ours"], "ms", found["raw"], ratio_at_most=4.0)
+
+
+async def _wake(log: JetStreamEventLog, stream: Stream) -> None:
+    record_id = RecordId(stream.key)
+    records, unreadable = await Waker(log).wake([record_id], {})
+    if unreadable or [awake.record.id for awake in records] != [record_id]:
+        raise RuntimeError("a customer did not wake")

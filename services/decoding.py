@@ -1,0 +1,51 @@
+"""Answer requests that are no message of the contract: gRPC itself would say only UNKNOWN.
+
+Stands before every method of the server. Decoding happens here, so that its faults have a status and
+a reason like all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from domain.errors import Invalid
+from services.errors import CallContext, translated
+
+Handler = grpc.RpcMethodHandler[Any, Any]
+"""Of any method; the messages' types are the method's own."""
+
+
+class DecodingInterceptor(grpc.aio.ServerInterceptor):
+    """Decode the requests of methods that take one message."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Give the method, taking bytes."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None or handler.request_deserializer is None:
+            return handler
+        return grpc.unary_unary_rpc_method_handler(
+            _Decoding(handler).answer, response_serializer=handler.response_serializer
+        )
+
+
+class _Decoding:
+    def __init__(self, handler: Handler) -> None:
+        self._decode: Any = handler.request_deserializer
+        self._method: Any = handler.unary_unary
+
+    @translated
+    async def answer(self, encoded: bytes, context: CallContext) -> Any:  # noqa: ANN401 - a message
+        """Decode and go on."""
+        try:
+            request = self._decode(encoded)
+        except DecodeError:
+            raise Invalid("INVALID_FIELD", "the request is not a message of the contract") from None
+        return await self._method(request, context)

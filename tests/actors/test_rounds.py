@@ -1,0 +1,93 @@
+"""Who shares a turn, who waits, and who may go when it is over."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from actors.messages import Routed
+from actors.rounds import COMMANDS_PER_TURN_MAX, TurnKeeper, Waiting
+from domain.commands import Failed
+from domain.ids import RecordId
+from tests.actors.house import track, user
+
+
+@pytest.fixture
+def keeper() -> TurnKeeper:
+    return TurnKeeper()
+
+
+def waiting(*roots: str, new: str = "") -> Waiting:
+    """Make a command that means customers, and perhaps an identifier that nobody holds."""
+    identifiers = (user(new),) if new else ()
+    command = track("m", *identifiers)
+    answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    owned = Waiting(Routed(command=command, owners={}), answer)  # type: ignore[arg-type] # unused
+    owned.roots = frozenset(RecordId(root) for root in roots)
+    return owned
+
+
+async def test_commands_on_different_customers_take_turns_of_their_own(
+    keeper: TurnKeeper,
+) -> None:
+    a, b = waiting("a"), waiting("b")
+    assert [turn.commands for turn in keeper.form([a, b])] == [[a], [b]]
+    assert keeper.is_busy("a")
+    assert not keeper.is_busy("c")
+
+
+async def test_commands_on_one_customer_share_a_turn_in_their_order(keeper: TurnKeeper) -> None:
+    commands = [waiting("a") for _ in range(5)]
+    (turn,) = keeper.form(commands)
+    assert turn.commands == commands
+
+
+async def test_commands_with_the_same_unheld_identifier_share_a_turn(keeper: TurnKeeper) -> None:
+    (turn,) = keeper.form([waiting(new="x"), waiting(new="x")])
+    assert len(turn.commands) == 2
+
+
+async def test_a_command_on_two_customers_brings_their_turns_together(keeper: TurnKeeper) -> None:
+    a, b, both = waiting("a"), waiting("b"), waiting("a", "b")
+    (turn,) = keeper.form([a, b, both])
+    assert turn.commands in ([a, b, both], [b, a, both])
+    assert turn.keys == {"a", "b"}
+
+
+async def test_turns_brought_together_hold_64_commands_and_no_more(keeper: TurnKeeper) -> None:
+    half = COMMANDS_PER_TURN_MAX // 2
+    for extra in (0, 1):
+        fresh = TurnKeeper()
+        crowd = [waiting("a") for _ in range(half)]
+        crowd += [waiting("b") for _ in range(half - 1 + extra)]
+        formed = fresh.form([*crowd, waiting("a", "b")])
+        assert max(len(turn.commands) for turn in formed) <= COMMANDS_PER_TURN_MAX
+        assert len(formed) == 1 + extra
+        assert fresh.waiting == extra
+
+
+async def test_who_meets_a_turn_waits_behind_it_and_goes_on_when_it_is_over(
+    keeper: TurnKeeper,
+) -> None:
+    (turn,) = keeper.form([waiting("a")])
+    behind = [waiting("a"), waiting("a", "c"), waiting("a")]
+    free = waiting("b")
+    assert [t.commands for t in keeper.form([*behind, free])] == [[free]]
+    assert keeper.waiting == 3
+    assert keeper.end(turn) == behind
+    assert keeper.waiting == 0
+    assert not keeper.is_busy("a")
+    assert len(keeper.form(behind)) == 1
+
+
+async def test_an_answer_is_given_once(keeper: TurnKeeper) -> None:
+    command = waiting("a")
+    first = Failed(kind="refused", reason="FIRST", message="")
+    command.reply(first)
+    command.reply(Failed(kind="refused", reason="SECOND", message=""))
+    assert command.answer.result() == first
+    gone = waiting("a")
+    gone.answer.cancel()
+    gone.reply(first)
+    assert gone.answer.cancelled()

@@ -1,0 +1,94 @@
+"""The rules at hand: changed by a command, read from the log, honest about what is not known."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from actors.rules import RulesKeeper, RulesUnavailable
+from domain.commands import DefinePurpose
+from domain.consent import LawfulBasis
+from domain.errors import Invalid, Kind
+from eventlog.errors import LogDamaged
+from eventlog.memory import MemoryEventLog
+from eventlog.port import Attempt, Outcome
+from tests.actors.house import CLOCK, asked
+from tests.actors.logs import JitteryLog, WatchedLog
+
+
+def define(purpose: str, basis: LawfulBasis = LawfulBasis.CONSENT) -> DefinePurpose:
+    return DefinePurpose(**asked({"purpose": purpose, "basis": basis}))
+
+
+async def test_a_change_is_known_at_once_and_to_a_keeper_that_starts_later() -> None:
+    log = MemoryEventLog("test")
+    keeper = RulesKeeper(log, CLOCK)
+    reply = await keeper.execute(define("news"))
+    assert reply.revision == keeper.revision == 1
+    assert (await keeper.execute(define("news"))).revision == 1
+    other = RulesKeeper(log, CLOCK)
+    assert not other.rules.purposes
+    await other.refresh()
+    assert other.rules == keeper.rules
+
+
+async def test_two_keepers_at_once_lose_no_change() -> None:
+    log = JitteryLog(1)
+    keepers = [RulesKeeper(log, CLOCK), RulesKeeper(log, CLOCK)]
+    await asyncio.gather(*(keepers[n % 2].execute(define(f"p{n}")) for n in range(10)))
+    for keeper in keepers:
+        await keeper.refresh()
+        assert set(keeper.rules.purposes) == {f"p{n}" for n in range(10)}
+
+
+async def test_a_change_that_keeps_losing_is_a_conflict() -> None:
+    log = WatchedLog()
+    log.conflicts = 10_000
+    with pytest.raises(RulesUnavailable) as caught:
+        await RulesKeeper(log, CLOCK).execute(define("news"))
+    assert (caught.value.kind, caught.value.reason) == (Kind.CONFLICT, "CONFLICT_BUDGET_SPENT")
+
+
+async def test_an_unknown_outcome_is_said_to_be_unknown() -> None:
+    log = MemoryEventLog("test")
+    log.answer_unknown(1, stored=True)
+    keeper = RulesKeeper(log, CLOCK)
+    with pytest.raises(RulesUnavailable) as caught:
+        await keeper.execute(define("news"))
+    assert caught.value.kind is Kind.UNKNOWN_OUTCOME
+    assert (await keeper.execute(define("news"))).revision == 1
+
+
+async def test_a_change_that_is_stored_is_done_even_if_it_cannot_be_read_back() -> None:
+    class GoneAfterAppend(MemoryEventLog):
+        async def append(self, attempt: Attempt, *, timeout_seconds: float) -> Outcome:
+            outcome = await super().append(attempt, timeout_seconds=timeout_seconds)
+            self.is_available = False
+            return outcome
+
+    log = GoneAfterAppend("test")
+    keeper = RulesKeeper(log, CLOCK)
+    assert (await keeper.execute(define("news"))).revision == 1
+    with pytest.raises(RulesUnavailable) as caught:
+        await keeper.execute(define("more"))
+    assert caught.value.kind is Kind.UNAVAILABLE
+    log.is_available = True
+    await keeper.refresh()
+    assert "news" in keeper.rules.purposes
+
+
+async def test_a_rule_that_cannot_be_read_stops_the_keeper() -> None:
+    log = MemoryEventLog("test")
+    keeper = RulesKeeper(log, CLOCK)
+    await keeper.execute(define("news"))
+    log.damage_body(1, b"{")
+    with pytest.raises(LogDamaged):
+        await RulesKeeper(log, CLOCK).refresh()
+    assert "news" in keeper.rules.purposes
+
+
+async def test_what_the_domain_refuses_is_raised_as_it_is() -> None:
+    with pytest.raises(Invalid) as caught:
+        await RulesKeeper(MemoryEventLog("test"), CLOCK).execute(define("audit"))
+    assert caught.value.reason == "RESERVED_PURPOSE"

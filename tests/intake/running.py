@@ -1,0 +1,61 @@
+"""Intake as the tests run it: a real server, a queue, dead letters, a worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import orjson
+
+from actors.intake.dead_letters import JetStreamDeadLetters
+from actors.intake.jetstream import JetStreamIntake
+from actors.intake.worker import IngestWorker, WorkerLimits
+from eventlog.connection import Connection
+from eventlog.errors import LogUnavailable
+from eventlog.server import EmbeddedServer
+from tests.intake.fakes import CountingClock, RecordingRouter
+from tests.intake.messages import NORMALISER, PREFIX
+
+
+class Intake:
+    """A server, a queue and dead letters of one test."""
+
+    def __init__(self, server: EmbeddedServer, connection: Connection) -> None:
+        self.server = server
+        self.connection = connection
+        self.queue = JetStreamIntake(connection, workspace="demo", ack_wait_seconds=2.0)
+        self.dead_letters = JetStreamDeadLetters(connection, workspace="demo")
+
+    async def publish(
+        self, body: object, *, source: str = "shop", headers: dict[str, str] | None = None
+    ) -> None:
+        data = body if isinstance(body, bytes) else orjson.dumps(body)
+        answer = await self.connection.request(
+            f"{PREFIX}.{source}", data, headers=headers, timeout_seconds=5
+        )
+        assert orjson.loads(answer.data)["stream"] == "koseki-demo-intake"
+
+    @asynccontextmanager
+    async def working(self, router: RecordingRouter) -> AsyncIterator[IngestWorker]:
+        worker = IngestWorker(
+            self.queue,
+            self.dead_letters,
+            router=router,
+            normaliser=NORMALISER,
+            clock=CountingClock(),
+            subject_prefix=PREFIX,
+            limits=WorkerLimits(pull_wait_seconds=0.5, nak_delay_seconds=0.1),
+        )
+        task = asyncio.create_task(worker.run())
+        try:
+            yield worker
+        finally:
+            worker.stop()
+            await asyncio.wait_for(task, 20)
+
+    async def is_drained(self) -> bool:
+        try:
+            return (await self.queue.stats()).is_drained
+        except LogUnavailable:
+            return False

@@ -1,0 +1,77 @@
+"""A client that knows only the address: health, and methods found and called by reflection."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pool, message_factory
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
+
+from services.server import SERVICES
+from tests.services.edge import Edge, refusal, user
+
+OURS = {
+    "koseki.v1.CustomerService",
+    "koseki.v1.IngestService",
+    "koseki.v1.QueryService",
+    "koseki.v1.WorkspaceService",
+}
+
+
+def call_by_reflection(address: str) -> dict[str, str]:
+    """List the services, and call one with what reflection says of it; nothing is generated."""
+    with grpc.insecure_channel(address) as channel:
+        database = ProtoReflectionDescriptorDatabase(channel)
+        names = set(database.get_services())
+        assert OURS <= names
+        pool = descriptor_pool.DescriptorPool(database)
+        service = pool.FindServiceByName("koseki.v1.WorkspaceService")
+        method = service.FindMethodByName("GetRules")
+        request = message_factory.GetMessageClass(method.input_type)
+        response = message_factory.GetMessageClass(method.output_type)
+        call = channel.unary_unary(
+            f"/{service.full_name}/{method.name}",
+            request_serializer=request.SerializeToString,
+            response_deserializer=response.FromString,
+        )
+        rules = call(request(), timeout=10)
+        return {purpose.name: purpose.description for purpose in rules.purposes}
+
+
+async def test_a_client_that_knows_only_the_address_can_call_a_method(edge: Edge) -> None:
+    found = await asyncio.to_thread(call_by_reflection, edge.address)
+    assert set(found) == {"service", "analytics", "marketing"}
+
+
+async def test_every_method_of_every_service_is_described(edge: Edge) -> None:
+    def methods() -> dict[str, set[str]]:
+        with grpc.insecure_channel(edge.address) as channel:
+            pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+            services = {name: pool.FindServiceByName(name) for name in OURS}
+            return {name: {m.name for m in found.methods} for name, found in services.items()}
+
+    assert await asyncio.to_thread(methods) == {
+        "koseki.v1.CustomerService": {"Identify", "SetTraits", "RecordConsent"},
+        "koseki.v1.IngestService": {"Ingest"},
+        "koseki.v1.QueryService": {"GetCustomer", "BatchGetCustomers", "CheckConsent"},
+        "koseki.v1.WorkspaceService": {"DefinePurpose", "RegisterSource", "GetRules"},
+    }
+
+
+@pytest.mark.parametrize("name", ["", *SERVICES])
+async def test_every_service_reports_as_serving(edge: Edge, name: str) -> None:
+    stub = health_pb2_grpc.HealthStub(edge.channel)
+    answer = await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_an_unheard_of_service_is_not_found(edge: Edge) -> None:
+    stub = health_pb2_grpc.HealthStub(edge.channel)
+    found = await refusal(stub.Check(health_pb2.HealthCheckRequest(service="x"), timeout=10))
+    assert found.code is grpc.StatusCode.NOT_FOUND
+    assert (await edge.identify(user("1"))).created
