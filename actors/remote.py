@@ -23,6 +23,9 @@ from actors.host import CustomerHost
 from actors.messages import HostUnavailable, decode_commands, encode_replies
 
 NAMESPACE = "koseki"
+LOOPBACK = "127.0.0.1"
+"""Ray on one machine is reached from that machine alone: it asks nobody who they are."""
+
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
 STATUS_SECONDS_MAX = 5.0
 COLLECTION_THRESHOLDS = (50_000, 20, 100)
@@ -42,8 +45,8 @@ class Component(Protocol):
 def calm_collector() -> None:
     """Keep what was loaded at start out of garbage collections, and make them rarer.
 
-    An event makes hundreds of objects that live for one batch: at Python's own threshold collections
-    take a fifth of the time of encoding and decoding.
+    An event makes hundreds of objects that live for one batch: at Python's own threshold
+    collections take a fifth of the time of encoding and decoding.
     """
     gc.collect()
     gc.freeze()
@@ -125,6 +128,7 @@ def start_ray(folder: str) -> None:
     """Start Ray on this machine, with its files in a folder; the driver is this process."""
     ray.init(
         address="local",
+        _node_ip_address=LOOPBACK,
         namespace=NAMESPACE,
         include_dashboard=False,
         log_to_driver=False,

@@ -18,9 +18,12 @@ from actors.intake.worker import IngestWorker
 from actors.router import CommandRouter
 from actors.rules import RulesKeeper
 from actors.slots import Placement
+from app.logs import configure_logs
 from app.settings import Settings, ensure_pepper
 from eventlog.connection import Connection
 from eventlog.jetstream import JetStreamEventLog
+from eventlog.keys.jetstream import JetStreamKeyStore
+from eventlog.keys.key_ring import KeyRing
 from projections.errors import ReadSideError
 from projections.runner import Projector
 from projections.store import Store
@@ -28,6 +31,12 @@ from services.server import GatewayParts, GatewayServer
 
 CONNECT_SECONDS_MAX = 30.0
 OPEN_RETRY_SECONDS = 0.05
+
+
+def begin(config: bytes) -> Settings:
+    """Begin a process of Ray's: its logs hold ids only, whatever fails in it."""
+    configure_logs()
+    return Settings.from_bytes(config)
 
 
 async def open_connection(settings: Settings, name: str) -> Connection:
@@ -41,13 +50,20 @@ async def open_connection(settings: Settings, name: str) -> Connection:
     return connection
 
 
+async def open_log(connection: Connection, settings: Settings) -> JetStreamEventLog:
+    """Open the log with the keys that seal what is personal in it. Raises `LogError`."""
+    keys = JetStreamKeyStore(connection, settings.workspace, source=settings.workspace_key_source)
+    await keys.open()
+    return JetStreamEventLog(connection, settings.workspace, keys=KeyRing(keys))
+
+
 async def build_host(config: bytes, number: int) -> CustomerHost:
     """Build and start a host of customers."""
-    settings = Settings.from_bytes(config)
+    settings = begin(config)
     connection = await open_connection(settings, f"host-{number}")
     placement = Placement(settings.hosts)
     host = CustomerHost(
-        JetStreamEventLog(connection, settings.workspace),
+        await open_log(connection, settings),
         owns=lambda root: placement.host_of(root) == number,
         clock=SystemClock(),
     )
@@ -73,9 +89,9 @@ class ProjectorComponent:
 
 async def build_projector(config: bytes, _number: int) -> ProjectorComponent:
     """Build the projector and open the read side for writing."""
-    settings = Settings.from_bytes(config)
+    settings = begin(config)
     connection = await open_connection(settings, "projector")
-    log = JetStreamEventLog(connection, settings.workspace)
+    log = await open_log(connection, settings)
     store = Store.open_writer(settings.read_side_folder)
     return ProjectorComponent(Projector(log, store), log)
 
@@ -97,7 +113,7 @@ class IngestComponent:
 
 async def build_ingest_worker(config: bytes, number: int) -> IngestComponent:
     """Build an ingest worker."""
-    settings = Settings.from_bytes(config)
+    settings = begin(config)
     connection = await open_connection(settings, f"ingest-worker-{number}")
     queue = JetStreamIntake(
         connection,
@@ -110,7 +126,7 @@ async def build_ingest_worker(config: bytes, number: int) -> IngestComponent:
     worker = IngestWorker(
         queue,
         dead_letters,
-        router=build_router(settings, JetStreamEventLog(connection, settings.workspace)),
+        router=build_router(settings, await open_log(connection, settings)),
         normaliser=IdentifierNormaliser(ensure_pepper(settings)),
         clock=SystemClock(),
         subject_prefix=f"koseki.{settings.workspace}.ingest",
@@ -136,9 +152,9 @@ class GatewayComponent:
 
 async def build_gateway(config: bytes, number: int) -> GatewayComponent:
     """Build a gRPC gateway."""
-    settings = Settings.from_bytes(config)
+    settings = begin(config)
     connection = await open_connection(settings, f"gateway-{number}")
-    log = JetStreamEventLog(connection, settings.workspace)
+    log = await open_log(connection, settings)
     clock = SystemClock()
     rules = RulesKeeper(log, clock)
     await rules.start()

@@ -6,10 +6,11 @@ import asyncio
 import logging
 import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import orjson
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -49,14 +50,18 @@ def up(
     as_json: JsonOption = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C (development: one server, one replica)."""
-    settings = Settings(
-        workspace=workspace,
-        data=data.resolve(),
-        grpc_port=port,
-        hosts=hosts,
-        ingest_workers=workers,
-        gateways=gateways,
-    )
+    try:
+        settings = Settings(
+            workspace=workspace,
+            data=data.resolve(),
+            grpc_port=port,
+            hosts=hosts,
+            ingest_workers=workers,
+            gateways=gateways,
+        )
+    except ValidationError as error:
+        faults = (f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
+        _fail("; ".join(faults))
     _run(_up(settings, as_json=as_json))
 
 
@@ -199,8 +204,13 @@ def _run(work: Any) -> Any:  # noqa: ANN401  # any coroutine and its result
     try:
         return asyncio.run(work)
     except (NotRunning, StartFailed, LogError, ReadSideError) as error:
-        _console.print(f"[red]{error}")
-        raise typer.Exit(2) from error
+        _fail(str(error))
+
+
+def _fail(why: str) -> NoReturn:
+    """Say why in one line, and end with status 2."""
+    _console.print(why, style="red", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(2)
 
 
 def _print_json(found: dict[str, Any]) -> None:

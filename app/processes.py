@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 TERMINATE_SECONDS_MAX = 5.0
+HOLD_SECONDS_MAX = 2.0
+_POLL_SECONDS = 0.05
 
 
 def end_with_parent() -> None:
@@ -32,6 +36,53 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def hold(path: Path) -> int | None:
+    """Lock a file until this process ends or closes it; None if another one holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + HOLD_SECONDS_MAX  # Whoever only looks holds it for a moment.
+    while not _try_lock(descriptor, fcntl.LOCK_EX):
+        if time.monotonic() > deadline:
+            os.close(descriptor)
+            return None
+        time.sleep(_POLL_SECONDS)
+    return descriptor
+
+
+def is_held(path: Path) -> bool:
+    """Say whether a process that lives holds the lock."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _try_lock(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def children_named(pid: int, names: frozenset[str]) -> dict[str, psutil.Process]:
+    """Find the children of a process that have these names."""
+    with suppress(psutil.Error):
+        return {c.name(): c for c in psutil.Process(pid).children() if c.name() in names}
+    return {}
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Say whether a process runs; one that ended and was not waited for does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
 def descendants(*, except_for: Iterable[int]) -> list[psutil.Process]:
     """List all processes below this one, but not these nor what is below them."""
     spared = set(except_for)
@@ -46,14 +97,14 @@ def _below(process: psutil.Process) -> list[psutil.Process]:
     return []
 
 
-def end_all(processes: Iterable[psutil.Process]) -> None:
-    """End processes, by force after `TERMINATE_SECONDS_MAX`."""
-    waiting = list(processes)
-    for process in waiting:
-        with suppress(psutil.Error):
-            process.terminate()
-    deadline = time.monotonic() + TERMINATE_SECONDS_MAX
-    _gone, alive = psutil.wait_procs(waiting, timeout=max(0.0, deadline - time.monotonic()))
+def end_all(processes: Iterable[psutil.Process], *, grace_seconds: float) -> None:
+    """End processes, by force after the grace."""
+    alive = list(processes)
+    if grace_seconds:
+        for process in alive:
+            with suppress(psutil.Error):
+                process.terminate()
+        _gone, alive = psutil.wait_procs(alive, timeout=grace_seconds)
     for process in alive:
         with suppress(psutil.Error):
             process.kill()

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from app.bootstrap import open_connection
+from app.bootstrap import open_connection, open_log
 from app.settings import Settings
 from app.status import running_settings
-from eventlog.jetstream import JetStreamEventLog
 from projections.store import Store
 from replay.fold import Progress
 from replay.signals import count_signals
@@ -19,9 +18,9 @@ async def prove(settings: Settings, *, progress: Progress) -> dict[str, Any]:
     """Verify the read side. Raises `NotRunning`, `LogError` or `ReadSideError`."""
     settings = running_settings(settings)
     connection = await open_connection(settings, "verify")
+    log = await open_log(connection, settings)
     store = Store.open_reader(settings.read_side_folder)
     try:
-        log = JetStreamEventLog(connection, settings.workspace)
         with store.snapshot() as tables:
             found = await verify(log, tables, progress=progress)
         census = await count_signals(log, through_revision=found.checkpoint.revision)
@@ -41,4 +40,5 @@ async def prove(settings: Settings, *, progress: Progress) -> dict[str, Any]:
         }
     finally:
         store.close()
+        await log.close()
         await connection.close()

@@ -38,7 +38,8 @@ from actors.remote import (  # noqa: E402
     start_ray,
     stop_ray,
 )
-from app.processes import end_with_parent  # noqa: E402
+from app.logs import configure_logs  # noqa: E402
+from app.processes import adopt_orphans, descendants, end_all, end_with_parent  # noqa: E402
 from app.settings import Settings, write_atomically  # noqa: E402
 
 STATUS_EVERY_SECONDS = 0.5
@@ -91,15 +92,26 @@ class Watch:
 
     async def run(self) -> None:
         """Watch. Raises `RuntimeError` when no part has answered for several rounds."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+        self._stop_on_signals(asyncio.get_running_loop())
         while not self._stopping.is_set():
             answers = dict(await asyncio.gather(*(self._ask(part) for part in self._parts)))
             write_atomically(self._settings.processes_file, orjson.dumps(answers))
             self._count_silence(answers)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), STATUS_EVERY_SECONDS)
+
+    def _stop_on_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Stop on SIGTERM, however often it comes: a parent's end sends it once a thread.
+
+        The loop's own handlers would end with the loop, and leave the process to die half-way.
+        """
+
+        def stop(_number: int, _frame: object) -> None:
+            with suppress(RuntimeError):  # the loop has ended already
+                loop.call_soon_threadsafe(self._stopping.set)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
 
     async def _ask(self, part: Part) -> tuple[str, dict[str, Any]]:
         return part.name, await part.status(timeout_seconds=STATUS_SECONDS_MAX)
@@ -113,13 +125,17 @@ class Watch:
 
 def main() -> None:
     """Run until SIGTERM; exit status 1 asks for a new start."""
+    configure_logs()
     settings = Settings.from_bytes(sys.argv[1].encode())
     end_with_parent()
+    adopt_orphans()
     try:
         start_ray(sys.argv[2])
         asyncio.run(Watch(settings, start_parts(settings)).run())
     finally:
         stop_ray()
+        # Ray leaves its agents to end by themselves, which may take them a minute.
+        end_all(descendants(except_for=[]), grace_seconds=0.0)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from domain.ids import Name
+from eventlog.keys.workspace_key import KeySource, key_source, new_workspace_key
 
 PEPPER_BYTES = 32
 
@@ -18,7 +20,8 @@ class Settings(BaseModel):
     """Settings of one workspace on one machine.
 
     `grpc_port` 0 means a free one. What an ingest worker took and does not acknowledge is delivered
-    again after `redeliver_after_seconds`.
+    again after `redeliver_after_seconds`. `workspace_key` says where the key that wraps all others
+    comes from: `file:PATH`, `env:NAME` or `command:WORDS`; a file beside the pepper if it is empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +34,7 @@ class Settings(BaseModel):
     redeliver_after_seconds: Annotated[float, Field(ge=1.0, le=600.0)] = 10.0
     grpc_host: str = "127.0.0.1"
     grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    workspace_key: str = ""
     nats_url: str = ""
     nats_server_name: str = ""
 
@@ -55,6 +59,21 @@ class Settings(BaseModel):
         return self.data / "secrets" / "identifier-pepper"
 
     @property
+    def workspace_key_file(self) -> Path:
+        """The key that wraps all data keys, unless `workspace_key` names another source."""
+        return self.data / "secrets" / "workspace-key"
+
+    @property
+    def workspace_key_source(self) -> KeySource:
+        """Where the workspace key comes from."""
+        return key_source(self.workspace_key or f"file:{self.workspace_key_file}")
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the one supervisor that runs on the folder."""
+        return self.data / "lock"
+
+    @property
     def running_file(self) -> Path:
         """Addresses and process ids, while the installation runs."""
         return self.data / "running.json"
@@ -75,19 +94,37 @@ class Settings(BaseModel):
 
 
 def ensure_pepper(settings: Settings) -> bytes:
-    """Read the pepper, or make it: once, before anything is written with it."""
+    """Read the pepper, or make it: once, before anything is written with it.
+
+    Raises `OSError`, also where the file does not hold a pepper.
+    """
     path = settings.pepper_file
+    _make_once(path, secrets.token_bytes(PEPPER_BYTES))
+    pepper = path.read_bytes()
+    if len(pepper) != PEPPER_BYTES:
+        raise OSError(errno.EINVAL, f"not a pepper of {PEPPER_BYTES} bytes", str(path))
+    return pepper
+
+
+def ensure_workspace_key(settings: Settings) -> None:
+    """Make the workspace key's file, once, unless it comes from elsewhere. Raises `OSError`."""
+    if not settings.workspace_key:
+        _make_once(settings.workspace_key_file, new_workspace_key().text().encode())
+
+
+def _make_once(path: Path, secret: bytes) -> None:
+    """Write a secret that only its owner may read, unless there is one."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not path.exists():
-        fresh = path.with_suffix(".new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            os.write(descriptor, secrets.token_bytes(PEPPER_BYTES))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        fresh.rename(path)
-    return path.read_bytes()
+    if path.exists():
+        return
+    fresh = path.with_suffix(".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, secret)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    fresh.rename(path)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from actors.intake.jetstream import JetStreamIntake
 from app.bootstrap import open_connection
+from app.processes import is_held
 from app.settings import Settings
 from app.supervisor import read_json
 from eventlog.connection import Connection
@@ -24,7 +25,7 @@ class NotRunning(Exception):
 def running_settings(settings: Settings) -> Settings:
     """Give the settings of the installation that runs on the data folder, addresses included."""
     running = read_json(settings.running_file)
-    if not running:
+    if not running or not is_held(settings.lock_file):
         raise NotRunning(f"nothing runs on {settings.data}; start it with: koseki up")
     return Settings.model_validate(running["settings"])
 

@@ -10,24 +10,38 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from asyncio.subprocess import Process
+from collections import defaultdict
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 import orjson
+import psutil
 import structlog
 
 from actors.intake.dead_letters import JetStreamDeadLetters
 from actors.intake.jetstream import JetStreamIntake
-from app.processes import adopt_orphans, descendants, end_all
-from app.settings import Settings, ensure_pepper, write_atomically
+from app.bootstrap import open_log
+from app.processes import (
+    adopt_orphans,
+    children_named,
+    descendants,
+    end_all,
+    hold,
+    is_alive,
+)
+from app.settings import Settings, ensure_pepper, ensure_workspace_key, write_atomically
 from eventlog.connection import Connection
 from eventlog.jetstream import JetStreamEventLog
+from eventlog.keys.key_stream import refuse_encryption
 from eventlog.server import EmbeddedServer, free_port
+from projections.errors import ReadSideNotReady
+from projections.store import Store
 
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 """A message too large for an event still arrives, so that it can be kept as a dead letter."""
@@ -35,6 +49,11 @@ MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 READY_SECONDS_MAX = 90.0
 STOP_SECONDS_MAX = 20.0
 RESTART_WAIT_SECONDS = 0.5
+LOOK_EVERY_SECONDS = 0.5
+GRACE_SECONDS = 5.0
+"""What Ray left behind has so long to end by itself; none where Ray is started anew."""
+PART_STARTS_MAX = 3
+RAY_SERVERS = frozenset({"gcs_server", "raylet"})
 _POLL_SECONDS = 0.1
 _log = structlog.get_logger()
 
@@ -47,7 +66,6 @@ class Supervisor:
     """Run an installation: `async with Supervisor(settings) as running: ...`."""
 
     def __init__(self, settings: Settings) -> None:
-        settings.data.mkdir(parents=True, exist_ok=True)
         self._server = EmbeddedServer(
             settings.nats_folder,
             max_payload_bytes=MAX_PAYLOAD_BYTES,
@@ -57,6 +75,7 @@ class Supervisor:
         self._runtime: Process | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._ray_folder: Path | None = None
+        self._lock: int | None = None
         self.runtime_restarts = 0
 
     @property
@@ -83,9 +102,11 @@ class Supervisor:
     async def start(self) -> None:
         """Start everything and wait until it answers. Raises `StartFailed` or `LogError`."""
         adopt_orphans()
-        ensure_pepper(self._settings)
-        self._settings.logs_folder.mkdir(parents=True, exist_ok=True)
-        self._settings.processes_file.unlink(missing_ok=True)
+        try:
+            self._take_folder()
+        except OSError as error:
+            raise StartFailed(f"{error.filename}: {error.strerror}") from error
+        self._check_what_is_there()
         await self._server.start()
         self._settings = self._settings.model_copy(
             update={
@@ -100,12 +121,43 @@ class Supervisor:
         await self._until_ready()
         self._write_running()
 
+    def _take_folder(self) -> None:
+        """Take the folder for this process; clear what a killed one left. Raises `OSError`."""
+        settings = self._settings
+        settings.data.mkdir(parents=True, exist_ok=True)
+        self._lock = hold(settings.lock_file)
+        if self._lock is None:
+            raise StartFailed(f"koseki runs on {settings.data} already")
+        left = read_json(settings.running_file).get("ray_folder")
+        if left:
+            shutil.rmtree(left, ignore_errors=True)
+        settings.running_file.unlink(missing_ok=True)
+        settings.processes_file.unlink(missing_ok=True)
+        settings.logs_folder.mkdir(parents=True, exist_ok=True)
+        ensure_pepper(settings)
+        ensure_workspace_key(settings)
+
+    def _check_what_is_there(self) -> None:
+        """Refuse what the parts would stumble over for ever. Raises `StartFailed` and the like."""
+        address = (self._settings.grpc_host, self._settings.grpc_port)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+            except OSError as error:
+                where = f"{address[0]}:{address[1]}"
+                raise StartFailed(f"gRPC cannot listen on {where}: {error.strerror}") from error
+        with suppress(ReadSideNotReady):
+            Store.open_reader(self._settings.read_side_folder).close()
+
     async def _prepare_streams(self) -> None:
         connection = await Connection.open(self._settings.nats_url, name="koseki-up")
         try:
             await connection.wait_for_server_name(self._server.name, timeout_seconds=10.0)
             log = JetStreamEventLog(connection, self._settings.workspace)
             await log.ensure_stream()
+            refuse_encryption(self._settings.nats_folder)
+            await (await open_log(connection, self._settings)).close()
             workspace = self._settings.workspace
             await JetStreamIntake(connection, workspace=workspace).open_stream()
             await JetStreamDeadLetters(connection, workspace=workspace).open()
@@ -134,23 +186,34 @@ class Supervisor:
 
     async def _keep_runtime(self) -> None:
         while self._runtime is not None:
-            status = await self._runtime.wait()
+            status = await _ended(self._runtime)
             _log.error("runtime_ended", status=status)
-            await asyncio.to_thread(self._end_ray)
+            self._settings.processes_file.unlink(missing_ok=True)
+            await asyncio.to_thread(self._end_ray, grace_seconds=0.0)
             await asyncio.sleep(RESTART_WAIT_SECONDS)
             await self._start_runtime()
             self.runtime_restarts += 1
             self._write_running()
 
     async def _until_ready(self) -> None:
+        seen: defaultdict[str, set[int]] = defaultdict(set)
         try:
             async with asyncio.timeout(READY_SECONDS_MAX):
                 while not self._is_ready():
                     if self.runtime_restarts:
                         raise StartFailed(self._where("Ray ended while it started"))
+                    self._count_starts(seen)
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError as error:
             raise StartFailed(self._where("not every part answers")) from error
+
+    def _count_starts(self, seen: defaultdict[str, set[int]]) -> None:
+        """Give up on a part that ends again and again: it would not get any better."""
+        for name, part in read_json(self._settings.processes_file).items():
+            if "pid" in part:
+                seen[name].add(part["pid"])
+            if len(seen[name]) > PART_STARTS_MAX:
+                raise StartFailed(self._where(f"the {name} ends as soon as it starts"))
 
     def _where(self, what: str) -> str:
         return f"{what}; see {self._settings.logs_folder}"
@@ -168,6 +231,7 @@ class Supervisor:
             "nats_server_restarts": self._server.restarts,
             "runtime_pid": self._runtime.pid if self._runtime else None,
             "runtime_restarts": self.runtime_restarts,
+            "ray_folder": str(self._ray_folder),
         }
         write_atomically(self._settings.running_file, orjson.dumps(running))
 
@@ -178,8 +242,11 @@ class Supervisor:
             await asyncio.gather(self._watcher, return_exceptions=True)
         await self._stop_runtime()
         await self._server.stop(timeout_seconds=STOP_SECONDS_MAX)
-        self._settings.running_file.unlink(missing_ok=True)
-        self._settings.processes_file.unlink(missing_ok=True)
+        if self._lock is not None:
+            self._settings.running_file.unlink(missing_ok=True)
+            self._settings.processes_file.unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
 
     async def _stop_runtime(self) -> None:
         runtime, self._runtime = self._runtime, None
@@ -192,13 +259,14 @@ class Supervisor:
                 with suppress(ProcessLookupError):
                     runtime.kill()
                 await runtime.wait()
-        await asyncio.to_thread(self._end_ray)
+        await asyncio.to_thread(self._end_ray, grace_seconds=GRACE_SECONDS)
 
-    def _end_ray(self) -> None:
+    def _end_ray(self, *, grace_seconds: float) -> None:
         """End what Ray left behind, keep what it logged, remove its folder."""
         if self._ray_folder is None:
             return
-        end_all(descendants(except_for=[self._server.pid]))
+        left = descendants(except_for=[self._server.pid])
+        end_all(left, grace_seconds=grace_seconds)
         for logs in self._ray_folder.glob("session_2*/logs"):
             with suppress(OSError, shutil.Error):
                 kept = self._settings.logs_folder / "ray" / logs.parent.name
@@ -209,6 +277,23 @@ class Supervisor:
         if self._ray_folder is not None:
             shutil.rmtree(self._ray_folder, ignore_errors=True)
             self._ray_folder = None
+
+
+async def _ended(runtime: Process) -> int:
+    """Wait until the runtime ends, or one of Ray's servers, without which it cannot go on.
+
+    Ray itself would notice their end only after a minute.
+    """
+    servers: dict[str, psutil.Process] = {}
+    while runtime.returncode is None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(runtime.wait(), LOOK_EVERY_SECONDS)
+        if len(servers) < len(RAY_SERVERS):
+            servers = children_named(runtime.pid, RAY_SERVERS)
+        if not all(map(is_alive, servers.values())):
+            with suppress(ProcessLookupError):
+                runtime.kill()
+    return runtime.returncode
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -10,13 +10,17 @@ import uvloop
 
 from benchmarks.measuring import Metrics
 from benchmarks.parts import PARTS
-from benchmarks.report import print_table, one_line, write_results
+from benchmarks.report import one_line, print_table, write_results
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure the parts that were asked for, all if none was."""
-    options = _parser().parse_args(arguments)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    unknown = set(options.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"there is no part {', '.join(sorted(unknown))}, only {', '.join(PARTS)}")
+    prepare_process()
     measured: dict[str, Metrics] = {}
     for name in options.parts or PARTS:
         # The loop that the hosts run on.
@@ -27,6 +31,14 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.json and not options.quick:
         write_results(measured)
     return 0
+
+
+def prepare_process() -> None:
+    """Set this process up like a host's, without its log lines."""
+    from actors.remote import calm_collector
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    calm_collector()
 
 
 def _parser() -> argparse.ArgumentParser:

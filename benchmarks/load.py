@@ -8,7 +8,15 @@ from uuid import UUID
 
 from domain.events import Event, IdentifiersLinked, SignalsRecorded
 from domain.identity import Identifier
-from domain.ids import CommandId, DecisionId, EventId, IdentifierKey, RecordId, Stream, record_stream
+from domain.ids import (
+    CommandId,
+    DecisionId,
+    EventId,
+    IdentifierKey,
+    RecordId,
+    Stream,
+    record_stream,
+)
 from domain.signals import Signal
 from eventlog.port import Draft
 

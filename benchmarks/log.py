@@ -13,7 +13,15 @@ from dataclasses import dataclass
 
 from actors.awake import Waker
 from benchmarks import load
-from benchmarks.measuring import Metric, Metrics, Operation, alternate, milliseconds_of, rate_of
+from benchmarks.measuring import (
+    Metric,
+    Metrics,
+    Operation,
+    Rounds,
+    alternate,
+    milliseconds_of,
+    rate_of,
+)
 from benchmarks.raw import RawStream, fetch_all, last_message
 from benchmarks.scene import Scene, log_scene
 from domain.ids import RecordId, Stream
@@ -37,7 +45,7 @@ class Load:
     The appends of the first rounds are what is scanned later, so there must be enough of them.
     """
 
-    rounds: int = 15
+    rounds: Rounds = Rounds(15, seconds_max=60.0)  # noqa: RUF009  # frozen, as the numbers below
     appends_per_outstanding: int = 8
     appends_per_writer: int = 40
     lone_appends: int = 150
@@ -46,7 +54,7 @@ class Load:
     record_events: int = 1_000
 
 
-QUICK = Load(rounds=6, scanned_events=20_000)
+QUICK = Load(rounds=Rounds(7, seconds_max=3.5), scanned_events=10_000, records=4)
 
 
 async def measure(is_quick: bool) -> Metrics:  # noqa: FBT001  # what every part takes
@@ -180,9 +188,7 @@ async def _scan(scene: Scene, raw: RawStream, size: Load) -> Metric:
     async def ours() -> list[float]:
         return await rate_of(events, _read(scene.log, events))
 
-    found = await alternate(
-        size.rounds, ours=ours, raw=fetched(log_name), bare=fetched(raw.name)
-    )
+    found = await alternate(size.rounds, ours=ours, raw=fetched(log_name), bare=fetched(raw.name))
     beside = {"raw_without_envelope": found["bare"]}
     return Metric(found["ours"], "events/s", found["raw"], ratio_at_least=0.4, beside=beside)
 

@@ -6,7 +6,7 @@ short rounds, and medians are compared: what disturbs the one disturbs the other
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from time import perf_counter
@@ -14,6 +14,9 @@ from typing import TypedDict
 
 DIGITS = 4
 """Significant digits in a report; the measurements are good to two."""
+
+ROUNDS_MIN = 3
+"""Rounds that are measured however slow the machine is."""
 
 MILLISECONDS = 1_000.0
 
@@ -71,17 +74,28 @@ class Metric:
 
 
 Metrics = Mapping[str, Metric]
-Part = Callable[[bool], Awaitable[Metrics]]
+Part = Callable[[bool], Coroutine[None, None, Metrics]]
 """Measures one part; true asks for a quick run."""
 
 
-async def alternate(rounds: int, **operations: Operation) -> dict[str, float]:
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """How many rounds are measured; once the seconds are over, only as many as must be."""
+
+    number: int
+    seconds_max: float
+
+
+async def alternate(rounds: Rounds, **operations: Operation) -> dict[str, float]:
     """Run the operations in turn, so many rounds after one to warm up; the median of each.
 
     Every other round runs in the opposite order, so that none always comes after the same one.
     """
     samples: dict[str, list[float]] = {name: [] for name in operations}
-    for number in range(rounds + 1):
+    begun = perf_counter()
+    for number in range(rounds.number + 1):
+        if number > ROUNDS_MIN and perf_counter() - begun > rounds.seconds_max:
+            break
         names = list(operations) if number % 2 else list(reversed(operations))
         for name in names:
             found = await operations[name]()

@@ -103,9 +103,7 @@ class RawStream:
     async def _request(
         self, subject: str, body: bytes, headers: dict[str, str] | None = None
     ) -> bytes:
-        answer = await self._client.request(
-            subject, body, timeout=TIMEOUT_SECONDS, headers=headers
-        )
+        answer = await self._client.request(subject, body, timeout=TIMEOUT_SECONDS, headers=headers)
         return answer.data
 
 

@@ -41,7 +41,9 @@ def print_table(measured: Measured) -> None:
 def one_line(measured: Measured) -> str:
     """Write every metric by its name, as one line of JSON."""
     fields = {
-        name: metric.as_fields() for metrics in measured.values() for name, metric in metrics.items()
+        name: metric.as_fields()
+        for metrics in measured.values()
+        for name, metric in metrics.items()
     }
     return json.dumps(fields)
 

@@ -1,11 +1,13 @@
 """Everything that can have happened, as frozen models, and `Recorded`: an event in its place.
 
-Wire names are given in `eventlog/registry.py`. A field is personal when its declaration says so in
-`PERSONAL`; those fields are the ones that the codec seals.
+Wire names are given in `eventlog/registry.py`. What is personal is declared once, in `PERSONAL`:
+those fields are sealed under the record's key, and read as declared there once it is destroyed. A
+text of free form that is not in it stands in `OPEN`, with the reason why; a test compares.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, ClassVar, Generic, TypeVar
@@ -34,13 +36,14 @@ class Event(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    PERSONAL: ClassVar[frozenset[str]] = frozenset()
+    PERSONAL: ClassVar[Mapping[str, object]] = {}
+    OPEN: ClassVar[Mapping[str, str]] = {}
 
 
 class IdentifiersLinked(Event):
     """Identifiers became known for a record; the first event of a record is one of these."""
 
-    PERSONAL = frozenset({"identifiers"})
+    PERSONAL = {"identifiers": ()}
 
     source: Name | None
     keys: tuple[IdentifierKey, ...]
@@ -50,7 +53,7 @@ class IdentifiersLinked(Event):
 class TraitsSet(Event):
     """A source said what is so of the person, as of the event's time."""
 
-    PERSONAL = frozenset({"traits", "message_id"})
+    PERSONAL = {"traits": {}, "message_id": None}
 
     source: Name
     traits: OpenMap
@@ -60,7 +63,7 @@ class TraitsSet(Event):
 class SignalsRecorded(Event):
     """Signals of one source arrived for the person."""
 
-    PERSONAL = frozenset({"signals"})
+    PERSONAL = {"signals": ()}
 
     source: Name
     signals: tuple[Signal, ...]
@@ -69,7 +72,8 @@ class SignalsRecorded(Event):
 class SignalsDeclined(Event):
     """Signals came and were not let in; their content is not kept, only which ones they were."""
 
-    PERSONAL = frozenset({"message_ids"})
+    PERSONAL = {"message_ids": ()}
+    OPEN = {"reason": "one of our stable codes"}
 
     source: Name
     reason: ShortText
@@ -95,7 +99,12 @@ class CustomerTouched(Event):
 class ConsentChanged(Event):
     """The person, or someone for them, acted on a purpose; stands on every record of that time."""
 
-    PERSONAL = frozenset({"evidence", "method"})
+    PERSONAL = {"evidence": {}, "method": None}
+    OPEN = {
+        "notice_version": "the workspace's own text, the same for everybody it was shown to",
+        "notice_language": "a language, needed to prove what was agreed to",
+        "jurisdiction": "a place's law, needed to judge the act after erasure",
+    }
 
     state: ClassVar[ConsentState]
     act_id: UuidText
@@ -128,6 +137,8 @@ class ConsentWithdrawn(ConsentChanged):
 class VerdictRecorded(Event):
     """A check of consent was answered, and the answer proved by standing in the log."""
 
+    OPEN = {"notice_version": "the workspace's own text, the same for everybody it was shown to"}
+
     purpose: Name
     is_open: bool
     shown_state: ConsentState
@@ -144,6 +155,8 @@ class IdentifierClaimed(Event):
 
 class PurposeDefined(Event):
     """What data may be used for, and on which lawful basis."""
+
+    OPEN = {"description": "the workspace's own words, about nobody"}
 
     purpose: Name
     basis: LawfulBasis
@@ -193,7 +206,8 @@ class Recorded(Generic[E_co]):
     """An event in its place in the log.
 
     `revision` is the log's sequence number, `version` the gapless number on its stream (first 1);
-    `part` of `parts` is its place in the decision that it belongs to.
+    `part` of `parts` is its place in the decision that it belongs to. Of a record whose key was
+    destroyed `is_erased` is true, and the body's personal fields are as `PERSONAL` says.
     """
 
     stream: Stream
@@ -208,6 +222,7 @@ class Recorded(Generic[E_co]):
     parts: int
     auth_id: str
     body: E_co
+    is_erased: bool = False
 
     @property
     def effective_at(self) -> datetime:

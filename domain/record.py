@@ -53,15 +53,16 @@ class RememberedCommand:
 class Record:
     """What is known under the identifiers of one record.
 
-    `traits` is by key, then by source. On the root of a customer `component` lists its records and
-    `edges` the merges that join them; elsewhere only `root` is kept up.
+    `traits` is by key, then by source; an identifier whose value was erased keeps its key. On the
+    root of a customer `component` lists its records and `edges` the merges that join them;
+    elsewhere only `root` is kept up.
     """
 
     id: RecordId
     root: RecordId
     component: tuple[RecordId, ...]
     edges: tuple[Edge, ...] = ()
-    identifiers: Mapping[IdentifierKey, Identifier] = field(default_factory=dict)
+    identifiers: Mapping[IdentifierKey, Identifier | None] = field(default_factory=dict)
     traits: Mapping[str, Mapping[str, TraitValue]] = field(default_factory=dict)
     acts: tuple[ConsentAct, ...] = ()
     messages: Mapping[SignalKey, Fate] = field(default_factory=dict)
@@ -90,8 +91,9 @@ def fold(record: Record, events: Iterable[Recorded[Event]]) -> Record:
 
 def _apply(record: Record, event: Recorded[Event]) -> Record:
     match event.body:
-        case IdentifiersLinked(identifiers=linked):
-            known = {**record.identifiers, **{item.key: item for item in linked}}
+        case IdentifiersLinked(keys=held, identifiers=linked):
+            known = {**dict.fromkeys(held), **record.identifiers}
+            known |= {item.key: item for item in linked}
             return replace(record, identifiers=known)
         case TraitsSet() as body:
             return _set_traits(record, event, body)

@@ -66,10 +66,11 @@ class Appender:
 
     async def append(self, attempt: Attempt, *, timeout_seconds: float) -> Outcome:
         """Store an attempt and settle its outcome before the time is up."""
-        messages = self._outgoing.prepare(attempt)
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
+        messages = await self._outgoing.prepare_sealed(attempt, timeout_seconds=timeout_seconds)
         if isinstance(messages, Refused):
             return messages
-        return await self._settle(messages, asyncio.get_running_loop().time() + timeout_seconds)
+        return await self._settle(messages, deadline)
 
     async def _settle(self, messages: list[Message], deadline: float) -> Outcome:
         loop = asyncio.get_running_loop()
@@ -108,19 +109,19 @@ class Appender:
     def _outbound(self, messages: list[Message]) -> list[Outbound]:
         if len(messages) == 1:
             message = messages[0]
-            headers = {**message.headers, EXPECTED_REVISION: str(message.expected)}
-            return [Outbound(message.subject, headers, message.body)]
+            headers = {EXPECTED_REVISION: str(message.expected)}
+            return [Outbound(message.subject, headers, message.body, message.lines)]
         # A new id for each sending: what is left of an earlier one must not be taken for a part.
         self._batches += 1
         batch_id = f"{self._batch_prefix}-{self._batches}"
         outbound = []
         for number, message in enumerate(messages, start=1):
-            headers = {**message.headers, BATCH_ID: batch_id, BATCH_SEQUENCE: str(number)}
+            headers = {BATCH_ID: batch_id, BATCH_SEQUENCE: str(number)}
             if message.expected is not None:
                 headers[EXPECTED_REVISION] = str(message.expected)
             if number == len(messages):
                 headers[BATCH_COMMIT] = "1"
-            outbound.append(Outbound(message.subject, headers, message.body))
+            outbound.append(Outbound(message.subject, headers, message.body, message.lines))
         return outbound
 
     async def _look(

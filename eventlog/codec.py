@@ -8,7 +8,7 @@ of an event travel beside the body (`envelope.py`), so a `PlacedEvent` carries t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import orjson
@@ -45,14 +45,29 @@ class PlacedEvent(StoredEvent):
     envelope: Envelope
 
 
+class Encoded(NamedTuple):
+    """A body ready to be stored, under its wire name and the id of its key."""
+
+    topic: str
+    state: bytes
+    key_id: str
+
+
+class Unsealing(NamedTuple):
+    """The fields of a body after its seal was opened; without the personal ones if erased."""
+
+    fields: Fields
+    is_erased: bool
+
+
 class Sealing(Protocol):
     """Turns the personal fields of a body into what may rest on disk, and back."""
 
     def seal(self, recorded: Recorded[Event], fields: Fields) -> tuple[Fields, str]:
         """Seal the fields that `Event.PERSONAL` names; give all fields and the key's id."""
 
-    def unseal(self, placed: PlacedEvent, fields: Fields) -> Fields:
-        """Undo `seal`; raise `Undecodable` where the key is unknown or gone."""
+    def unseal(self, placed: PlacedEvent, fields: Fields) -> Unsealing:
+        """Undo `seal`; raise `Undecodable` where that cannot be, and nobody destroyed the key."""
 
 
 class Unsealed:
@@ -66,22 +81,27 @@ class Unsealed:
         """Give the fields as they are."""
         return fields, NO_KEY
 
-    def unseal(self, placed: PlacedEvent, fields: Fields) -> Fields:
-        """Give the fields as they are, unless they were sealed by another version."""
+    def unseal(self, placed: PlacedEvent, fields: Fields) -> Unsealing:
+        """Give the fields as they are, unless they were sealed by another reader."""
         if placed.envelope.key_id != NO_KEY:
             raise Undecodable("the body is sealed under a key that is not held")
-        return fields
+        return Unsealing(fields, is_erased=False)
+
+
+def encode_json(fields: object) -> bytes:
+    """Write canonical JSON: keys sorted, times in RFC 3339, no spaces."""
+    try:
+        return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
+    except TypeError:
+        raise Unencodable("the event holds a value that JSON cannot hold") from None
 
 
 class JsonTranscoder(Transcoder):
-    """Canonical JSON: keys sorted, times in RFC 3339, no spaces."""
+    """Bodies are canonical JSON."""
 
     def encode(self, obj: object) -> bytes:
         """Write fields as JSON."""
-        try:
-            return orjson.dumps(obj, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
-        except TypeError:
-            raise Unencodable("the event holds a value that JSON cannot hold") from None
+        return encode_json(obj)
 
     def decode(self, data: bytes) -> object:
         """Read fields from JSON."""
@@ -103,22 +123,30 @@ class EventMapper(Mapper[UUID]):
         self, domain_event: Recorded[Event]
     ) -> SealedEvent:
         """Encode a body; `UnknownEvent` or `Unencodable` where that cannot be."""
-        body = domain_event.body
-        topic = wire_name(type(body))
-        fields, key_id = self._sealing.seal(domain_event, body.model_dump())
+        encoded = self.encode(domain_event)
         return SealedEvent(
             originator_id=stream_uuid(domain_event.stream),
             originator_version=domain_event.version,
-            topic=topic,
-            state=self.transcoder.encode(fields),
-            key_id=key_id,
+            topic=encoded.topic,
+            state=encoded.state,
+            key_id=encoded.key_id,
         )
+
+    def encode(self, recorded: Recorded[Event]) -> Encoded:
+        """Encode a body as `to_stored_event` does, without the library's record around it."""
+        topic = wire_name(type(recorded.body))
+        body = recorded.body
+        # What `model_dump` calls, after 1.6 us of its own on an event of usual size.
+        dumped = body.__pydantic_serializer__.to_python(body)
+        fields, key_id = self._sealing.seal(recorded, dumped)
+        return Encoded(topic, self.transcoder.encode(fields), key_id)
 
     def to_domain_event(  # type: ignore[override]  # see to_stored_event
         self, stored_event: PlacedEvent
     ) -> Recorded[Event]:
         """Decode what was stored; `Undecodable` where it is no event of ours."""
         envelope = stored_event.envelope
+        body, is_erased = self._body(stored_event)
         return Recorded(
             stream=stored_event.stream,
             version=stored_event.originator_version,
@@ -131,16 +159,20 @@ class EventMapper(Mapper[UUID]):
             part=envelope.part,
             parts=envelope.parts,
             auth_id=envelope.auth_id,
-            body=self._body(stored_event),
+            body=body,
+            is_erased=is_erased,
         )
 
-    def _body(self, placed: PlacedEvent) -> Event:
+    def _body(self, placed: PlacedEvent) -> tuple[Event, bool]:
         fields = self.transcoder.decode(placed.state)
         if not isinstance(fields, dict):
             raise Undecodable("the body is not a JSON object")
         try:
-            event_class, fields = upcast(placed.topic, self._sealing.unseal(placed, fields))
-            return event_class.model_validate(fields)
+            opened, is_erased = self._sealing.unseal(placed, fields)
+            event_class, fields = upcast(placed.topic, opened)
+            if is_erased:
+                fields = {**event_class.PERSONAL, **fields}
+            return event_class.model_validate(fields), is_erased
         except UnknownEvent as error:
             raise Undecodable(str(error)) from None
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Group commit: what arrives while an append is in flight goes out next, as one atomic batch.
+"""Group commit: what arrives while appends are in flight goes out next, as one atomic batch.
 
 A host's turns append through one of these. Under `sync_interval: always` a batch costs a disk sync,
 whatever its size, so the busier the host the fewer syncs an event costs. Each attempt keeps its own
@@ -8,12 +8,13 @@ outcome: one that lost its race is found by one read of the heads, and the other
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 
-from domain.ids import EVENTS_PER_APPEND_MAX, Stream
+from domain.ids import Stream
 from eventlog.errors import LogError
+from eventlog.outgoing import LOG_UNAVAILABLE, NO_EVENTS
 from eventlog.port import (
     EMPTY,
     Attempt,
@@ -25,8 +26,35 @@ from eventlog.port import (
     Unknown,
 )
 
+BATCH_EVENTS_MAX = 500
+"""Events that wait together in one batch; an attempt of more goes out by itself."""
+
+FLIGHTS_MAX = 2
+"""Batches on their way at once, where there is a crowd: one is written while the server stores the
+other. With 1,024 appends outstanding two batches of 500 store a fifth more than one of 1,000; three
+or four smaller ones store no more than one."""
+
+CROWD_PARTS_MIN = 256
+"""Attempts that must wait before a second batch goes out. Small batches are better whole: 64
+writers store 7,300 events a second in one batch at a time, 5,300 in two halves, 3,700 in quarters;
+plain publishes, pipelined, 5,000."""
+
+APART_PARTS_MAX = 32
+"""Attempts on suspect streams that go out at once, each by itself."""
+
+SUSPECTS_MAX = 1_024
+"""Streams that lost a race and have stored nothing since; the oldest are acquitted first.
+
+Attempts on them go out apart: one subject in permanent conflict would have every batch refused, its
+heads read, and the others sent again. 64 writers beside such a subject keep their rate; without
+this they kept 46 % of it.
+"""
+
 ISOLATIONS_MAX = 3
 """Reads of the heads for one batch; after that its attempts go out one by one."""
+
+OVERRUN_SECONDS_MAX = 0.25
+"""How long after a caller's deadline its outcome may still come, once its attempt was sent."""
 
 
 @dataclass(slots=True)
@@ -34,6 +62,7 @@ class _Part:
     attempt: Attempt
     deadline: float
     outcome: asyncio.Future[Outcome]
+    is_sent: bool = False
 
 
 class GroupCommit:
@@ -42,50 +71,101 @@ class GroupCommit:
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._waiting: deque[_Part] = deque()
-        self._committing: asyncio.Task[None] | None = None
+        self._in_flight: set[Stream] = set()
+        self._suspects: OrderedDict[Stream, None] = OrderedDict()
+        self._flights: set[asyncio.Task[None]] = set()
+        self._flights_apart: set[asyncio.Task[None]] = set()
+        self._is_woken = False
 
     async def append(self, attempt: Attempt, *, timeout_seconds: float) -> Outcome:
         """Store an attempt with whatever else is waiting; its outcome is its own."""
+        if not attempt.drafts:
+            return Refused(NO_EVENTS)
         loop = asyncio.get_running_loop()
         part = _Part(attempt, loop.time() + timeout_seconds, loop.create_future())
+        timer = loop.call_at(part.deadline, _expire, part)
         self._waiting.append(part)
-        if self._committing is None or self._committing.done():
-            self._committing = asyncio.create_task(self._commit_all(), name="group-commit")
-        return await part.outcome
+        self._wake()
+        try:
+            return await part.outcome
+        finally:
+            timer.cancel()
 
-    async def _commit_all(self) -> None:
-        while self._waiting:
-            # One pass of the loop lets every turn that is ready join the batch.
-            await asyncio.sleep(0)
-            parts = self._take()
-            try:
-                await self._commit(parts)
-            finally:
-                _settle(parts, Unknown())
+    def _wake(self) -> None:
+        """Dispatch in the next pass of the loop, so that every turn that is ready now joins in."""
+        if not self._is_woken:
+            self._is_woken = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
 
-    def _take(self) -> list[_Part]:
-        """Take what fits into one batch, in order; who shares a stream with it waits."""
-        parts: list[_Part] = []
+    def _dispatch(self) -> None:
+        self._is_woken = False
+        while self._waiting and self._is_flight_due() and (parts := self._take(apart=False)):
+            self._launch(parts, self._commit(parts), flights=self._flights)
+        if self._suspects and not self._flights_apart and (parts := self._take(apart=True)):
+            self._launch(parts, self._commit_each(parts), flights=self._flights_apart)
+
+    def _is_flight_due(self) -> bool:
+        """Whether a batch may go now: alone, or beside another if there is a crowd."""
+        if not self._flights:
+            return True
+        return len(self._flights) < FLIGHTS_MAX and len(self._waiting) >= CROWD_PARTS_MIN
+
+    def _take(self, *, apart: bool) -> list[_Part]:
+        """Take what may go out together, in order; who shares a stream with another waits for it.
+
+        Either what touches suspect streams (`apart`), or what does not.
+        """
+        taken: list[_Part] = []
         left: list[_Part] = []
-        streams: set[Stream] = set()
-        events = 0
-        while self._waiting and events < EVENTS_PER_APPEND_MAX:
+        barred = set(self._in_flight)
+        room = APART_PARTS_MAX if apart else BATCH_EVENTS_MAX
+        while self._waiting and room > 0:
             part = self._waiting.popleft()
-            size = len(part.attempt.drafts)
+            if part.outcome.done():
+                continue
             touched = part.attempt.expected.keys()
-            fits = events + size <= EVENTS_PER_APPEND_MAX and streams.isdisjoint(touched)
-            # Whatever shares a stream with one that waits, waits behind it.
-            streams |= touched
-            if fits or not parts:
-                parts.append(part)
-                events += size
+            size = 1 if apart else len(part.attempt.drafts)
+            is_free = barred.isdisjoint(touched) and self._is_suspect(part) == apart
+            if is_free and (size <= room or not taken):
+                taken.append(part)
+                room -= size
             else:
                 left.append(part)
+            # Whatever shares a stream with one that goes first or waits, waits behind it.
+            barred.update(touched)
         self._waiting.extendleft(reversed(left))
-        return parts
+        return taken
 
-    async def _commit(self, parts: list[_Part]) -> None:
+    def _is_suspect(self, part: _Part) -> bool:
+        return bool(self._suspects) and any(s in self._suspects for s in part.attempt.expected)
+
+    def _launch(
+        self,
+        parts: Sequence[_Part],
+        work: Coroutine[None, None, None],
+        *,
+        flights: set[asyncio.Task[None]],
+    ) -> None:
+        for part in parts:
+            part.is_sent = True
+            self._in_flight.update(part.attempt.expected)
+
+        def land(task: asyncio.Task[None]) -> None:
+            flights.discard(task)
+            for part in parts:
+                self._in_flight.difference_update(part.attempt.expected)
+            _settle(parts, Unknown())
+            self._wake()
+
+        task = asyncio.create_task(work, name="group-commit")
+        flights.add(task)
+        task.add_done_callback(land)
+
+    async def _commit(self, parts: Sequence[_Part]) -> None:
         for _isolation in range(ISOLATIONS_MAX):
+            if len(parts) == 1:
+                await self._commit_alone(parts[0])
+                return
             outcome = await self._append(parts)
             match outcome:
                 case Stored():
@@ -93,46 +173,90 @@ class GroupCommit:
                     return
                 case Unknown():
                     return
-                case Conflict() | Refused() if len(parts) == 1:
-                    _settle(parts, outcome)
-                    return
                 case Conflict():
                     parts = await self._without_losers(parts)
                 case Refused():
-                    break
-            if not parts:
-                return
-        await asyncio.gather(*(self._commit_alone(part) for part in parts))
+                    await self._commit_halves(parts)
+                    return
+        await self._commit_each(parts)
+
+    async def _commit_halves(self, parts: Sequence[_Part]) -> None:
+        """Find whom the log refuses without sending all the others one by one."""
+        half = len(parts) // 2
+        await self._commit(parts[:half])
+        await self._commit(parts[half:])
+
+    async def _commit_each(self, parts: Sequence[_Part]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(self._commit_alone(part))
 
     async def _commit_alone(self, part: _Part) -> None:
-        _settle([part], await self._append([part]))
+        outcome = await self._append([part])
+        if isinstance(outcome, Conflict):
+            self._suspect(part)
+        elif isinstance(outcome, Stored) and self._suspects:
+            for stream in part.attempt.expected:
+                self._suspects.pop(stream, None)
+        _settle([part], outcome)
 
     async def _append(self, parts: Sequence[_Part]) -> Outcome:
-        merged = Attempt(
-            drafts=tuple(draft for part in parts for draft in part.attempt.drafts),
-            expected={s: head for part in parts for s, head in part.attempt.expected.items()},
-        )
         left = max(part.deadline for part in parts) - asyncio.get_running_loop().time()
-        return await self._log.append(merged, timeout_seconds=max(left, 0.0))
+        return await self._log.append(_together(parts), timeout_seconds=max(left, 0.0))
 
-    async def _without_losers(self, parts: list[_Part]) -> list[_Part]:
-        """Tell the attempts whose streams have moved on that they lost; give the others."""
-        streams = [stream for part in parts for stream in part.attempt.expected]
+    async def _without_losers(self, parts: Sequence[_Part]) -> list[_Part]:
+        """Tell the attempts whose streams have moved on that they lost; give the others.
+
+        Where a stream seems to end before its expectation, a replica lags or the writer is wrong:
+        such an attempt goes out by itself.
+        """
         try:
-            entries = await self._log.last_entries(streams)
+            entries = await self._log.last_entries(_streams_of(parts))
         except LogError:
-            return parts
+            return list(parts)
         heads = {stream: entry.head for stream, entry in entries.items()}
-        lost = [
-            part
-            for part in parts
-            if any(
-                heads.get(stream, EMPTY).revision != head.revision
-                for stream, head in part.attempt.expected.items()
-            )
-        ]
-        _settle(lost, Conflict())
-        return [part for part in parts if not part.outcome.done()]
+        clear: list[_Part] = []
+        doubtful: list[_Part] = []
+        for part in parts:
+            expected = part.attempt.expected.items()
+            ahead = [heads.get(stream, EMPTY).revision - head.revision for stream, head in expected]
+            if max(ahead, default=0) > 0:
+                self._suspect(part)
+                _settle([part], Conflict())
+            else:
+                (doubtful if min(ahead, default=0) < 0 else clear).append(part)
+        await self._commit_each(doubtful)
+        return clear
+
+    def _suspect(self, part: _Part) -> None:
+        for stream in part.attempt.expected:
+            self._suspects[stream] = None
+            self._suspects.move_to_end(stream)
+        while len(self._suspects) > SUSPECTS_MAX:
+            self._suspects.popitem(last=False)
+
+
+def _streams_of(parts: Sequence[_Part]) -> list[Stream]:
+    return [stream for part in parts for stream in part.attempt.expected]
+
+
+def _together(parts: Sequence[_Part]) -> Attempt:
+    if len(parts) == 1:
+        return parts[0].attempt
+    return Attempt(
+        drafts=tuple(draft for part in parts for draft in part.attempt.drafts),
+        expected={s: head for part in parts for s, head in part.attempt.expected.items()},
+    )
+
+
+def _expire(part: _Part) -> None:
+    """Settle a part whose time is up: what was never sent is surely not stored."""
+    if not part.is_sent:
+        _settle([part], Refused(LOG_UNAVAILABLE))
+        return
+    loop = asyncio.get_running_loop()
+    # Mostly the log itself is about to say more.
+    loop.call_later(OVERRUN_SECONDS_MAX, _settle, [part], Unknown())
 
 
 def _settle(parts: Sequence[_Part], outcome: Outcome) -> None:

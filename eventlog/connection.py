@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import structlog
 from nats.aio.subscription import Subscription as ClientSubscription
@@ -29,6 +30,7 @@ WATCH_SECONDS = 1.0
 ROUND_TRIP_SECONDS_MAX = 2.0
 ROUND_TRIPS_LOST_MAX = 2
 DISCONNECTED_SECONDS_MAX = 5.0
+DEFAULT_INBOX_PREFIX = "_INBOX"
 
 _logger = structlog.get_logger(__name__)
 
@@ -91,7 +93,7 @@ class Connection:
         self._name = name
         self._options = dict(options)
         self._client = WatchedClient()
-        self._inbox = self._client.new_inbox() + "."
+        self._inbox = self.new_inbox() + "."
         self._tokens = count(1)
         self._waiting: dict[str, _Waiting] = {}
         self._subscriptions: list[Subscription] = []
@@ -228,9 +230,11 @@ class Connection:
         """Name a reply subject to subscribe to, for what `open_inbox` cannot take.
 
         A consumer's messages come under their own subjects, so they need a subscription of their
-        own to be told apart.
+        own to be told apart. It begins with the option `inbox_prefix`, so that permissions can
+        keep what is answered to one role from the others.
         """
-        return self._client.new_inbox()
+        prefix = self._options.get("inbox_prefix", DEFAULT_INBOX_PREFIX)
+        return f"{prefix.decode() if isinstance(prefix, bytes) else prefix}.{uuid4().hex}"
 
     async def subscribe(
         self,

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import orjson
 
 from domain.ids import Stream
 from eventlog.errors import LogUnavailable
-from eventlog.incoming import Incoming, check_chain
+from eventlog.incoming import Incoming, Raw, check_chain
 from eventlog.jetstream_api import JetStreamApi
+from eventlog.leader import LeaderReader
 from eventlog.nats_client import Received
 from eventlog.port import Entry, Head
 from eventlog.subjects import Subjects
@@ -24,8 +26,6 @@ READ_TIMEOUT_SECONDS = 5.0
 BATCH_EVENTS_MAX = 1_000
 BATCH_BYTES_MAX = 8_388_608
 SUBJECTS_PER_REQUEST_MAX = 1_000
-LEADER_REQUESTS_MAX = 256
-"""How many heads are asked for at once."""
 
 _END_OF_BATCH = "204"
 _NOT_FOUND = "404"
@@ -39,12 +39,17 @@ class DirectReader:
         self._subjects = subjects
         self._incoming = incoming
         self._address = f"$JS.API.DIRECT.GET.{subjects.log_name}"
-        self._leader = asyncio.Semaphore(LEADER_REQUESTS_MAX)
+        self._leader = LeaderReader(api, subjects.log_name)
 
     async def load(self, stream: Stream, after: Head) -> list[Entry]:
         """Read a stream after a head, to its end, its chain checked."""
+        entries = await self._incoming.entries(await self._load(stream, after))
+        check_chain(stream, after, entries)
+        return entries
+
+    async def _load(self, stream: Stream, after: Head) -> list[Raw]:
         subject = self._subjects.subject_of(stream)
-        entries: list[Entry] = []
+        messages: list[Raw] = []
         revision, pending = after.revision, 1
         while pending:
             found, pending = await self._get(
@@ -55,27 +60,28 @@ class DirectReader:
                     "max_bytes": BATCH_BYTES_MAX,
                 }
             )
-            entries.extend(found)
+            messages.extend(found)
             if pending:
                 revision = found[-1].revision
-        check_chain(stream, after, entries)
-        return entries
+        return messages
 
     async def load_many(
         self, streams: Mapping[Stream, Head], concurrency: int
     ) -> dict[Stream, list[Entry]]:
-        """Load several streams, so many at once."""
+        """Load several streams, so many at once; their keys are asked for together."""
         places = asyncio.Semaphore(concurrency)
 
-        async def load(stream: Stream, after: Head) -> list[Entry]:
+        async def load(stream: Stream, after: Head) -> list[Raw]:
             async with places:
-                return await self.load(stream, after)
+                return await self._load(stream, after)
 
-        async with asyncio.TaskGroup() as group:
-            tasks = {
-                stream: group.create_task(load(stream, after)) for stream, after in streams.items()
-            }
-        return {stream: task.result() for stream, task in tasks.items()}
+        found = await asyncio.gather(*(load(stream, head) for stream, head in streams.items()))
+        entries = iter(await self._incoming.entries([raw for raws in found for raw in raws]))
+        loaded = {}
+        for (stream, after), raws in zip(streams.items(), found, strict=True):
+            loaded[stream] = list(islice(entries, len(raws)))
+            check_chain(stream, after, loaded[stream])
+        return loaded
 
     async def last_entries(self, streams: Iterable[Stream]) -> dict[Stream, Entry]:
         """Read the last event of each stream that has one."""
@@ -86,26 +92,21 @@ class DirectReader:
                 waiting[:SUBJECTS_PER_REQUEST_MAX],
                 waiting[SUBJECTS_PER_REQUEST_MAX:],
             )
-            entries, pending = await self._get(
+            messages, pending = await self._get(
                 {"multi_last": asked, "batch": len(asked), "max_bytes": BATCH_BYTES_MAX}
             )
+            entries = await self._incoming.entries(messages)
             found.update((entry.stream, entry) for entry in entries)
             if pending:
-                given = {self._subjects.subject_of(entry.stream) for entry in entries}
+                given = {message.subject for message in messages}
                 waiting.extend(subject for subject in asked if subject not in given)
         return found
 
     async def leader_revisions(self, streams: Sequence[Stream]) -> list[int]:
         """Ask the leader for the revision of each stream's last event; 0 for an empty stream."""
-        return list(await asyncio.gather(*map(self._leader_revision, streams)))
+        return await self._leader.revisions([self._subjects.subject_of(s) for s in streams])
 
-    async def _leader_revision(self, stream: Stream) -> int:
-        query = {"last_by_subj": self._subjects.subject_of(stream)}
-        async with self._leader:
-            message = await self._api.message(self._subjects.log_name, query)
-        return message.revision if message else 0
-
-    async def _get(self, query: Mapping[str, Any]) -> tuple[list[Entry], int]:
+    async def _get(self, query: Mapping[str, Any]) -> tuple[list[Raw], int]:
         """Make one direct get; give what it found and how many more there are."""
         *messages, end = await self._api.connection.request_all(
             [Outbound(self._address, {}, orjson.dumps(query))],
@@ -118,16 +119,14 @@ class DirectReader:
         pending = int(headers.get("Nats-Num-Pending", 0))
         if headers.get("Status") != _END_OF_BATCH or (pending and not messages):
             raise LogUnavailable("a direct get ended before its time")
-        return [self._entry(message) for message in messages], pending
+        return [_raw(message) for message in messages], pending
 
-    def _entry(self, message: Received) -> Entry:
-        headers = message.headers or {}
-        return self._incoming.entry(
-            headers["Nats-Subject"],
-            int(headers["Nats-Sequence"]),
-            headers=headers,
-            body=message.data,
-        )
+
+def _raw(message: Received) -> Raw:
+    headers = message.headers or {}
+    return Raw(
+        headers["Nats-Subject"], int(headers["Nats-Sequence"]), headers=headers, body=message.data
+    )
 
 
 def _ends(message: Received) -> bool:

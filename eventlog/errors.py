@@ -2,6 +2,7 @@
 
 LogError
 ├── LogUnavailable   the server cannot be reached, or does not answer in time: try again
+│   └── WorkspaceKeyMissing   data keys cannot be opened: someone must give the workspace key
 ├── LogDamaged       what was read breaks the chain, a version or the shape: stop (R3, R10)
 └── UnsafeStream     the stream's settings could lose events: start-up refuses, saying why
 """
@@ -23,6 +24,14 @@ class LogUnavailable(LogError):
 
     def __init__(self, message: str) -> None:
         super().__init__("LOG_UNAVAILABLE", message)
+
+
+class WorkspaceKeyMissing(LogUnavailable):
+    """Data keys cannot be opened with the workspace key that was given; it is nobody's fault."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.reason = "WORKSPACE_KEY_MISSING"
 
 
 class LogDamaged(LogError):

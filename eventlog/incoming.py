@@ -7,30 +7,70 @@ with a `fault`; what breaks a chain, a version or the order raises `LogDamaged`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from domain.ids import Stream, stream_uuid
 from eventlog.codec import EventMapper, PlacedEvent, Undecodable
-from eventlog.envelope import Envelope, EnvelopeUnreadable, event_digest, parse_headers
+from eventlog.envelope import EnvelopeUnreadable, event_digest, parse_headers
 from eventlog.errors import LogDamaged
+from eventlog.keys.key_ring import KeyRing
 from eventlog.port import ZERO_DIGEST, Entry, Head
+from eventlog.sealing import RecordSealing, is_sealed
 from eventlog.subjects import Subjects
 
 BATCH_ID = "Nats-Batch-Id"
 BATCH_SEQUENCE = "Nats-Batch-Sequence"
 BATCH_COMMIT = "Nats-Batch-Commit"
+KEY_ID = "koseki-keyid"
+
+
+class Raw(NamedTuple):
+    """A message as it is stored."""
+
+    subject: str
+    revision: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class Incoming:
     """Read stored messages of one workspace."""
 
-    def __init__(self, subjects: Subjects, mapper: EventMapper) -> None:
+    def __init__(
+        self, subjects: Subjects, mapper: EventMapper, *, keys: KeyRing | None = None
+    ) -> None:
         self._subjects = subjects
         self._mapper = mapper
+        self._keys = keys
+
+    async def entries(self, messages: Sequence[Raw]) -> list[Entry]:
+        """Read messages after the keys of all their records were loaded at once, where keys are.
+
+        Raises `LogUnavailable` where the key store cannot be asked.
+        """
+        mapper = self._mapper
+        if self._keys is not None:
+            records = {
+                self._subjects.record_of(message.subject)
+                for message in messages
+                if is_sealed(message.headers.get(KEY_ID))
+            }
+            mapper = EventMapper(RecordSealing(await self._keys.load(r for r in records if r)))
+        return [
+            self.entry(m.subject, m.revision, headers=m.headers, body=m.body)
+            if mapper is self._mapper
+            else self._read(m, mapper)
+            for m in messages
+        ]
 
     def entry(
         self, subject: str, revision: int, *, headers: Mapping[str, str], body: bytes
     ) -> Entry:
-        """Read one message; an entry without a readable envelope has version 0."""
+        """Read one message that is not sealed; without a readable envelope it has version 0."""
+        return self._read(Raw(subject, revision, headers, body), self._mapper)
+
+    def _read(self, message: Raw, mapper: EventMapper) -> Entry:
+        subject, revision, headers, body = message
         digest = event_digest(subject, headers, body)
         ends_append = BATCH_ID not in headers or BATCH_COMMIT in headers
         try:
@@ -43,23 +83,9 @@ class Incoming:
             return Entry(
                 None, stream, revision, 0, ZERO_DIGEST, digest, ends_append, f"envelope: {error}"
             )
-        return self._decoded(
-            envelope, body, stream, revision=revision, digest=digest, ends_append=ends_append
-        )
-
-    def _decoded(
-        self,
-        envelope: Envelope,
-        body: bytes,
-        stream: Stream,
-        *,
-        revision: int,
-        digest: bytes,
-        ends_append: bool,
-    ) -> Entry:
         event, fault = None, None
         try:
-            event = self._mapper.to_domain_event(
+            event = mapper.to_domain_event(
                 PlacedEvent(
                     originator_id=stream_uuid(stream),
                     originator_version=envelope.version,

@@ -11,11 +11,12 @@ from datetime import datetime
 
 from domain.ids import Stream
 from eventlog.appender import Appender
-from eventlog.codec import EventMapper, Sealing
+from eventlog.codec import EventMapper
 from eventlog.connection import Connection
 from eventlog.direct_reader import DirectReader
 from eventlog.incoming import Incoming
 from eventlog.jetstream_api import JetStreamApi
+from eventlog.keys.key_ring import KeyRing
 from eventlog.outgoing import Outgoing
 from eventlog.port import EMPTY, Attempt, Entry, Head, Outcome, Shape
 from eventlog.stream_config import ensure_stream
@@ -24,16 +25,18 @@ from eventlog.tail import Tail
 
 
 class JetStreamEventLog:
-    """Keep one workspace's log in a JetStream stream."""
+    """Keep one workspace's log in a JetStream stream; with `keys`, what is personal is sealed."""
 
     def __init__(
-        self, connection: Connection, workspace: str, *, sealing: Sealing | None = None
+        self, connection: Connection, workspace: str, *, keys: KeyRing | None = None
     ) -> None:
         self._subjects = Subjects(workspace)
         self._api = JetStreamApi(connection)
-        mapper = EventMapper(sealing)
-        incoming = Incoming(self._subjects, mapper)
-        self._appender = Appender(self._api, self._subjects, Outgoing(self._subjects, mapper))
+        self._keys = keys
+        mapper = EventMapper()
+        incoming = Incoming(self._subjects, mapper, keys=keys)
+        outgoing = Outgoing(self._subjects, mapper, keys=keys)
+        self._appender = Appender(self._api, self._subjects, outgoing)
         self._reader = DirectReader(self._api, self._subjects, incoming)
         self._tail = Tail(self._api, self._subjects, incoming)
 
@@ -93,4 +96,6 @@ class JetStreamEventLog:
         )
 
     async def close(self) -> None:
-        """Release nothing: consumers end with their readers, the connection is its owner's."""
+        """Let go of the keys; consumers end with their readers, the connection is its owner's."""
+        if self._keys is not None:
+            await self._keys.close()

@@ -12,16 +12,19 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from domain.ids import Stream
-from eventlog.codec import EventMapper, Sealing
+from domain.ids import RecordId, Stream, StreamKind
+from eventlog.codec import EventMapper
+from eventlog.envelope import event_digest
 from eventlog.errors import LogUnavailable
 from eventlog.incoming import (
     BATCH_COMMIT,
     BATCH_ID,
     Incoming,
+    Raw,
     check_chain,
     check_gapless,
 )
+from eventlog.keys.key_ring import KeyRing
 from eventlog.outgoing import EVENT_TOO_LARGE, LOG_UNAVAILABLE, Message, Outgoing, stored
 from eventlog.port import (
     EMPTY,
@@ -50,11 +53,12 @@ class _Row:
 class MemoryEventLog:
     """Keep one workspace's log in memory."""
 
-    def __init__(self, workspace: str, *, sealing: Sealing | None = None) -> None:
+    def __init__(self, workspace: str, *, keys: KeyRing | None = None) -> None:
         self._subjects = Subjects(workspace)
-        mapper = EventMapper(sealing)
-        self._outgoing = Outgoing(self._subjects, mapper)
-        self._incoming = Incoming(self._subjects, mapper)
+        self._keys = keys
+        mapper = EventMapper()
+        self._outgoing = Outgoing(self._subjects, mapper, keys=keys)
+        self._incoming = Incoming(self._subjects, mapper, keys=keys)
         self._rows: list[_Row] = []
         self._revisions: dict[str, list[int]] = {}
         self._grown = asyncio.Condition()
@@ -82,10 +86,10 @@ class MemoryEventLog:
         self,
         attempt: Attempt,
         *,
-        timeout_seconds: float,  # noqa: ARG002  # the port's; memory answers at once
+        timeout_seconds: float,
     ) -> Outcome:
         """Store an attempt and settle its outcome."""
-        messages = self._outgoing.prepare(attempt)
+        messages = await self._outgoing.prepare_sealed(attempt, timeout_seconds=timeout_seconds)
         if isinstance(messages, Refused):
             return messages
         if any(len(message.body) > BODY_BYTES_MAX for message in messages):
@@ -123,7 +127,8 @@ class MemoryEventLog:
         first = messages[0]
         expected = first.expected or 0
         later = [r for r in self._revisions.get(first.subject, []) if r > expected]
-        if later and self._entry(later[0]).digest == first.digest:
+        row = self._rows[later[0] - 1] if later else None
+        if row and event_digest(row.subject, row.headers, row.body) == first.digest:
             return stored(messages, later[0] + len(messages) - 1)
         return Conflict()
 
@@ -131,7 +136,7 @@ class MemoryEventLog:
         """Read a stream after a head that the caller holds, to its end, its chain checked."""
         self._require_available()
         revisions = self._revisions.get(self._subjects.subject_of(stream), [])
-        entries = [self._entry(r) for r in revisions if r > after.revision]
+        entries = await self._entries(r for r in revisions if r > after.revision)
         check_chain(stream, after, entries)
         return entries
 
@@ -142,13 +147,15 @@ class MemoryEventLog:
         concurrency: int = 32,  # noqa: ARG002  # the port's; nothing here waits
     ) -> dict[Stream, list[Entry]]:
         """Load several streams, each after its head."""
+        await self._load_keys(streams)
         return {stream: await self.load(stream, after=head) for stream, head in streams.items()}
 
     async def last_entries(self, streams: Iterable[Stream]) -> dict[Stream, Entry]:
         """Read the last event of each stream that has one."""
         self._require_available()
         lasts = {stream: self._last(self._subjects.subject_of(stream)) for stream in streams}
-        return {stream: self._entry(last) for stream, last in lasts.items() if last}
+        entries = await self._entries(last for last in lasts.values() if last)
+        return {entry.stream: entry for entry in entries}
 
     async def leader_revisions(self, streams: Sequence[Stream]) -> list[int]:
         """Give the revision of each stream's last event; 0 for an empty stream."""
@@ -163,7 +170,7 @@ class MemoryEventLog:
         end = len(self._rows)
         while after_revision < end:
             upto = min(after_revision + batch_events_max, end)
-            entries = [self._entry(r) for r in range(after_revision + 1, upto + 1)]
+            entries = await self._entries(range(after_revision + 1, upto + 1))
             check_gapless(after_revision, entries)
             yield entries
             after_revision = upto
@@ -189,11 +196,20 @@ class MemoryEventLog:
         return Shape(1 if last else 0, last, 0, 0, datetime.now(UTC))
 
     async def close(self) -> None:
-        """Release nothing: the log lives as long as it is referred to."""
+        """Let go of the keys; the log lives as long as it is referred to."""
+        if self._keys is not None:
+            await self._keys.close()
 
-    def _entry(self, revision: int) -> Entry:
-        row = self._rows[revision - 1]
-        return self._incoming.entry(row.subject, revision, headers=row.headers, body=row.body)
+    async def _entries(self, revisions: Iterable[int]) -> list[Entry]:
+        rows = ((r, self._rows[r - 1]) for r in revisions)
+        return await self._incoming.entries(
+            [Raw(row.subject, r, headers=row.headers, body=row.body) for r, row in rows]
+        )
+
+    async def _load_keys(self, streams: Iterable[Stream]) -> None:
+        if self._keys is not None:
+            keys = [RecordId(s.key) for s in streams if s.kind is StreamKind.RECORD]
+            await self._keys.load(keys)
 
     def _last(self, subject: str) -> int:
         revisions = self._revisions.get(subject)

@@ -39,11 +39,14 @@ class Delivery(NamedTuple):
 class PullConsumer:
     """Receive a stream's messages from a revision on."""
 
-    def __init__(self, api: JetStreamApi, log_name: str, *, events_max: int) -> None:
+    def __init__(
+        self, api: JetStreamApi, log_name: str, *, events_max: int, only_subject: str | None = None
+    ) -> None:
         self._api = api
         self._log_name = log_name
         self._name = f"tail-{uuid4().hex}"
         self._events_max = events_max
+        self._only_subject = only_subject
         self._buffer: deque[Received] = deque()
         self._awaited = 0
         self._is_lost = False
@@ -53,7 +56,7 @@ class PullConsumer:
 
     async def create(self, first_revision: int) -> None:
         """Make the consumer on the server."""
-        config = {
+        config: dict[str, str | int | bool] = {
             "name": self._name,
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": first_revision,
@@ -63,6 +66,8 @@ class PullConsumer:
             "num_replicas": 1,
             "inactive_threshold": INACTIVE_SECONDS * 1_000_000_000,
         }
+        if self._only_subject is not None:
+            config["filter_subject"] = self._only_subject
         self._subscription = await self._api.connection.subscribe(
             self._inbox, self._take, on_lost=self._lose
         )

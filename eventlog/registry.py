@@ -2,7 +2,8 @@
 
 A wire name is `koseki.<subject>.<event>.v<n>`; it is written into every event and never changes. A
 new schema gets a new name with the next number, its class takes the old one's place in `EVENTS`,
-and `UPCASTERS` says how a body of the old name becomes one of the next.
+and `UPCASTERS` says how a body of the old name becomes one of the next. A body that was erased
+comes without its personal fields: a step takes what is there.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """Where clients connect; the same over restarts."""
+        """Where clients connect; the same over restarts, and when it is started again."""
         return f"nats://127.0.0.1:{self._port}"
 
     @property
@@ -122,7 +122,7 @@ class EmbeddedServer:
                 self._lock = await _lock(self._folder / "lock")
         except TimeoutError:
             raise LogUnavailable("another server uses the data folder") from None
-        self._port = free_port()
+        self._port = self._port or free_port()
         try:
             await self._launch()
         except BaseException:

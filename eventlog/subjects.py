@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from domain.ids import CLOCK_STREAM, WORKSPACE_STREAM, Stream, StreamKind
+from domain.ids import CLOCK_STREAM, WORKSPACE_STREAM, RecordId, Stream, StreamKind
 
 WORKSPACE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _RECORD_KEY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -47,6 +47,12 @@ class Subjects:
             case StreamKind.CLOCK if not stream.key:
                 return f"{self._prefix}clock"
         raise ValueError(f"a {stream.kind} stream cannot have this key")
+
+    def record_of(self, subject: str) -> RecordId | None:
+        """Give the record whose stream lies under a subject; None for any other stream."""
+        if subject.startswith(self._record):
+            return RecordId(subject[len(self._record) :])
+        return None
 
     def stream_of(self, subject: str) -> Stream:
         """Give the stream that lies under a subject; `ValueError` for any other subject."""

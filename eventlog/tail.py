@@ -12,8 +12,8 @@ from contextlib import aclosing, suppress
 
 import structlog
 
-from eventlog.errors import LogDamaged, LogUnavailable
-from eventlog.incoming import Incoming
+from eventlog.errors import LogDamaged, LogUnavailable, WorkspaceKeyMissing
+from eventlog.incoming import Incoming, Raw
 from eventlog.jetstream_api import JetStreamApi
 from eventlog.port import Entry
 from eventlog.pull_consumer import Delivery, PullConsumer
@@ -79,7 +79,7 @@ class Tail:
                             f"revision {deliveries[0].revision} stands where {seen + 1} should"
                         )
                     if run:
-                        yield [self._entry(delivery) for delivery in run]
+                        yield await self._decode(run, patience_seconds)
                         seen = run[-1].revision
                         fruitless = 0
                     if len(run) < len(deliveries):
@@ -121,14 +121,24 @@ class Tail:
             raise LogDamaged(f"the log ends at revision {last}, but {seen} was read from it")
         return last
 
-    def _entry(self, delivery: Delivery) -> Entry:
-        message = delivery.message
-        return self._incoming.entry(
-            message.subject,
-            delivery.revision,
-            headers=message.headers or {},
-            body=message.data,
-        )
+    async def _decode(self, run: Sequence[Delivery], patience_seconds: float | None) -> list[Entry]:
+        """Read messages; wait for a key store that is away as long as for the log itself."""
+        messages = [
+            Raw(d.message.subject, d.revision, d.message.headers or {}, d.message.data) for d in run
+        ]
+        loop = asyncio.get_running_loop()
+        begun, wait_seconds = loop.time(), REOPEN_SECONDS_MIN
+        while True:
+            try:
+                return await self._incoming.entries(messages)
+            except WorkspaceKeyMissing:
+                raise
+            except LogUnavailable as error:
+                if patience_seconds is not None and loop.time() - begun > patience_seconds:
+                    raise
+                _logger.warning("keys_not_readable", log=self._log_name, reason=error.message)
+            await asyncio.sleep(wait_seconds)
+            wait_seconds = min(wait_seconds * 2, REOPEN_SECONDS_MAX)
 
 
 async def _receive(consumer: PullConsumer) -> list[Delivery]:

@@ -17,11 +17,12 @@ class MessageTooLarge(ValueError):
 
 
 class Outbound(NamedTuple):
-    """A message to be sent."""
+    """A message to be sent; `lines` are headers that were written ahead, safely."""
 
     subject: str
     headers: Mapping[str, str]
     body: bytes
+    lines: bytes = b""
 
 
 def encode(message: Outbound, reply: str = "", *, bytes_max: int) -> bytes:
@@ -29,7 +30,9 @@ def encode(message: Outbound, reply: str = "", *, bytes_max: int) -> bytes:
     if not _SUBJECT.fullmatch(message.subject):
         raise ValueError("a subject is printable ASCII without spaces")
     address = f"{message.subject} {reply}" if reply else message.subject
-    headers = header_block(message.headers) if message.headers else b""
+    headers = b""
+    if message.headers or message.lines:
+        headers = header_block(message.headers, lines=message.lines)
     size = len(headers) + len(message.body)
     if size > bytes_max:
         raise MessageTooLarge(f"a message of {size} bytes is over the server's limit, {bytes_max}")
@@ -44,12 +47,12 @@ def encode(message: Outbound, reply: str = "", *, bytes_max: int) -> bytes:
     )
 
 
-def header_block(headers: Mapping[str, str]) -> bytes:
-    """Write headers; `ValueError` for one that would begin another."""
+def header_block(headers: Mapping[str, str], *, lines: bytes = b"") -> bytes:
+    """Write headers after lines that are written; `ValueError` for one that would begin another."""
     block = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if block.count("\n") != len(headers) or block.count("\r") != len(headers):
         raise ValueError("a header holds a line break")
-    return f"NATS/1.0\r\n{block}\r\n".encode()
+    return b"NATS/1.0\r\n%b%b\r\n" % (lines, block.encode())
 
 
 def parse_header_block(block: bytes) -> dict[str, str]:

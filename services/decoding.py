@@ -1,13 +1,13 @@
 """Answer requests that are no message of the contract: gRPC itself would say only UNKNOWN.
 
-Stands before every method of the server. Decoding happens here, so that its faults have a status and
-a reason like all others.
+Stands before every method of the server. Decoding happens here, so that its faults have a status
+and a reason like all others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -15,8 +15,8 @@ from google.protobuf.message import DecodeError
 from domain.errors import Invalid
 from services.errors import CallContext, translated
 
-Handler = grpc.RpcMethodHandler[Any, Any]
-"""Of any method; the messages' types are the method's own."""
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[Any, Any]  # the messages' types are the method's own
 
 
 class DecodingInterceptor(grpc.aio.ServerInterceptor):
@@ -24,9 +24,9 @@ class DecodingInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
+    ) -> Handler | None:
         """Give the method, taking bytes."""
         handler = await continuation(handler_call_details)
         if handler is None or handler.unary_unary is None or handler.request_deserializer is None:

@@ -8,6 +8,7 @@ from domain.errors import Denied, DomainError, Invalid, NotFound
 from domain.ids import RecordId
 from domain.rules import AUDIT
 from koseki.v1 import common_pb2, query_service_pb2, query_service_pb2_grpc
+from projections.errors import CustomerParked
 from projections.store import Store
 from projections.tables import ReadTables
 from projections.views import CustomerView, customer_view, customer_view_by_identifier
@@ -25,7 +26,7 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
     """Serve questions about customers."""
 
     def __init__(
-        self, router: CommandRouter, store: Store, freshness: Freshness, reader: RequestReader
+        self, router: CommandRouter, reader: RequestReader, *, store: Store, freshness: Freshness
     ) -> None:
         self._router = router
         self._store = store
@@ -97,7 +98,7 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
     ) -> query_service_pb2.CustomerResult:
         try:
             view = self._view(tables, reference, purpose)
-        except DomainError as error:
+        except (DomainError, CustomerParked) as error:
             if error.reason == "UNKNOWN_PURPOSE":
                 raise
             return query_service_pb2.CustomerResult(reason=error.reason)

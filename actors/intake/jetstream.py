@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from uuid import uuid4
 
 import orjson
 
@@ -62,7 +61,7 @@ class JetStreamIntake:
         self._ack_wait_seconds = ack_wait_seconds
         self._replicas = replicas
         self._bytes_max = bytes_max
-        self._inbox = f"_INBOX.{uuid4().hex}"
+        self._inbox = connection.new_inbox()
         self._pulls = count(1)
         self._subscription: Subscription | None = None
         self._delivered: deque[IntakeMessage] = deque()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from actors.host import HostLimits
 from actors.messages import Routed
 from domain.commands import CheckConsent, DefinePurpose, Done, Failed, PersonCommand, Reply
 from domain.consent import LawfulBasis
@@ -19,6 +20,7 @@ from tests.actors.house import (
     asked,
     check,
     consent,
+    eventually,
     identify,
     loyalty,
     track,
@@ -270,3 +272,25 @@ async def test_one_caller_who_leaves_takes_nobody_along(house: Workspace) -> Non
 async def owner(house: Workspace) -> str:
     found = [e.body for e in await house.events() if isinstance(e.body, IdentifierClaimed)]
     return found[0].record_id
+
+
+async def test_a_turn_whose_customer_merged_while_it_waited_is_formed_again() -> None:
+    log = WatchedLog()
+    limits = HostLimits(turns_at_once_max=1)
+    async with workspace(log=log, doubled=True, limits=limits) as house:
+        older = (await house.done(track("m1", A))).customer_id
+        younger = (await house.done(track("m2", C))).customer_id
+        held = log.gate
+        held.clear()
+        log.attempts.clear()
+        slow = asyncio.create_task(ask(house, 0, traits(A), a=older))
+        await eventually(lambda: len(log.attempts) == 1)
+        waiting = asyncio.create_task(ask(house, 0, traits(record_id=younger)))
+        await eventually(lambda: house.hosts[0]._keeper.is_busy(str(younger)))
+        log.gate = asyncio.Event()
+        log.gate.set()
+        merged = await ask(house, 1, identify(A, C), a=older, c=younger)
+        held.set()
+        for reply in (merged, await slow, await waiting):
+            assert isinstance(reply, Done)
+            assert reply.customer_id == older

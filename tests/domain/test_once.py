@@ -128,8 +128,8 @@ def test_the_consent_of_a_merged_customer_repeated_stores_nothing() -> None:
 
 def test_commands_are_forgotten_after_a_day() -> None:
     command = set_traits(2, A)
-    once = KNOWN.after(command, recorded_at=at(LATE))
-    day = at(LATE) + timedelta(hours=24)
+    once = KNOWN.after(command, recorded_at=at(LATE + 1))
+    day = at(LATE + 1) + timedelta(hours=24)
     kept = once.after(set_traits(3, A), recorded_at=day)
     kept.when(command).then_nothing()
     forgotten = kept.after(set_traits(4, A), recorded_at=day + timedelta(microseconds=1))

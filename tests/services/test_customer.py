@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import grpc
@@ -47,6 +48,7 @@ async def test_the_same_command_id_twice_changes_nothing_more(edge: Edge, change
     command_id = CLOCK.new_id()
 
     async def send() -> tuple[str, int, str]:
+        done: Any
         if change == "identify":
             done = await edge.identify(user("1"), traits={"a": 1}, command_id=command_id)
         elif change == "set_traits":
@@ -83,13 +85,13 @@ async def test_consent_may_create_the_customer(edge: Edge) -> None:
 PERSON_CALLS = ["identify", "set_traits", "consent", "check"]
 
 
-async def _call(edge: Edge, name: str, *identifiers: object, **fields: object) -> object:
+async def _call(edge: Edge, name: str, *identifiers: Any, **fields: Any) -> Any:
     if name == "consent":
-        return await edge.consent("GIVEN", *identifiers, **fields)  # type: ignore[arg-type]  # wrong on purpose
+        return await edge.consent("GIVEN", *identifiers, **fields)
     return await getattr(edge, name)(*identifiers, **fields)
 
 
-WRONG = {
+WRONG: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "MISSING_IDENTIFIER": ((), {}),
     "EMPTY_IDENTIFIER": ((user(" "),), {}),
     "INVALID_IDENTIFIER": ((user(f"{SECRET}\u0007"),), {}),

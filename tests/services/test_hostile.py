@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -46,14 +47,14 @@ async def send(edge: Edge, request: bytes) -> bytes:
     return await call(request, timeout=SECONDS)
 
 
-def traits(**fields: object) -> struct_pb2.Struct:
+def traits(**fields: Any) -> struct_pb2.Struct:
     """Make traits."""
     made = struct_pb2.Struct()
     made.update(fields)
     return made
 
 
-FIELDS: dict[str, tuple[dict[str, object], str]] = {
+FIELDS: dict[str, tuple[dict[str, Any], str]] = {
     "not a number": ({"traits": traits(a=float("nan"))}, "INVALID_PROPERTIES"),
     "no end": ({"traits": traits(a=[{"b": float("-inf")}])}, "INVALID_PROPERTIES"),
     "late": ({"happened_at": timestamp_pb2.Timestamp(seconds=10**15)}, "INVALID_TIMESTAMP"),
@@ -104,7 +105,7 @@ async def test_maps_nest_16_deep_and_whatever_is_deeper_is_refused(
     else:
         found = await refusal(send(edge, nested(depth)))
         assert (found.code, found.reason) == (INVALID, reason)
-    assert await edge.identify(user("2"))
+    assert (await edge.identify(user("2"))).created
 
 
 NOT_REQUESTS: dict[str, bytes] = {
@@ -156,11 +157,11 @@ async def test_a_call_whose_time_is_over_stores_at_most_once(edge: Edge, seconds
     request = customer_service_pb2.IdentifyRequest(identifiers=[user("1")], source="shop")
     found = await refusal(edge.customer.Identify(request, timeout=seconds))
     assert found.code in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE}
-    assert await edge.identify(user("1"))
+    assert (await edge.identify(user("1"))).customer_id
 
 
 async def test_callers_that_go_away_leave_the_gateway_well(edge: Edge) -> None:
-    def start(number: int) -> grpc.aio.UnaryUnaryCall[object, object]:
+    def start(number: int) -> grpc.aio.UnaryUnaryCall[Any, Any]:
         request = customer_service_pb2.IdentifyRequest(
             identifiers=[user(str(number))], source="shop"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -28,7 +29,7 @@ def call_by_reflection(address: str) -> dict[str, str]:
     with grpc.insecure_channel(address) as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
         names = set(database.get_services())
-        assert OURS <= names
+        assert names >= OURS
         pool = descriptor_pool.DescriptorPool(database)
         service = pool.FindServiceByName("koseki.v1.WorkspaceService")
         method = service.FindMethodByName("GetRules")
@@ -39,7 +40,7 @@ def call_by_reflection(address: str) -> dict[str, str]:
             request_serializer=request.SerializeToString,
             response_deserializer=response.FromString,
         )
-        rules = call(request(), timeout=10)
+        rules: Any = call(request(), timeout=10)
         return {purpose.name: purpose.description for purpose in rules.purposes}
 
 
@@ -65,13 +66,13 @@ async def test_every_method_of_every_service_is_described(edge: Edge) -> None:
 
 @pytest.mark.parametrize("name", ["", *SERVICES])
 async def test_every_service_reports_as_serving(edge: Edge, name: str) -> None:
-    stub = health_pb2_grpc.HealthStub(edge.channel)
+    stub: Any = health_pb2_grpc.HealthStub(edge.channel)
     answer = await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 async def test_an_unheard_of_service_is_not_found(edge: Edge) -> None:
-    stub = health_pb2_grpc.HealthStub(edge.channel)
+    stub: Any = health_pb2_grpc.HealthStub(edge.channel)
     found = await refusal(stub.Check(health_pb2.HealthCheckRequest(service="x"), timeout=10))
     assert found.code is grpc.StatusCode.NOT_FOUND
     assert (await edge.identify(user("1"))).created

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 import pytest
 
@@ -10,6 +12,11 @@ from tests.actors.house import CLOCK
 from tests.services.edge import BASES, SOURCES, Edge, refusal
 
 CONSENT = common_pb2.LAWFUL_BASIS_CONSENT
+SOUND: dict[str, dict[str, Any]] = {
+    "define": {"purpose": "new", "lawful_basis": CONSENT},
+    "register": {"source": "new", "purposes": ["service"]},
+    "rules": {},
+}
 
 
 async def test_rules_come_back_as_they_were_defined(jetstream_edge: Edge) -> None:
@@ -81,13 +88,9 @@ async def test_a_source_declares_defined_purposes_only(edge: Edge) -> None:
     assert (found.code, found.reason) == (grpc.StatusCode.NOT_FOUND, "UNKNOWN_PURPOSE")
 
 
-@pytest.mark.parametrize("name", ["define", "register", "rules"])
+@pytest.mark.parametrize("name", SOUND)
 async def test_another_workspace_is_not_served(edge: Edge, name: str) -> None:
-    fields = {
-        "define": {"purpose": "new", "lawful_basis": CONSENT},
-        "register": {"source": "new", "purposes": ["service"]},
-        "rules": {},
-    }[name]
+    fields = SOUND[name]
     found = await refusal(getattr(edge, name)(workspace="other", **fields))
     assert (found.code, found.reason) == (grpc.StatusCode.NOT_FOUND, "UNKNOWN_WORKSPACE")
 
@@ -105,13 +108,9 @@ async def test_a_command_id_is_given_back_or_made_and_must_be_a_uuid(edge: Edge)
     )
 
 
-@pytest.mark.parametrize("name", ["define", "register", "rules"])
+@pytest.mark.parametrize("name", SOUND)
 async def test_where_the_log_is_away_the_rules_say_so(edge: Edge, name: str) -> None:
-    fields = {
-        "define": {"purpose": "new", "lawful_basis": CONSENT},
-        "register": {"source": "new", "purposes": ["service"]},
-        "rules": {},
-    }[name]
+    fields = SOUND[name]
     edge.house.memory.is_available = False
     found = await refusal(getattr(edge, name)(**fields))
     edge.house.memory.is_available = True

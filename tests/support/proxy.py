@@ -17,6 +17,8 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self.swallows_requests = False
         self.swallows_answers = False
+        self.loses_answers_to = b""
+        """From a request on that holds this, answers are swallowed, until the next `cut`."""
         self.url = ""
 
     def cut(self) -> None:
@@ -46,6 +48,8 @@ class Proxy:
     ) -> None:
         with suppress(OSError):
             while data := await source.read(65_536):
+                if is_request and self.loses_answers_to and self.loses_answers_to in data:
+                    self.swallows_answers, self.loses_answers_to = True, b""
                 swallows = self.swallows_requests if is_request else self.swallows_answers
                 if not swallows:
                     sink.write(data)

@@ -1,0 +1,284 @@
+"""The key store on JetStream: bulk, one winner for each key, rotation and destruction that resume.
+
+Nothing here must be done in one go: each step leaves the stream in a state from which calling again
+goes on. A record's newest message decides; a tombstone decides for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+
+import structlog
+
+from domain.ids import RecordId
+from eventlog.connection import Connection
+from eventlog.errors import LogError, LogUnavailable, WorkspaceKeyMissing
+from eventlog.jetstream_api import JetStreamApi
+from eventlog.keys.key_stream import (
+    DESTROYED,
+    KEYS_PER_REQUEST_MAX,
+    WORKSPACE,
+    KeyDraft,
+    KeyMessage,
+    KeyStream,
+)
+from eventlog.keys.port import DATA_KEY_BYTES, DataKey, KeyAnswer, NoKey
+from eventlog.keys.workspace_key import KeySource, WorkspaceKeys, WrappingBroken
+from eventlog.pull_consumer import PullConsumer
+
+TRIES_MAX = 20
+PAUSE_SECONDS_MAX = 0.05
+LEADER_REQUESTS_MAX = 256
+ROTATION_PAGE_KEYS = 250
+FOLLOW_BATCH_MAX = 1_000
+REOPEN_SECONDS_MAX = 1.0
+
+_logger = structlog.get_logger(__name__)
+
+
+class JetStreamKeyStore:
+    """Keep one workspace's data keys in a JetStream stream. `open` comes first."""
+
+    def __init__(self, connection: Connection, workspace: str, *, source: KeySource) -> None:
+        self._api = JetStreamApi(connection)
+        self._stream = KeyStream(self._api, workspace)
+        self._source = source
+        self._keys = WorkspaceKeys({})
+        self._active = 0
+        self._leader = asyncio.Semaphore(LEADER_REQUESTS_MAX)
+
+    async def open(self, *, replicas: int = 1) -> None:
+        """Create or check the stream, and check that the workspace key is the one.
+
+        Raises `UnsafeStream` and `WorkspaceKeyMissing`.
+        """
+        await self._stream.open(replicas=replicas)
+        await self._read_source()
+        marker = await self._stream.newest(WORKSPACE)
+        if marker is None:
+            await self._activate(self._keys.newest, after=0)
+            marker = await self._stream.newest(WORKSPACE)
+        if marker is None:
+            raise LogUnavailable("the key stream does not show what was written to it")
+        self._take_up(marker)
+
+    async def ensure(self, record_ids: Iterable[RecordId]) -> Mapping[RecordId, KeyAnswer]:
+        """Give the key of each record, made where there was none."""
+        answers: dict[RecordId, KeyAnswer] = {}
+        for some in _slices(record_ids):
+            answers.update(await self._ensure(some))
+        return answers
+
+    async def load(self, record_ids: Iterable[RecordId]) -> Mapping[RecordId, KeyAnswer]:
+        """Give the key of each record, or say why there is none."""
+        answers: dict[RecordId, KeyAnswer] = {}
+        for some in _slices(record_ids):
+            answers.update(await self._look(some))
+        # A replica may lag, and a key may be moved while it is read: "never" is the leader's word.
+        unsure = [r for r, answer in answers.items() if answer is NoKey.NEVER_MADE]
+        sure = await asyncio.gather(*map(self._ask_leader, unsure))
+        return answers | dict(zip(unsure, sure, strict=True))
+
+    async def destroy(self, record_ids: Iterable[RecordId]) -> None:
+        """Destroy keys for good: first the word that there is none, then the bytes."""
+        for some in _slices(record_ids):
+            await self._destroy(some)
+
+    async def rotate(self) -> int:
+        """Wrap every key anew under the newest workspace key; say how many were."""
+        await self._read_source()
+        marker = await self._stream.newest(WORKSPACE)
+        if marker is not None and marker.version < self._keys.newest:
+            await self._activate(self._keys.newest, after=marker.sequence)
+            marker = await self._stream.newest(WORKSPACE)
+        if marker is not None:
+            self._take_up(marker)
+        older = [version for version in self._keys.by_version if version < self._active]
+        return sum([await self._move_all(version) for version in sorted(older)])
+
+    async def position(self) -> int:
+        """Give the place from which `follow` goes on."""
+        return await self._stream.last_sequence()
+
+    async def follow(self, after: int) -> AsyncGenerator[list[RecordId], None]:
+        """Yield the records whose keys are destroyed, and go on for ever."""
+        while True:
+            consumer = PullConsumer(
+                self._api,
+                self._stream.name,
+                events_max=FOLLOW_BATCH_MAX,
+                only_subject=self._stream.tombstones,
+            )
+            try:
+                await consumer.create(after + 1)
+                while deliveries := await consumer.receive():
+                    after = deliveries[-1].revision
+                    yield [self._stream.owner_of(d.message.subject) for d in deliveries]
+            except LogError as error:
+                _logger.warning("keys_not_followed", reason=error.message)
+            finally:
+                with suppress(LogUnavailable):
+                    await consumer.close()
+            await self._api.connection.wait_connected(timeout_seconds=REOPEN_SECONDS_MAX)
+            await _pause()
+
+    async def _ensure(self, record_ids: Sequence[RecordId]) -> dict[RecordId, KeyAnswer]:
+        """Write keys for all, as if there were none; read what another was faster with."""
+        answers: dict[RecordId, KeyAnswer] = {}
+        missing = list(record_ids)
+        for _ in range(TRIES_MAX):
+            version = self._active
+            fresh = {r: DataKey(secrets.token_bytes(DATA_KEY_BYTES)) for r in missing}
+            drafts = [self._draft(r, key, version, after=0) for r, key in fresh.items()]
+            if await self._stream.write(drafts):
+                await self._keep_up(missing, version)
+                return answers | fresh
+            found = await self._look(missing)
+            answers |= {r: a for r, a in found.items() if a is not NoKey.NEVER_MADE}
+            missing = [r for r in missing if r not in answers]
+            if not missing:
+                return answers
+            await _pause()
+        raise LogUnavailable("others make the same keys all the time")
+
+    async def _keep_up(self, record_ids: Sequence[RecordId], version: int) -> None:
+        """Wrap anew what was just made, if a rotation began before and may have missed it."""
+        marker = await self._stream.newest(WORKSPACE)
+        if marker is None or marker.version <= version:
+            return
+        if marker.version not in self._keys.by_version:
+            await self._read_source()
+        self._take_up(marker)
+        found = await self._stream.read(record_ids)
+        await self._move([m for messages in found.values() for m in messages])
+
+    async def _look(self, record_ids: Sequence[RecordId]) -> dict[RecordId, KeyAnswer]:
+        found = await self._stream.read(record_ids)
+        await self._know(message for messages in found.values() for message in messages)
+        return {r: self._answer(found.get(r, [])) for r in record_ids}
+
+    async def _ask_leader(self, record_id: RecordId) -> KeyAnswer:
+        async with self._leader:
+            message = await self._stream.newest(record_id)
+        messages = [message] if message else []
+        await self._know(messages)
+        return self._answer(messages)
+
+    def _answer(self, messages: Collection[KeyMessage]) -> KeyAnswer:
+        if not messages:
+            return NoKey.NEVER_MADE
+        if any(message.is_tombstone for message in messages):
+            return NoKey.DESTROYED
+        newest = max(messages, key=lambda message: message.version)
+        try:
+            return self._keys.unwrap(newest.owner, newest.body, newest.version)
+        except WrappingBroken:
+            return NoKey.DAMAGED
+
+    async def _know(self, messages: Iterable[KeyMessage]) -> None:
+        """Read the source again where a version is met that it did not give before."""
+        met = {message.version for message in messages if not message.is_tombstone}
+        if not met <= self._keys.by_version.keys():
+            await self._read_source()
+
+    async def _destroy(self, record_ids: Sequence[RecordId]) -> None:
+        for _ in range(TRIES_MAX):
+            found = await self._stream.read(record_ids)
+            keys = [m for messages in found.values() for m in messages if not m.is_tombstone]
+            standing = [r for r in record_ids if not _is_destroyed(found.get(r, []))]
+            if not standing and not keys:
+                return
+            tombstones = [
+                KeyDraft(r, DESTROYED, b"", _newest_sequence(found.get(r, []))) for r in standing
+            ]
+            if not tombstones or await self._stream.write(tombstones):
+                await self._stream.erase(message.sequence for message in keys)
+            else:
+                await _pause()
+        raise LogUnavailable("the keys to be destroyed are written all the time")
+
+    async def _move_all(self, version: int) -> int:
+        """Move every key away from a version, until a look from the start finds none that can."""
+        moved = 0
+        while True:
+            after, moved_before = 0, moved
+            while page := await self._stream.page(version, after, size=ROTATION_PAGE_KEYS):
+                after = page[-1].sequence
+                moved += await self._move(page)
+            if moved == moved_before:
+                return moved
+
+    async def _move(self, messages: Sequence[KeyMessage]) -> int:
+        """Write keys under the active version, then erase the older; say how many were erased."""
+        owners = list(dict.fromkeys(message.owner for message in messages))
+        for _ in range(TRIES_MAX):
+            found = await self._stream.read(owners)
+            await self._know(message for held in found.values() for message in held)
+            drafts = [draft for held in found.values() for draft in self._rewrapped(held)]
+            if not drafts or await self._stream.write(drafts):
+                return await self._erase_moved(owners)
+            await _pause()
+        raise LogUnavailable("the keys to be moved are written all the time")
+
+    async def _erase_moved(self, owners: Sequence[RecordId]) -> int:
+        found = await self._stream.read(owners)
+        old = [
+            message.sequence
+            for held in found.values()
+            for message in held
+            if _is_destroyed(held) or any(m.version >= self._active for m in held)
+            if not message.is_tombstone and (_is_destroyed(held) or message.version < self._active)
+        ]
+        await self._stream.erase(old)
+        return len(old)
+
+    def _rewrapped(self, held: Sequence[KeyMessage]) -> Iterator[KeyDraft]:
+        if _is_destroyed(held) or any(m.version >= self._active for m in held):
+            return
+        key = self._answer(held)
+        if isinstance(key, NoKey):
+            _logger.error("key_damaged", sequence=_newest_sequence(held))
+            return
+        yield self._draft(held[0].owner, key, self._active, after=_newest_sequence(held))
+
+    def _draft(self, record_id: RecordId, key: DataKey, version: int, *, after: int) -> KeyDraft:
+        wrapped = self._keys.wrap(record_id, key, version)
+        return KeyDraft(record_id, str(version), wrapped, after)
+
+    async def _activate(self, version: int, *, after: int) -> None:
+        """Say that new keys are wrapped under a version; whoever says it first is right."""
+        check_value = self._keys.check_value(version)
+        await self._stream.write([KeyDraft(WORKSPACE, str(version), check_value, after)])
+
+    def _take_up(self, marker: KeyMessage) -> None:
+        if not self._keys.passes(marker.body, marker.version):
+            raise WorkspaceKeyMissing(
+                f"version {marker.version} of the workspace key is not the one that was used here"
+            )
+        self._active = marker.version
+
+    async def _read_source(self) -> None:
+        self._keys = await asyncio.to_thread(self._source)
+
+
+def _slices(record_ids: Iterable[RecordId]) -> Iterator[list[RecordId]]:
+    distinct = list(dict.fromkeys(record_ids))
+    for start in range(0, len(distinct), KEYS_PER_REQUEST_MAX):
+        yield distinct[start : start + KEYS_PER_REQUEST_MAX]
+
+
+def _is_destroyed(messages: Iterable[KeyMessage]) -> bool:
+    return any(message.is_tombstone for message in messages)
+
+
+def _newest_sequence(messages: Iterable[KeyMessage]) -> int:
+    return max((message.sequence for message in messages), default=0)
+
+
+async def _pause() -> None:
+    # Writers that met must not meet again in step.
+    await asyncio.sleep(random.uniform(0, PAUSE_SECONDS_MAX))  # noqa: S311  # not a secret

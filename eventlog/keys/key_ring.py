@@ -1,0 +1,117 @@
+"""The data keys that a process holds: a bounded memory over a key store.
+
+A log asks it before it encodes and before it decodes. It follows what is destroyed from before it
+holds its first key, so a destroyed key leaves every process, not only the one that destroyed it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Collection, Iterable
+from contextlib import aclosing, suppress
+
+from domain.ids import RecordId
+from eventlog.keys.gathering import Gathering
+from eventlog.keys.port import KeyAnswer, KeyStore, NoKey
+
+KEYS_HELD_MAX = 50_000
+"""About 300 bytes each."""
+
+KEYS_PER_REQUEST_MAX = 1_000
+
+
+class KeyRing:
+    """Hold keys of one workspace, least recently used first."""
+
+    def __init__(self, store: KeyStore, *, keys_max: int = KEYS_HELD_MAX) -> None:
+        self.store = store
+        self._keys_max = keys_max
+        self._held: OrderedDict[RecordId, KeyAnswer] = OrderedDict()
+        self._loads = Gathering(store.load, per_request_max=KEYS_PER_REQUEST_MAX)
+        self._makes = Gathering(store.ensure, per_request_max=KEYS_PER_REQUEST_MAX)
+        self._follower: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    async def load(self, record_ids: Iterable[RecordId]) -> dict[RecordId, KeyAnswer]:
+        """Give the keys of these records, or say why there is none. Raises `LogUnavailable`."""
+        return await self._find(set(record_ids), self._loads)
+
+    async def ensure(
+        self, *, known: Collection[RecordId], new: Collection[RecordId]
+    ) -> dict[RecordId, KeyAnswer]:
+        """Give keys to write under, made where there are none. Raises `LogUnavailable`.
+
+        `known` are records that have events, so that most have a key; `new` have none.
+        """
+        found = await self.load(known) if known else {}
+        missing = {r for r, answer in found.items() if answer is NoKey.NEVER_MADE}
+        if missing or new:
+            found |= await self._find(missing.union(new), self._makes)
+        return found
+
+    async def destroy(self, record_ids: Collection[RecordId]) -> None:
+        """Destroy keys in the store, and let go of them here at once."""
+        await self.store.destroy(record_ids)
+        self._mark_destroyed(record_ids)
+
+    async def close(self) -> None:
+        """Hold no key any more, and follow nothing."""
+        self._held.clear()
+        if self._follower is not None:
+            self._follower.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._follower
+            self._follower = None
+
+    async def _find(self, wanted: set[RecordId], asked: Gathering) -> dict[RecordId, KeyAnswer]:
+        if self._follower is None or self._follower.done():
+            await self._start()
+        answers: dict[RecordId, KeyAnswer] = {}
+        for record_id in wanted:
+            held = self._held.get(record_id)
+            if held is not None:
+                self._held.move_to_end(record_id)
+                answers[record_id] = held
+        missing = wanted - answers.keys()
+        if missing:
+            found = await asked.ask(missing)
+            answers |= {r: self._keep(r, answer) for r, answer in found.items()}
+        return answers
+
+    def _keep(self, record_id: RecordId, answer: KeyAnswer) -> KeyAnswer:
+        """Hold an answer, unless the key was destroyed while it was on its way."""
+        if self._held.get(record_id) is NoKey.DESTROYED:
+            return NoKey.DESTROYED
+        if answer is not NoKey.NEVER_MADE:
+            self._held[record_id] = answer
+            self._shrink()
+        return answer
+
+    def _mark_destroyed(self, record_ids: Iterable[RecordId]) -> None:
+        for record_id in record_ids:
+            self._held[record_id] = NoKey.DESTROYED
+            self._held.move_to_end(record_id)
+        self._shrink()
+
+    def _shrink(self) -> None:
+        while len(self._held) > self._keys_max:
+            self._held.popitem(last=False)
+
+    async def _start(self) -> None:
+        """Follow what is destroyed, from before the first key is held."""
+        async with self._starting:
+            if self._follower is not None and not self._follower.done():
+                return
+            self._held.clear()  # whoever does not follow may hold what was destroyed
+            position = await self.store.position()
+            self._follower = asyncio.create_task(self._follow(position), name="follow-keys")
+
+    async def _follow(self, position: int) -> None:
+        following = self.store.follow(position)
+        async with aclosing(following) as destroyed:  # type: ignore[type-var]  # generators, by contract
+            async for record_ids in destroyed:
+                self._mark_destroyed(record_ids)

@@ -1,0 +1,287 @@
+"""The stream that wrapped keys lie in, and the requests that it takes: who, what and where.
+
+A plain stream, since a KV bucket cannot erase (`deny_delete`). Subject `key.<record>.<version>`
+holds a key wrapped under that version of the workspace key, `key.<record>.destroyed` says for ever
+that there is none, `key.workspace.<version>` that new keys are wrapped under that version. A write
+expects the newest message of the whole record, so no two writers can both be right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from domain.ids import RecordId
+from eventlog.errors import LogUnavailable, UnsafeStream
+from eventlog.incoming import BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE
+from eventlog.jetstream_api import (
+    STREAM_NAME_IN_USE,
+    STREAM_NOT_FOUND,
+    ApiError,
+    JetStreamApi,
+    Json,
+    checked,
+)
+from eventlog.nats_client import Received
+from eventlog.subjects import Subjects
+from eventlog.wire import Outbound
+
+KEYS_PER_REQUEST_MAX = 1_000
+ERASURES_MAX = 32
+"""Erasures that are on their way at once; the server carries out one after another."""
+
+REQUEST_SECONDS_MAX = 5.0
+ERASE_SECONDS_MAX = 30.0
+_MULTI_LAST_MAX = 1_024
+"""The server answers no request that finds more."""
+
+DESTROYED = "destroyed"
+WORKSPACE = "workspace"
+
+_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_EXPECTED_ON = "Nats-Expected-Last-Subject-Sequence-Subject"
+_CONFLICTS = frozenset({10071, 10164})
+_GONE_ALREADY = 10043
+_NOT_FOUND = "404"
+_TOO_MANY = "413"
+_END_OF_BATCH = "204"
+
+_REQUIRED = {
+    "retention": "limits",
+    "storage": "file",
+    "discard": "new",
+    "allow_atomic": True,
+    "allow_direct": True,
+    "deny_delete": False,
+    "deny_purge": True,
+    "compression": "none",
+}
+_UNCAPPED = ("max_age", "max_bytes", "max_msgs", "max_msgs_per_subject")
+_FORBIDDEN = (
+    "allow_rollup_hdrs",
+    "allow_msg_ttl",
+    "mirror",
+    "no_ack",
+    "sealed",
+    "sources",
+    "subject_transform",
+)
+
+
+class KeyMessage(NamedTuple):
+    """A message of the stream: whose key, `DESTROYED` or a version, and the wrapped key."""
+
+    owner: RecordId
+    mark: str
+    sequence: int
+    body: bytes
+
+    @property
+    def is_tombstone(self) -> bool:
+        """Whether it says that the key was destroyed."""
+        return self.mark == DESTROYED
+
+    @property
+    def version(self) -> int:
+        """The version of the workspace key; 0 for a tombstone."""
+        return 0 if self.is_tombstone else int(self.mark)
+
+
+class KeyDraft(NamedTuple):
+    """A message to be written after the newest one of its owner (0: after none)."""
+
+    owner: str
+    mark: str
+    body: bytes
+    expected: int
+
+
+class KeyStream:
+    """Make the requests on one workspace's key stream."""
+
+    def __init__(self, api: JetStreamApi, workspace: str) -> None:
+        self.name = f"koseki-{Subjects(workspace).workspace}-keys"
+        self.tombstones = f"koseki.{workspace}.key.*.{DESTROYED}"
+        self._api = api
+        self._prefix = f"koseki.{workspace}.key."
+        self._batches = 0
+        self._batch_prefix = f"{random.getrandbits(96):024x}"
+
+    async def open(self, *, replicas: int) -> None:
+        """Create the stream, or check the one there is; `UnsafeStream` says what to change."""
+        info = f"STREAM.INFO.{self.name}"
+        try:
+            answer = await self._api.call(info)
+        except ApiError as error:
+            if error.code != STREAM_NOT_FOUND:
+                raise
+            answer = await self._create(replicas)
+        faults = list(self._faults(answer["config"], replicas))
+        if faults:
+            raise UnsafeStream(f"stream {self.name}: {'; '.join(faults)}")
+
+    async def last_sequence(self) -> int:
+        """Give the sequence of the last message."""
+        info = await self._api.call(f"STREAM.INFO.{self.name}")
+        return int(info["state"]["last_seq"])
+
+    async def write(self, drafts: Sequence[KeyDraft]) -> bool:
+        """Write all or none; false where an expectation did not hold.
+
+        Raises `LogUnavailable`: then it is not known whether they were written.
+        """
+        answers = await self._api.connection.request_all(
+            list(self._outbound(drafts)), timeout_seconds=REQUEST_SECONDS_MAX
+        )
+        try:
+            checked(answers[0].data)
+        except ApiError as error:
+            if error.code in _CONFLICTS:
+                return False
+            raise
+        return True
+
+    async def read(self, owners: Sequence[str]) -> dict[RecordId, list[KeyMessage]]:
+        """Read all messages of these owners; a replica that lags may answer."""
+        found: dict[RecordId, list[KeyMessage]] = {}
+        for start in range(0, len(owners), KEYS_PER_REQUEST_MAX):
+            for message in await self._read(owners[start : start + KEYS_PER_REQUEST_MAX]):
+                found.setdefault(message.owner, []).append(message)
+        return found
+
+    async def newest(self, owner: str) -> KeyMessage | None:
+        """Ask the leader for the newest message of an owner."""
+        query = {"last_by_subj": f"{self._prefix}{owner}.*"}
+        found = await self._api.message(self.name, query)
+        if found is None:
+            return None
+        return self._message(found.subject, found.revision, found.body)
+
+    async def page(self, version: int, after: int, *, size: int) -> list[KeyMessage]:
+        """Read keys that are wrapped under a version, in the order of the stream."""
+        messages, _ = await self._get(
+            {"seq": after + 1, "next_by_subj": f"{self._prefix}*.{version}", "batch": size}
+        )
+        return [message for message in messages if message.owner != WORKSPACE]
+
+    async def erase(self, sequences: Iterable[int]) -> None:
+        """Overwrite messages on the server's disk; what is gone already may be named."""
+        places = asyncio.Semaphore(ERASURES_MAX)
+
+        async def erase(sequence: int) -> None:
+            async with places:
+                await self._erase(sequence)
+
+        async with asyncio.TaskGroup() as group:
+            for sequence in sequences:
+                group.create_task(erase(sequence))
+
+    def owner_of(self, subject: str) -> RecordId:
+        """Name the owner of a message by its subject."""
+        return RecordId(subject[len(self._prefix) :].partition(".")[0])
+
+    async def _erase(self, sequence: int) -> None:
+        request = {"seq": sequence, "no_erase": False}
+        try:
+            await self._api.call(
+                f"STREAM.MSG.DELETE.{self.name}", request, timeout_seconds=ERASE_SECONDS_MAX
+            )
+        except ApiError as error:
+            if error.code != _GONE_ALREADY:
+                raise
+
+    async def _read(self, owners: Sequence[str]) -> list[KeyMessage]:
+        subjects = [f"{self._prefix}{owner}.*" for owner in owners]
+        messages, status = await self._get({"multi_last": subjects, "batch": _MULTI_LAST_MAX})
+        if status != _TOO_MANY:
+            return messages
+        # Some have two messages, as in the middle of a rotation.
+        half = len(owners) // 2
+        return [*await self._read(owners[:half]), *await self._read(owners[half:])]
+
+    async def _get(self, query: Mapping[str, Any]) -> tuple[list[KeyMessage], str]:
+        """Make a direct get; give what it found, and the status that it ended with."""
+        *messages, end = await self._api.connection.request_all(
+            [Outbound(f"$JS.API.DIRECT.GET.{self.name}", {}, orjson.dumps(query))],
+            is_last=_ends,
+            timeout_seconds=REQUEST_SECONDS_MAX,
+        )
+        status = (end.headers or {}).get("Status", "")
+        if status not in (_NOT_FOUND, _TOO_MANY, _END_OF_BATCH):
+            raise LogUnavailable("a direct get of keys ended before its time")
+        return [self._received(message) for message in messages], status
+
+    def _received(self, message: Received) -> KeyMessage:
+        headers = message.headers or {}
+        return self._message(headers["Nats-Subject"], int(headers["Nats-Sequence"]), message.data)
+
+    def _message(self, subject: str, sequence: int, body: bytes) -> KeyMessage:
+        mark = subject.rpartition(".")[2]
+        return KeyMessage(self.owner_of(subject), mark, sequence, body)
+
+    def _outbound(self, drafts: Sequence[KeyDraft]) -> Iterator[Outbound]:
+        self._batches += 1
+        for number, draft in enumerate(drafts, start=1):
+            headers = {
+                _EXPECTED: str(draft.expected),
+                _EXPECTED_ON: f"{self._prefix}{draft.owner}.*",
+            }
+            if len(drafts) > 1:
+                headers[BATCH_ID] = f"{self._batch_prefix}-{self._batches}"
+                headers[BATCH_SEQUENCE] = str(number)
+            if number == len(drafts) > 1:
+                headers[BATCH_COMMIT] = "1"
+            yield Outbound(f"{self._prefix}{draft.owner}.{draft.mark}", headers, draft.body)
+
+    async def _create(self, replicas: int) -> Json:
+        config = {
+            "name": self.name,
+            "subjects": [f"{self._prefix}*.*"],
+            "num_replicas": replicas,
+            "max_consumers": -1,
+            "duplicate_window": 1_000_000_000,
+            **_REQUIRED,
+            **{name: 0 if name == "max_age" else -1 for name in _UNCAPPED},
+        }
+        try:
+            return await self._api.call(f"STREAM.CREATE.{self.name}", config)
+        except ApiError as error:
+            if error.code != STREAM_NAME_IN_USE:
+                raise
+            return await self._api.call(f"STREAM.INFO.{self.name}")
+
+    def _faults(self, config: Mapping[str, Any], replicas: int) -> Iterator[str]:
+        """Name what would lose keys, or keep them when they must go."""
+        for name, wanted in _REQUIRED.items():
+            if config.get(name, False) != wanted:
+                yield f"{name} must be {wanted}"
+        for name in _UNCAPPED:
+            if config.get(name, 0) > 0:
+                yield f"{name} must be unlimited"
+        for name in _FORBIDDEN:
+            if config.get(name):
+                yield f"{name} must not be set"
+        if config.get("persist_mode") == "async":
+            yield "persist_mode must not be async"
+        if config.get("num_replicas", 1) < replicas:
+            yield f"num_replicas must be at least {replicas}"
+        if config.get("subjects") != [f"{self._prefix}*.*"]:
+            yield f"subjects must be {self._prefix}*.*"
+
+
+def refuse_encryption(store_folder: Path) -> None:
+    """Refuse a server with `jetstream.key`: it could not erase. Raises `UnsafeStream`.
+
+    The server tells no client of it, so only whoever sees its folder can look.
+    """
+    if next(store_folder.glob("**/meta.key"), None) is not None:
+        raise UnsafeStream("the server has jetstream.key set: erased keys would stay on its disk")
+
+
+def _ends(message: Received) -> bool:
+    return not message.data and "Status" in (message.headers or {})

@@ -1,0 +1,93 @@
+"""Revisions as the stream's leader knows them, from a leader that leads still.
+
+A leader that was paused, or cut off, and replaced believes for a moment after that it leads, and
+answers with old heads (seen with three servers, `SIGSTOP`). So what it said counts only if the same
+leader then tells that it hears from enough replicas for none to have been elected meanwhile. NATS
+has no read by quorum; a cut between some of the servers only can still deceive for a heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import structlog
+
+from eventlog.errors import LogUnavailable
+from eventlog.jetstream_api import JetStreamApi
+
+REQUESTS_MAX = 256
+"""How many heads are asked for at once."""
+
+HEARD_SECONDS_MAX = 2.5
+"""Leaders are heard every second; replicas elect another after four seconds of silence."""
+
+ASK_SECONDS_MAX = 5.0
+PAUSE_SECONDS = 0.05
+
+_logger = structlog.get_logger(__name__)
+
+
+class _Leadership(NamedTuple):
+    """Who leads, as the server that we are connected to lets us know."""
+
+    server: str
+    leader: str
+    is_sure: bool
+
+
+class LeaderReader:
+    """Read from the leader of one stream."""
+
+    def __init__(self, api: JetStreamApi, stream_name: str) -> None:
+        self._api = api
+        self._stream_name = stream_name
+        self._places = asyncio.Semaphore(REQUESTS_MAX)
+        self._is_replicated: bool | None = None
+        self._known: _Leadership | None = None
+
+    async def revisions(self, subjects: Sequence[str]) -> list[int]:
+        """Give the last revision on each subject, 0 where there is none.
+
+        None is older than what was acknowledged before the call. Raises `LogUnavailable`.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ASK_SECONDS_MAX
+        while True:
+            before = await self._before()
+            revisions = list(await asyncio.gather(*map(self._revision, subjects)))
+            if not self._is_replicated:
+                return revisions
+            after = self._known = await self._ask()
+            if after.is_sure and after == before:
+                return revisions
+            _logger.info("leader_not_sure", stream=self._stream_name, leader=after.leader)
+            if loop.time() > deadline:
+                raise LogUnavailable("no server is sure that it leads the log")
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _before(self) -> _Leadership | None:
+        """Give what is known; ask, where nothing is or the connection is to another server."""
+        known = self._known
+        if known is None or known.server != self._api.connection.server_name:
+            known = self._known = await self._ask()
+        return known
+
+    async def _revision(self, subject: str) -> int:
+        async with self._places:
+            message = await self._api.message(self._stream_name, {"last_by_subj": subject})
+        return message.revision if message else 0
+
+    async def _ask(self) -> _Leadership:
+        server = self._api.connection.server_name
+        info = await self._api.call(f"STREAM.INFO.{self._stream_name}")
+        replicas = int(info["config"].get("num_replicas", 1))
+        self._is_replicated = replicas > 1
+        cluster = info.get("cluster") or {}
+        heard = [
+            replica
+            for replica in cluster.get("replicas") or ()
+            if 0 < replica.get("active", 0) < HEARD_SECONDS_MAX * 1_000_000_000
+        ]
+        return _Leadership(server, cluster.get("leader", ""), len(heard) + 1 > replicas // 2)

@@ -1,0 +1,137 @@
+"""Seals what is personal of an event under its record's data key, and opens it again (R4).
+
+All personal fields of a body are one AES-256-GCM ciphertext, bound to the record and the event, in
+the field `sealed` beside the open ones. It is base64: a body stays JSON for every tool, for a third
+more of a part that is small. Only records have keys; other streams hold nothing personal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Mapping
+
+import orjson
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from domain.events import Event, Recorded
+from domain.ids import RecordId, StreamKind
+from eventlog.codec import PlacedEvent, Undecodable, Unsealing, encode_json
+from eventlog.envelope import NO_KEY
+from eventlog.errors import LogUnavailable, WorkspaceKeyMissing
+from eventlog.keys.key_ring import KeyRing
+from eventlog.keys.port import KeyAnswer, NoKey
+from eventlog.port import Attempt
+from eventlog.registry import Fields
+
+SEALED = "sealed"
+RECORD_KEY = "record/1"
+"""The key id of the first epoch of the data key of the record that the event lies on."""
+
+NONCE_BYTES = 12
+RETRY_SECONDS_MIN = 0.01
+RETRY_SECONDS_MAX = 0.25
+
+
+class RecordErased(Exception):
+    """Something personal was to be stored under a key that is destroyed, or damaged."""
+
+
+class RecordSealing:
+    """Seal and open under the keys of one batch of events."""
+
+    def __init__(self, keys: Mapping[RecordId, KeyAnswer]) -> None:
+        self._keys = keys
+        # They take long to make and much memory, so they live no longer than the batch.
+        self._ciphers: dict[str, AESGCM] = {}
+
+    def seal(self, recorded: Recorded[Event], fields: Fields) -> tuple[Fields, str]:
+        """Put the personal fields of a body under seal; `RecordErased` where there is no key."""
+        if not recorded.body.PERSONAL or recorded.stream.kind is not StreamKind.RECORD:
+            return fields, NO_KEY
+        cipher = self._cipher(recorded.stream.key)
+        if isinstance(cipher, NoKey):
+            raise RecordErased
+        personal = {name: fields.pop(name) for name in recorded.body.PERSONAL}
+        nonce = os.urandom(NONCE_BYTES)
+        associated = f"{recorded.stream.key}/{recorded.event_id}".encode()
+        sealed = nonce + cipher.encrypt(nonce, encode_json(personal), associated)
+        fields[SEALED] = b2a_base64(sealed, newline=False).decode()
+        return fields, RECORD_KEY
+
+    def unseal(self, placed: PlacedEvent, fields: Fields) -> Unsealing:
+        """Open what was sealed; `Undecodable` where that cannot be and nobody destroyed the key."""
+        key_id = placed.envelope.key_id
+        if key_id == NO_KEY:
+            return Unsealing(fields, is_erased=False)
+        if key_id != RECORD_KEY or placed.stream.kind is not StreamKind.RECORD:
+            raise Undecodable("the body is sealed under a key of an unknown kind")
+        cipher = self._cipher(placed.stream.key)
+        sealed = fields.pop(SEALED, None)
+        if cipher is NoKey.DESTROYED:
+            return Unsealing(fields, is_erased=True)
+        if isinstance(cipher, NoKey):
+            raise Undecodable(f"the body is sealed under a key that was {cipher.value}")
+        associated = f"{placed.stream.key}/{placed.envelope.event_id}".encode()
+        fields |= _opened(sealed, cipher, associated)
+        return Unsealing(fields, is_erased=False)
+
+    def _cipher(self, record_id: str) -> AESGCM | NoKey:
+        cipher = self._ciphers.get(record_id)
+        if cipher is not None:
+            return cipher
+        key = self._keys[RecordId(record_id)]
+        if isinstance(key, NoKey):
+            return key
+        cipher = self._ciphers[record_id] = AESGCM(key)
+        return cipher
+
+
+def is_sealed(key_id: str | None) -> bool:
+    """Say by its key id whether a body is sealed."""
+    return key_id is not None and key_id != NO_KEY
+
+
+async def sealing_to_write(
+    ring: KeyRing, attempt: Attempt, *, timeout_seconds: float
+) -> RecordSealing:
+    """Have a key for every record that something personal is written to.
+
+    Tries until the time is up, then raises `LogUnavailable`: nothing of the attempt was sent.
+    """
+    streams = {
+        draft.stream
+        for draft in attempt.drafts
+        if draft.body.PERSONAL and draft.stream.kind is StreamKind.RECORD
+    }
+    if not streams:
+        return RecordSealing({})
+    known = {RecordId(s.key) for s in streams if attempt.expected[s].version}
+    new = {RecordId(s.key) for s in streams} - known
+    pause = RETRY_SECONDS_MIN
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                try:
+                    return RecordSealing(await ring.ensure(known=known, new=new))
+                except WorkspaceKeyMissing:
+                    raise
+                except LogUnavailable:
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, RETRY_SECONDS_MAX)
+    except TimeoutError:
+        raise LogUnavailable("the key store did not answer in time") from None
+
+
+def _opened(sealed: object, cipher: AESGCM, associated: bytes) -> Fields:
+    if not isinstance(sealed, str):
+        raise Undecodable("the sealed part is missing")
+    try:
+        raw = a2b_base64(sealed, strict_mode=True)
+        plain = cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], associated)
+    except (InvalidTag, ValueError):
+        raise Undecodable("the seal does not hold") from None
+    fields: Fields = orjson.loads(plain)
+    return fields

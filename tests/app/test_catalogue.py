@@ -1,0 +1,41 @@
+"""The catalogue names everything there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app import catalogue
+from domain import commands, events
+from koseki.v1 import query_service_pb2
+from projections.fold import TABLES
+
+ROOT = Path(__file__).parents[2]
+ABSTRACT = {commands.Command, commands.CustomerCommand, events.Event, events.ConsentChanged}
+
+
+def defined(module: object, kind: type) -> set[type]:
+    found = {value for value in vars(module).values() if isinstance(value, type)}
+    return {cls for cls in found if issubclass(cls, kind)} - ABSTRACT
+
+
+def test_every_command_is_named() -> None:
+    assert set(catalogue.COMMANDS) == defined(commands, commands.Command)
+
+
+def test_every_event_is_named() -> None:
+    assert set(catalogue.EVENTS.values()) == defined(events, events.Event)
+
+
+def test_every_read_model_is_named() -> None:
+    named = {table for view in catalogue.VIEWS for table in view.TABLES}
+    assert named <= set(TABLES)
+    files = (ROOT / "projections").glob("*.py")
+    models = {path.stem for path in files if "\nTABLES = (" in path.read_text()}
+    assert {view.__name__.rpartition(".")[2] for view in catalogue.VIEWS} == models - {"parking"}
+
+
+def test_every_query_is_named_where_it_is_served() -> None:
+    service = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"]
+    assert {method.name for method in service.methods} <= catalogue.QUERIES.keys()
+    for method, path in catalogue.QUERIES.items():
+        assert f"async def {method}(" in (ROOT / path).read_text()

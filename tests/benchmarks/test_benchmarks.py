@@ -1,0 +1,103 @@
+"""The harness itself: its form and its arithmetic, on sizes that measure nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__ as command_line
+from benchmarks.log import Load, measure_load
+from benchmarks.measuring import Metric, Metrics, Rounds, alternate
+from benchmarks.parts import PARTS
+from benchmarks.report import one_line, write_results
+
+TINY = Load(
+    rounds=Rounds(1, seconds_max=0),
+    appends_per_outstanding=1,
+    appends_per_writer=2,
+    lone_appends=3,
+    scanned_events=500,
+    records=1,
+    record_events=20,
+)
+
+
+async def test_the_part_log_gives_every_number_beside_its_raw_limit() -> None:
+    metrics = await measure_load(TINY)
+    fields = json.loads(one_line({"log": metrics}))
+    assert {name: metric["unit"] for name, metric in fields.items()} == {
+        "append_events_per_second": "events/s",
+        "append_64_writers_per_second": "events/s",
+        "append_latency_ms": "ms",
+        "scan_events_per_second": "events/s",
+        "activation_ms": "ms",
+    }
+    for metric in fields.values():
+        assert metric["value"] > 0
+        assert metric["ratio"] == pytest.approx(metric["value"] / metric["raw"], rel=0.01)
+    assert fields["append_64_writers_per_second"]["raw_pipelined_plain_publishes"] > 0
+
+
+async def test_operations_take_turns_the_first_round_does_not_count_and_time_is_limited() -> None:
+    turns: list[str] = []
+
+    async def ours() -> list[float]:
+        turns.append("ours")
+        return [float(turns.count("ours"))]
+
+    async def raw() -> list[float]:
+        turns.append("raw")
+        return [10.0, 20.0]
+
+    assert await alternate(Rounds(9, seconds_max=0), ours=ours, raw=raw) == {
+        "ours": 3.0,
+        "raw": 15.0,
+    }
+    assert turns == ["raw", "ours", "ours", "raw", "raw", "ours", "ours", "raw"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "is_as_wanted"),
+    [
+        (Metric(5, "ms", 10, ratio_at_least=0.5), True),
+        (Metric(4, "ms", 10, ratio_at_least=0.5), False),
+        (Metric(15, "ms", 10, ratio_at_most=1.5), True),
+        (Metric(16, "ms", 10, ratio_at_most=1.5), False),
+        (Metric(16, "ms"), True),
+    ],
+)
+def test_a_ratio_is_as_wanted_within_its_bounds(metric: Metric, *, is_as_wanted: bool) -> None:
+    assert metric.is_as_wanted == is_as_wanted
+
+
+def test_the_last_line_of_a_run_is_one_json_object(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def measure(is_quick: bool) -> Metrics:  # noqa: FBT001  # what every part takes
+        assert is_quick
+        return {"speed": Metric(2.0, "m/s", 4.0, beside={"precision": 0.5}), "size": Metric(7, "m")}
+
+    monkeypatch.setattr(command_line, "prepare_process", lambda: None)  # it changes ours for good
+    monkeypatch.setattr(command_line, "PARTS", {"made_up": lambda: measure})
+    assert command_line.main(["--quick", "--json", "made_up"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
+        "speed": {"value": 2.0, "unit": "m/s", "raw": 4.0, "ratio": 0.5, "precision": 0.5},
+        "size": {"value": 7.0, "unit": "m", "raw": None, "ratio": None},
+    }
+
+
+def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command_line.main(["nonsense"])
+    assert all(name in capsys.readouterr().err for name in PARTS)
+
+
+def test_results_keep_the_parts_that_were_not_run(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_results({"one": {"a": Metric(1, "x", 2)}, "two": {"b": Metric(3, "y")}}, path)
+    write_results({"two": {"b": Metric(4, "y")}}, path)
+    results = json.loads(path.read_text(encoding="utf-8"))
+    assert results["one"]["metrics"]["a"]["ratio"] == 0.5
+    assert results["two"]["metrics"]["b"]["value"] == 4

@@ -1,0 +1,98 @@
+"""The configuration in `deploy/nats`, run by real servers, and connections in its roles."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from eventlog.connection import Connection
+from eventlog.server import _LAUNCHER, find_binary, free_port
+
+FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "nats"
+WORKSPACE = "shop"
+ROLES = ("publisher", "host", "reader", "gateway", "worker", "steward", "operator")
+
+
+class Roles:
+    """Connections to servers of the shipped configuration, one for each role."""
+
+    def __init__(self, urls: Sequence[str], passwords: dict[str, str]) -> None:
+        self._urls = urls
+        self._passwords = passwords
+        self._open: list[Connection] = []
+
+    async def connect(self, role: str) -> Connection:
+        options = {"user": f"{WORKSPACE}-{role}", "password": self._passwords[role]}
+        if role != "operator":
+            options["inbox_prefix"] = f"_INBOX_{role}"
+        connection = await Connection.open(self._urls, name=role, options=options)
+        self._open.append(connection)
+        return connection
+
+    async def close(self) -> None:
+        await asyncio.gather(*(connection.close() for connection in self._open))
+
+
+@asynccontextmanager
+async def shipped_servers(folder: Path, *, servers: int) -> AsyncIterator[Roles]:
+    """Run so many servers on `server.conf` as it is; one alone is no cluster."""
+    passwords = {role: f"p-{uuid4().hex}" for role in ROLES}
+    ports = [free_port() for _ in range(servers)]
+    routes = [f"127.0.0.1:{free_port()}" for _ in range(servers)]
+    config = _config(folder, is_cluster=servers > 1)
+    environment = {f"{WORKSPACE}_{role}_password": word for role, word in passwords.items()}
+    processes = []
+    for number, (port, route) in enumerate(zip(ports, routes, strict=True), start=1):
+        environment |= {
+            "KOSEKI_NATS_NAME": f"nats-{number}",
+            "KOSEKI_NATS_LISTEN": f"127.0.0.1:{port}",
+            "KOSEKI_NATS_ROUTES_LISTEN": route,
+            "KOSEKI_NATS_ROUTES": f"[{', '.join(f'nats://{other}' for other in routes)}]",
+            "KOSEKI_NATS_STORE": str(folder / f"store-{number}"),
+            "KOSEKI_NATS_SYSTEM_PASSWORD": uuid4().hex,
+        }
+        processes.append(await _start(config, environment))
+    roles = Roles([f"nats://127.0.0.1:{port}" for port in ports], passwords)
+    try:
+        yield roles
+    finally:
+        await roles.close()
+        for process in processes:
+            process.kill()
+            await process.wait()
+
+
+def _config(folder: Path, *, is_cluster: bool) -> Path:
+    """Copy the shipped files; only the routes go where there is one server."""
+    folder.mkdir(parents=True, exist_ok=True)
+    server = (FOLDER / "server.conf").read_text(encoding="utf-8")
+    if not is_cluster:
+        server, cut = re.subn(r"^cluster \{.*?^\}", "", server, flags=re.DOTALL | re.MULTILINE)
+        assert cut == 1
+    (folder / "server.conf").write_text(server, encoding="utf-8")
+    workspace = (FOLDER / "workspace.conf").read_text(encoding="utf-8")
+    (folder / "workspace.conf").write_text(workspace, encoding="utf-8")
+    return folder / "server.conf"
+
+
+async def _start(config: Path, environment: dict[str, str]) -> Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-I",
+        "-c",
+        _LAUNCHER,
+        str(os.getpid()),
+        str(find_binary()),
+        "--config",
+        str(config),
+        env=os.environ | environment,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )

@@ -1,0 +1,143 @@
+"""Members that die, stop and change their leader while many write (R1, R2)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from eventlog import appender
+from eventlog.commit import GroupCommit
+from eventlog.connection import Connection
+from eventlog.jetstream import JetStreamEventLog
+from eventlog.jetstream_api import JetStreamApi
+from eventlog.port import Conflict, Stored
+from eventlog.subjects import Subjects
+from tests.cluster.writers import Account, race, write, write_in_haste
+from tests.support.cluster import Cluster
+from tests.support.events import attempt, draft, new_record, touched
+from tests.support.nats import new_workspace
+
+CONFLICT = 10071
+CONFLICT_IN_FLIGHT = 10164
+
+
+class Logs:
+    """One log, through a connection to each member."""
+
+    def __init__(self, cluster: Cluster, connections: list[Connection]) -> None:
+        self.cluster = cluster
+        self.name = Subjects(workspace := new_workspace()).log_name
+        self.apis = [JetStreamApi(connection) for connection in connections]
+        self.all = [JetStreamEventLog(connection, workspace) for connection in connections]
+
+
+async def _logs(cluster: Cluster) -> AsyncIterator[Logs]:
+    connections = [await cluster.connect(member) for member in cluster.members]
+    logs = Logs(cluster, connections)
+    await logs.all[0].ensure_stream(replicas=3)
+    await cluster.wait_current(logs.apis[0], logs.name)
+    yield logs
+    await asyncio.gather(*(connection.close() for connection in connections))
+
+
+@pytest_asyncio.fixture
+async def logs(cluster: Cluster) -> AsyncIterator[Logs]:
+    async for logs in _logs(cluster):
+        yield logs
+
+
+@pytest_asyncio.fixture
+async def own_logs(own_cluster: Cluster) -> AsyncIterator[Logs]:
+    async for logs in _logs(own_cluster):
+        yield logs
+
+
+@pytest.fixture
+def codes(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
+    """Count the errors that servers answered appends with."""
+    seen: Counter[int] = Counter()
+    judge = appender._judge_error
+
+    def count(status: int, code: int) -> object:
+        seen[code] += 1
+        return judge(status, code)
+
+    monkeypatch.setattr(appender, "_judge_error", count)
+    return seen
+
+
+async def test_a_leader_that_dies_and_one_that_stops_lose_nothing_and_store_nothing_twice(
+    own_logs: Logs, codes: Counter[int]
+) -> None:
+    logs, cluster, account = own_logs.all, own_logs.cluster, Account()
+    async with asyncio.TaskGroup() as writers:
+        for log in logs:
+            commit = GroupCommit(log)
+            for number in range(30):
+                writers.create_task(write(commit, account, events=1 + number % 3))
+            writers.create_task(write(commit, account, events=1, loses_every=3))
+            writers.create_task(write(log, account, events=1))
+            writers.create_task(write(log, account, events=7, loses_every=5))
+            writers.create_task(write(log, account, events=40))
+            writers.create_task(write_in_haste(log, account))
+        writers.create_task(race(logs, account))
+        await account.until_more(1_000)
+        leader = await cluster.leader_of(own_logs.apis[0], own_logs.name)
+        await leader.kill()
+        await account.until_more(2_000)
+        await leader.start()
+        await cluster.wait_current(own_logs.apis[0], own_logs.name)
+        leader = await cluster.leader_of(own_logs.apis[0], own_logs.name)
+        leader.pause()
+        await account.until_more(2_000)
+        leader.resume()
+        await account.until_more(1_000)
+        account.is_over.set()
+    print(codes, len(account.stored), len(account.absent), len(account.unknown))
+    assert account.absent
+    assert account.unknown
+    await account.compare(logs[0])
+
+
+async def test_of_writers_on_all_members_one_wins_and_the_others_conflict_in_either_form(
+    logs: Logs, codes: Counter[int]
+) -> None:
+    for _ in range(50):
+        stream = new_record()
+        outcomes = await asyncio.gather(
+            *(
+                log.append(attempt(*(draft(s, touched()) for s in some)), timeout_seconds=10)
+                for log in logs.all
+                for some in ([stream], [stream], [stream, new_record()])
+            )
+        )
+        assert sum(isinstance(outcome, Stored) for outcome in outcomes) == 1
+        assert outcomes.count(Conflict()) == len(outcomes) - 1
+        if codes[CONFLICT] and codes[CONFLICT_IN_FLIGHT]:
+            break
+    print(codes)
+    assert codes[CONFLICT]
+    assert codes[CONFLICT_IN_FLIGHT]
+
+
+async def test_what_a_busy_or_a_new_leader_cannot_take_now_is_sent_again(
+    logs: Logs, codes: Counter[int]
+) -> None:
+    account = Account()
+    async with asyncio.TaskGroup() as writers:
+        for log in logs.all:
+            for _ in range(60):
+                writers.create_task(write(log, account, events=2))
+        for _ in range(3):
+            await account.until_more(1_500)
+            await logs.apis[0].call(f"STREAM.LEADER.STEPDOWN.{logs.name}")
+        await account.until_more(1_500)
+        account.is_over.set()
+    print(codes)
+    assert codes
+    assert not account.absent | set(account.unknown)
+    await account.compare(logs.all[1])

@@ -1,0 +1,230 @@
+"""What each role may do on servers of the shipped configuration, and what none but one may."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+import pytest
+import pytest_asyncio
+
+from actors.intake.dead_letters import JetStreamDeadLetters
+from actors.intake.jetstream import JetStreamIntake
+from actors.intake.port import RejectedMessage
+from actors.intake.publisher import IntakePublisher
+from domain.ids import RecordId
+from eventlog.connection import Connection
+from eventlog.errors import LogUnavailable
+from eventlog.jetstream import JetStreamEventLog
+from eventlog.jetstream_api import JetStreamApi, Json
+from eventlog.keys.jetstream import JetStreamKeyStore
+from eventlog.keys.port import NoKey
+from eventlog.keys.workspace_key import new_workspace_key
+from tests.cluster.shipped import WORKSPACE, Roles, shipped_servers
+from tests.support.events import draft, new_id, new_record, store
+from tests.support.waiting import until_async
+
+DENIED_SECONDS = 0.3
+LOG, KEYS, INTAKE = (f"koseki-{WORKSPACE}-{name}" for name in ("log", "keys", "intake"))
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+SOURCE = new_workspace_key()
+
+
+async def is_denied(connection: Connection, subject: str, body: bytes = b"{}") -> bool:
+    """Whether nobody answers a request: a denied one times out."""
+    try:
+        await connection.request(subject, body, timeout_seconds=DENIED_SECONDS)
+    except LogUnavailable:
+        return True
+    return False
+
+
+async def info_of(connection: Connection, stream_name: str) -> Json:
+    return await JetStreamApi(connection).call(f"STREAM.INFO.{stream_name}")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Roles]:
+    async with shipped_servers(tmp_path_factory.mktemp("shipped"), servers=1) as roles:
+        yield roles
+
+
+@pytest_asyncio.fixture
+async def roles(servers: Roles) -> AsyncIterator[Roles]:
+    """Connect in roles, with the streams there that the operator makes."""
+    roles = Roles(servers._urls, servers._passwords)
+    operator = await roles.connect("operator")
+    await JetStreamEventLog(operator, WORKSPACE).ensure_stream()
+    await JetStreamIntake(operator, workspace=WORKSPACE).open_stream()
+    await JetStreamDeadLetters(operator, workspace=WORKSPACE).open()
+    await JetStreamKeyStore(operator, WORKSPACE, source=lambda: SOURCE).open()
+    yield roles
+    await roles.close()
+
+
+async def test_a_host_appends_reads_and_makes_keys(roles: Roles) -> None:
+    connection = await roles.connect("host")
+    log = JetStreamEventLog(connection, WORKSPACE)
+    await log.ensure_stream()
+    one = await store(log, draft(new_record()))
+    both = await store(log, draft(new_record()), draft(new_record()))
+    assert await log.leader_revisions(list(both.heads)) == [e.revision for e in both.events]
+    read = [e.revision async for batch in log.read(after_revision=one.revision) for e in batch]
+    assert read == [e.revision for e in both.events]
+    keys = JetStreamKeyStore(connection, WORKSPACE, source=lambda: SOURCE)
+    await keys.open()
+    record = RecordId(new_id())
+    made = await keys.ensure([record])
+    assert await keys.load([record]) == made
+
+
+@pytest.mark.parametrize("role", ["reader", "gateway", "worker", "steward"])
+async def test_who_reads_the_log_reads_it_in_every_way(roles: Roles, role: str) -> None:
+    stream = new_record()
+    host = JetStreamEventLog(await roles.connect("host"), WORKSPACE)
+    stored = await store(host, draft(stream))
+    log = JetStreamEventLog(await roles.connect(role), WORKSPACE)
+    assert [e.head for e in await log.load(stream)] == [stored.heads[stream]]
+    assert [e.head for e in (await log.last_entries([stream])).values()] == [stored.heads[stream]]
+    assert await log.leader_revisions([stream]) == [stored.revision]
+    assert (await log.shape()).last_revision == stored.revision
+    followed = await anext(aiter(log.follow(after_revision=stored.revision - 1)))
+    assert [e.head for e in followed] == [stored.heads[stream]]
+
+
+async def test_a_signal_goes_from_its_publisher_to_a_worker(roles: Roles) -> None:
+    connection = await roles.connect("worker")
+    queue = JetStreamIntake(connection, workspace=WORKSPACE)
+    await queue.open()
+    publisher = IntakePublisher(
+        await roles.connect("publisher"), workspace=WORKSPACE, source="web"
+    )
+    await asyncio.wait_for(publisher.publish("1", {"type": "track"}, time=NOW), 5)
+    [message] = await queue.pull(batch_messages_max=10, wait_seconds=2, gather_seconds=0.01)
+    letters = JetStreamDeadLetters(connection, workspace=WORKSPACE)
+    await letters.open()
+    await letters.put(
+        RejectedMessage(str(message.sequence), "TOO_LARGE", message.subject, {}, b"", NOW)
+    )
+    assert [letter.reason for letter in await letters.list()] == ["TOO_LARGE"]
+    await queue.ack([message])
+
+    async def is_settled() -> bool:
+        return (await queue.stats()).is_drained
+
+    await until_async(is_settled)
+    assert await queue.trim(settled_before=datetime.now(UTC)) == 1
+    await queue.close()
+
+
+async def test_a_gateway_hands_signals_on(roles: Roles) -> None:
+    gateway = IntakePublisher(await roles.connect("gateway"), workspace=WORKSPACE, source="app")
+    await asyncio.wait_for(gateway.publish("2", {"type": "track"}, time=NOW), 5)
+
+
+async def test_a_steward_destroys_keys_and_a_host_cannot(roles: Roles) -> None:
+    host, steward = await roles.connect("host"), await roles.connect("steward")
+    making = JetStreamKeyStore(host, WORKSPACE, source=lambda: SOURCE)
+    destroying = JetStreamKeyStore(steward, WORKSPACE, source=lambda: SOURCE)
+    for keys in (making, destroying):
+        await keys.open()
+    record = RecordId(new_id())
+    await making.ensure([record])
+    tombstone = f"koseki.{WORKSPACE}.key.{record}.destroyed"
+    assert await is_denied(host, tombstone, b"")
+    assert await is_denied(host, f"$JS.API.STREAM.MSG.DELETE.{KEYS}", b'{"seq": 1}')
+    await destroying.destroy([record])
+    assert await making.load([record]) == {record: NoKey.DESTROYED}
+
+
+@pytest.mark.parametrize("role", ["publisher", "host", "reader", "gateway", "worker", "steward"])
+async def test_nobody_but_the_operator_takes_anything_from_the_log(roles: Roles, role: str) -> None:
+    operator = await roles.connect("operator")
+    host = JetStreamEventLog(await roles.connect("host"), WORKSPACE)
+    await store(host, draft(new_record()))
+    before = await info_of(operator, LOG)
+    connection = await roles.connect(role)
+    requests = {
+        f"STREAM.DELETE.{LOG}": {},
+        f"STREAM.PURGE.{LOG}": {},
+        f"STREAM.MSG.DELETE.{LOG}": {"seq": 1},
+        f"STREAM.UPDATE.{LOG}": before["config"] | {"max_msgs": 1},
+        f"STREAM.RESTORE.{LOG}": {"config": before["config"], "state": before["state"]},
+        f"STREAM.CREATE.{LOG}-copy": {"name": f"{LOG}-copy", "mirror": {"name": LOG}},
+        "ACCOUNT.PURGE.shop": {},
+        f"STREAM.DELETE.{INTAKE}": {},
+        f"STREAM.UPDATE.{INTAKE}": {"name": INTAKE, "subjects": [f"koseki.{WORKSPACE}.ingest.a"]},
+    }
+    if role != "steward":
+        requests |= {f"STREAM.DELETE.{KEYS}": {}, f"STREAM.MSG.DELETE.{KEYS}": {"seq": 1}}
+    denied = await asyncio.gather(
+        *(is_denied(connection, f"$JS.API.{n}", orjson.dumps(b)) for n, b in requests.items())
+    )
+    assert all(denied), dict(zip(requests, denied, strict=True))
+    after = await info_of(operator, LOG)
+    assert (after["config"], after["state"]) == (before["config"], before["state"])
+    assert await info_of(operator, INTAKE)
+    assert await info_of(operator, KEYS)
+
+
+@pytest.mark.parametrize("role", ["publisher", "reader", "gateway", "worker", "steward"])
+async def test_nobody_but_hosts_appends(roles: Roles, role: str) -> None:
+    operator, connection = await roles.connect("operator"), await roles.connect(role)
+    before = (await info_of(operator, LOG))["state"]["last_seq"]
+    subjects = (f"record.{new_id()}", "identifier.p1.c2Vjb25k", "workspace", "clock")
+    denied = await asyncio.gather(
+        *(is_denied(connection, f"koseki.{WORKSPACE}.{subject}") for subject in subjects)
+    )
+    assert all(denied)
+    assert (await info_of(operator, LOG))["state"]["last_seq"] == before
+
+
+async def test_a_publisher_cannot_have_an_answer_written_to_the_log(roles: Roles) -> None:
+    operator, publisher = await roles.connect("operator"), await roles.connect("publisher")
+    before = (await info_of(operator, LOG))["state"]["last_seq"]
+    received = (await info_of(operator, INTAKE))["state"]["last_seq"]
+    subject = f"koseki.{WORKSPACE}.ingest.web"
+    await publisher.publish(subject, b"{}", reply=f"koseki.{WORKSPACE}.record.{new_id()}")
+
+    async def is_received() -> bool:
+        return bool((await info_of(operator, INTAKE))["state"]["last_seq"] > received)
+
+    await until_async(is_received)
+    await publisher.request(subject, b"{}", timeout_seconds=5)
+    assert (await info_of(operator, LOG))["state"]["last_seq"] == before
+
+
+async def test_no_role_hears_what_another_is_answered(roles: Roles) -> None:
+    heard: list[object] = []
+
+    async def hear(message: object) -> None:
+        heard.append(message)
+
+    reader, host = await roles.connect("reader"), await roles.connect("host")
+    for subject in ("_INBOX_host.>", "_INBOX.>", f"koseki.{WORKSPACE}.>", ">"):
+        await reader.subscribe(subject, hear)
+    await store(JetStreamEventLog(host, WORKSPACE), draft(new_record()))
+    await info_of(reader, LOG)
+    assert not heard
+
+
+async def test_three_servers_of_the_shipped_configuration_keep_a_log(tmp_path: Path) -> None:
+    async with shipped_servers(tmp_path, servers=3) as roles:
+        log = JetStreamEventLog(await roles.connect("operator"), WORKSPACE)
+
+        async def is_made() -> bool:
+            try:
+                await log.ensure_stream(replicas=3)
+            except LogUnavailable:
+                return False
+            return True
+
+        await until_async(is_made, timeout_seconds=30)
+        host = JetStreamEventLog(await roles.connect("host"), WORKSPACE)
+        await host.ensure_stream(replicas=3)
+        stored = await store(host, draft(new_record()), draft(new_record()))
+        assert await host.leader_revisions(list(stored.heads)) == [1, 2]

@@ -1,0 +1,49 @@
+"""What the documents name exists, and README keeps its promise of being short."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import cli
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
+README_LINES_MAX = 150
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) < README_LINES_MAX
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_linked_file_exists(document: str) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / document).read_text())
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_file_on_the_way_of_a_purchase_exists() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    named = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", text))
+    assert named
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+
+
+def test_every_command_of_the_readme_is_one() -> None:
+    text = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"koseki ((?:dead-letters )?[a-z]+)(?= (?:\d+ )?--data| demo|`)", text))
+    assert {"up", "status", "verify", "dead-letters list", "dead-letters show", "demo"} <= named
+    for command in named:
+        shown = CliRunner().invoke(cli, [*command.split(), "--help"])
+        assert shown.exit_code == 0, command
+        assert "--json" in shown.output
+
+
+def test_every_make_target_of_the_readme_is_one() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"^make ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert named
+    assert named <= targets

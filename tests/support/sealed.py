@@ -1,0 +1,54 @@
+"""Sealed logs for tests: a key store, a ring over it, and the bytes that rest on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from domain.ids import RecordId, Stream
+from eventlog.connection import Connection
+from eventlog.jetstream import JetStreamEventLog
+from eventlog.keys.jetstream import JetStreamKeyStore
+from eventlog.keys.key_ring import KeyRing
+from eventlog.keys.workspace_key import WorkspaceKeys, new_workspace_key
+
+
+class Source:
+    """A workspace key's source that a test can change."""
+
+    def __init__(self) -> None:
+        self.keys = new_workspace_key()
+
+    def __call__(self) -> WorkspaceKeys:
+        return self.keys
+
+    def renew(self) -> None:
+        self.keys = self.keys.with_next()
+
+
+async def sealed_log(
+    connection: Connection, workspace: str, source: Source
+) -> tuple[JetStreamEventLog, KeyRing]:
+    """Open a sealed log as a process of its own would."""
+    store = JetStreamKeyStore(connection, workspace, source=source)
+    await store.open()
+    ring = KeyRing(store)
+    log = JetStreamEventLog(connection, workspace, keys=ring)
+    await log.ensure_stream()
+    return log, ring
+
+
+def record_id(stream: Stream) -> RecordId:
+    """Name the record of a stream."""
+    return RecordId(stream.key)
+
+
+def forms(value: str) -> Iterator[bytes]:
+    """Give the bytes of a text in each encoding that something may have written it in."""
+    for encoding in ("utf-8", "utf-16-le", "utf-16-be"):
+        yield value.encode(encoding)
+
+
+def files_with(folder: Path, wanted: bytes) -> list[Path]:
+    """Name the files below a folder that hold these bytes."""
+    return [path for path in folder.rglob("*") if path.is_file() and wanted in path.read_bytes()]
