@@ -16,6 +16,8 @@ from app.supervisor import read_json
 from eventlog.errors import LogError
 
 LOOK_EVERY_SECONDS = 0.01
+PAUSE_SECONDS = 0.1
+IN_FLIGHT_LEAST = 10
 BACK_SECONDS_MAX = 60.0
 IN_FLIGHT_SECONDS_MAX = 30.0
 KINDS = ("ingest_worker", "host", "projector", "server")
@@ -41,22 +43,37 @@ class FaultMaker:
         self.report = FaultReport()
 
     async def kill(self, kind: str) -> None:
-        """Kill one of `KINDS` as soon as signals are in flight, and see it replaced."""
-        async with asyncio.timeout(IN_FLIGHT_SECONDS_MAX):
-            unacknowledged = await self._until_in_flight()
+        """Kill one of `KINDS` while signals are in flight, and see it replaced."""
         pid = self._pid_of(kind)
+        async with asyncio.timeout(IN_FLIGHT_SECONDS_MAX):
+            if kind == "ingest_worker":
+                unacknowledged = await self._pause_with_signals(pid)
+            else:
+                unacknowledged = await self._until_in_flight()
         os.kill(pid, signal.SIGKILL)
         self.report.kills[kind] += 1
         self.report.in_flight.append(unacknowledged)
         await self._until_replaced(kind, pid)
 
-    async def _until_in_flight(self) -> int:
-        """Wait until a worker holds signals that it has not acknowledged; say how many."""
+    async def _pause_with_signals(self, pid: int) -> int:
+        """Pause a worker that surely holds signals, so that they must be delivered again."""
+        while True:
+            await self._until_in_flight()
+            os.kill(pid, signal.SIGSTOP)
+            # What it acknowledged before the pause is counted by then.
+            await asyncio.sleep(PAUSE_SECONDS)
+            held = await self._until_in_flight(at_least=0)
+            if held:
+                return held
+            os.kill(pid, signal.SIGCONT)
+
+    async def _until_in_flight(self, *, at_least: int = IN_FLIGHT_LEAST) -> int:
+        """Wait until a worker holds so many signals unacknowledged; say how many."""
         while True:
             with suppress(LogError):
-                stats = await self._intake.stats()
-                if stats.ack_pending:
-                    return stats.ack_pending
+                held = (await self._intake.stats()).ack_pending
+                if held >= at_least:
+                    return held
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     def _pid_of(self, kind: str) -> int:

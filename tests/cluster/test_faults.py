@@ -6,23 +6,27 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 
+import orjson
 import pytest
 import pytest_asyncio
 
 from eventlog import appender
 from eventlog.commit import GroupCommit
-from eventlog.connection import Connection
+from eventlog.connection import Connection, Received
 from eventlog.jetstream import JetStreamEventLog
 from eventlog.jetstream_api import JetStreamApi
 from eventlog.port import Conflict, Stored
 from eventlog.subjects import Subjects
 from tests.cluster.writers import Account, race, write, write_in_haste
 from tests.support.cluster import Cluster
-from tests.support.events import attempt, draft, new_record, touched
+from tests.support.events import attempt, draft, new_id, new_record, touched
 from tests.support.nats import new_workspace
+from tests.support.waiting import until
 
 CONFLICT = 10071
 CONFLICT_IN_FLIGHT = 10164
+TOO_MANY_BATCHES = 10210
+OPEN_BATCHES_MAX = 50
 
 
 class Logs:
@@ -97,7 +101,6 @@ async def test_a_leader_that_dies_and_one_that_stops_lose_nothing_and_store_noth
         leader.resume()
         await account.until_more(1_000)
         account.is_over.set()
-    print(codes, len(account.stored), len(account.absent), len(account.unknown))
     assert account.absent
     assert account.unknown
     await account.compare(logs[0])
@@ -119,25 +122,66 @@ async def test_of_writers_on_all_members_one_wins_and_the_others_conflict_in_eit
         assert outcomes.count(Conflict()) == len(outcomes) - 1
         if codes[CONFLICT] and codes[CONFLICT_IN_FLIGHT]:
             break
-    print(codes)
     assert codes[CONFLICT]
     assert codes[CONFLICT_IN_FLIGHT]
 
 
-async def test_what_a_busy_or_a_new_leader_cannot_take_now_is_sent_again(
-    logs: Logs, codes: Counter[int]
-) -> None:
+async def test_writers_go_on_through_changes_of_leader(logs: Logs) -> None:
     account = Account()
     async with asyncio.TaskGroup() as writers:
         for log in logs.all:
             for _ in range(60):
                 writers.create_task(write(log, account, events=2))
         for _ in range(3):
-            await account.until_more(1_500)
+            await account.until_more(1_000)
             await logs.apis[0].call(f"STREAM.LEADER.STEPDOWN.{logs.name}")
-        await account.until_more(1_500)
+        await account.until_more(1_000)
         account.is_over.set()
-    print(codes)
-    assert codes
-    assert not account.absent | set(account.unknown)
+    assert not account.absent
+    assert not account.unknown
     await account.compare(logs.all[1])
+
+
+async def test_a_leader_with_as_many_open_batches_as_it_takes_is_asked_again(
+    logs: Logs, codes: Counter[int]
+) -> None:
+    """The server answers 10210 (429) until one of the others has ended."""
+    connection, prefix = logs.apis[0].connection, f"koseki.{logs.all[0].workspace}.record"
+    for number in range(OPEN_BATCHES_MAX):
+        headers = {"Nats-Batch-Id": f"open-{number}", "Nats-Batch-Sequence": "1"}
+        answer = await connection.request(
+            f"{prefix}.{new_id()}", headers=headers, timeout_seconds=5
+        )
+        assert not answer.data
+    one = attempt(draft(new_record()), draft(new_record()))
+    appending = asyncio.create_task(logs.all[1].append(one, timeout_seconds=30))
+    await asyncio.sleep(2); print('CODES', codes)
+    await until(lambda: codes[TOO_MANY_BATCHES] > 2)
+    assert not appending.done()
+    ends = {"Nats-Batch-Id": "open-0", "Nats-Batch-Sequence": "2", "Nats-Batch-Commit": "1"}
+    await connection.request(f"{prefix}.{new_id()}", headers=ends, timeout_seconds=5)
+    outcome = await appending
+    assert isinstance(outcome, Stored)
+    assert outcome.revision == 4
+
+
+@pytest.mark.parametrize(("status", "code"), [(503, 10163), (429, 10210), (503, 10008)])
+@pytest.mark.parametrize("events", [1, 2])
+async def test_what_a_leader_cannot_take_now_is_sent_again(
+    connection: Connection, status: int, code: int, events: int
+) -> None:
+    """Answered by the test in the server's place: when a server does so is not ours to choose."""
+    log = JetStreamEventLog(connection, new_workspace())
+    error = orjson.dumps({"error": {"code": status, "err_code": code}})
+    answers = iter([error, error, orjson.dumps({"seq": events})])
+
+    async def answer(message: Received) -> None:
+        if message.reply:
+            await connection.publish(message.reply, next(answers))
+
+    responder = await connection.subscribe(f"koseki.{log.workspace}.record.*", answer)
+    one = attempt(*(draft(new_record()) for _ in range(events)))
+    outcome = await log.append(one, timeout_seconds=10)
+    assert isinstance(outcome, Stored)
+    assert [event.revision for event in outcome.events] == list(range(1, events + 1))
+    await responder.unsubscribe()
