@@ -113,7 +113,8 @@ class RulesKeeper:
         try:
             await self.refresh()
         except LogError as error:
-            raise RulesUnavailable(Kind.UNAVAILABLE, error.reason, error.message) from error
+            kind = Kind.DAMAGED if isinstance(error, LogDamaged) else Kind.UNAVAILABLE
+            raise RulesUnavailable(kind, error.reason, error.message) from error
 
     async def _refresh_for_ever(self) -> None:
         while True:

@@ -15,7 +15,14 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 from domain.consent import ConsentState, LawfulBasis
 from domain.events import ShortText
 from domain.identity import Identifier
-from domain.ids import IDENTIFIERS_PER_CUSTOMER_MAX, CommandId, Name, OpenMap, UuidText
+from domain.ids import (
+    IDENTIFIERS_PER_CUSTOMER_MAX,
+    UUID_FORM,
+    CommandId,
+    Name,
+    OpenMap,
+    UuidText,
+)
 from domain.signals import MessageId, Signal
 
 SIGNALS_PER_COMMAND_MAX = 500
@@ -27,7 +34,7 @@ class Command(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    command_id: Annotated[CommandId, UuidText]
+    command_id: Annotated[CommandId, UUID_FORM]
     auth_id: ShortText
     issued_at: AwareDatetime
     deadline: AwareDatetime

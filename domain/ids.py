@@ -24,12 +24,10 @@ RECORDS_PER_CUSTOMER_MAX = 256
 IDENTIFIERS_PER_CUSTOMER_MAX = 512
 EVENTS_PER_APPEND_MAX = 1_000
 
-UuidText = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
-    ),
-]
+UUID_FORM = StringConstraints(
+    pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+)
+UuidText = Annotated[str, UUID_FORM]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 """The name of a namespace, purpose, source or role: safe in subjects, logs and headers."""
 

@@ -51,15 +51,10 @@ async def run_demo(console: Console) -> tuple[dict[str, Any], bool]:
             workspace=WORKSPACE, data=Path(folder), redeliver_after_seconds=REDELIVER_SECONDS
         )
         started = time.monotonic()
-        with console.status("Starting nats-server, Ray, hosts, projector, gateway"):
-            supervisor = Supervisor(settings)
-            await supervisor.start()
-        try:
-            story = Story(supervisor, console)
-            found = await story.tell()
-        finally:
-            with console.status("Stopping"):
-                await supervisor.stop()
+        console.print("Starting nats-server, Ray, hosts, projector and gateway …")
+        async with Supervisor(settings) as supervisor:
+            found = await Story(supervisor, console).tell()
+            console.print("Stopping …")
     found["seconds"] = round(time.monotonic() - started, 1)
     truth = truth_of(read_purchases())
     show(console, found, truth)

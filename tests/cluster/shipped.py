@@ -8,16 +8,18 @@ import re
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from eventlog.connection import Connection
-from eventlog.server import _LAUNCHER, find_binary, free_port
+from eventlog.server import _LAUNCHER, _name_at, find_binary, free_port
+from tests.support.waiting import until_async
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "nats"
 WORKSPACE = "shop"
 ROLES = ("publisher", "host", "reader", "gateway", "worker", "steward", "operator")
+STARTS_MAX = 4
 
 
 class Roles:
@@ -44,29 +46,57 @@ class Roles:
 async def shipped_servers(folder: Path, *, servers: int) -> AsyncIterator[Roles]:
     """Run so many servers on `server.conf` as it is; one alone is no cluster."""
     passwords = {role: f"p-{uuid4().hex}" for role in ROLES}
-    ports = [free_port() for _ in range(servers)]
-    routes = [f"127.0.0.1:{free_port()}" for _ in range(servers)]
-    config = _config(folder, is_cluster=servers > 1)
     environment = {f"{WORKSPACE}_{role}_password": word for role, word in passwords.items()}
-    processes = []
-    for number, (port, route) in enumerate(zip(ports, routes, strict=True), start=1):
-        environment |= {
-            "KOSEKI_NATS_NAME": f"nats-{number}",
-            "KOSEKI_NATS_LISTEN": f"127.0.0.1:{port}",
-            "KOSEKI_NATS_ROUTES_LISTEN": route,
-            "KOSEKI_NATS_ROUTES": f"[{', '.join(f'nats://{other}' for other in routes)}]",
-            "KOSEKI_NATS_STORE": str(folder / f"store-{number}"),
-            "KOSEKI_NATS_SYSTEM_PASSWORD": uuid4().hex,
-        }
-        processes.append(await _start(config, environment))
+    config = _config(folder, is_cluster=servers > 1)
+    for _ in range(STARTS_MAX):
+        ports = [free_port() for _ in range(servers)]
+        processes = await _start_all(config, environment, ports)
+        if await _all_listen(processes, ports):
+            break
+        await _end_all(processes)  # others took one of the ports before it was bound
     roles = Roles([f"nats://127.0.0.1:{port}" for port in ports], passwords)
     try:
         yield roles
     finally:
         await roles.close()
-        for process in processes:
+        await _end_all(processes)
+
+
+async def _start_all(
+    config: Path, environment: dict[str, str], ports: Sequence[int]
+) -> list[Process]:
+    routes = [f"127.0.0.1:{free_port()}" for _ in ports]
+    processes = []
+    for number, (port, route) in enumerate(zip(ports, routes, strict=True), start=1):
+        own = {
+            "KOSEKI_NATS_NAME": f"nats-{port}",
+            "KOSEKI_NATS_LISTEN": f"127.0.0.1:{port}",
+            "KOSEKI_NATS_ROUTES_LISTEN": route,
+            "KOSEKI_NATS_ROUTES": f"[{', '.join(f'nats://{other}' for other in routes)}]",
+            "KOSEKI_NATS_STORE": str(config.parent / f"store-{number}"),
+            "KOSEKI_NATS_SYSTEM_PASSWORD": uuid4().hex,
+        }
+        processes.append(await _start(config, environment | own))
+    return processes
+
+
+async def _all_listen(processes: Sequence[Process], ports: Sequence[int]) -> bool:
+    """Wait until all listen; false if one of them ends instead."""
+
+    async def is_settled() -> bool:
+        if any(process.returncode is not None for process in processes):
+            return True
+        return [await _name_at(port) for port in ports] == [f"nats-{port}" for port in ports]
+
+    await until_async(is_settled)
+    return all(process.returncode is None for process in processes)
+
+
+async def _end_all(processes: Sequence[Process]) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):
             process.kill()
-            await process.wait()
+        await process.wait()
 
 
 def _config(folder: Path, *, is_cluster: bool) -> Path:

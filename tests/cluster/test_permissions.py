@@ -100,9 +100,7 @@ async def test_a_signal_goes_from_its_publisher_to_a_worker(roles: Roles) -> Non
     connection = await roles.connect("worker")
     queue = JetStreamIntake(connection, workspace=WORKSPACE)
     await queue.open()
-    publisher = IntakePublisher(
-        await roles.connect("publisher"), workspace=WORKSPACE, source="web"
-    )
+    publisher = IntakePublisher(await roles.connect("publisher"), workspace=WORKSPACE, source="web")
     await asyncio.wait_for(publisher.publish("1", {"type": "track"}, time=NOW), 5)
     [message] = await queue.pull(batch_messages_max=10, wait_seconds=2, gather_seconds=0.01)
     letters = JetStreamDeadLetters(connection, workspace=WORKSPACE)
@@ -196,6 +194,16 @@ async def test_a_publisher_cannot_have_an_answer_written_to_the_log(roles: Roles
     await until_async(is_received)
     await publisher.request(subject, b"{}", timeout_seconds=5)
     assert (await info_of(operator, LOG))["state"]["last_seq"] == before
+
+
+async def test_the_operator_may_do_what_no_role_may(roles: Roles) -> None:
+    operator = await roles.connect("operator")
+    settings = (await info_of(operator, LOG))["config"]
+    requests = {f"UPDATE.{LOG}": settings, f"PURGE.{LOG}": {}, f"MSG.DELETE.{LOG}": {"seq": 9**9}}
+    for name, body in requests.items():
+        assert not await is_denied(operator, f"$JS.API.STREAM.{name}", orjson.dumps(body))
+    # The stream's own settings still forbid it.
+    assert (await info_of(operator, LOG))["state"].get("num_deleted", 0) == 0
 
 
 async def test_no_role_hears_what_another_is_answered(roles: Roles) -> None:

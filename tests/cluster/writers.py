@@ -1,4 +1,4 @@
-"""Writers that never stop, the account they keep of their outcomes, and its comparison with the log."""
+"""Writers that never stop, what they are told of their events, and whether the log agrees."""
 
 from __future__ import annotations
 

@@ -61,6 +61,15 @@ def koseki(*arguments: str) -> list[str]:
     return [str(Path(sys.executable).parent / "koseki"), *arguments]
 
 
+ENDS_WITH_TESTS = """\
+from app.processes import end_with_parent
+from app.cli import main
+end_with_parent()
+main()
+"""
+"""A test run that is killed takes its installation along."""
+
+
 def run_koseki(*arguments: str, seconds: float = COMMAND_SECONDS_MAX) -> tuple[int, str, str]:
     """Run a command to its end; give exit status, output and errors."""
     done = subprocess.run(
@@ -119,7 +128,16 @@ class Installation:
         errors = (data.parent / f"{data.name}.errors").open("ab")
         with errors:
             process = subprocess.Popen(
-                koseki("up", "--data", str(data), "--json", *options),
+                [
+                    sys.executable,
+                    "-c",
+                    ENDS_WITH_TESTS,
+                    "up",
+                    "--data",
+                    str(data),
+                    "--json",
+                    *options,
+                ],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,

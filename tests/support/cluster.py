@@ -1,7 +1,6 @@
 """Three nats-servers as one cluster, whose members a test may kill, pause and restart.
 
-The configuration of a member is the shipped one (`deploy/nats/cluster.conf`), its addresses filled
-in. Ready means that all members know the same leader, who finds both others up to date.
+Ready means that all members know the same leader, who finds both others up to date.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from tests.support.waiting import until_async
 
 MEMBERS = 3
 READY_SECONDS_MAX = 40.0
+STARTS_MAX = 4
 
 _CLUSTER = """\
 cluster {{
@@ -33,7 +33,6 @@ cluster {{
   routes: [{routes}]
 }}
 http: "127.0.0.1:{monitor}"
-{extra}
 """
 
 
@@ -91,13 +90,13 @@ class Member:
 class Cluster:
     """Three members; `members` in no order that means anything."""
 
-    def __init__(self, folder: Path, *, extra_config: str = "") -> None:
+    def __init__(self, folder: Path) -> None:
         routes = [free_port() for _ in range(MEMBERS)]
         urls = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
         self.members = []
         for number, port in enumerate(routes, start=1):
             monitor = free_port()
-            config = _CLUSTER.format(port=port, routes=urls, monitor=monitor, extra=extra_config)
+            config = _CLUSTER.format(port=port, routes=urls, monitor=monitor)
             server = EmbeddedServer(folder / f"server-{number}", extra_config=config)
             self.members.append(Member(server, monitor))
 
@@ -106,7 +105,11 @@ class Cluster:
         return [member.url for member in self.members]
 
     async def start(self) -> None:
-        await asyncio.gather(*(member.start() for member in self.members))
+        starts = [member.start() for member in self.members]
+        failures = await asyncio.gather(*starts, return_exceptions=True)
+        for failure in failures:
+            if failure is not None:
+                raise failure
         await self.wait_ready()
 
     async def stop(self) -> None:
@@ -170,11 +173,25 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster_in(folder: Path, *, extra_config: str = "") -> AsyncIterator[Cluster]:
+async def cluster_in(folder: Path) -> AsyncIterator[Cluster]:
     """Run a cluster with its data in a folder."""
-    cluster = Cluster(folder, extra_config=extra_config)
+    cluster = await _started(folder)
     try:
-        await cluster.start()
         yield cluster
     finally:
         await cluster.stop()
+
+
+async def _started(folder: Path) -> Cluster:
+    """Start a cluster; on other ports, where others took one of so many before it was bound."""
+    for number in range(1, STARTS_MAX + 1):
+        cluster = Cluster(folder / f"start-{number}")
+        try:
+            await cluster.start()
+        except BaseException as failure:
+            await cluster.stop()
+            if not isinstance(failure, LogUnavailable) or number == STARTS_MAX:
+                raise
+        else:
+            return cluster
+    raise AssertionError
