@@ -163,6 +163,8 @@ class GroupCommit:
 
     async def _commit(self, parts: Sequence[_Part]) -> None:
         for _isolation in range(ISOLATIONS_MAX):
+            if not parts:
+                return
             if len(parts) == 1:
                 await self._commit_alone(parts[0])
                 return

@@ -156,7 +156,8 @@ async def test_a_revision_beyond_all_waits_no_longer_than_the_deadline(edge: Edg
 async def test_a_call_whose_time_is_over_stores_at_most_once(edge: Edge, seconds: float) -> None:
     request = customer_service_pb2.IdentifyRequest(identifiers=[user("1")], source="shop")
     found = await refusal(edge.customer.Identify(request, timeout=seconds))
-    assert found.code in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE}
+    late = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE}
+    assert found.code in late or found.reason == "UNKNOWN_OUTCOME"
     assert (await edge.identify(user("1"))).customer_id
 
 
