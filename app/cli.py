@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -121,23 +122,73 @@ def status(
 def verify(
     data: DataOption = DATA_DEFAULT,
     *,
+    attestation: Annotated[
+        Path | None, typer.Option(help="Compare the log with this file, from `koseki attest`.")
+    ] = None,
+    public_key: Annotated[
+        Path | None, typer.Option(help="The key that the attestation must be signed with.")
+    ] = None,
+    nats: Annotated[str, typer.Option(help="The server, where nothing runs on --data.")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Replay the log, and prove that the read side equals it; exit status 1 if it does not."""
-    from app.proof import prove
+    """Replay the log, and prove that the read side equals it; exit status 1 if it does not.
 
+    With an attestation: prove that the log is still the one that was attested.
+    """
+    settings = Settings(data=data.resolve())
     with _console.status("Replaying") as spinner:
-        found = _run(
-            prove(
-                Settings(data=data.resolve()),
-                progress=lambda events: spinner.update(f"Replaying: {events:,} events"),
-            )
-        )
+
+        def progress(revision: int) -> None:
+            spinner.update(f"Replaying: {revision:,} events")
+
+        if attestation is None:
+            found = _run(_prove(settings, progress))
+        elif public_key is None:
+            _fail("--attestation needs --public-key")
+        else:
+            found = _run(_check(settings, attestation, public_key, nats=nats, progress=progress))
     if as_json:
         _print_json(found)
     else:
         _print_table("Proof", found)
     raise typer.Exit(0 if found["holds"] else 1)
+
+
+async def _prove(settings: Settings, progress: Callable[[int], None]) -> dict[str, Any]:
+    from app.proof import prove
+
+    return await prove(settings, progress=progress)
+
+
+async def _check(
+    settings: Settings,
+    attestation: Path,
+    public_key: Path,
+    *,
+    nats: str,
+    progress: Callable[[int], None],
+) -> dict[str, Any]:
+    from app.attesting import check_file
+    from app.status import running_settings
+
+    url = nats or running_settings(settings).nats_url
+    return await check_file(attestation, public_key, nats_url=url, progress=progress)
+
+
+@cli.command()
+def attest(data: DataOption = DATA_DEFAULT, *, as_json: JsonOption = False) -> None:
+    """Sign the log's digest as of now; keep what is printed, and the public key, elsewhere."""
+    found = _run(_attest(Settings(data=data.resolve())))
+    if as_json:
+        _print_json(found)
+    else:
+        typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+
+
+async def _attest(settings: Settings) -> dict[str, Any]:
+    from app.attesting import attest_now
+
+    return attest_now(settings).model_dump(mode="json")
 
 
 @cli.command()
@@ -198,12 +249,13 @@ def show_dead_letter(
 
 def _run(work: Any) -> Any:  # noqa: ANN401  # any coroutine and its result
     """Run to the end; turn what a user can act on into one line and exit status 2."""
+    from app.attesting import NotAnAttestation
     from app.status import NotRunning
     from app.supervisor import StartFailed
 
     try:
         return asyncio.run(work)
-    except (NotRunning, StartFailed, LogError, ReadSideError) as error:
+    except (NotRunning, NotAnAttestation, StartFailed, LogError, ReadSideError, OSError) as error:
         _fail(str(error))
 
 

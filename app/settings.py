@@ -8,6 +8,14 @@ import secrets
 from pathlib import Path
 from typing import Annotated
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from pydantic import BaseModel, ConfigDict, Field
 
 from domain.ids import Name
@@ -74,6 +82,11 @@ class Settings(BaseModel):
         return self.data / "lock"
 
     @property
+    def attestation_key_file(self) -> Path:
+        """The private key that signs attestations; its public half lies beside it."""
+        return self.data / "secrets" / "attestation-key.pem"
+
+    @property
     def running_file(self) -> Path:
         """Addresses and process ids, while the installation runs."""
         return self.data / "running.json"
@@ -110,6 +123,19 @@ def ensure_workspace_key(settings: Settings) -> None:
     """Make the workspace key's file, once, unless it comes from elsewhere. Raises `OSError`."""
     if not settings.workspace_key:
         _make_once(settings.workspace_key_file, new_workspace_key().text().encode())
+
+
+def ensure_attestation_key(settings: Settings) -> Ed25519PrivateKey:
+    """Read the key that signs attestations, or make it, with its public half. Raises `OSError`."""
+    path = settings.attestation_key_file
+    fresh = Ed25519PrivateKey.generate()
+    _make_once(path, fresh.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    key = load_pem_private_key(path.read_bytes(), password=None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise OSError(errno.EINVAL, "not an Ed25519 key", str(path))
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    write_atomically(path.with_suffix(".pub"), public)
+    return key
 
 
 def _make_once(path: Path, secret: bytes) -> None:

@@ -58,7 +58,7 @@ class RecordSealing:
         nonce = os.urandom(NONCE_BYTES)
         associated = f"{recorded.stream.key}/{recorded.event_id}".encode()
         sealed = nonce + cipher.encrypt(nonce, encode_json(personal), associated)
-        fields[SEALED] = b2a_base64(sealed, newline=False).decode()
+        fields[SEALED] = _text_of(sealed)
         return fields, RECORD_KEY
 
     def unseal(self, placed: PlacedEvent, fields: Fields) -> Unsealing:
@@ -125,11 +125,23 @@ async def sealing_to_write(
         raise LogUnavailable("the key store did not answer in time") from None
 
 
+def _text_of(sealed: bytes) -> str:
+    return b2a_base64(sealed, newline=False).decode()
+
+
+def _bytes_of(text: str) -> bytes:
+    """Read base64, but no second way to write the same bytes."""
+    sealed = a2b_base64(text, strict_mode=True)
+    if _text_of(sealed) != text:
+        raise ValueError("the last letter holds bits that nothing covers")
+    return sealed
+
+
 def _opened(sealed: object, cipher: AESGCM, associated: bytes) -> Fields:
     if not isinstance(sealed, str):
         raise Undecodable("the sealed part is missing")
     try:
-        raw = a2b_base64(sealed, strict_mode=True)
+        raw = _bytes_of(sealed)
         plain = cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], associated)
     except (InvalidTag, ValueError):
         raise Undecodable("the seal does not hold") from None

@@ -1,0 +1,77 @@
+"""What `koseki attest` and `koseki verify --attestation` do."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from pydantic import ValidationError
+
+from app.settings import Settings, ensure_attestation_key
+from app.status import running_settings
+from eventlog.connection import Connection
+from eventlog.errors import LogDamaged
+from eventlog.jetstream import JetStreamEventLog
+from projections.store import Store
+from replay.attestation import Attestation, attest, check_attestation
+from replay.fold import Progress
+
+
+class NotAnAttestation(Exception):
+    """A file that is not what it was given as."""
+
+
+def attest_now(settings: Settings) -> Attestation:
+    """Sign how far the read side has come. Raises `NotRunning`, `ReadSideError` or `OSError`."""
+    settings = running_settings(settings)
+    store = Store.open_reader(settings.read_side_folder)
+    try:
+        key = ensure_attestation_key(settings)
+        return attest(settings.workspace, store.checkpoint, key, now=datetime.now(UTC))
+    finally:
+        store.close()
+
+
+async def check_file(
+    attestation_file: Path, public_key_file: Path, *, nats_url: str, progress: Progress
+) -> dict[str, Any]:
+    """Compare the log at an address with an attestation, by a public key and nothing else.
+
+    Raises `NotAnAttestation`, `OSError` or `LogError`.
+    """
+    attestation, public_key = _read(attestation_file, public_key_file)
+    connection = await Connection.open(nats_url, name="koseki-verify")
+    server = connection.server_name
+    try:
+        log = JetStreamEventLog(connection, attestation.workspace)
+        finding: str = await check_attestation(log, attestation, public_key, progress=progress)
+    except LogDamaged as error:
+        finding = f"log_damaged: {error.message}"
+    finally:
+        await connection.close()
+    return {
+        "holds": finding == "holds",
+        "finding": finding,
+        "server": server,
+        "workspace": attestation.workspace,
+        "revision": attestation.revision,
+        "attested_at": attestation.attested_at.isoformat(),
+    }
+
+
+def _read(attestation_file: Path, public_key_file: Path) -> tuple[Attestation, Ed25519PublicKey]:
+    try:
+        attestation = Attestation.model_validate_json(attestation_file.read_bytes())
+    except ValidationError as error:
+        raise NotAnAttestation(f"{attestation_file} is not an attestation") from error
+    try:
+        public_key = load_pem_public_key(public_key_file.read_bytes())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise NotAnAttestation(f"{public_key_file} is not a public key") from error
+    if not isinstance(public_key, Ed25519PublicKey):
+        raise NotAnAttestation(f"{public_key_file} is not an Ed25519 key")
+    return attestation, public_key
