@@ -22,7 +22,7 @@ check: $(READY) ## Format, lint, types, import direction, protos, generated code
 	$(BIN)/python scripts/check_style.py
 
 test: $(READY) ## Run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 demo: $(READY) ## Run the main job on real purchases: publish, resolve, merge, project, ask, verify
 	$(BIN)/koseki demo

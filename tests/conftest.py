@@ -1,28 +1,21 @@
-"""How the tests share two cores: what runs one installation or one cluster stays in one process."""
+"""How the tests share two cores: what shares an installation or a cluster stays in one process."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
-ROOT = Path(__file__).parent
-LONGEST_FIRST = ("e2e", "cluster")
-"""Folders whose tests share servers: each a group of its own, begun before the many short tests."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group what shares servers, and put the groups first."""
-    for item in items:
-        if (folder := _folder(item)) in LONGEST_FIRST:
-            item.add_marker(pytest.mark.xdist_group(folder))
-    items.sort(key=_rank)
+SHARING_SERVERS = ("tests/e2e/", "tests/cluster/")
 
 
-def _folder(item: pytest.Item) -> str:
-    return item.path.relative_to(ROOT).parts[0]
+class ByFolder(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
+    """Give the tests of a folder that shares servers to one process, all others to either."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((folder for folder in SHARING_SERVERS if nodeid.startswith(folder)), nodeid)
 
 
-def _rank(item: pytest.Item) -> int:
-    folder = _folder(item)
-    return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFolder:
+    """Schedule by folder; the folders, being the largest scopes, begin first."""
+    return ByFolder(config, log)
