@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from eventlog.errors import UnsafeStream
@@ -27,7 +27,7 @@ _REQUIRED = {
     "deny_delete": True,
     "deny_purge": True,
 }
-_UNCAPPED = ("max_age", "max_bytes", "max_msgs", "max_msgs_per_subject")
+UNCAPPED = ("max_age", "max_bytes", "max_msgs", "max_msgs_per_subject")
 _FORBIDDEN = (
     "allow_rollup_hdrs",
     "allow_msg_ttl",
@@ -49,7 +49,7 @@ def log_config(subjects: Subjects, *, replicas: int) -> Json:
         "max_consumers": -1,
         "duplicate_window": DUPLICATE_WINDOW_SECONDS * 1_000_000_000,
         **_REQUIRED,
-        **{name: 0 if name == "max_age" else -1 for name in _UNCAPPED},
+        **{name: 0 if name == "max_age" else -1 for name in UNCAPPED},
     }
 
 
@@ -62,7 +62,7 @@ async def ensure_stream(api: JetStreamApi, subjects: Subjects, *, replicas: int)
         if error.code != STREAM_NOT_FOUND:
             raise
         answer = await _create(api, subjects, replicas)
-    faults = list(unsafe_settings(answer["config"], subjects, replicas=replicas))
+    faults = list(unsafe_settings(answer["config"], subjects.filters, replicas=replicas))
     if faults:
         raise UnsafeStream(f"stream {subjects.log_name}: {'; '.join(faults)}")
 
@@ -79,15 +79,16 @@ async def _create(api: JetStreamApi, subjects: Subjects, replicas: int) -> Json:
 
 def unsafe_settings(
     config: Mapping[str, Any],  # Any: the server's JSON
-    subjects: Subjects,
+    subjects: Sequence[str],
     *,
     replicas: int,
+    required: Mapping[str, object] = _REQUIRED,
 ) -> Iterator[str]:
-    """Name every setting under which events could be lost, and what it must be."""
-    for name, wanted in _REQUIRED.items():
+    """Name every setting under which messages could be lost, and what it must be."""
+    for name, wanted in required.items():
         if config.get(name, False) != wanted:
             yield f"{name} must be {wanted}"
-    for name in _UNCAPPED:
+    for name in UNCAPPED:
         if config.get(name, 0) > 0:
             yield f"{name} must be unlimited"
     for name in _FORBIDDEN:
@@ -97,5 +98,5 @@ def unsafe_settings(
         yield "persist_mode must not be async"
     if config.get("num_replicas", 1) < replicas:
         yield f"num_replicas must be at least {replicas}"
-    if set(config.get("subjects") or ()) != set(subjects.filters):
-        yield f"subjects must be {', '.join(subjects.filters)}"
+    if set(config.get("subjects") or ()) != set(subjects):
+        yield f"subjects must be {', '.join(subjects)}"

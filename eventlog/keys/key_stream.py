@@ -28,6 +28,7 @@ from eventlog.jetstream_api import (
     checked,
 )
 from eventlog.nats_client import Received
+from eventlog.stream_config import UNCAPPED, unsafe_settings
 from eventlog.subjects import Subjects
 from eventlog.wire import Outbound
 
@@ -61,16 +62,6 @@ _REQUIRED = {
     "deny_purge": True,
     "compression": "none",
 }
-_UNCAPPED = ("max_age", "max_bytes", "max_msgs", "max_msgs_per_subject")
-_FORBIDDEN = (
-    "allow_rollup_hdrs",
-    "allow_msg_ttl",
-    "mirror",
-    "no_ack",
-    "sealed",
-    "sources",
-    "subject_transform",
-)
 
 
 class KeyMessage(NamedTuple):
@@ -121,7 +112,10 @@ class KeyStream:
             if error.code != STREAM_NOT_FOUND:
                 raise
             answer = await self._create(replicas)
-        faults = list(self._faults(answer["config"], replicas))
+        subjects = [f"{self._prefix}*.*"]
+        faults = list(
+            unsafe_settings(answer["config"], subjects, replicas=replicas, required=_REQUIRED)
+        )
         if faults:
             raise UnsafeStream(f"stream {self.name}: {'; '.join(faults)}")
 
@@ -246,7 +240,7 @@ class KeyStream:
             "max_consumers": -1,
             "duplicate_window": 1_000_000_000,
             **_REQUIRED,
-            **{name: 0 if name == "max_age" else -1 for name in _UNCAPPED},
+            **{name: 0 if name == "max_age" else -1 for name in UNCAPPED},
         }
         try:
             return await self._api.call(f"STREAM.CREATE.{self.name}", config)
@@ -254,24 +248,6 @@ class KeyStream:
             if error.code != STREAM_NAME_IN_USE:
                 raise
             return await self._api.call(f"STREAM.INFO.{self.name}")
-
-    def _faults(self, config: Mapping[str, Any], replicas: int) -> Iterator[str]:
-        """Name what would lose keys, or keep them when they must go."""
-        for name, wanted in _REQUIRED.items():
-            if config.get(name, False) != wanted:
-                yield f"{name} must be {wanted}"
-        for name in _UNCAPPED:
-            if config.get(name, 0) > 0:
-                yield f"{name} must be unlimited"
-        for name in _FORBIDDEN:
-            if config.get(name):
-                yield f"{name} must not be set"
-        if config.get("persist_mode") == "async":
-            yield "persist_mode must not be async"
-        if config.get("num_replicas", 1) < replicas:
-            yield f"num_replicas must be at least {replicas}"
-        if config.get("subjects") != [f"{self._prefix}*.*"]:
-            yield f"subjects must be {self._prefix}*.*"
 
 
 def refuse_encryption(store_folder: Path) -> None:
