@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from actors.messages import Routed
 from domain.commands import PersonCommand
-from domain.events import IdentifierClaimed
+from domain.identity_events import IdentifierClaimed
 from domain.ids import IdentifierKey, RecordId, identifier_stream
 from eventlog.port import EventLog
 

@@ -25,10 +25,10 @@ from actors.readiness import Readiness, Unreadable, is_unreadable
 from actors.rounds import Turn, TurnKeeper, Waiting
 from actors.rules import RulesKeeper
 from actors.turn import TurnTaker
-from domain.commands import Moved, Reply
 from domain.errors import Kind
 from domain.ids import RecordId
 from domain.record import COMMANDS_REMEMBERED_FOR
+from domain.replies import Moved, Reply
 from eventlog.commit import GroupCommit
 from eventlog.errors import LogError
 from eventlog.port import EventLog

@@ -7,9 +7,10 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from domain.commands import Failed, PersonCommand, Reply, replies
+from domain.commands import PersonCommand
 from domain.errors import Kind
 from domain.ids import IdentifierKey, RecordId
+from domain.replies import Failed, Reply, replies
 
 COMMANDS_PER_CALL_MAX = 500
 

@@ -14,7 +14,7 @@ from actors.rounds import Waiting
 from actors.rules import RulesKeeper
 from domain.commands import CheckConsent
 from domain.errors import Kind
-from domain.events import IdentifierClaimed
+from domain.identity_events import IdentifierClaimed
 from domain.ids import (
     WORKSPACE_STREAM,
     IdentifierKey,

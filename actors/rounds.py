@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from actors.messages import Routed
-from domain.commands import Reply
 from domain.ids import IdentifierKey, RecordId
+from domain.replies import Reply
 
 COMMANDS_PER_TURN_MAX = 64
 

@@ -26,9 +26,10 @@ from actors.messages import (
     failed,
 )
 from actors.slots import Placement
-from domain.commands import CheckConsent, Done, Failed, Moved, PersonCommand, Reply, SetTraits
+from domain.commands import CheckConsent, PersonCommand, SetTraits
 from domain.errors import Kind
 from domain.ids import RecordId
+from domain.replies import Done, Failed, Moved, Reply
 from eventlog.errors import LogError
 from eventlog.port import EventLog
 

@@ -10,10 +10,11 @@ import structlog
 
 from actors.clock import Clock
 from actors.drafting import drafts_of
-from domain.commands import DefinePurpose, Done, RegisterSource
+from domain.commands import DefinePurpose, RegisterSource
 from domain.decide import Change
 from domain.errors import DomainError, Kind
 from domain.ids import WORKSPACE_STREAM
+from domain.replies import Done
 from domain.rules import Rules, decide_rules, fold_rules
 from eventlog.errors import LogDamaged, LogError
 from eventlog.outgoing import LOG_UNAVAILABLE

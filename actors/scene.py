@@ -17,7 +17,7 @@ from actors.messages import Routed
 from domain.commands import Command
 from domain.customer import Customer
 from domain.decide import Decision
-from domain.events import Event, Recorded
+from domain.event import Event, Recorded
 from domain.ids import (
     IdentifierKey,
     RecordId,

@@ -13,11 +13,12 @@ from actors.messages import failed
 from actors.rounds import Waiting
 from actors.rules import RulesKeeper
 from actors.scene import PENDING_REVISION, Scene, Staged
-from domain.commands import CheckConsent, Done, PersonCommand, Reply, Verdict
+from domain.commands import CheckConsent, PersonCommand
 from domain.consent import ConsentState
 from domain.decide import decide
 from domain.errors import DomainError, Kind
 from domain.ids import EVENTS_PER_APPEND_MAX
+from domain.replies import Done, Reply, Verdict
 from eventlog.commit import GroupCommit
 from eventlog.errors import LogError
 from eventlog.outgoing import LOG_UNAVAILABLE

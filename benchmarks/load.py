@@ -6,8 +6,9 @@ import random
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from domain.events import Event, IdentifiersLinked, SignalsRecorded
+from domain.event import Event
 from domain.identity import Identifier
+from domain.identity_events import IdentifiersLinked
 from domain.ids import (
     CommandId,
     DecisionId,
@@ -17,6 +18,7 @@ from domain.ids import (
     Stream,
     record_stream,
 )
+from domain.signal_events import SignalsRecorded
 from domain.signals import Signal
 from eventlog.port import Draft
 

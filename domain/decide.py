@@ -16,10 +16,9 @@ from domain.commands import (
     RecordConsent,
     RecordSignals,
     SetTraits,
-    SignalResult,
-    Verdict,
 )
 from domain.consent import ConsentState, Standing
+from domain.consent_events import CONSENT_EVENTS, VerdictRecorded
 from domain.customer import (
     Customer,
     Resolution,
@@ -31,20 +30,17 @@ from domain.customer import (
     resolve,
 )
 from domain.errors import NotFound, PurposeClosed, Refused
-from domain.events import (
-    CONSENT_EVENTS,
+from domain.event import Event
+from domain.identity_events import (
     CustomersMerged,
     CustomerTouched,
-    Event,
     IdentifierClaimed,
     IdentifiersLinked,
-    SignalsDeclined,
-    SignalsRecorded,
-    TraitsSet,
-    VerdictRecorded,
 )
 from domain.ids import RecordId, Stream, identifier_stream, record_stream
+from domain.replies import SignalResult, Verdict
 from domain.rules import Rules
+from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import Signal, earliest, signal_key
 
 GATE_CLOSED = "PURPOSE_CLOSED"

@@ -10,18 +10,12 @@ from typing import Literal
 from pydantic import JsonValue
 
 from domain.consent import ConsentAct
-from domain.events import (
-    ConsentChanged,
-    CustomersMerged,
-    Event,
-    IdentifiersLinked,
-    Recorded,
-    SignalsDeclined,
-    SignalsRecorded,
-    TraitsSet,
-)
+from domain.consent_events import ConsentChanged
+from domain.event import Event, Recorded
 from domain.identity import Edge, Identifier
+from domain.identity_events import CustomersMerged, IdentifiersLinked
 from domain.ids import CommandId, EventId, IdentifierKey, RecordId
+from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import SignalKey, signal_key
 
 COMMANDS_REMEMBERED_FOR = timedelta(hours=24)

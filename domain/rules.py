@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from domain.commands import DefinePurpose, RegisterSource
 from domain.consent import LawfulBasis
 from domain.errors import Invalid, NotFound
-from domain.events import Event, PurposeDefined, Recorded, SourceRegistered
+from domain.event import Event, Recorded
+from domain.workspace_events import PurposeDefined, SourceRegistered
 
 AUDIT = "audit"
 """The purpose that only the role `auditor` may name; no workspace can define it."""

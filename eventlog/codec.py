@@ -15,7 +15,7 @@ import orjson
 from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
 from pydantic import ValidationError
 
-from domain.events import Event, Recorded
+from domain.event import Event, Recorded
 from domain.ids import Stream, stream_uuid
 from eventlog.envelope import NO_KEY, Envelope
 from eventlog.registry import Fields, UnknownEvent, upcast, wire_name

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from domain.events import Event, Recorded
+from domain.event import Event, Recorded
 from domain.ids import EVENTS_PER_APPEND_MAX, Stream
 from eventlog.codec import EventMapper, Unencodable
 from eventlog.envelope import HEADERS, Envelope, digest_of_values, header_lines, header_values

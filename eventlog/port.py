@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from domain.events import Event, Recorded
+from domain.event import Event, Recorded
 from domain.ids import CommandId, DecisionId, EventId, Stream
 
 ZERO_DIGEST = bytes(32)

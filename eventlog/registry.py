@@ -11,23 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from domain.events import (
-    ClockAdvanced,
-    ConsentGiven,
-    ConsentRefused,
-    ConsentWithdrawn,
+from domain.consent_events import ConsentGiven, ConsentRefused, ConsentWithdrawn, VerdictRecorded
+from domain.event import Event
+from domain.identity_events import (
     CustomersMerged,
     CustomerTouched,
-    Event,
     IdentifierClaimed,
     IdentifiersLinked,
-    PurposeDefined,
-    SignalsDeclined,
-    SignalsRecorded,
-    SourceRegistered,
-    TraitsSet,
-    VerdictRecorded,
 )
+from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
+from domain.workspace_events import ClockAdvanced, PurposeDefined, SourceRegistered
 
 Fields = dict[str, Any]  # Any: the JSON values of a body whose schema is older than our classes
 

@@ -16,7 +16,7 @@ import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from domain.events import Event, Recorded
+from domain.event import Event, Recorded
 from domain.ids import RecordId, StreamKind
 from eventlog.codec import PlacedEvent, Undecodable, Unsealing, encode_json
 from eventlog.envelope import NO_KEY

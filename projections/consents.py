@@ -7,7 +7,8 @@ a purpose is open is `domain.consent.standing` over the acts of all records of t
 from __future__ import annotations
 
 from domain.consent import ConsentAct, ConsentState
-from domain.events import ConsentChanged, Event, Recorded
+from domain.consent_events import ConsentChanged
+from domain.event import Event, Recorded
 from domain.ids import EventId, RecordId
 from projections.instants import instant, instant_text
 from projections.tables import ReadTables, Tables

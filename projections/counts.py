@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from domain.events import CustomersMerged, Event, Recorded, SignalsDeclined, SignalsRecorded
+from domain.event import Event, Recorded
+from domain.identity_events import CustomersMerged
 from domain.ids import StreamKind
+from domain.signal_events import SignalsDeclined, SignalsRecorded
 from projections.tables import ReadTables, Tables
 
 COUNTS = "counts"

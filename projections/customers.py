@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from domain.events import CustomersMerged, Event, Recorded
+from domain.event import Event, Recorded
 from domain.identity import Edge
+from domain.identity_events import CustomersMerged
 from domain.ids import MergeId, RecordId, StreamKind
 from projections.tables import ReadTables, Row, Tables
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
 
-from domain.events import Event, Recorded
+from domain.event import Event, Recorded
 from domain.ids import StreamKind
 from eventlog.envelope import extend_log_digest
 from eventlog.errors import LogDamaged

@@ -5,7 +5,8 @@ Table `identifiers`: identifier key -> {record}. The last link wins, as it does 
 
 from __future__ import annotations
 
-from domain.events import Event, IdentifiersLinked, Recorded
+from domain.event import Event, Recorded
+from domain.identity_events import IdentifiersLinked
 from domain.ids import IdentifierKey, RecordId
 from projections.tables import ReadTables, Tables
 

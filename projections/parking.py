@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from domain.events import CustomersMerged, Event, IdentifiersLinked, Recorded
+from domain.event import Event, Recorded
+from domain.identity_events import CustomersMerged, IdentifiersLinked
 from domain.ids import IdentifierKey, RecordId, Stream, StreamKind
 from projections.customers import component, root
 from projections.identifiers import holder

@@ -14,8 +14,10 @@ from datetime import datetime
 import orjson
 from pydantic import JsonValue
 
-from domain.events import Event, IdentifiersLinked, Recorded, TraitsSet
+from domain.event import Event, Recorded
+from domain.identity_events import IdentifiersLinked
 from domain.ids import EventId, IdentifierKey, RecordId
+from domain.signal_events import TraitsSet
 from projections.instants import instant, instant_text
 from projections.tables import ReadTables, Row, Tables
 

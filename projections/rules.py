@@ -7,7 +7,7 @@ sources: {name: {purposes, priority}}}.
 from __future__ import annotations
 
 from domain.consent import LawfulBasis
-from domain.events import Event, Recorded
+from domain.event import Event, Recorded
 from domain.ids import StreamKind
 from domain.rules import Purpose, Rules, Source, evolve_rules
 from projections.tables import ReadTables, Row, Tables

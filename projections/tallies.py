@@ -18,8 +18,9 @@ from hashlib import blake2b
 
 from pydantic import JsonValue
 
-from domain.events import Event, Recorded, SignalsRecorded
+from domain.event import Event, Recorded
 from domain.ids import RecordId
+from domain.signal_events import SignalsRecorded
 from domain.signals import EXACT, SignalKey, add_exactly, exact_number, signal_key
 from projections.tables import ReadTables, Row, Tables
 

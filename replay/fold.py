@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from domain.events import CustomersMerged
+from domain.identity_events import CustomersMerged
 from domain.ids import WORKSPACE_STREAM, RecordId, Stream, record_stream
 from eventlog.errors import LogDamaged
 from eventlog.port import EMPTY, Entry, EventLog

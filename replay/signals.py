@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from domain.events import SignalsDeclined, SignalsRecorded
+from domain.signal_events import SignalsDeclined, SignalsRecorded
 from domain.signals import SignalKey, signal_key
 from eventlog.port import EventLog
 from replay.fold import Progress, read_checked, silent

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from actors.router import CommandRouter
-from domain.commands import Done, Failed, Identify, PersonCommand, RecordConsent, SetTraits
+from domain.commands import Identify, PersonCommand, RecordConsent, SetTraits
 from domain.consent import ConsentState
 from domain.errors import Invalid
+from domain.replies import Done, Failed
 from koseki.v1 import common_pb2, customer_service_pb2, customer_service_pb2_grpc
 from services.errors import CallContext, CommandFailed, translated
 from services.requests import RequestReader, read_map

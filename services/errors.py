@@ -17,8 +17,8 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from pydantic import ValidationError
 
-from domain.commands import Failed
 from domain.errors import DomainError, Kind
+from domain.replies import Failed
 from eventlog.errors import LogDamaged, LogError
 from projections.errors import ReadSideError
 

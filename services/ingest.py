@@ -8,10 +8,11 @@ from pydantic import ValidationError
 
 from actors.intake.segment_spec import check_message_id
 from actors.router import CommandRouter
-from domain.commands import SIGNALS_PER_COMMAND_MAX, Done, Failed, RecordSignals
+from domain.commands import SIGNALS_PER_COMMAND_MAX, RecordSignals
 from domain.errors import DomainError, Invalid, Kind
 from domain.identity import Identifier
 from domain.ids import IDENTIFIERS_PER_CUSTOMER_MAX, IdentifierKey
+from domain.replies import Done, Failed
 from domain.signals import Signal, SignalKind
 from koseki.v1 import ingest_service_pb2, ingest_service_pb2_grpc
 from services.errors import CallContext, CommandFailed, translated

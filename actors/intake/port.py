@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from domain.commands import Done, Failed, PersonCommand
+from domain.commands import PersonCommand
+from domain.replies import Done, Failed
 
 NO_HEADERS: Mapping[str, str] = {}
 

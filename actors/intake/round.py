@@ -19,9 +19,10 @@ from actors.intake.counters import IntakeCounters
 from actors.intake.grouping import COMMAND_DEADLINE_SECONDS, Planned, Ticket, plan_waves
 from actors.intake.identifiers import IdentifierNormaliser
 from actors.intake.port import CommandRouter, DeadLetters, IntakeMessage, RejectedMessage
-from domain.commands import Done, Failed, PersonCommand, SignalResult
+from domain.commands import PersonCommand
 from domain.errors import Invalid, Kind
 from domain.ids import IdentifierKey
+from domain.replies import Done, Failed, SignalResult
 
 EXECUTE_GRACE_SECONDS = 10.0
 """How long after the commands' deadline their replies are still waited for."""

@@ -16,7 +16,7 @@ from uuid import UUID
 import uuid_utils
 from eventsourcing.persistence import Notification, StoredEvent
 
-from domain.events import Event, Recorded
+from domain.event import Event, Recorded
 from domain.ids import EVENTS_PER_APPEND_MAX, CommandId, DecisionId, EventId, Stream, StreamKind
 from eventlog.codec import EventMapper
 from eventlog.envelope import NO_KEY, Envelope, digest_of_values, header_lines, header_values

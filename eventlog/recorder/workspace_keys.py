@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from domain.events import Event, Recorded
+from domain.event import Event, Recorded
 from domain.ids import RecordId, StreamKind
 from eventlog.codec import PlacedEvent, Undecodable, Unsealing
 from eventlog.envelope import NO_KEY

@@ -18,7 +18,7 @@ from eventsourcing.persistence import (
     Transcoder,
 )
 
-from domain.events import Event, Recorded
+from domain.event import Event, Recorded
 from domain.ids import CLOCK_STREAM, WORKSPACE_STREAM, RecordId, Stream, record_stream
 from eventlog.codec import EventMapper, PlacedEvent, Sealing, Undecodable
 from eventlog.envelope import Envelope

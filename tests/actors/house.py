@@ -25,8 +25,6 @@ from actors.slots import Placement
 from domain.commands import (
     CheckConsent,
     DefinePurpose,
-    Done,
-    Failed,
     Identify,
     PersonCommand,
     RecordConsent,
@@ -35,9 +33,10 @@ from domain.commands import (
     SetTraits,
 )
 from domain.consent import ConsentState, LawfulBasis
-from domain.events import Event, Recorded
+from domain.event import Event, Recorded
 from domain.identity import Identifier
 from domain.ids import IdentifierKey
+from domain.replies import Done, Failed
 from domain.signals import Signal
 from eventlog.memory import MemoryEventLog
 from eventlog.port import EventLog

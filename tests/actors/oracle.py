@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from domain.commands import PersonCommand, RecordConsent, RecordSignals
 from domain.consent import LawfulBasis
-from domain.events import Event, Recorded
+from domain.event import Event, Recorded
 from tests.domain.r9 import Joined, Said, is_open, path
 
 

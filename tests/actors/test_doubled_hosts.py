@@ -8,8 +8,9 @@ from itertools import pairwise
 import pytest
 
 from actors.host import HostLimits
-from domain.commands import Failed, PersonCommand
-from domain.events import CustomersMerged, IdentifierClaimed
+from domain.commands import PersonCommand
+from domain.identity_events import CustomersMerged, IdentifierClaimed
+from domain.replies import Failed
 from tests.actors.house import (
     Workspace,
     consent,

@@ -9,11 +9,14 @@ import pytest
 
 from actors.host import HostLimits
 from actors.messages import Routed
-from domain.commands import CheckConsent, DefinePurpose, Done, Failed, PersonCommand, Reply
+from domain.commands import CheckConsent, DefinePurpose, PersonCommand
 from domain.consent import LawfulBasis
+from domain.consent_events import ConsentWithdrawn, VerdictRecorded
 from domain.errors import Kind
-from domain.events import ConsentWithdrawn, Event, IdentifierClaimed, VerdictRecorded
+from domain.event import Event
+from domain.identity_events import IdentifierClaimed
 from domain.ids import RecordId
+from domain.replies import Done, Failed, Reply
 from eventlog.errors import LogDamaged
 from tests.actors.house import (
     Workspace,

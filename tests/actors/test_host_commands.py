@@ -7,17 +7,10 @@ from itertools import pairwise
 
 import pytest
 
-from domain.commands import Done
-from domain.events import (
-    ConsentGiven,
-    CustomersMerged,
-    CustomerTouched,
-    IdentifierClaimed,
-    SignalsDeclined,
-    SignalsRecorded,
-    TraitsSet,
-    VerdictRecorded,
-)
+from domain.consent_events import ConsentGiven, VerdictRecorded
+from domain.identity_events import CustomersMerged, CustomerTouched, IdentifierClaimed
+from domain.replies import Done
+from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from tests.actors.house import (
     Workspace,
     check,

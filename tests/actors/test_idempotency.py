@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from domain.commands import Done, Failed, PersonCommand
+from domain.commands import PersonCommand
 from domain.errors import Kind
+from domain.replies import Done, Failed
 from tests.actors.house import (
     CLOCK,
     HandClock,

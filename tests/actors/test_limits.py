@@ -10,8 +10,9 @@ import pytest
 from actors.host import HostLimits
 from actors.messages import Routed
 from actors.rounds import COMMANDS_PER_TURN_MAX
-from domain.commands import Done, Failed, PersonCommand, Reply
+from domain.commands import PersonCommand
 from domain.ids import EVENTS_PER_APPEND_MAX, RecordId
+from domain.replies import Done, Failed, Reply
 from tests.actors.house import (
     Workspace,
     check,

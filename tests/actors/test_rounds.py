@@ -8,8 +8,8 @@ import pytest
 
 from actors.messages import Routed
 from actors.rounds import COMMANDS_PER_TURN_MAX, TurnKeeper, Waiting
-from domain.commands import Failed
 from domain.ids import RecordId
+from domain.replies import Failed
 from tests.actors.house import track, user
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from actors.messages import COMMANDS_PER_CALL_MAX, HostUnavailable
 from actors.router import CALLS_IN_FLIGHT_MAX
-from domain.commands import DefinePurpose, Done, Failed, PersonCommand, RegisterSource
+from domain.commands import DefinePurpose, PersonCommand, RegisterSource
 from domain.consent import LawfulBasis
 from domain.errors import Kind
+from domain.replies import Done, Failed
 from tests.actors.house import (
     CLOCK,
     Workspace,

@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from actors.host import HostLimits
-from domain.commands import Done, PersonCommand
-from domain.events import SignalsRecorded
+from domain.commands import PersonCommand
 from domain.ids import StreamKind
+from domain.replies import Done
+from domain.signal_events import SignalsRecorded
 from tests.actors.house import (
     Workspace,
     check,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from domain.consent import LawfulBasis
-from domain.events import ClockAdvanced, IdentifierClaimed, PurposeDefined
+from domain.identity_events import IdentifierClaimed
 from domain.ids import (
     CLOCK_STREAM,
     EVENTS_PER_APPEND_MAX,
@@ -17,6 +17,7 @@ from domain.ids import (
     Stream,
     identifier_stream,
 )
+from domain.workspace_events import ClockAdvanced, PurposeDefined
 from eventlog.port import EMPTY, ZERO_DIGEST, Conflict, Entry, EventLog, Head, Refused, Stored
 from tests.support.events import NOON, attempt, draft, new_id, new_record, store, touched, traits
 

@@ -23,22 +23,18 @@ from domain.commands import (
     SetTraits,
 )
 from domain.consent import ConsentState, LawfulBasis
+from domain.consent_events import CONSENT_EVENTS, ConsentChanged
 from domain.customer import Customer
 from domain.decide import Change, Decision, decide
 from domain.errors import DomainError
-from domain.events import (
-    CONSENT_EVENTS,
-    ConsentChanged,
+from domain.event import Event, Recorded
+from domain.identity import Edge, Identifier
+from domain.identity_events import (
     CustomersMerged,
     CustomerTouched,
-    Event,
     IdentifierClaimed,
     IdentifiersLinked,
-    PurposeDefined,
-    Recorded,
-    SourceRegistered,
 )
-from domain.identity import Edge, Identifier
 from domain.ids import (
     WORKSPACE_STREAM,
     CommandId,
@@ -56,6 +52,7 @@ from domain.ids import (
 from domain.record import Record, evolve, unborn
 from domain.rules import Rules, fold_rules
 from domain.signals import Signal
+from domain.workspace_events import PurposeDefined, SourceRegistered
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LATE = 1_000

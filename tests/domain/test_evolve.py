@@ -8,29 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.consent import LawfulBasis
+from domain.consent_events import CONSENT_EVENTS, ConsentChanged, VerdictRecorded
 from domain.customer import purpose_standing
-from domain.events import (
-    CONSENT_EVENTS,
-    ClockAdvanced,
-    ConsentChanged,
+from domain.event import Event, Recorded
+from domain.identity import Edge
+from domain.identity_events import (
     CustomersMerged,
     CustomerTouched,
-    Event,
     IdentifierClaimed,
     IdentifiersLinked,
-    PurposeDefined,
-    Recorded,
-    SignalsDeclined,
-    SignalsRecorded,
-    SourceRegistered,
-    TraitsSet,
-    VerdictRecorded,
 )
-from domain.identity import Edge
 from domain.ids import MergeId, record_stream
 from domain.record import evolve, fold, unborn
 from domain.rules import Rules, evolve_rules
+from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import Signal
+from domain.workspace_events import ClockAdvanced, PurposeDefined, SourceRegistered
 from tests.domain.scenario import at, command_id, email, record_id, recorded, user
 
 RECORDS = st.integers(1, 4).map(record_id)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from domain.consent import ConsentState, LawfulBasis
-from domain.events import IdentifiersLinked, SignalsDeclined, SignalsRecorded, TraitsSet
+from domain.identity_events import IdentifiersLinked
+from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from tests.domain.scenario import (
     act,
     at,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from domain.events import SignalsRecorded, TraitsSet
 from domain.ids import record_stream
 from domain.record import COMMANDS_REMEMBERED_MAX, MESSAGES_REMEMBERED_MAX
+from domain.signal_events import SignalsRecorded, TraitsSet
 from domain.signals import signal_key
 from tests.domain.scenario import (
     LATE,

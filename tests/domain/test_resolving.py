@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from domain.errors import Kind
-from domain.events import SignalsRecorded, TraitsSet
 from domain.identity import NAMESPACES_BY_STRENGTH
+from domain.signal_events import SignalsRecorded, TraitsSet
 from tests.domain.scenario import (
     act,
     check,

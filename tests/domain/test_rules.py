@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from domain.commands import PURPOSES_PER_SOURCE_MAX, DefinePurpose, RegisterSource
 from domain.consent import LawfulBasis
 from domain.errors import DomainError
-from domain.events import Event, PurposeDefined, SourceRegistered
+from domain.event import Event
 from domain.ids import WORKSPACE_STREAM
 from domain.rules import Rules, decide_rules, evolve_rules, fold_rules
+from domain.workspace_events import PurposeDefined, SourceRegistered
 from tests.domain.scenario import at, command_id, recorded, touched
 
 MARKETING = PurposeDefined(purpose="marketing", basis=LawfulBasis.CONSENT, description="Post")

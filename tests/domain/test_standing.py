@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.consent import ConsentAct, ConsentState, LawfulBasis, Standing, standing
-from domain.events import CONSENT_EVENTS
+from domain.consent_events import CONSENT_EVENTS
 from domain.ids import EventId, RecordId, record_stream
 from domain.record import evolve, unborn
 from tests.domain.r9 import Joined, Said, is_open, members

@@ -14,7 +14,7 @@ from pydantic import BaseModel, StringConstraints
 from pydantic.fields import FieldInfo
 
 from domain.consent import ConsentState
-from domain.events import Event
+from domain.event import Event
 from domain.identity import Edge, Identifier
 from domain.ids import IdentifierKey, MergeId, Name, OpenMap, UuidText
 from eventlog.registry import EVENTS

@@ -8,17 +8,13 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from domain.events import (
-    ConsentGiven,
-    Event,
-    IdentifiersLinked,
-    SignalsDeclined,
-    SignalsRecorded,
-    TraitsSet,
-)
+from domain.consent_events import ConsentGiven
+from domain.event import Event
 from domain.identity import Identifier
+from domain.identity_events import IdentifiersLinked
 from domain.ids import IdentifierKey, RecordId, Stream
 from domain.record import fold, unborn
+from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import Signal
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.memory import MemoryKeyStore

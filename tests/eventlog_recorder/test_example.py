@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from domain.events import ClockAdvanced, CustomersMerged
 from domain.identity import Edge
+from domain.identity_events import CustomersMerged
 from domain.ids import CLOCK_STREAM, MergeId
+from domain.workspace_events import ClockAdvanced
 from eventlog.jetstream import JetStreamEventLog
 from examples.read_customers import read_customers
 from tests.eventlog_recorder.servers import Servers, variables

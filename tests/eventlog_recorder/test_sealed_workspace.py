@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from eventsourcing.utils import Environment
 
-from domain.events import ClockAdvanced, TraitsSet
 from domain.ids import CLOCK_STREAM, RecordId
+from domain.signal_events import TraitsSet
+from domain.workspace_events import ClockAdvanced
 from eventlog.jetstream import JetStreamEventLog
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.key_ring import KeyRing

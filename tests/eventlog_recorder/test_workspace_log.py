@@ -23,14 +23,8 @@ from eventsourcing.projection import Projection, ProjectionRunner
 from eventsourcing.utils import Environment
 
 from domain.consent import LawfulBasis
-from domain.events import (
-    ClockAdvanced,
-    Event,
-    IdentifierClaimed,
-    PurposeDefined,
-    Recorded,
-    TraitsSet,
-)
+from domain.event import Event, Recorded
+from domain.identity_events import IdentifierClaimed
 from domain.ids import (
     CLOCK_STREAM,
     WORKSPACE_STREAM,
@@ -40,6 +34,8 @@ from domain.ids import (
     identifier_stream,
 )
 from domain.record import Record, fold, unborn
+from domain.signal_events import TraitsSet
+from domain.workspace_events import ClockAdvanced, PurposeDefined
 from eventlog.jetstream import JetStreamEventLog
 from eventlog.port import Draft, Stored
 from eventlog.recorder.errors import (

@@ -9,8 +9,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from actors.intake.port import DeadLetter, IntakeMessage, QueueStats, RejectedMessage
-from domain.commands import Done, Failed, Identify, PersonCommand, RecordSignals, SignalResult
+from domain.commands import Identify, PersonCommand, RecordSignals
 from domain.errors import Kind
+from domain.replies import Done, Failed, SignalResult
 from eventlog.errors import LogUnavailable
 
 

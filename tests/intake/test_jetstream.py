@@ -11,8 +11,9 @@ import pytest
 
 from actors.intake.jetstream import JetStreamIntake
 from actors.intake.port import RejectedMessage
-from domain.commands import Done, Failed, PersonCommand
+from domain.commands import PersonCommand
 from domain.errors import Kind
+from domain.replies import Done, Failed
 from tests.intake.conditions import until
 from tests.intake.fakes import RecordingRouter, done, failed, shape
 from tests.intake.messages import PREFIX, RECEIVED_AT, event, track

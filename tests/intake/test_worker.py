@@ -11,8 +11,9 @@ import pytest
 
 from actors.intake.port import CommandRouter, IntakeMessage
 from actors.intake.worker import IngestWorker, WorkerLimits
-from domain.commands import Done, Failed, Identify, PersonCommand, RecordSignals
+from domain.commands import Identify, PersonCommand, RecordSignals
 from domain.errors import Kind
+from domain.replies import Done, Failed
 from tests.intake.conditions import until
 from tests.intake.fakes import (
     CountingClock,

@@ -10,19 +10,10 @@ from hashlib import sha256
 from uuid import UUID
 
 from domain.consent import ConsentState, LawfulBasis
-from domain.events import (
-    CONSENT_EVENTS,
-    CustomersMerged,
-    Event,
-    IdentifierClaimed,
-    IdentifiersLinked,
-    PurposeDefined,
-    Recorded,
-    SignalsRecorded,
-    SourceRegistered,
-    TraitsSet,
-)
+from domain.consent_events import CONSENT_EVENTS
+from domain.event import Event, Recorded
 from domain.identity import Edge, Identifier
+from domain.identity_events import CustomersMerged, IdentifierClaimed, IdentifiersLinked
 from domain.ids import (
     WORKSPACE_STREAM,
     CommandId,
@@ -36,7 +27,9 @@ from domain.ids import (
     identifier_stream,
     record_stream,
 )
+from domain.signal_events import SignalsRecorded, TraitsSet
 from domain.signals import Signal
+from domain.workspace_events import PurposeDefined, SourceRegistered
 from eventlog.port import EMPTY, Entry, Head, Shape
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

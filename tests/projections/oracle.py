@@ -10,16 +10,11 @@ from datetime import datetime
 from fractions import Fraction
 
 from domain.consent import ConsentAct, LawfulBasis, standing
-from domain.events import (
-    ConsentChanged,
-    CustomersMerged,
-    Event,
-    IdentifiersLinked,
-    Recorded,
-    SignalsRecorded,
-    TraitsSet,
-)
+from domain.consent_events import ConsentChanged
+from domain.event import Event, Recorded
+from domain.identity_events import CustomersMerged, IdentifiersLinked
 from domain.ids import RecordId, StreamKind
+from domain.signal_events import SignalsRecorded, TraitsSet
 
 Events = Sequence[Recorded[Event]]
 Tallies = dict[tuple[str, str], tuple[int, dict[str, tuple[int, Fraction]]]]

@@ -13,7 +13,7 @@ from domain.consent import ConsentState
 from domain.customer import Customer
 from domain.decide import decide
 from domain.errors import DomainError
-from domain.events import Event, PurposeDefined, SourceRegistered
+from domain.event import Event
 from domain.ids import (
     WORKSPACE_STREAM,
     CommandId,
@@ -26,6 +26,7 @@ from domain.ids import (
 )
 from domain.record import Record, evolve, unborn
 from domain.rules import Rules, evolve_rules
+from domain.workspace_events import PurposeDefined, SourceRegistered
 from eventlog.memory import MemoryEventLog
 from eventlog.port import EMPTY, Attempt, Draft, Entry, Head, Stored
 from projections.runner import Projector

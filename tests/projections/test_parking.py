@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
-from domain.events import TraitsSet
 from domain.ids import OpenMap, record_stream
+from domain.signal_events import TraitsSet
 from projections import counts, parking
 from projections.errors import CustomerParked, PoisonEvent
 from projections.fold import fold_batch

@@ -11,8 +11,8 @@ from typing import cast
 import pytest
 
 from domain.consent import LawfulBasis
-from domain.events import PurposeDefined
 from domain.ids import WORKSPACE_STREAM
+from domain.workspace_events import PurposeDefined
 from eventlog.errors import LogDamaged
 from eventlog.memory import MemoryEventLog
 from eventlog.port import EMPTY, Attempt, Draft, EventLog, Head, Stored

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import cast
 
-from domain.events import SignalsDeclined
 from domain.ids import record_stream
+from domain.signal_events import SignalsDeclined
 from eventlog.port import EventLog
 from replay.signals import SignalCensus, count_signals
 from tests.projections.histories import History, ListedLog, record_id, signal

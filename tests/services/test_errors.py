@@ -6,8 +6,8 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from domain.commands import Failed
 from domain.errors import Denied, Invalid, Kind, NotFound, PurposeClosed
+from domain.replies import Failed
 from eventlog.errors import LogDamaged, LogUnavailable
 from projections.errors import CustomerParked, ReadSideNotReady
 from services.errors import CommandFailed, status_of

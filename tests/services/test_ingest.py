@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from domain.events import SignalsRecorded
+from domain.signal_events import SignalsRecorded
 from koseki.v1 import common_pb2, ingest_service_pb2
 from tests.services.edge import Edge, loyalty, refusal, signal, user
 

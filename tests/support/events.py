@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from domain.events import CustomerTouched, Event, TraitsSet
+from domain.event import Event
+from domain.identity_events import CustomerTouched
 from domain.ids import CommandId, DecisionId, EventId, RecordId, Stream, record_stream
+from domain.signal_events import TraitsSet
 from eventlog.port import EMPTY, Attempt, Draft, EventLog, Head, Stored
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from domain.events import ConsentGiven, IdentifiersLinked, SignalsRecorded
+from domain.consent_events import ConsentGiven
 from domain.identity import Identifier
+from domain.identity_events import IdentifiersLinked
 from domain.ids import IdentifierKey, Stream
+from domain.signal_events import SignalsRecorded
 from domain.signals import Signal
 from eventlog.connection import Connection
 from eventlog.errors import WorkspaceKeyMissing

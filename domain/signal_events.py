@@ -1,0 +1,37 @@
+"""What sources said and what people did: the events that pass the gate, or were declined at it."""
+
+from __future__ import annotations
+
+from domain.event import Event, ShortText
+from domain.ids import Name, OpenMap
+from domain.signals import MessageId, Signal
+
+
+class TraitsSet(Event):
+    """A source said what is so of the person, as of the event's time."""
+
+    PERSONAL = {"traits": {}, "message_id": None}
+
+    source: Name
+    traits: OpenMap
+    message_id: MessageId | None = None
+
+
+class SignalsRecorded(Event):
+    """Signals of one source arrived for the person."""
+
+    PERSONAL = {"signals": ()}
+
+    source: Name
+    signals: tuple[Signal, ...]
+
+
+class SignalsDeclined(Event):
+    """Signals came and were not let in; their content is not kept, only which ones they were."""
+
+    PERSONAL = {"message_ids": ()}
+    OPEN = {"reason": "one of our stable codes"}
+
+    source: Name
+    reason: ShortText
+    message_ids: tuple[MessageId, ...]
