@@ -20,6 +20,12 @@ class Clock(Protocol):
     def new_id(self) -> str:
         """Make a UUIDv7, as canonical text."""
 
+    def recorded_now(self) -> datetime:
+        """Give the time at which what is decided now is recorded (R15)."""
+
+    def arrival(self, received_at: datetime) -> datetime:
+        """Give the time that stands for when a message came, given what the queue noted."""
+
 
 class SystemClock:
     """The machine's clock."""
@@ -31,6 +37,14 @@ class SystemClock:
     def new_id(self) -> str:
         """Make a UUIDv7, as canonical text."""
         return str(uuid_utils.uuid7())
+
+    def recorded_now(self) -> datetime:
+        """Give the time, in UTC: nothing is known of a log."""
+        return self.now()
+
+    def arrival(self, received_at: datetime) -> datetime:
+        """Give what the queue noted."""
+        return received_at
 
 
 def id_age(command_id: str, now: datetime) -> timedelta | None:

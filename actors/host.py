@@ -100,13 +100,14 @@ class CustomerHost:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def status(self) -> dict[str, int | bool]:
-        """Give the host's counters."""
+    def status(self) -> dict[str, int | bool | str]:
+        """Give the host's counters, and its time."""
         return {
             "awake_customers": len(self._awake),
             "commands_executed": self._executed,
             "commands_waiting": len(self._inbox) + self._keeper.waiting,
             "log_sound": self._guard.is_sound,
+            "clock": self._clock.recorded_now().isoformat(),
         }
 
     async def execute(self, batch: Sequence[Routed]) -> list[Reply]:

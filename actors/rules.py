@@ -129,5 +129,5 @@ class RulesKeeper:
 def _attempt(
     command: DefinePurpose | RegisterSource, changes: list[Change], *, head: Head, clock: Clock
 ) -> Attempt:
-    drafts = drafts_of(changes, command, clock=clock, now=clock.now())
+    drafts = drafts_of(changes, command, clock=clock, now=clock.recorded_now())
     return Attempt(tuple(drafts), {WORKSPACE_STREAM: head})

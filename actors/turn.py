@@ -58,14 +58,14 @@ class TurnTaker:
             self._answer_unsound(commands)
             return TurnResult()
         await self._learn_new_rules(commands)
-        now = self._clock.now()
+        now = self._clock.recorded_now()
         scene = Scene(awake, clock=self._clock, now=now)
         decided, left_over = self._decide_all(commands, scene, now)
         if not scene.events:
             _answer(decided, scene, stored=None)
             return TurnResult(left_over=left_over)
         deadline = max(waiting.routed.command.deadline for waiting, _ in decided)
-        left = (deadline - now).total_seconds()
+        left = (deadline - self._clock.now()).total_seconds()
         seconds = max(APPEND_SECONDS_MIN, min(APPEND_SECONDS_MAX, left))
         outcome = await self._commit.append(scene.attempt(), timeout_seconds=seconds)
         match outcome:
@@ -124,7 +124,7 @@ class TurnTaker:
             state=ConsentState.UNKNOWN,
             reason=reason,
             rules_version=self._rules.rules.version,
-            decided_at=self._clock.now(),
+            decided_at=self._clock.recorded_now(),
         )
         return Done(customer_id=None, revision=0, verdict=verdict)
 

@@ -15,6 +15,7 @@ from actors.intake.dead_letters import JetStreamDeadLetters
 from actors.intake.identifiers import IdentifierNormaliser
 from actors.intake.jetstream import JetStreamIntake
 from actors.intake.worker import IngestWorker
+from actors.log_clock import LogClock
 from actors.router import CommandRouter
 from actors.rules import RulesKeeper
 from actors.slots import Placement
@@ -62,10 +63,11 @@ async def build_host(config: bytes, number: int) -> CustomerHost:
     settings = begin(config)
     connection = await open_connection(settings, f"host-{number}")
     placement = Placement(settings.hosts)
+    log = await open_log(connection, settings)
     host = CustomerHost(
-        await open_log(connection, settings),
+        log,
         owns=lambda root: placement.host_of(root) == number,
-        clock=SystemClock(),
+        clock=await open_clock(log),
     )
     await host.start()
     return host
@@ -123,12 +125,13 @@ async def build_ingest_worker(config: bytes, number: int) -> IngestComponent:
     await queue.open()
     dead_letters = JetStreamDeadLetters(connection, workspace=settings.workspace)
     await dead_letters.open()
+    log = await open_log(connection, settings)
     worker = IngestWorker(
         queue,
         dead_letters,
-        router=build_router(settings, await open_log(connection, settings)),
+        router=build_router(settings, log),
         normaliser=IdentifierNormaliser(ensure_pepper(settings)),
-        clock=SystemClock(),
+        clock=await open_clock(log),
         subject_prefix=f"koseki.{settings.workspace}.ingest",
     )
     return IngestComponent(worker)
@@ -137,8 +140,9 @@ async def build_ingest_worker(config: bytes, number: int) -> IngestComponent:
 class GatewayComponent:
     """A gRPC gateway, as a process runs it."""
 
-    def __init__(self, server: GatewayServer) -> None:
+    def __init__(self, server: GatewayServer, clock: LogClock) -> None:
         self._server = server
+        self._clock = clock
 
     async def run(self) -> None:
         """Serve for ever."""
@@ -146,8 +150,8 @@ class GatewayComponent:
         await self._server.wait()
 
     async def status(self) -> dict[str, Any]:
-        """Say that the gateway is there."""
-        return {"is_ready": True}
+        """Say that the gateway is there, and what time it is."""
+        return {"is_ready": True, "clock": self._clock.recorded_now().isoformat()}
 
 
 async def build_gateway(config: bytes, number: int) -> GatewayComponent:
@@ -155,7 +159,7 @@ async def build_gateway(config: bytes, number: int) -> GatewayComponent:
     settings = begin(config)
     connection = await open_connection(settings, f"gateway-{number}")
     log = await open_log(connection, settings)
-    clock = SystemClock()
+    clock = await open_clock(log)
     rules = RulesKeeper(log, clock)
     await rules.start()
     parts = GatewayParts(
@@ -167,7 +171,14 @@ async def build_gateway(config: bytes, number: int) -> GatewayComponent:
         clock=clock,
     )
     server = GatewayServer(parts, host=settings.grpc_host, port=settings.grpc_port)
-    return GatewayComponent(server)
+    return GatewayComponent(server, clock)
+
+
+async def open_clock(log: JetStreamEventLog) -> LogClock:
+    """Open the log's clock for a process that dates what it decides. Raises `LogError`."""
+    clock = LogClock(log, SystemClock())
+    await clock.start()
+    return clock
 
 
 def build_router(settings: Settings, log: JetStreamEventLog) -> CommandRouter:

@@ -17,13 +17,16 @@ from rich.table import Table
 
 from app.logs import configure_logs
 from app.settings import Settings
+from domain.errors import DomainError
 from eventlog.errors import LogError
 from projections.errors import ReadSideError
 
 DATA_DEFAULT = Path("koseki-data")
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="The customer data platform.")
+clock = typer.Typer(no_args_is_help=True, help="The clock of the log.")
 dead_letters = typer.Typer(no_args_is_help=True, help="Messages that could not be used.")
 cli.add_typer(dead_letters, name="dead-letters")
+cli.add_typer(clock, name="clock")
 _console = Console(stderr=True)
 
 DataOption = Annotated[
@@ -48,6 +51,9 @@ def up(
     hosts: Annotated[int, typer.Option(help="Host processes.")] = 2,
     workers: Annotated[int, typer.Option(help="Ingest worker processes.")] = 1,
     gateways: Annotated[int, typer.Option(help="gRPC gateway processes.")] = 1,
+    clock: Annotated[
+        str, typer.Option(help="system, or manual=TIME: a new workspace's clock, turned by hand.")
+    ] = "system",
     as_json: JsonOption = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C (development: one server, one replica)."""
@@ -59,6 +65,7 @@ def up(
             hosts=hosts,
             ingest_workers=workers,
             gateways=gateways,
+            clock=clock,
         )
     except ValidationError as error:
         faults = (f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
@@ -247,15 +254,52 @@ def show_dead_letter(
         _print_table(f"Dead letter {number}", letter)
 
 
+@clock.command("advance")
+def advance_clock(
+    data: DataOption = DATA_DEFAULT,
+    *,
+    to: Annotated[str, typer.Option(help="A time of RFC 3339.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Turn a manual clock on to a time; return when every process knows it."""
+    from actors.intake.segment_spec import parse_time
+    from app.turning import advance
+
+    async def turn() -> dict[str, Any]:
+        return await advance(Settings(data=data.resolve()), parse_time(to))
+
+    found = _run(turn())
+    if as_json:
+        _print_json(found)
+    else:
+        _print_table("Clock", found)
+
+
+@clock.command("show")
+def show_clock(data: DataOption = DATA_DEFAULT, *, as_json: JsonOption = False) -> None:
+    """Say what time it is for the log, and who turns its clock."""
+    from app.turning import show
+
+    found = _run(show(Settings(data=data.resolve())))
+    if as_json:
+        _print_json(found)
+    else:
+        _print_table("Clock", found)
+
+
 def _run(work: Any) -> Any:  # noqa: ANN401  # any coroutine and its result
     """Run to the end; turn what a user can act on into one line and exit status 2."""
     from app.attesting import NotAnAttestation
     from app.status import NotRunning
     from app.supervisor import StartFailed
+    from app.turning import ClockNotKnown
 
     try:
         return asyncio.run(work)
-    except (NotRunning, NotAnAttestation, StartFailed, LogError, ReadSideError, OSError) as error:
+    except (
+        *(NotRunning, NotAnAttestation, StartFailed, ClockNotKnown),
+        *(DomainError, LogError, ReadSideError, OSError),
+    ) as error:
         _fail(str(error))
 
 

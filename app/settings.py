@@ -6,8 +6,9 @@ import errno
 import os
 import secrets
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -30,6 +31,7 @@ class Settings(BaseModel):
     `grpc_port` 0 means a free one. What an ingest worker took and does not acknowledge is delivered
     again after `redeliver_after_seconds`. `workspace_key` says where the key that wraps all others
     comes from: `file:PATH`, `env:NAME` or `command:WORDS`; a file beside the pepper if it is empty.
+    `clock` is `system`, or `manual=` and the time at which a new workspace's clock begins.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +45,7 @@ class Settings(BaseModel):
     grpc_host: str = "127.0.0.1"
     grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     workspace_key: str = ""
+    clock: str = "system"
     nats_url: str = ""
     nats_server_name: str = ""
 
@@ -158,3 +161,12 @@ def write_atomically(path: Path, content: bytes) -> None:
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     fresh.write_bytes(content)
     fresh.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file; empty where there is none yet."""
+    try:
+        found = orjson.loads(path.read_bytes())
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}

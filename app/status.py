@@ -7,8 +7,7 @@ from typing import Any
 from actors.intake.jetstream import JetStreamIntake
 from app.bootstrap import open_connection
 from app.processes import is_held
-from app.settings import Settings
-from app.supervisor import read_json
+from app.settings import Settings, read_json
 from eventlog.connection import Connection
 from eventlog.errors import LogError
 from eventlog.jetstream import JetStreamEventLog

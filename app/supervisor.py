@@ -18,7 +18,7 @@ from collections import defaultdict
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import orjson
 import psutil
@@ -35,7 +35,14 @@ from app.processes import (
     hold,
     is_alive,
 )
-from app.settings import Settings, ensure_pepper, ensure_workspace_key, write_atomically
+from app.settings import (
+    Settings,
+    ensure_pepper,
+    ensure_workspace_key,
+    read_json,
+    write_atomically,
+)
+from app.turning import begin_clock
 from eventlog.connection import Connection
 from eventlog.jetstream import JetStreamEventLog
 from eventlog.keys.key_stream import refuse_encryption
@@ -158,7 +165,9 @@ class Supervisor:
             log = JetStreamEventLog(connection, self._settings.workspace)
             await log.ensure_stream()
             refuse_encryption(self._settings.nats_folder)
-            await (await open_log(connection, self._settings)).close()
+            opened = await open_log(connection, self._settings)
+            await begin_clock(opened, self._settings.clock)
+            await opened.close()
             workspace = self._settings.workspace
             await JetStreamIntake(connection, workspace=workspace).open_stream()
             await JetStreamDeadLetters(connection, workspace=workspace).open()
@@ -299,12 +308,3 @@ async def _ended(runtime: Process) -> int:
             with suppress(ProcessLookupError):
                 runtime.kill()
     return runtime.returncode
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object from a file; empty where there is none yet."""
-    try:
-        found = orjson.loads(path.read_bytes())
-    except (FileNotFoundError, orjson.JSONDecodeError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -28,6 +28,7 @@ class SourceRegistered(Event):
 
 
 class ClockAdvanced(Event):
-    """Time passed with nothing else happening."""
+    """Time passed with nothing else happening; a manual clock moves by these events alone."""
 
     to: datetime
+    is_manual: bool = False

@@ -78,7 +78,7 @@ class RequestReader:
 
     def now(self) -> datetime:
         """Give the time at which requests are taken to arrive."""
-        return self._clock.now()
+        return self._clock.recorded_now()
 
     def command(self, request: CommandRequest, context: CallContext) -> dict[str, Any]:
         """Give the fields of any command; a missing command id is made here."""
@@ -93,7 +93,7 @@ class RequestReader:
         return {
             "command_id": self._clock.new_id(),
             "auth_id": UNAUTHENTICATED,
-            "issued_at": now,
+            "issued_at": self._clock.recorded_now(),
             "deadline": now + timedelta(seconds=seconds),
         }
 
@@ -124,7 +124,7 @@ class RequestReader:
     def happened_at(self, message: Dated) -> datetime:
         """Read when it happened; now, where the request does not say."""
         if not message.HasField("happened_at"):
-            return self._clock.now()
+            return self._clock.recorded_now()
         return read_time(message.happened_at)
 
 

@@ -123,7 +123,7 @@ def make_command(tickets: list[Ticket], clock: Clock) -> PersonCommand:
             return RecordSignals(
                 command_id=CommandId(clock.new_id()),
                 auth_id=AUTH_ID,
-                issued_at=now,
+                issued_at=clock.recorded_now(),
                 deadline=_deadline(now),
                 new_record_id=clock.new_id(),
                 identifiers=identifiers,
@@ -134,7 +134,7 @@ def make_command(tickets: list[Ticket], clock: Clock) -> PersonCommand:
             return Identify(
                 command_id=CommandId(clock.new_id()),
                 auth_id=AUTH_ID,
-                issued_at=now,
+                issued_at=clock.recorded_now(),
                 deadline=_deadline(now),
                 new_record_id=clock.new_id(),
                 identifiers=identifiers,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -105,7 +105,8 @@ class Round:
             fate.items = [Rejection(fault.reason, message.data, message.headers)]
             fate.rejected[0] = fault.reason
             return
-        fate.items = decode_message(message, normaliser=self._normaliser)
+        dated = replace(message, received_at=self._clock.arrival(message.received_at))
+        fate.items = decode_message(dated, normaliser=self._normaliser)
         for place, item in enumerate(fate.items):
             match item:
                 case Rejection(reason=reason):

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 from actors.intake.jetstream import JetStreamIntake
 from actors.intake.port import QueueStats
-from app.settings import Settings
-from app.supervisor import read_json
+from app.settings import Settings, read_json
 from eventlog.errors import LogError
 
 LOOK_EVERY_SECONDS = 0.01

@@ -64,6 +64,14 @@ class HandClock:
         """Make a UUIDv7 of this clock's time."""
         return id_of(self.now())
 
+    def recorded_now(self) -> datetime:
+        """Give the time, in UTC."""
+        return self.now()
+
+    def arrival(self, received_at: datetime) -> datetime:
+        """Give what the queue noted."""
+        return received_at
+
 
 def id_of(time: datetime) -> str:
     """Make a UUIDv7 of a time."""

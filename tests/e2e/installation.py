@@ -303,6 +303,13 @@ class Caller:
                 self.sent_again += 1
                 await asyncio.sleep(RETRY_AFTER_SECONDS)
 
+    async def check(self, person: common_pb2.Identifier, purpose: str) -> Any:
+        """Ask whether a purpose is open for a person."""
+        request = query_service_pb2.CheckConsentRequest(identifiers=[person], purpose=purpose)
+        return await self.until_answered(
+            lambda: self.query.CheckConsent(request, timeout=CALL_SECONDS)
+        )
+
     async def get(
         self, person: common_pb2.Identifier, *, at_least_revision: int = 0
     ) -> query_service_pb2.Customer:

@@ -167,6 +167,12 @@ class CountingClock:
     def now(self) -> datetime:
         return datetime(2026, 11, 1, 12, tzinfo=UTC)
 
+    def recorded_now(self) -> datetime:
+        return self.now()
+
+    def arrival(self, received_at: datetime) -> datetime:
+        return received_at
+
     def new_id(self) -> str:
         self._made += 1
         return f"01930000-0000-7000-8000-{self._made:012x}"
