@@ -6,7 +6,6 @@ from datetime import datetime
 
 from actors.clock import Clock
 from actors.log_clock import last_entry
-from domain.errors import Invalid, Refused
 from domain.ids import CLOCK_STREAM, CommandId, DecisionId, EventId
 from domain.workspace_events import ClockAdvanced
 from eventlog.errors import LogUnavailable
@@ -18,16 +17,20 @@ STEWARD = "steward"
 OPERATOR = "operator"
 
 
+class ClockNotTurned(Exception):
+    """Why the clock cannot be turned like that."""
+
+
 async def begin_manual_clock(log: EventLog, start: datetime, *, clock: Clock) -> None:
     """Make the clock of a new log a manual one; an earlier such log only goes on.
 
-    Raises `Refused` / CLOCK_NOT_MANUAL for a log that has begun with the machine's clock.
+    Raises `ClockNotTurned` for a log that has begun with the machine's clock, and `LogError`.
     """
     turned = await _last_turn(log)
     if turned is not None and _body(turned).is_manual:
         return
     if await last_entry(log) is not None:
-        raise Refused("CLOCK_NOT_MANUAL", "only a new workspace can have a manual clock")
+        raise ClockNotTurned("only a new workspace can have a manual clock")
     if not await _turn(log, turned, start, is_manual=True, auth_id=OPERATOR, clock=clock):
         raise LogUnavailable("the log did not take the start of the clock")
 
@@ -35,16 +38,16 @@ async def begin_manual_clock(log: EventLog, start: datetime, *, clock: Clock) ->
 async def turn_manual_clock(log: EventLog, to: datetime, *, clock: Clock) -> int:
     """Turn a manual clock on to a time; give the revision at which it stands there.
 
-    Raises `Refused` / CLOCK_NOT_MANUAL, `Invalid` / CLOCK_CANNOT_GO_BACK and `LogError`.
+    Raises `ClockNotTurned` and `LogError`.
     """
     for _ in range(TRIES_MAX):
         turned = await _last_turn(log)
         if turned is None or not _body(turned).is_manual:
-            raise Refused("CLOCK_NOT_MANUAL", "the clock of this workspace is not turned by hand")
+            raise ClockNotTurned("the clock of this workspace is not turned by hand")
         if _body(turned).to == to:
             return turned.revision
         if _body(turned).to > to:
-            raise Invalid("CLOCK_CANNOT_GO_BACK", "the clock stands at a later time already")
+            raise ClockNotTurned("the clock stands at a later time already")
         revision = await _turn(log, turned, to, is_manual=True, auth_id=OPERATOR, clock=clock)
         if revision:
             return revision

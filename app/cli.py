@@ -17,7 +17,6 @@ from rich.table import Table
 
 from app.logs import configure_logs
 from app.settings import Settings
-from domain.errors import DomainError
 from eventlog.errors import LogError
 from projections.errors import ReadSideError
 
@@ -262,11 +261,10 @@ def advance_clock(
     as_json: JsonOption = False,
 ) -> None:
     """Turn a manual clock on to a time; return when every process knows it."""
-    from actors.intake.segment_spec import parse_time
-    from app.turning import advance
+    from app.turning import advance, read_time
 
     async def turn() -> dict[str, Any]:
-        return await advance(Settings(data=data.resolve()), parse_time(to))
+        return await advance(Settings(data=data.resolve()), read_time(to))
 
     found = _run(turn())
     if as_json:
@@ -289,16 +287,16 @@ def show_clock(data: DataOption = DATA_DEFAULT, *, as_json: JsonOption = False) 
 
 def _run(work: Any) -> Any:  # noqa: ANN401  # any coroutine and its result
     """Run to the end; turn what a user can act on into one line and exit status 2."""
+    from actors.clock_turning import ClockNotTurned
     from app.attesting import NotAnAttestation
     from app.status import NotRunning
     from app.supervisor import StartFailed
-    from app.turning import ClockNotKnown
 
     try:
         return asyncio.run(work)
     except (
-        *(NotRunning, NotAnAttestation, StartFailed, ClockNotKnown),
-        *(DomainError, LogError, ReadSideError, OSError),
+        *(NotRunning, NotAnAttestation, StartFailed, ClockNotTurned),
+        *(LogError, ReadSideError, OSError),
     ) as error:
         _fail(str(error))
 

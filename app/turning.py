@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from actors.clock import SystemClock
-from actors.clock_turning import begin_manual_clock, turn_manual_clock
+from actors.clock_turning import ClockNotTurned, begin_manual_clock, turn_manual_clock
 from actors.intake.segment_spec import parse_time
 from actors.log_clock import LogClock
 from app.bootstrap import open_connection, open_log
@@ -21,21 +21,25 @@ KNOWN_SECONDS_MAX = 30.0
 LOOK_EVERY_SECONDS = 0.05
 
 
-class ClockNotKnown(Exception):
-    """The clock was turned, but not every process said so in time."""
-
-
 def manual_start(option: str) -> datetime | None:
-    """Read `system`, or `manual=` and a time of RFC 3339. Raises `Invalid`."""
+    """Read `system`, or `manual=` and a time of RFC 3339. Raises `ClockNotTurned`."""
     if option == "system":
         return None
     if not option.startswith(MANUAL):
-        raise Invalid("INVALID_CLOCK", "a clock is system, or manual= and a time of RFC 3339")
-    return parse_time(option.removeprefix(MANUAL))
+        raise ClockNotTurned("a clock is system, or manual= and a time of RFC 3339")
+    return read_time(option.removeprefix(MANUAL))
+
+
+def read_time(text: str) -> datetime:
+    """Read a time of RFC 3339. Raises `ClockNotTurned`."""
+    try:
+        return parse_time(text)
+    except Invalid as error:
+        raise ClockNotTurned(error.message) from error
 
 
 async def begin_clock(log: JetStreamEventLog, option: str) -> None:
-    """Give a new workspace the clock that was asked for. Raises `DomainError` or `LogError`."""
+    """Give a new workspace the clock that was asked for. Raises `ClockNotTurned` or `LogError`."""
     start = manual_start(option)
     if start is not None:
         await begin_manual_clock(log, start, clock=SystemClock())
@@ -44,7 +48,7 @@ async def begin_clock(log: JetStreamEventLog, option: str) -> None:
 async def advance(settings: Settings, to: datetime) -> dict[str, Any]:
     """Turn the manual clock on, and wait until every process that dates events knows.
 
-    Raises `NotRunning`, `ClockNotKnown`, `DomainError` or `LogError`.
+    Raises `NotRunning`, `ClockNotTurned` or `LogError`.
     """
     settings = running_settings(settings)
     connection = await open_connection(settings, "clock")
@@ -78,7 +82,7 @@ async def _until_known(settings: Settings, to: datetime) -> None:
         if _is_known(settings, to):
             return
         await asyncio.sleep(LOOK_EVERY_SECONDS)
-    raise ClockNotKnown("the clock was turned, but not every process knows it yet")
+    raise ClockNotTurned("the clock was turned, but not every process knows it yet")
 
 
 def _is_known(settings: Settings, to: datetime) -> bool:
