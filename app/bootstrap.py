@@ -26,6 +26,7 @@ from eventlog.jetstream import JetStreamEventLog
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.key_ring import KeyRing
 from projections.errors import ReadSideError
+from projections.fold import row_codec
 from projections.runner import Projector
 from projections.store import Store
 from services.server import GatewayParts, GatewayServer
@@ -94,7 +95,7 @@ async def build_projector(config: bytes, _number: int) -> ProjectorComponent:
     settings = begin(config)
     connection = await open_connection(settings, "projector")
     log = await open_log(connection, settings)
-    store = Store.open_writer(settings.read_side_folder)
+    store = Store.open_writer(settings.read_side_folder, row_codec(log))
     return ProjectorComponent(Projector(log, store), log)
 
 
@@ -166,7 +167,7 @@ async def build_gateway(config: bytes, number: int) -> GatewayComponent:
         workspace=settings.workspace,
         router=build_router(settings, log),
         rules=rules,
-        store=await open_read_side(settings),
+        store=await open_read_side(log, settings),
         normaliser=IdentifierNormaliser(ensure_pepper(settings)),
         clock=clock,
     )
@@ -193,11 +194,12 @@ def build_router(settings: Settings, log: JetStreamEventLog) -> CommandRouter:
     )
 
 
-async def open_read_side(settings: Settings) -> Store:
+async def open_read_side(log: JetStreamEventLog, settings: Settings) -> Store:
     """Open the read side for reading, as soon as the projector has made it."""
+    codec = row_codec(log)
     deadline = asyncio.get_running_loop().time() + CONNECT_SECONDS_MAX
     while asyncio.get_running_loop().time() < deadline:
         with suppress(ReadSideError):
-            return Store.open_reader(settings.read_side_folder)
+            return Store.open_reader(settings.read_side_folder, codec)
         await asyncio.sleep(OPEN_RETRY_SECONDS)
-    return Store.open_reader(settings.read_side_folder)
+    return Store.open_reader(settings.read_side_folder, codec)

@@ -8,6 +8,7 @@ from typing import Any
 from app.bootstrap import open_connection, open_log
 from app.settings import Settings
 from app.status import running_settings
+from projections.fold import row_codec
 from projections.store import Store
 from replay.fold import Progress
 from replay.signals import count_signals
@@ -19,7 +20,7 @@ async def prove(settings: Settings, *, progress: Progress) -> dict[str, Any]:
     settings = running_settings(settings)
     connection = await open_connection(settings, "verify")
     log = await open_log(connection, settings)
-    store = Store.open_reader(settings.read_side_folder)
+    store = Store.open_reader(settings.read_side_folder, row_codec(log))
     try:
         with store.snapshot() as tables:
             found = await verify(log, tables, progress=progress)

@@ -45,6 +45,11 @@ class JetStreamEventLog:
         """The workspace whose log this is."""
         return self._subjects.workspace
 
+    @property
+    def keys(self) -> KeyRing | None:
+        """The keys that seal what is personal in it; None where bodies are open."""
+        return self._keys
+
     async def ensure_stream(self, *, replicas: int = 1) -> None:
         """Create the stream if it is not there; `UnsafeStream` if it could lose events."""
         await ensure_stream(self._api, self._subjects, replicas=replicas)

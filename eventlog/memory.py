@@ -70,6 +70,11 @@ class MemoryEventLog:
         """The workspace whose log this is."""
         return self._subjects.workspace
 
+    @property
+    def keys(self) -> KeyRing | None:
+        """The keys that seal what is personal in it; None where bodies are open."""
+        return self._keys
+
     def lose_acknowledgements(self, appends: int) -> None:
         """Let the next appends be stored without an answer, so that reading must settle them."""
         self._answers.extend(["lost"] * appends)

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from domain.event import Event, Recorded
 from domain.ids import CommandId, DecisionId, EventId, Stream
+from eventlog.keys.key_ring import KeyRing
 
 ZERO_DIGEST = bytes(32)
 
@@ -146,6 +147,10 @@ class EventLog(Protocol):
     @property
     def workspace(self) -> str:
         """The workspace whose log this is."""
+
+    @property
+    def keys(self) -> KeyRing | None:
+        """The keys that seal what is personal in it; None where bodies are open."""
 
     async def append(self, attempt: Attempt, *, timeout_seconds: float) -> Outcome:
         """Store an attempt and settle its outcome. Raises nothing of the log's: see `Outcome`."""

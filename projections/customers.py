@@ -12,7 +12,8 @@ from domain.event import Event, Recorded
 from domain.identity import Edge
 from domain.identity_events import CustomersMerged
 from domain.ids import MergeId, RecordId, StreamKind
-from projections.tables import ReadTables, Row, Tables
+from projections.rows import Row
+from projections.tables import ReadTables, Tables
 
 CUSTOMERS = "customers"
 TABLES = (CUSTOMERS,)

@@ -4,6 +4,9 @@ ReadSideError
 ├── ReadSideNotReady   nobody has made the read side yet: try again
 ├── ReadSideOutdated   its rows were made by another schema: rebuild it
 ├── CheckpointMoved    another projector writes to the same read side: stop
+├── KeysNotHeld        rows are sealed under keys that were not loaded: fetch them, read again
+├── KeyDamaged         the key of a record cannot be read, and nobody destroyed it
+├── RowUnreadable      a sealed row is not what was written: rebuild the read side
 ├── StoreFailed        the disk or the database failed: restart
 ├── PoisonEvent        a workspace or clock event cannot be folded: the projector stops
 ├── FoldFailed         a fold failed on one event; `fold.py` turns it into parking
@@ -13,6 +16,7 @@ ReadSideError
 from __future__ import annotations
 
 from domain.errors import Kind
+from domain.ids import RecordId
 
 
 class ReadSideError(Exception):
@@ -43,6 +47,36 @@ class CheckpointMoved(ReadSideError):
 
     kind = Kind.CONFLICT
     reason = "CHECKPOINT_MOVED"
+
+
+class KeysNotHeld(ReadSideError):
+    """Rows are sealed under the keys of records whose keys were not loaded."""
+
+    reason = "KEYS_NOT_HELD"
+
+    def __init__(self, record_ids: frozenset[RecordId]) -> None:
+        super().__init__(f"the keys of {len(record_ids)} records are not at hand")
+        self.record_ids = record_ids
+
+
+class KeyDamaged(ReadSideError):
+    """The key of a record cannot be read, and nobody destroyed it."""
+
+    kind = Kind.DAMAGED
+    reason = "KEY_DAMAGED"
+
+    def __init__(self, record_id: RecordId) -> None:
+        super().__init__(f"the key of record {record_id} cannot be read")
+
+
+class RowUnreadable(ReadSideError):
+    """A sealed row was not written with its record's key, or was changed since."""
+
+    kind = Kind.DAMAGED
+    reason = "ROW_UNREADABLE"
+
+    def __init__(self, table: str) -> None:
+        super().__init__(f"a row of {table} is not what was written")
 
 
 class StoreFailed(ReadSideError):

@@ -13,10 +13,10 @@ from functools import partial
 from typing import Protocol
 
 from domain.event import Event, Recorded
-from domain.ids import StreamKind
+from domain.ids import RecordId, StreamKind
 from eventlog.envelope import extend_log_digest
 from eventlog.errors import LogDamaged
-from eventlog.port import Entry
+from eventlog.port import Entry, EventLog
 from projections import (
     consents,
     counts,
@@ -28,6 +28,8 @@ from projections import (
     tallies,
 )
 from projections.errors import CheckpointMoved, FoldFailed, PoisonEvent, ReadSideError
+from projections.row_keys import RowKeys
+from projections.rows import OpenRows, RowCodec, Sealed, SealedRows
 from projections.tables import Checkpoint, Tables, Transaction
 
 MODELS = (customers, identifiers, profile, consents, tallies, rules, counts)
@@ -35,7 +37,12 @@ TABLES: tuple[str, ...] = (
     *(table for model in MODELS for table in model.TABLES),
     *parking.TABLES,
 )
-SCHEMA_VERSION = 1
+SEALED: Mapping[str, Sealed] = {
+    table: sealed for model in (profile, tallies) for table, sealed in model.SEALED.items()
+}
+"""What is personal in each table; what is not here stays open."""
+
+SCHEMA_VERSION = 2
 """Raised whenever a fold or a row changes: rows of another version are made again from the log."""
 
 _APPLIES = tuple(model.apply for model in MODELS)
@@ -46,11 +53,20 @@ class Rows(Protocol):
     """What can be folded into: `store.WritableStore` or `tables.MemoryTables`."""
 
     @property
+    def codec(self) -> RowCodec:
+        """How its rows are stored."""
+
+    @property
     def checkpoint(self) -> Checkpoint:
         """The checkpoint that the rows stand at."""
 
     def begin(self) -> Transaction:
         """Start the one transaction."""
+
+
+def row_codec(log: EventLog) -> RowCodec:
+    """Give the way to store rows made from a log: sealed under its keys, if it has any."""
+    return OpenRows() if log.keys is None else SealedRows(SEALED, RowKeys(log.keys))
 
 
 def fold_batch(rows: Rows, entries: Sequence[Entry]) -> Checkpoint:
@@ -64,6 +80,11 @@ def fold_batch(rows: Rows, entries: Sequence[Entry]) -> Checkpoint:
         for append in _appends(entries):
             _parking_faults(partial(_fold_once, rows, append), len(append))
         return rows.checkpoint
+
+
+def records_of(entries: Iterable[Entry]) -> set[RecordId]:
+    """Name the records on whose streams these entries lie."""
+    return {RecordId(e.stream.key) for e in entries if e.stream.kind is StreamKind.RECORD}
 
 
 def fold_excerpt(rows: Rows, entries: Sequence[Entry]) -> Checkpoint:

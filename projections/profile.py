@@ -19,10 +19,12 @@ from domain.identity_events import IdentifiersLinked
 from domain.ids import EventId, IdentifierKey, RecordId
 from domain.signal_events import TraitsSet
 from projections.instants import instant, instant_text
-from projections.tables import ReadTables, Row, Tables
+from projections.rows import Row, Sealed, owned_by_key
+from projections.tables import ReadTables, Tables
 
 PROFILES = "profiles"
 TABLES = (PROFILES,)
+SEALED = {PROFILES: Sealed({"identifiers": {}, "traits": {}}, owned_by_key)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from domain.consent import LawfulBasis
 from domain.event import Event, Recorded
 from domain.ids import StreamKind
 from domain.rules import Purpose, Rules, Source, evolve_rules
-from projections.tables import ReadTables, Row, Tables
+from projections.rows import Row
+from projections.tables import ReadTables, Tables
 
 RULES = "rules"
 TABLES = (RULES,)

@@ -13,7 +13,8 @@ from contextlib import aclosing
 
 from eventlog.errors import LogDamaged
 from eventlog.port import Entry, EventLog
-from projections.fold import Rows, fold_batch
+from projections.fold import Rows, fold_batch, records_of
+from projections.row_keys import with_keys
 from projections.tables import Checkpoint
 
 BATCH_EVENTS_MAX = 5_000
@@ -79,7 +80,6 @@ class Projector:
             await reads.put(None)
 
     async def _fold(self, reads: asyncio.Queue[_Read], thread: ThreadPoolExecutor) -> None:
-        loop = asyncio.get_running_loop()
         pending: list[Entry] = []
         is_ended = False
         while not is_ended:
@@ -88,10 +88,21 @@ class Projector:
             if not whole:
                 continue
             batch, pending = pending[:whole], pending[whole:]
-            checkpoint = await loop.run_in_executor(thread, fold_batch, self._rows, batch)
+            checkpoint = await self._fold_with_keys(batch, thread)
             async with self._moved:
                 self._checkpoint = checkpoint
                 self._moved.notify_all()
+
+    async def _fold_with_keys(
+        self, batch: Sequence[Entry], thread: ThreadPoolExecutor
+    ) -> Checkpoint:
+        """Fold a batch, with the keys that its rows take. Raises `LogUnavailable`."""
+        loop = asyncio.get_running_loop()
+
+        async def work() -> Checkpoint:
+            return await loop.run_in_executor(thread, fold_batch, self._rows, batch)
+
+        return await with_keys(self._rows.codec, work, likely=lambda: records_of(batch))
 
 
 async def require_checkpoint(log: EventLog, checkpoint: Checkpoint, last_revision: int) -> None:

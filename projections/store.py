@@ -6,16 +6,18 @@ reads through its own `snapshot`. Rows, digest, checkpoint and D(r) are one tran
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import lmdb
 import orjson
 
+from domain.ids import RecordId
 from projections.errors import ReadSideNotReady, ReadSideOutdated, StoreFailed
 from projections.fold import SCHEMA_VERSION, TABLES
-from projections.tables import Changes, Checkpoint, Row, Transaction, decode_row
+from projections.rows import OpenRows, Row, RowCodec
+from projections.tables import Changes, Checkpoint, Transaction
 
 MAP_BYTES_MAX = 1 << 38
 """Address space, not disk: large enough that it never has to grow under a reader."""
@@ -34,9 +36,12 @@ _Databases = dict[str, lmdb._Database]  # noqa: SLF001  # the library has no pub
 class Snapshot:
     """The rows as of one checkpoint, for as long as `Store.snapshot` keeps it open."""
 
-    def __init__(self, transaction: lmdb.Transaction, databases: _Databases) -> None:
+    def __init__(
+        self, transaction: lmdb.Transaction, databases: _Databases, codec: RowCodec
+    ) -> None:
         self._transaction = transaction
         self._databases = databases
+        self._codec = codec
         self._checkpoint = _read_checkpoint(self.load(_META, _CHECKPOINT))
 
     @property
@@ -44,15 +49,24 @@ class Snapshot:
         """The checkpoint that the rows stand at."""
         return self._checkpoint
 
+    @property
+    def codec(self) -> RowCodec:
+        """How rows are stored."""
+        return self._codec
+
+    def need(self, record_ids: Iterable[RecordId]) -> None:
+        """Raise `KeysNotHeld` for all of these records at once, if keys are wanting."""
+        self._codec.need(record_ids)
+
     def get(self, table: str, key: bytes) -> Row | None:
         """Read a row."""
         encoded = self.load(table, key)
-        return None if encoded is None else decode_row(encoded)
+        return None if encoded is None else self._codec.read(table, key, encoded)
 
     def scan(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, Row]]:
         """Yield the rows whose key starts with a prefix, in order of keys."""
         for key, encoded in self.scan_stored(table, prefix):
-            yield key, decode_row(encoded)
+            yield key, self._codec.read(table, key, encoded)
 
     def load(self, table: str, key: bytes) -> bytes | None:
         """Read a row as stored."""
@@ -102,13 +116,19 @@ class _Writing(Snapshot):
 class Store:
     """A read side that is open for reading."""
 
-    def __init__(self, environment: lmdb.Environment, databases: _Databases) -> None:
+    def __init__(
+        self, environment: lmdb.Environment, databases: _Databases, codec: RowCodec
+    ) -> None:
         self._environment = environment
         self._databases = databases
+        self._codec = codec
 
     @staticmethod
-    def open_reader(path: Path) -> Store:
-        """Open what another process writes; `ReadSideNotReady` until it has been made."""
+    def open_reader(path: Path, codec: RowCodec | None = None) -> Store:
+        """Open what another process writes; `ReadSideNotReady` until it has been made.
+
+        Without a codec only open rows can be read.
+        """
         if not _has_meta_pages(path / "data.mdb"):
             raise ReadSideNotReady("no projector has made this read side yet")
         environment = _open(path, readonly=True)
@@ -120,11 +140,11 @@ class Store:
             environment.close()
             raise ReadSideNotReady("a projector is making this read side") from None
         _require_schema(environment, databases)
-        return Store(environment, databases)
+        return Store(environment, databases, codec or OpenRows())
 
     @staticmethod
-    def open_writer(path: Path) -> WritableStore:
-        """Open or make a read side for its projector."""
+    def open_writer(path: Path, codec: RowCodec | None = None) -> WritableStore:
+        """Open or make a read side for its projector; without a codec its rows are open."""
         path.mkdir(parents=True, exist_ok=True)
         environment = _open(path, readonly=False)
         environment.reader_check()
@@ -135,7 +155,12 @@ class Store:
             }
             transaction.put(_SCHEMA, _schema(), db=databases[_META], overwrite=False)
         _require_schema(environment, databases)
-        return WritableStore(environment, databases)
+        return WritableStore(environment, databases, codec or OpenRows())
+
+    @property
+    def codec(self) -> RowCodec:
+        """How its rows are stored."""
+        return self._codec
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -149,7 +174,7 @@ class Store:
         with _store_faults():
             transaction = self._begin_reading()
         try:
-            yield Snapshot(transaction, self._databases)
+            yield Snapshot(transaction, self._databases, self._codec)
         finally:
             transaction.abort()
 
@@ -172,7 +197,8 @@ class WritableStore(Store):
     def begin(self) -> Transaction:
         """Start the one write transaction; commit or abort it on the same thread."""
         with _store_faults():
-            return Transaction(_Writing(self._environment.begin(write=True), self._databases))
+            begun = self._environment.begin(write=True)
+            return Transaction(_Writing(begun, self._databases, self._codec))
 
 
 def _has_meta_pages(file: Path) -> bool:

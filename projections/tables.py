@@ -1,26 +1,24 @@
-"""Named tables of JSON rows, changed in one transaction, and the digest over all rows (R17).
+"""Named tables of rows, changed in one transaction, and the digest over all rows (R17).
 
 Folds write to `Tables`, views read from `ReadTables`. A `Transaction` keeps the rows that it
 touches decoded, so that a row which a batch touches a hundred times is read and written once. What
 is behind it is a `Backing`: `MemoryTables` here, LMDB in `store.py`.
 
-Digest: the sum, modulo 2^256, of SHA-256(table, key, canonical row), each part after its length.
+How a row is stored, and what of it is sealed, is its codec's matter (`rows.py`). Digest: the sum,
+modulo 2^256, of SHA-256(table, key, open fields, tag of the sealed ones).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
-from typing import Any, Protocol
+from typing import Protocol
 
-import orjson
-
+from domain.ids import RecordId
 from eventlog.port import ZERO_DIGEST
-
-Row = dict[str, Any]  # Any: JSON of a shape that only the model which owns the table knows
+from projections.rows import OpenRows, Row, RowCodec
 
 Changes = Mapping[str, Mapping[bytes, bytes | None]]
 """By table and key, in order of keys: the row as it is to be stored, or None to delete it."""
@@ -51,6 +49,9 @@ class ReadTables(Protocol):
     def scan(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, Row]]:
         """Yield the rows whose key starts with a prefix, in order of keys."""
 
+    def need(self, record_ids: Iterable[RecordId]) -> None:
+        """Raise `KeysNotHeld` for all of these records at once, if keys are wanting."""
+
 
 class Tables(ReadTables, Protocol):
     """A transaction over the rows. A row that was read may be changed in place, then put back."""
@@ -69,6 +70,10 @@ class Backing(Protocol):
     def checkpoint(self) -> Checkpoint:
         """The checkpoint before the transaction."""
 
+    @property
+    def codec(self) -> RowCodec:
+        """How rows are stored."""
+
     def load(self, table: str, key: bytes) -> bytes | None:
         """Read a row as stored."""
 
@@ -82,36 +87,12 @@ class Backing(Protocol):
         """End the transaction; nothing has changed."""
 
 
-def encode_row(row: Row) -> bytes:
-    """Write a row in its one canonical form."""
-    return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
-
-
-def decode_row(encoded: bytes) -> Row:
-    """Read a row."""
-    row: Row = orjson.loads(encoded)
-    return row
-
-
-def row_digest(table: str, key: bytes, encoded: bytes) -> int:
-    """Digest one row as the sum takes it."""
-    name = table.encode()
-    parts = (
-        len(name).to_bytes(4, "big"),
-        name,
-        len(key).to_bytes(4, "big"),
-        key,
-        len(encoded).to_bytes(4, "big"),
-        encoded,
-    )
-    return int.from_bytes(sha256(b"".join(parts)).digest(), "big")
-
-
 class Transaction:
     """Rows in the middle of a change; nothing is visible to others before `commit`."""
 
     def __init__(self, backing: Backing) -> None:
         self._backing = backing
+        self._codec = backing.codec
         self._rows: defaultdict[str, dict[bytes, Row | None]] = defaultdict(dict)
         self._stored: defaultdict[str, dict[bytes, bytes | None]] = defaultdict(dict)
         self._changed: defaultdict[str, set[bytes]] = defaultdict(set)
@@ -127,7 +108,7 @@ class Transaction:
         if key in rows:
             return rows[key]
         encoded = self._backing.load(table, key)
-        row = None if encoded is None else decode_row(encoded)
+        row = None if encoded is None else self._codec.read(table, key, encoded)
         self._stored[table][key] = encoded
         rows[key] = row
         return row
@@ -147,11 +128,15 @@ class Transaction:
         }
         for key, encoded in self._backing.scan_stored(table, prefix):
             if key not in found:
-                found[key] = decode_row(encoded)
+                found[key] = self._codec.read(table, key, encoded)
         for key in sorted(found):
             row = found[key]
             if row is not None:
                 yield key, row
+
+    def need(self, record_ids: Iterable[RecordId]) -> None:
+        """Raise `KeysNotHeld` for all of these records at once, if keys are wanting."""
+        self._codec.need(record_ids)
 
     def commit(self, *, revision: int, event_digest: bytes, log_digest: bytes) -> Checkpoint:
         """Store the rows with the checkpoint that they stand at now."""
@@ -182,21 +167,24 @@ class Transaction:
         difference = 0
         for key in sorted(self._changed[table]):
             row, before = rows[key], stored[key]
-            after = None if row is None else encode_row(row)
-            if after == before:
+            removed = 0 if before is None else self._codec.digest(table, key, before)
+            if row is None:
+                if before is not None:
+                    changes[key] = None
+                    difference -= removed
                 continue
-            changes[key] = after
-            if after is not None:
-                difference += row_digest(table, key, after)
-            if before is not None:
-                difference -= row_digest(table, key, before)
+            after = self._codec.write(table, key, row)
+            if after.digest != removed:
+                changes[key] = after.stored
+                difference += after.digest - removed
         return changes, difference
 
 
 class MemoryTables:
     """Tables in memory: for replays and tests."""
 
-    def __init__(self) -> None:
+    def __init__(self, codec: RowCodec | None = None) -> None:
+        self._codec: RowCodec = codec or OpenRows()
         self._tables: defaultdict[str, dict[bytes, bytes]] = defaultdict(dict)
         self._ordered: dict[str, list[bytes]] = {}
         self._checkpoint = Checkpoint()
@@ -206,6 +194,15 @@ class MemoryTables:
         """The checkpoint that the rows stand at."""
         return self._checkpoint
 
+    @property
+    def codec(self) -> RowCodec:
+        """How rows are stored."""
+        return self._codec
+
+    def need(self, record_ids: Iterable[RecordId]) -> None:
+        """Raise `KeysNotHeld` for all of these records at once, if keys are wanting."""
+        self._codec.need(record_ids)
+
     def begin(self) -> Transaction:
         """Start a transaction; one at a time."""
         return Transaction(self)
@@ -213,12 +210,12 @@ class MemoryTables:
     def get(self, table: str, key: bytes) -> Row | None:
         """Read a row."""
         encoded = self._tables[table].get(key)
-        return None if encoded is None else decode_row(encoded)
+        return None if encoded is None else self._codec.read(table, key, encoded)
 
     def scan(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, Row]]:
         """Yield the rows whose key starts with a prefix, in order of keys."""
         for key, encoded in self.scan_stored(table, prefix):
-            yield key, decode_row(encoded)
+            yield key, self._codec.read(table, key, encoded)
 
     def load(self, table: str, key: bytes) -> bytes | None:
         """Read a row as stored."""

@@ -22,13 +22,20 @@ from domain.event import Event, Recorded
 from domain.ids import RecordId
 from domain.signal_events import SignalsRecorded
 from domain.signals import EXACT, SignalKey, add_exactly, exact_number, signal_key
-from projections.tables import ReadTables, Row, Tables
+from projections.rows import Row, Sealed, owned_by_key, owned_by_row
+from projections.tables import ReadTables, Tables
 
 SIGNALS = "signals"
 REPEATS = "repeats"
 TALLIES = "tallies"
 TOTALS = "signal_totals"
 TABLES = (SIGNALS, REPEATS, TALLIES, TOTALS)
+_COPY: dict[str, object] = {"name": "", "amounts": {}}
+SEALED = {
+    SIGNALS: Sealed(_COPY, owned_by_row),
+    REPEATS: Sealed(_COPY, owned_by_key),
+    TALLIES: Sealed({"name": "", "count": 0, "sums": {}}, owned_by_key),
+}
 
 EXPONENT_MAX = 308
 """Of a number that is summed: what an IEEE double can hold, and `EXACT` adds without rounding."""

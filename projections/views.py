@@ -86,6 +86,7 @@ def customer_view(tables: ReadTables, record_id: RecordId, purpose: str) -> Cust
     customer = _unparked(tables, record_id)
     if customer is None:
         return None
+    tables.need(customer.members)
     standings = customer_standings(tables, rules, customer.members)
     asked = [place for place in standings if place.purpose.name == purpose]
     is_open = purpose == AUDIT or all(place.standing.is_open for place in asked)

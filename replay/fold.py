@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from domain.identity_events import CustomersMerged
 from domain.ids import WORKSPACE_STREAM, RecordId, Stream, record_stream
 from eventlog.errors import LogDamaged
 from eventlog.port import EMPTY, Entry, EventLog
-from projections.fold import fold_batch, fold_excerpt
+from projections.fold import Rows, fold_batch, fold_excerpt, records_of, row_codec
+from projections.row_keys import with_keys
 from projections.tables import MemoryTables
 from replay.chain import ChainCheck
 
@@ -48,11 +49,11 @@ async def fold_log(
     log: EventLog, *, through_revision: int | None = None, progress: Progress = silent
 ) -> MemoryTables:
     """Fold the log, as of a revision or whole. The checkpoint of the tables holds D(r)."""
-    tables = MemoryTables()
+    tables = MemoryTables(row_codec(log))
     reading = read_checked(log, through_revision=through_revision, progress=progress)
     async with aclosing(reading) as batches:
         async for entries in batches:
-            fold_batch(tables, entries)
+            await _fold_with_keys(fold_batch, tables, entries)
     return tables
 
 
@@ -71,10 +72,21 @@ async def fold_customer(log: EventLog, record_id: RecordId) -> MemoryTables:
         (entry for loaded in streams.values() for entry in loaded),
         key=lambda entry: entry.revision,
     )
-    tables = MemoryTables()
+    tables = MemoryTables(row_codec(log))
     if entries:
-        fold_excerpt(tables, entries)
+        await _fold_with_keys(fold_excerpt, tables, entries)
     return tables
+
+
+async def _fold_with_keys(
+    fold: Callable[[Rows, Sequence[Entry]], object],
+    tables: MemoryTables,
+    entries: Sequence[Entry],
+) -> None:
+    async def work() -> None:
+        fold(tables, entries)
+
+    await with_keys(tables.codec, work, likely=lambda: records_of(entries))
 
 
 def _joined(streams: dict[Stream, list[Entry]]) -> set[Stream]:

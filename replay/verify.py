@@ -1,31 +1,45 @@
 """Proof that a read side equals the log: both folds at one revision, row by row (R3, R17).
 
-The caller gives the read side as `ReadTables` (a snapshot of a store); this module opens none.
+The caller gives the rows of the read side (a snapshot of a store); this module opens none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import islice
+from typing import Literal, Protocol
 
 from eventlog.errors import LogDamaged
 from eventlog.port import EventLog
+from projections.errors import RowUnreadable
 from projections.fold import TABLES
-from projections.tables import (
-    DIGEST_MODULUS,
-    Checkpoint,
-    MemoryTables,
-    ReadTables,
-    Row,
-    encode_row,
-    row_digest,
-)
+from projections.row_keys import with_keys
+from projections.rows import RowCodec
+from projections.tables import DIGEST_MODULUS, Checkpoint
 from replay.fold import Progress, fold_log, silent
 
 Difference = Literal["missing", "unexpected", "different"]
-_Found = tuple[bytes, Row | None, Row | None]
-"""A key, the row that the log gives, and the row that the read side has."""
+_Pair = tuple[bytes, bytes | None, bytes | None]
+"""A key, the row that the log gives, and the row that the read side has, as stored."""
+
+ROWS_AT_ONCE_MAX = 1_000
+"""Rows whose keys are loaded together."""
+
+
+class StoredRows(Protocol):
+    """Rows as of one checkpoint, and how they are stored."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint that the rows stand at."""
+
+    @property
+    def codec(self) -> RowCodec:
+        """How they are stored."""
+
+    def scan_stored(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield rows as stored, in order of keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +75,7 @@ class Verification:
 
 
 async def verify(
-    log: EventLog, read_side: ReadTables, *, progress: Progress = silent
+    log: EventLog, read_side: StoredRows, *, progress: Progress = silent
 ) -> Verification:
     """Fold the log up to the read side's checkpoint and compare. Raises `LogUnavailable` only."""
     found = Verification(read_side.checkpoint)
@@ -75,7 +89,7 @@ async def verify(
         return _damaged(found, damaged.message)
     found.replayed = replayed.checkpoint
     _compare_digests(found, replayed.checkpoint)
-    _compare_rows(found, replayed, read_side)
+    await _compare_rows(found, replayed, read_side)
     return found
 
 
@@ -95,23 +109,55 @@ def _compare_digests(found: Verification, replayed: Checkpoint) -> None:
         found.faults.append("rows_digest")
 
 
-def _compare_rows(found: Verification, replayed: MemoryTables, read_side: ReadTables) -> None:
+async def _compare_rows(found: Verification, replayed: StoredRows, read_side: StoredRows) -> None:
     total = 0
     for table in TABLES:
-        for key, wanted, present in _side_by_side(replayed, read_side, table):
-            found.rows_compared += 1
-            if present is not None:
-                total += row_digest(table, key, encode_row(present))
-            if wanted != present:
-                found.divergences += 1
-                found.first = found.first or _divergence(table, key, wanted, present)
+        for pairs in _in_pieces(_side_by_side(replayed, read_side, table)):
+            found.rows_compared += len(pairs)
+            total += sum(read_side.codec.digest(table, k, p) for k, _, p in pairs if p is not None)
+            compare = _Comparison(table, pairs, replayed.codec, read_side.codec)
+            divergences = await with_keys(read_side.codec, compare.divergences)
+            found.divergences += len(divergences)
+            found.first = found.first or next(iter(divergences), None)
     if (total % DIGEST_MODULUS).to_bytes(32, "big") != found.checkpoint.rows_digest:
         found.faults.append("rows_changed")
 
 
-def _side_by_side(replayed: ReadTables, read_side: ReadTables, table: str) -> Iterator[_Found]:
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    table: str
+    pairs: list[_Pair]
+    ours: RowCodec
+    theirs: RowCodec
+
+    async def divergences(self) -> list[Divergence]:
+        """Name every row that differs. Raises `KeysNotHeld`."""
+        found = (self._divergence(*pair) for pair in self.pairs)
+        return [divergence for divergence in found if divergence is not None]
+
+    def _divergence(
+        self, key: bytes, wanted: bytes | None, present: bytes | None
+    ) -> Divergence | None:
+        name = key.decode(errors="backslashreplace")
+        if present is None:
+            return Divergence(self.table, name, "missing")
+        if wanted is None:
+            return Divergence(self.table, name, "unexpected")
+        expected = self.ours.read(self.table, key, wanted)
+        try:
+            read = self.theirs.read(self.table, key, present)
+        except RowUnreadable:
+            return Divergence(self.table, name, "different", ("sealed",))
+        if expected == read:
+            return None
+        names = sorted(expected.keys() | read.keys())
+        fields = tuple(n for n in names if expected.get(n) != read.get(n))
+        return Divergence(self.table, name, "different", fields)
+
+
+def _side_by_side(replayed: StoredRows, read_side: StoredRows, table: str) -> Iterator[_Pair]:
     """Walk a table in both, in order of keys."""
-    ours, theirs = replayed.scan(table, b""), read_side.scan(table, b"")
+    ours, theirs = replayed.scan_stored(table, b""), read_side.scan_stored(table, b"")
     wanted, present = next(ours, None), next(theirs, None)
     while wanted is not None or present is not None:
         if present is None or (wanted is not None and wanted[0] < present[0]):
@@ -126,12 +172,6 @@ def _side_by_side(replayed: ReadTables, read_side: ReadTables, table: str) -> It
             wanted, present = next(ours, None), next(theirs, None)
 
 
-def _divergence(table: str, key: bytes, wanted: Row | None, present: Row | None) -> Divergence:
-    name = key.decode(errors="backslashreplace")
-    if present is None:
-        return Divergence(table, name, "missing")
-    if wanted is None:
-        return Divergence(table, name, "unexpected")
-    names = sorted(wanted.keys() | present.keys())
-    fields = tuple(n for n in names if wanted.get(n) != present.get(n))
-    return Divergence(table, name, "different", fields)
+def _in_pieces(pairs: Iterator[_Pair]) -> Iterator[list[_Pair]]:
+    while piece := list(islice(pairs, ROWS_AT_ONCE_MAX)):
+        yield piece

@@ -8,7 +8,8 @@ from domain.errors import Denied, DomainError, Invalid, NotFound
 from domain.ids import RecordId
 from domain.rules import AUDIT
 from koseki.v1 import common_pb2, query_service_pb2, query_service_pb2_grpc
-from projections.errors import CustomerParked
+from projections.errors import CustomerParked, KeysNotHeld
+from projections.row_keys import read_rows
 from projections.store import Store
 from projections.tables import ReadTables
 from projections.views import CustomerView, customer_view, customer_view_by_identifier
@@ -26,7 +27,12 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
     """Serve questions about customers."""
 
     def __init__(
-        self, router: CommandRouter, reader: RequestReader, *, store: Store, freshness: Freshness
+        self,
+        router: CommandRouter,
+        reader: RequestReader,
+        *,
+        store: Store,
+        freshness: Freshness,
     ) -> None:
         self._router = router
         self._store = store
@@ -39,8 +45,9 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
     ) -> query_service_pb2.GetCustomerResponse:
         """Give one customer as a purpose may see it."""
         await self._prepare(request, context)
-        with self._store.snapshot() as tables:
-            view = self._view(tables, request, request.purpose)
+        view = await read_rows(
+            self._store, lambda tables: self._view(tables, request, request.purpose)
+        )
         if view is None:
             raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
         return query_service_pb2.GetCustomerResponse(customer=customer_message(view))
@@ -53,10 +60,7 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         if not 0 < len(request.references) <= REFERENCES_MAX:
             raise Invalid("INVALID_FIELD", f"give 1 to {REFERENCES_MAX} references")
         await self._prepare(request, context)
-        with self._store.snapshot() as tables:
-            results = [self._result(tables, r, request.purpose) for r in request.references]
-            revision = tables.checkpoint.revision
-        return query_service_pb2.BatchGetCustomersResponse(results=results, revision=revision)
+        return await read_rows(self._store, lambda tables: self._all(tables, request))
 
     @translated
     async def CheckConsent(
@@ -92,6 +96,22 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         await self._freshness.reach(
             request.at_least_revision, timeout_seconds=context.time_remaining()
         )
+
+    def _all(
+        self, tables: ReadTables, request: query_service_pb2.BatchGetCustomersRequest
+    ) -> query_service_pb2.BatchGetCustomersResponse:
+        """Answer for every reference; ask for all keys at once, should some be wanting."""
+        results = []
+        missing: set[RecordId] = set()
+        for reference in request.references:
+            try:
+                results.append(self._result(tables, reference, request.purpose))
+            except KeysNotHeld as error:
+                missing |= error.record_ids
+        if missing:
+            raise KeysNotHeld(frozenset(missing))
+        revision = tables.checkpoint.revision
+        return query_service_pb2.BatchGetCustomersResponse(results=results, revision=revision)
 
     def _result(
         self, tables: ReadTables, reference: common_pb2.CustomerReference, purpose: str

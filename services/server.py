@@ -87,7 +87,8 @@ class GatewayServer:
             IngestService(parts.router, reader), self._server
         )
         query_service_pb2_grpc.add_QueryServiceServicer_to_server(
-            QueryService(parts.router, reader, store=parts.store, freshness=freshness), self._server
+            QueryService(parts.router, reader, store=parts.store, freshness=freshness),
+            self._server,
         )
         workspace_service_pb2_grpc.add_WorkspaceServiceServicer_to_server(
             WorkspaceService(parts.rules, reader), self._server

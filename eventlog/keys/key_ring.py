@@ -36,6 +36,10 @@ class KeyRing:
     def __len__(self) -> int:
         return len(self._held)
 
+    def held(self, record_id: RecordId) -> KeyAnswer | None:
+        """Give what is held of a record's key without asking anybody; safe from any thread."""
+        return self._held.get(record_id)
+
     async def load(self, record_ids: Iterable[RecordId]) -> dict[RecordId, KeyAnswer]:
         """Give the keys of these records, or say why there is none. Raises `LogUnavailable`."""
         return await self._find(set(record_ids), self._loads)

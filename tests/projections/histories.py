@@ -220,6 +220,7 @@ class ListedLog:
     entries: Sequence[Entry]
     is_held_open: bool = False
     faults: Mapping[str, int] | None = None
+    keys: None = None
 
     async def read(
         self, *, after_revision: int = 0, batch_events_max: int = 1_000

@@ -11,8 +11,9 @@ import pytest
 
 from eventlog.port import EventLog
 from projections.fold import TABLES, fold_batch
+from projections.rows import Row
 from projections.store import Store
-from projections.tables import Checkpoint, MemoryTables, Row
+from projections.tables import Checkpoint, MemoryTables
 from replay.verify import Verification, verify
 from tests.projections.histories import History, ListedLog, batches, random_history
 

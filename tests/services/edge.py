@@ -31,6 +31,7 @@ from koseki.v1 import (
     workspace_service_pb2,
     workspace_service_pb2_grpc,
 )
+from projections.fold import row_codec
 from projections.runner import Projector
 from projections.store import Store
 from services.server import GatewayParts, GatewayServer
@@ -212,7 +213,7 @@ async def edge_over(
     house = house or Workspace(log, doubled=True)
     await house.start()
     await house.rules.start()
-    store = Store.open_writer(folder)
+    store = Store.open_writer(folder, row_codec(log))
     projecting = asyncio.create_task(Projector(log, store).run())
     parts = GatewayParts(
         workspace=log.workspace,

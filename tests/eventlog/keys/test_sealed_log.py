@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,10 @@ from eventlog.jetstream_api import JetStreamApi
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.key_stream import KeyStream
-from eventlog.port import EMPTY, Draft, Stored
+from eventlog.port import EMPTY, Draft, Entry, Stored
 from eventlog.server import EmbeddedServer
-from projections.fold import fold_batch
+from projections.fold import fold_batch, row_codec
+from projections.row_keys import with_keys
 from projections.tables import MemoryTables
 from projections.views import customer_view
 from replay.fold import fold_log
@@ -41,6 +43,10 @@ KEY = IdentifierKey("p1.c2Vjb25k-_")
 @pytest.fixture
 def source() -> Source:
     return Source()
+
+
+async def folded(rows: MemoryTables, entries: list[Entry]) -> None:
+    fold_batch(rows, entries)
 
 
 class TestSealedJetStreamEventLog(EventLogContract):
@@ -134,9 +140,9 @@ async def test_after_destruction_everything_that_reads_goes_on(
     view = customer_view(tables, record_id(gone), "audit")
     assert view is not None
     assert (view.identifiers, view.traits, view.tallies) == ((), (), ())
-    projected = MemoryTables()
+    projected = MemoryTables(row_codec(log))
     async for batch in log.read():
-        fold_batch(projected, batch)
+        await with_keys(projected.codec, partial(folded, projected, batch))
     assert (await verify(other, projected)).holds
     assert customer_view(projected, record_id(kept), "audit") != view
     refused = await other.append(attempt(draft(gone), expected=stored.heads), timeout_seconds=5)

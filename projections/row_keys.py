@@ -1,0 +1,87 @@
+"""The data keys that rows are read and written with: loaded in bulk, when a row asks for them.
+
+Rows are read where nobody can wait, and keys come over the network: a read that lacks one ends with
+`KeysNotHeld`, the keys are fetched, and it begins again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar
+
+from domain.ids import RecordId
+from eventlog.keys.key_ring import KeyRing
+from eventlog.keys.port import KeyAnswer, NoKey
+from projections.errors import KeysNotHeld
+from projections.rows import RowCodec
+from projections.tables import ReadTables
+
+TRIES_MAX = 16
+"""How often a read begins again for keys; each time with all that it could name before."""
+
+PINNED_MAX = 20_000
+"""Answers kept beside the ring's own, so that a large batch does not push out its own keys."""
+
+T = TypeVar("T")
+
+
+class Readable(Protocol):
+    """Whatever gives snapshots to read, such as `store.Store`."""
+
+    @property
+    def codec(self) -> RowCodec:
+        """How its rows are stored."""
+
+    def snapshot(self) -> AbstractContextManager[ReadTables]:
+        """Read the rows as of one checkpoint."""
+
+
+class RowKeys:
+    """Hold the keys of the rows at hand, over the ring of the process."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
+        self._pinned: dict[RecordId, KeyAnswer] = {}
+
+    def key_of(self, record_id: RecordId) -> KeyAnswer | None:
+        """Give the key of a record, why there is none, or None where it was not loaded."""
+        held = self._ring.held(record_id)
+        return self._pinned.get(record_id) if held is None else held
+
+    async def fetch(self, record_ids: Iterable[RecordId]) -> None:
+        """Load keys. Raises `LogUnavailable`."""
+        if len(self._pinned) > PINNED_MAX:
+            self._pinned.clear()
+        found = await self._ring.load(record_ids)
+        # A key that was never made may be made any moment.
+        self._pinned |= {r: k for r, k in found.items() if k is not NoKey.NEVER_MADE}
+
+
+async def with_keys(
+    codec: RowCodec,
+    work: Callable[[], Awaitable[T]],
+    *,
+    likely: Callable[[], Iterable[RecordId]] = tuple,
+) -> T:
+    """Do work on rows, again from its start while it lacks keys; give what it gives.
+
+    `likely` names the records whose keys the work may want beside those that it missed. Raises
+    `LogUnavailable`, and `KeysNotHeld` where keys cannot be had.
+    """
+    for _ in range(TRIES_MAX):
+        try:
+            return await work()
+        except KeysNotHeld as missing:
+            await codec.fetch(missing.record_ids.union(likely()))
+    return await work()
+
+
+async def read_rows(store: Readable, read: Callable[[ReadTables], T]) -> T:
+    """Read from one snapshot, with the keys that it takes. Raises as `with_keys`."""
+
+    async def work() -> T:
+        with store.snapshot() as tables:
+            return read(tables)
+
+    return await with_keys(store.codec, work)

@@ -1,0 +1,215 @@
+"""How a row is kept: what is open of it as JSON, what is personal sealed under its record's key.
+
+A sealed table's row is `length of the open part (4) | open JSON | tag (32) | nonce (12) |
+ciphertext`, or without the last three where nothing personal is in it. The tag is an HMAC-SHA-256
+of the canonical personal fields under a key derived from the record's data key: the digest over all
+rows takes it in place of the ciphertext, so that equal rows have equal digests, and a row can be
+taken off the digest by whoever no longer has its key (R17). Once the key is destroyed the row reads
+with the personal fields as they are declared for an erased record.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, NamedTuple, Protocol
+
+import orjson
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from domain.ids import RecordId
+from eventlog.keys.port import KeyAnswer, NoKey
+from projections.errors import KeyDamaged, KeysNotHeld, RowUnreadable
+
+Row = dict[str, Any]  # Any: JSON of a shape that only the model which owns the table knows
+
+LENGTH_BYTES = 4
+TAG_BYTES = 32
+NONCE_BYTES = 12
+_TAG_KEY = b"koseki row tag v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """What is personal in the rows of a table, and whose rows they are.
+
+    `erased` names the personal fields, each with what a reader sees once the key is destroyed. A
+    row whose personal fields are all as erased needs no key.
+    """
+
+    erased: Mapping[str, object]
+    owner: Callable[[bytes, Row], RecordId]
+
+
+class Written(NamedTuple):
+    """A row as it is to be stored, and its part of the digest over all rows."""
+
+    stored: bytes
+    digest: int
+
+
+class RowCodec(Protocol):
+    """Turns rows into what is stored, and back."""
+
+    def write(self, table: str, key: bytes, row: Row) -> Written:
+        """Write a row. Raises `KeysNotHeld`."""
+
+    def read(self, table: str, key: bytes, stored: bytes) -> Row:
+        """Read a row. Raises `KeysNotHeld`, or `RowUnreadable` where it was tampered with."""
+
+    def digest(self, table: str, key: bytes, stored: bytes) -> int:
+        """Give a stored row's part of the digest over all rows; needs no key."""
+
+    def need(self, record_ids: Iterable[RecordId]) -> None:
+        """Raise `KeysNotHeld` for all of these records whose keys are not at hand."""
+
+    async def fetch(self, record_ids: Iterable[RecordId]) -> None:
+        """Load the keys of records. Raises `LogUnavailable`."""
+
+
+class Keys(Protocol):
+    """The data keys at hand, and the way to more."""
+
+    def key_of(self, record_id: RecordId) -> KeyAnswer | None:
+        """Give the key of a record, why there is none, or None where it was not loaded."""
+
+    async def fetch(self, record_ids: Iterable[RecordId]) -> None:
+        """Load keys. Raises `LogUnavailable`."""
+
+
+def owned_by_key(key: bytes, _row: Row) -> RecordId:
+    """Name the owner of a row whose key is a record id, or begins with one and a slash."""
+    return RecordId(key.partition(b"/")[0].decode())
+
+
+def owned_by_row(_key: bytes, row: Row) -> RecordId:
+    """Name the owner of a row that says so in its open field `record`."""
+    return RecordId(row["record"])
+
+
+class OpenRows:
+    """Keeps every row open: for a log whose bodies are not sealed either."""
+
+    def write(self, table: str, key: bytes, row: Row) -> Written:
+        """Write a row."""
+        stored = encode_row(row)
+        return Written(stored, row_digest(table, key, stored))
+
+    def read(self, table: str, key: bytes, stored: bytes) -> Row:  # noqa: ARG002  # the protocol's
+        """Read a row."""
+        row: Row = orjson.loads(stored)
+        return row
+
+    def digest(self, table: str, key: bytes, stored: bytes) -> int:
+        """Give a stored row's part of the digest over all rows."""
+        return row_digest(table, key, stored)
+
+    def need(self, record_ids: Iterable[RecordId]) -> None:
+        """Need nothing."""
+
+    async def fetch(self, record_ids: Iterable[RecordId]) -> None:
+        """Load nothing."""
+
+
+class SealedRows:
+    """Seals the personal fields of the tables that have any."""
+
+    def __init__(self, sealed: Mapping[str, Sealed], keys: Keys) -> None:
+        self._sealed = sealed
+        self._keys = keys
+        self._open = OpenRows()
+
+    def write(self, table: str, key: bytes, row: Row) -> Written:
+        """Write a row; of a destroyed record without what is personal."""
+        sealed = self._sealed.get(table)
+        if sealed is None:
+            return self._open.write(table, key, row)
+        open_fields = {name: value for name, value in row.items() if name not in sealed.erased}
+        personal = {name: row.get(name, erased) for name, erased in sealed.erased.items()}
+        opened = encode_row(open_fields)
+        framed = len(opened).to_bytes(LENGTH_BYTES, "big") + opened
+        data_key = None if personal == sealed.erased else self._key(sealed.owner(key, row))
+        if data_key is None:
+            return Written(framed, row_digest(table, key, opened))
+        plain = encode_row(personal)
+        tag = hmac.digest(hmac.digest(data_key, _TAG_KEY, "sha256"), plain, "sha256")
+        nonce = os.urandom(NONCE_BYTES)
+        ciphertext = AESGCM(data_key).encrypt(nonce, plain, _bound_to(table, key))
+        stored = b"".join((framed, tag, nonce, ciphertext))
+        return Written(stored, row_digest(table, key, opened, tag))
+
+    def read(self, table: str, key: bytes, stored: bytes) -> Row:
+        """Read a row; of a destroyed record with what is personal as it was declared."""
+        sealed = self._sealed.get(table)
+        if sealed is None:
+            return self._open.read(table, key, stored)
+        opened, tag, closed = _split(stored)
+        row: Row = orjson.loads(opened)
+        data_key = self._key(sealed.owner(key, row)) if tag else None
+        if data_key is None:
+            return {**row, **orjson.loads(encode_row(dict(sealed.erased)))}
+        try:
+            plain = AESGCM(data_key).decrypt(
+                closed[:NONCE_BYTES], closed[NONCE_BYTES:], _bound_to(table, key)
+            )
+        except InvalidTag:
+            raise RowUnreadable(table) from None
+        if hmac.digest(hmac.digest(data_key, _TAG_KEY, "sha256"), plain, "sha256") != tag:
+            raise RowUnreadable(table)
+        return {**row, **orjson.loads(plain)}
+
+    def digest(self, table: str, key: bytes, stored: bytes) -> int:
+        """Give a stored row's part of the digest over all rows."""
+        if table not in self._sealed:
+            return self._open.digest(table, key, stored)
+        opened, tag, _closed = _split(stored)
+        return row_digest(table, key, opened, tag)
+
+    def need(self, record_ids: Iterable[RecordId]) -> None:
+        """Raise `KeysNotHeld` for all of these records whose keys are not at hand."""
+        missing = frozenset(r for r in record_ids if self._keys.key_of(r) is None)
+        if missing:
+            raise KeysNotHeld(missing)
+
+    async def fetch(self, record_ids: Iterable[RecordId]) -> None:
+        """Load the keys of records. Raises `LogUnavailable`."""
+        await self._keys.fetch(record_ids)
+
+    def _key(self, record_id: RecordId) -> bytes | None:
+        """Give the key of a record, or None where it is destroyed."""
+        match self._keys.key_of(record_id):
+            case None | NoKey.NEVER_MADE:
+                raise KeysNotHeld(frozenset({record_id}))
+            case NoKey.DESTROYED:
+                return None
+            case NoKey.DAMAGED:
+                raise KeyDamaged(record_id)
+            case data_key:
+                return data_key
+
+
+def encode_row(row: Row) -> bytes:
+    """Write fields in their one canonical form."""
+    return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
+
+
+def row_digest(table: str, key: bytes, opened: bytes, tag: bytes = b"") -> int:
+    """Digest one row as the sum takes it: each part after its length, the tag if it has one."""
+    name = table.encode()
+    parts = [name, key, opened, tag] if tag else [name, key, opened]
+    framed = b"".join(b"".join((len(part).to_bytes(4, "big"), part)) for part in parts)
+    return int.from_bytes(sha256(framed).digest(), "big")
+
+
+def _split(stored: bytes) -> tuple[bytes, bytes, bytes]:
+    """Take a sealed table's row apart: open part, tag and the rest; the last two may be empty."""
+    end = LENGTH_BYTES + int.from_bytes(stored[:LENGTH_BYTES], "big")
+    return stored[LENGTH_BYTES:end], stored[end : end + TAG_BYTES], stored[end + TAG_BYTES :]
+
+
+def _bound_to(table: str, key: bytes) -> bytes:
+    return table.encode() + b"/" + key
