@@ -1,11 +1,10 @@
 """How a row is kept: what is open of it as JSON, what is personal sealed under its record's key.
 
-A sealed table's row is `length of the open part (4) | open JSON | tag (32) | nonce (12) |
-ciphertext`, or without the last three where nothing personal is in it. The tag is an HMAC-SHA-256
-of the canonical personal fields under a key derived from the record's data key: the digest over all
-rows takes it in place of the ciphertext, so that equal rows have equal digests, and a row can be
-taken off the digest by whoever no longer has its key (R17). Once the key is destroyed the row reads
-with the personal fields as they are declared for an erased record.
+A row is `length of the open part (4) | open JSON | tag (32) | nonce (12) | ciphertext`, without the
+last three where nothing personal is in it. The tag is an HMAC-SHA-256 of the canonical personal
+fields under a key derived from the record's: the digest takes it in place of the ciphertext, so
+equal rows have equal digests, and one can be taken off it without its key (R17). Once the key is
+destroyed a row reads with its personal fields as they are declared for an erased record.
 """
 
 from __future__ import annotations
@@ -140,7 +139,7 @@ class SealedRows:
         nonce = os.urandom(NONCE_BYTES)
         ciphertext = AESGCM(data_key).encrypt(nonce, plain, _bound_to(table, key))
         stored = b"".join((framed, tag, nonce, ciphertext))
-        return Written(stored, row_digest(table, key, opened, tag))
+        return Written(stored, row_digest(table, key, opened, tag=tag))
 
     def read(self, table: str, key: bytes, stored: bytes) -> Row:
         """Read a row; of a destroyed record with what is personal as it was declared."""
@@ -167,7 +166,7 @@ class SealedRows:
         if table not in self._sealed:
             return self._open.digest(table, key, stored)
         opened, tag, _closed = _split(stored)
-        return row_digest(table, key, opened, tag)
+        return row_digest(table, key, opened, tag=tag)
 
     def need(self, record_ids: Iterable[RecordId]) -> None:
         """Raise `KeysNotHeld` for all of these records whose keys are not at hand."""
@@ -197,7 +196,7 @@ def encode_row(row: Row) -> bytes:
     return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
 
 
-def row_digest(table: str, key: bytes, opened: bytes, tag: bytes = b"") -> int:
+def row_digest(table: str, key: bytes, opened: bytes, *, tag: bytes = b"") -> int:
     """Digest one row as the sum takes it: each part after its length, the tag if it has one."""
     name = table.encode()
     parts = [name, key, opened, tag] if tag else [name, key, opened]
