@@ -21,6 +21,9 @@ from eventlog.subjects import Subjects
 BATCH_ID = "Nats-Batch-Id"
 BATCH_SEQUENCE = "Nats-Batch-Sequence"
 BATCH_COMMIT = "Nats-Batch-Commit"
+APPEND_END = "koseki-append-end"
+"""Ends an append in the middle of a batch: a restore joins appends, and keeps their bounds."""
+
 KEY_ID = "koseki-keyid"
 
 
@@ -72,7 +75,6 @@ class Incoming:
     def _read(self, message: Raw, mapper: EventMapper) -> Entry:
         subject, revision, headers, body = message
         digest = event_digest(subject, headers, body)
-        ends_append = BATCH_ID not in headers or BATCH_COMMIT in headers
         try:
             stream = self._subjects.stream_of(subject)
         except ValueError:
@@ -80,8 +82,9 @@ class Incoming:
         try:
             envelope = parse_headers(headers)
         except EnvelopeUnreadable as error:
+            fault = f"envelope: {error}"
             return Entry(
-                None, stream, revision, 0, ZERO_DIGEST, digest, ends_append, f"envelope: {error}"
+                None, stream, revision, 0, ZERO_DIGEST, digest, ends_append(headers), fault
             )
         event, fault = None, None
         try:
@@ -107,9 +110,14 @@ class Incoming:
             envelope.version,
             envelope.previous,
             digest,
-            ends_append,
+            ends_append(headers),
             fault,
         )
+
+
+def ends_append(headers: Mapping[str, str]) -> bool:
+    """Say by a message's headers whether the next message was stored by another append."""
+    return BATCH_ID not in headers or BATCH_COMMIT in headers or APPEND_END in headers
 
 
 def check_chain(stream: Stream, after: Head, entries: Sequence[Entry]) -> None:

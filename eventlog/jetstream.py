@@ -14,14 +14,14 @@ from eventlog.appender import Appender
 from eventlog.codec import EventMapper
 from eventlog.connection import Connection
 from eventlog.direct_reader import DirectReader
-from eventlog.incoming import Incoming
+from eventlog.incoming import Incoming, Raw
 from eventlog.jetstream_api import JetStreamApi
 from eventlog.keys.key_ring import KeyRing
 from eventlog.outgoing import Outgoing
 from eventlog.port import EMPTY, Attempt, Entry, Head, Outcome, Shape
 from eventlog.stream_config import ensure_stream
 from eventlog.subjects import Subjects
-from eventlog.tail import Tail
+from eventlog.tail import AsStored, Tail
 
 
 class JetStreamEventLog:
@@ -39,6 +39,7 @@ class JetStreamEventLog:
         self._appender = Appender(self._api, self._subjects, outgoing)
         self._reader = DirectReader(self._api, self._subjects, incoming)
         self._tail = Tail(self._api, self._subjects, incoming)
+        self._stored = Tail(self._api, self._subjects, AsStored())
 
     @property
     def workspace(self) -> str:
@@ -81,6 +82,17 @@ class JetStreamEventLog:
     ) -> AsyncGenerator[list[Entry], None]:
         """Yield everything after a revision, in batches, up to the end as of the call."""
         return self._tail.read(after_revision=after_revision, batch_events_max=batch_events_max)
+
+    def read_stored(
+        self, *, after_revision: int = 0, batch_events_max: int = 1_000
+    ) -> AsyncGenerator[list[Raw], None]:
+        """Yield what `read` would, as it is stored: sealed, and not checked."""
+        return self._stored.read(after_revision=after_revision, batch_events_max=batch_events_max)
+
+    async def stored(self, revision: int) -> Raw | None:
+        """Ask the leader for one event as it is stored; None where there is none."""
+        found = await self._api.message(self._subjects.log_name, {"seq": revision})
+        return found and Raw(found.subject, found.revision, found.headers, found.body)
 
     def follow(
         self, *, after_revision: int, batch_events_max: int = 1_000

@@ -27,6 +27,9 @@ _REQUIRED = {
     "deny_delete": True,
     "deny_purge": True,
 }
+RESTORING = "koseki.restoring"
+"""Metadata of a stream that a restore has begun to fill: its value is the last revision to be."""
+
 UNCAPPED = ("max_age", "max_bytes", "max_msgs", "max_msgs_per_subject")
 _FORBIDDEN = (
     "allow_rollup_hdrs",
@@ -94,6 +97,8 @@ def unsafe_settings(
     for name in _FORBIDDEN:
         if config.get(name):
             yield f"{name} must not be set"
+    if RESTORING in (config.get("metadata") or {}):
+        yield "a restore must be finished: koseki restore"
     if config.get("persist_mode") == "async":
         yield "persist_mode must not be async"
     if config.get("num_replicas", 1) < replicas:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 
 from eventlog.errors import LogDamaged, LogUnavailable, WorkspaceKeyMissing
-from eventlog.incoming import Incoming, Raw
+from eventlog.incoming import Raw
 from eventlog.jetstream_api import JetStreamApi
-from eventlog.port import Entry
 from eventlog.pull_consumer import Delivery, PullConsumer
 from eventlog.subjects import Subjects
 
@@ -28,17 +28,43 @@ REOPEN_SECONDS_MAX = 1.0
 _logger = structlog.get_logger(__name__)
 
 
-class Tail:
+class Placed(Protocol):
+    """Whatever is made of a stored message, as long as it knows its place."""
+
+    @property
+    def revision(self) -> int:
+        """Its place in the log."""
+
+
+Read = TypeVar("Read", bound=Placed)
+
+
+class Reader(Protocol[Read]):
+    """Makes of stored messages what is read: entries, or the messages themselves."""
+
+    async def entries(self, messages: Sequence[Raw]) -> list[Read]:
+        """Give one for each message, in order. May raise `LogUnavailable`."""
+
+
+class AsStored:
+    """Reads messages as they are."""
+
+    async def entries(self, messages: Sequence[Raw]) -> list[Raw]:
+        """Give the messages."""
+        return list(messages)
+
+
+class Tail(Generic[Read]):
     """Read the log of one workspace."""
 
-    def __init__(self, api: JetStreamApi, subjects: Subjects, incoming: Incoming) -> None:
+    def __init__(self, api: JetStreamApi, subjects: Subjects, reader: Reader[Read]) -> None:
         self._api = api
         self._log_name = subjects.log_name
-        self._incoming = incoming
+        self._reader = reader
 
     async def read(
         self, *, after_revision: int, batch_events_max: int
-    ) -> AsyncGenerator[list[Entry], None]:
+    ) -> AsyncGenerator[list[Read], None]:
         """Yield everything after a revision up to the end as of the call."""
         end = await self._last_revision(after_revision)
         if end == after_revision:
@@ -55,7 +81,7 @@ class Tail:
 
     async def follow(
         self, *, after_revision: int, batch_events_max: int
-    ) -> AsyncGenerator[list[Entry], None]:
+    ) -> AsyncGenerator[list[Read], None]:
         """Yield everything after a revision, and go on for ever."""
         batches = self._batches(after_revision, batch_events_max, patience_seconds=None)
         async with aclosing(batches):
@@ -64,7 +90,7 @@ class Tail:
 
     async def _batches(
         self, seen: int, events_max: int, *, patience_seconds: float | None
-    ) -> AsyncGenerator[list[Entry], None]:
+    ) -> AsyncGenerator[list[Read], None]:
         fruitless = 0
         while True:
             await asyncio.sleep(min(REOPEN_SECONDS_MIN * fruitless, REOPEN_SECONDS_MAX))
@@ -121,7 +147,7 @@ class Tail:
             raise LogDamaged(f"the log ends at revision {last}, but {seen} was read from it")
         return last
 
-    async def _decode(self, run: Sequence[Delivery], patience_seconds: float | None) -> list[Entry]:
+    async def _decode(self, run: Sequence[Delivery], patience_seconds: float | None) -> list[Read]:
         """Read messages; wait for a key store that is away as long as for the log itself."""
         messages = [
             Raw(d.message.subject, d.revision, d.message.headers or {}, d.message.data) for d in run
@@ -130,7 +156,7 @@ class Tail:
         begun, wait_seconds = loop.time(), REOPEN_SECONDS_MIN
         while True:
             try:
-                return await self._incoming.entries(messages)
+                return await self._reader.entries(messages)
             except WorkspaceKeyMissing:
                 raise
             except LogUnavailable as error:

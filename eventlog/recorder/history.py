@@ -19,7 +19,7 @@ from eventlog.codec import EventMapper
 from eventlog.connection import Received
 from eventlog.envelope import Envelope, EnvelopeUnreadable, event_digest, parse_headers
 from eventlog.errors import LogDamaged, LogUnavailable
-from eventlog.incoming import BATCH_COMMIT, BATCH_ID, Incoming
+from eventlog.incoming import Incoming, ends_append
 from eventlog.jetstream_api import STREAM_NOT_FOUND, ApiError, JetStreamApi
 from eventlog.port import ZERO_DIGEST, Entry
 from eventlog.subjects import Subjects
@@ -79,7 +79,7 @@ class RawIncoming(Incoming):
             version=envelope.version if envelope else 0,
             previous=envelope.previous if envelope else ZERO_DIGEST,
             digest=event_digest(subject, headers, body),
-            ends_append=BATCH_ID not in headers or BATCH_COMMIT in headers,
+            ends_append=ends_append(headers),
             subject=subject,
             envelope=envelope,
             body=body,
