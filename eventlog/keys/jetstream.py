@@ -21,12 +21,14 @@ from eventlog.jetstream_api import JetStreamApi
 from eventlog.keys.key_stream import (
     DESTROYED,
     KEYS_PER_REQUEST_MAX,
+    PADDING,
     WORKSPACE,
     KeyDraft,
     KeyMessage,
     KeyStream,
 )
-from eventlog.keys.port import DATA_KEY_BYTES, DataKey, KeyAnswer, NoKey
+from eventlog.keys.port import DATA_KEY_BYTES, DataKey, KeyAnswer, NoKey, Progress, silent
+from eventlog.keys.renewal import Renewal
 from eventlog.keys.workspace_key import KeySource, WorkspaceKeys, WrappingBroken
 from eventlog.pull_consumer import PullConsumer
 
@@ -88,7 +90,7 @@ class JetStreamKeyStore:
         for some in _slices(record_ids):
             await self._destroy(some)
 
-    async def rotate(self) -> int:
+    async def rotate(self, *, progress: Progress = silent) -> int:
         """Wrap every key anew under the newest workspace key; say how many were."""
         await self._read_source()
         marker = await self._stream.newest(WORKSPACE)
@@ -97,8 +99,12 @@ class JetStreamKeyStore:
             marker = await self._stream.newest(WORKSPACE)
         if marker is not None:
             self._take_up(marker)
+        renewed = 0
+        if await self._is_renewal_due():
+            renewed = await Renewal(self._stream, self._redraft, progress=progress).run()
+        # Those that were made by somebody who had not yet heard of the new version, and died.
         older = [version for version in self._keys.by_version if version < self._active]
-        return sum([await self._move_all(version) for version in sorted(older)])
+        return renewed + sum([await self._move_all(version) for version in sorted(older)])
 
     async def position(self) -> int:
         """Give the place from which `follow` goes on."""
@@ -200,6 +206,20 @@ class JetStreamKeyStore:
             else:
                 await _pause()
         raise LogUnavailable("the keys to be destroyed are written all the time")
+
+    async def _is_renewal_due(self) -> bool:
+        """Whether a rotation has begun that is not finished, this one or another."""
+        oldest = await self._stream.oldest(WORKSPACE)
+        is_rotated = oldest is None or oldest.version >= self._active
+        return not is_rotated or await self._stream.newest(PADDING) is not None
+
+    def _redraft(self, held: Sequence[KeyMessage]) -> KeyDraft:
+        """Write anew what an owner's messages say; a damaged key stays as it is."""
+        newest = max(held, key=lambda message: message.sequence)
+        drafts = [] if newest.owner == WORKSPACE else list(self._rewrapped(held))
+        mark = DESTROYED if _is_destroyed(held) else newest.mark
+        body = b"" if _is_destroyed(held) else newest.body
+        return drafts[0] if drafts else KeyDraft(newest.owner, mark, body, newest.sequence)
 
     async def _move_all(self, version: int) -> int:
         """Move every key away from a version, until a look from the start finds none that can."""

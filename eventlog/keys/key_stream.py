@@ -3,14 +3,15 @@
 A plain stream, since a KV bucket cannot erase (`deny_delete`). Subject `key.<record>.<version>`
 holds a key wrapped under that version of the workspace key, `key.<record>.destroyed` says for ever
 that there is none, `key.workspace.<version>` that new keys are wrapped under that version. A write
-expects the newest message of the whole record, so no two writers can both be right.
+expects the newest message of the whole record, so no two can be right. `renewal.py` pads and purges.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from eventlog.jetstream_api import (
     checked,
 )
 from eventlog.nats_client import Received
+from eventlog.pull_consumer import Delivery, PullConsumer
 from eventlog.stream_config import UNCAPPED, unsafe_settings
 from eventlog.subjects import Subjects
 from eventlog.wire import Outbound
@@ -38,16 +40,24 @@ ERASURES_MAX = 32
 
 REQUEST_SECONDS_MAX = 5.0
 ERASE_SECONDS_MAX = 30.0
+SCAN_KEYS_MAX = KEYS_PER_REQUEST_MAX
+PADDING_MESSAGES = 20
+PADDING_MESSAGE_BYTES = 500_000
+"""Together more than a block of the server's, which has 8 MiB."""
+
+PURGE_SECONDS_MAX = 60.0
 _MULTI_LAST_MAX = 1_024
 """The server answers no request that finds more."""
 
 DESTROYED = "destroyed"
 WORKSPACE = "workspace"
+PADDING = "padding"
 
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _EXPECTED_ON = "Nats-Expected-Last-Subject-Sequence-Subject"
 _CONFLICTS = frozenset({10071, 10164})
 _GONE_ALREADY = 10043
+_NOT_DELETED = 10057
 _NOT_FOUND = "404"
 _TOO_MANY = "413"
 _END_OF_BATCH = "204"
@@ -59,7 +69,7 @@ _REQUIRED = {
     "allow_atomic": True,
     "allow_direct": True,
     "deny_delete": False,
-    "deny_purge": True,
+    "deny_purge": False,
     "compression": "none",
 }
 
@@ -156,6 +166,45 @@ class KeyStream:
             return None
         return self._message(found.subject, found.revision, found.body)
 
+    async def oldest(self, owner: str) -> KeyMessage | None:
+        """Ask the leader for the oldest message of an owner."""
+        query = {"next_by_subj": f"{self._prefix}{owner}.*", "seq": 1}
+        found = await self._api.message(self.name, query)
+        if found is None:
+            return None
+        return self._message(found.subject, found.revision, found.body)
+
+    async def scan(self, before: int) -> AsyncGenerator[list[KeyMessage], None]:
+        """Yield pages of what lies before a sequence. The stream must go on as far as that."""
+        after = 0
+        page: list[KeyMessage] = []
+        while after < before - 1:
+            consumer = PullConsumer(self._api, self.name, events_max=SCAN_KEYS_MAX)
+            try:
+                await consumer.create(after + 1)
+                while after < before - 1 and (deliveries := await consumer.receive()):
+                    after = deliveries[-1].revision
+                    page += (self._delivered(d) for d in deliveries if d.revision < before)
+                    while len(page) >= SCAN_KEYS_MAX:
+                        yield page[:SCAN_KEYS_MAX]
+                        page = page[SCAN_KEYS_MAX:]
+            finally:
+                with suppress(LogUnavailable):  # the server drops it by itself after a while
+                    await consumer.close()
+        yield page
+
+    async def pad(self) -> None:
+        """Write more than a block of nothing, unless there is some."""
+        body = bytes(PADDING_MESSAGE_BYTES)
+        drafts = [KeyDraft(PADDING, "0", body, 0)] * PADDING_MESSAGES
+        await self.write(drafts)
+
+    async def purge(self, before: int) -> None:
+        """Drop everything before a sequence; whole blocks go from the server's disk."""
+        await self._api.call(
+            f"STREAM.PURGE.{self.name}", {"seq": before}, timeout_seconds=PURGE_SECONDS_MAX
+        )
+
     async def page(self, version: int, after: int, *, size: int) -> list[KeyMessage]:
         """Read keys that are wrapped under a version, in the order of the stream."""
         messages, _ = await self._get(
@@ -186,7 +235,12 @@ class KeyStream:
                 f"STREAM.MSG.DELETE.{self.name}", request, timeout_seconds=ERASE_SECONDS_MAX
             )
         except ApiError as error:
-            if error.code != _GONE_ALREADY:
+            # The server gives one code for what a purge took and for what it will not delete.
+            is_gone = error.code == _GONE_ALREADY or (
+                error.code == _NOT_DELETED
+                and await self._api.message(self.name, {"seq": sequence}) is None
+            )
+            if not is_gone:
                 raise
 
     async def _read(self, owners: Sequence[str]) -> list[KeyMessage]:
@@ -214,6 +268,10 @@ class KeyStream:
         headers = message.headers or {}
         return self._message(headers["Nats-Subject"], int(headers["Nats-Sequence"]), message.data)
 
+    def _delivered(self, delivery: Delivery) -> KeyMessage:
+        message = delivery.message
+        return self._message(message.subject, delivery.revision, message.data)
+
     def _message(self, subject: str, sequence: int, body: bytes) -> KeyMessage:
         mark = subject.rpartition(".")[2]
         return KeyMessage(self.owner_of(subject), mark, sequence, body)
@@ -221,10 +279,10 @@ class KeyStream:
     def _outbound(self, drafts: Sequence[KeyDraft]) -> Iterator[Outbound]:
         self._batches += 1
         for number, draft in enumerate(drafts, start=1):
-            headers = {
-                _EXPECTED: str(draft.expected),
-                _EXPECTED_ON: f"{self._prefix}{draft.owner}.*",
-            }
+            headers = {}
+            if draft.owner != PADDING or number == 1:
+                headers[_EXPECTED] = str(draft.expected)
+                headers[_EXPECTED_ON] = f"{self._prefix}{draft.owner}.*"
             if len(drafts) > 1:
                 headers[BATCH_ID] = f"{self._batch_prefix}-{self._batches}"
                 headers[BATCH_SEQUENCE] = str(number)

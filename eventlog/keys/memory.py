@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 
 from domain.ids import RecordId
 from eventlog.errors import LogUnavailable
-from eventlog.keys.port import DATA_KEY_BYTES, DataKey, KeyAnswer, NoKey
+from eventlog.keys.port import DATA_KEY_BYTES, DataKey, KeyAnswer, NoKey, Progress, silent
 from eventlog.keys.workspace_key import KeySource, WorkspaceKeys, new_workspace_key
 
 
@@ -52,7 +52,7 @@ class MemoryKeyStore:
                     self._destroyed.append(record_id)
             self._grown.notify_all()
 
-    async def rotate(self) -> int:
+    async def rotate(self, *, progress: Progress = silent) -> int:
         """Wrap every key anew under the newest workspace key; say how many were."""
         keys = self._ask()
         self._active = keys.newest
@@ -60,6 +60,7 @@ class MemoryKeyStore:
         for record_id, (version, wrapped) in old.items():
             key = keys.unwrap(record_id, wrapped, version)
             self._wrapped[record_id] = (self._active, keys.wrap(record_id, key, self._active))
+        progress(len(old))
         return len(old)
 
     async def position(self) -> int:

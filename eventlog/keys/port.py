@@ -7,7 +7,7 @@ asked for in bulk takes a few requests, however many records there are.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from enum import Enum
 from typing import NewType, Protocol
 
@@ -30,6 +30,14 @@ class NoKey(Enum):
 KeyAnswer = DataKey | NoKey
 
 
+Progress = Callable[[int], None]
+"""Told now and then how many keys a rotation has wrapped."""
+
+
+def silent(_: int) -> None:
+    """Tell nobody."""
+
+
 class KeyStore(Protocol):
     """One workspace's data keys.
 
@@ -46,7 +54,7 @@ class KeyStore(Protocol):
     async def destroy(self, record_ids: Iterable[RecordId]) -> None:
         """Destroy keys for good, also those that were never made."""
 
-    async def rotate(self) -> int:
+    async def rotate(self, *, progress: Progress = silent) -> int:
         """Wrap every key anew under the newest workspace key; say how many were."""
 
     async def position(self) -> int:

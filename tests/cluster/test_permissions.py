@@ -159,6 +159,7 @@ async def test_nobody_but_the_operator_takes_anything_from_the_log(roles: Roles,
     }
     if role != "steward":
         requests |= {f"STREAM.DELETE.{KEYS}": {}, f"STREAM.MSG.DELETE.{KEYS}": {"seq": 1}}
+        requests |= {f"STREAM.PURGE.{KEYS}": {}}
     denied = await asyncio.gather(
         *(is_denied(connection, f"$JS.API.{n}", orjson.dumps(b)) for n, b in requests.items())
     )

@@ -149,6 +149,7 @@ async def test_a_killed_backup_leaves_an_archive_that_the_next_one_goes_on_with(
     await grow(log, 3)
     writer = archive.writer(archive.end())
     writer.add([e for batch in [b async for b in log.read_stored(after_revision=4)] for e in batch])
+    writer._file.close()
     assert len(archive.chunks()) == 1, "what is not finished does not count"
     await back_up(log, archive)
     assert check_archive(archive).revision == 8

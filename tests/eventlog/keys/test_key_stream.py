@@ -33,7 +33,6 @@ async def made(connection: Connection, **changes: Any) -> KeyStream:
         "discard": "new",
         "allow_atomic": True,
         "allow_direct": True,
-        "deny_purge": True,
     }
     await JetStreamApi(connection).call(f"STREAM.CREATE.{stream.name}", config | changes)
     return stream
@@ -43,8 +42,9 @@ async def made(connection: Connection, **changes: Any) -> KeyStream:
     ("changes", "said"),
     [
         ({"deny_delete": True}, "deny_delete must be False"),
+        ({"deny_purge": True}, "deny_purge must be False"),
         ({"max_msgs_per_subject": 1}, "max_msgs_per_subject must be unlimited"),
-        ({"allow_rollup_hdrs": True, "deny_purge": False}, "allow_rollup_hdrs must not be set"),
+        ({"allow_rollup_hdrs": True}, "allow_rollup_hdrs must not be set"),
         ({"max_age": 10**12}, "max_age must be unlimited"),
         ({"storage": "memory"}, "storage must be file"),
         ({"compression": "s2"}, "compression must be none"),
@@ -64,7 +64,6 @@ async def test_the_form_of_a_kv_bucket_is_refused(connection: Connection) -> Non
         max_msgs_per_subject=1,
         deny_delete=True,
         allow_rollup_hdrs=True,
-        deny_purge=False,
     )
     with pytest.raises(UnsafeStream, match="deny_delete must be False"):
         await stream.open(replicas=1)
