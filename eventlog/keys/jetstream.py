@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
+from typing import NamedTuple
 
 import structlog
 
@@ -40,6 +42,14 @@ FOLLOW_BATCH_MAX = 1_000
 REOPEN_SECONDS_MAX = 1.0
 
 _logger = structlog.get_logger(__name__)
+
+
+class Census(NamedTuple):
+    """How many keys each version of the workspace key wraps; `active` wraps new ones."""
+
+    active: int
+    by_version: Mapping[int, int]
+    destroyed: int
 
 
 class JetStreamKeyStore:
@@ -105,6 +115,43 @@ class JetStreamKeyStore:
         # Those that were made by somebody who had not yet heard of the new version, and died.
         older = [version for version in self._keys.by_version if version < self._active]
         return renewed + sum([await self._move_all(version) for version in sorted(older)])
+
+    async def census(self, *, progress: Progress = silent) -> Census:
+        """Count keys by the version of the workspace key that wraps them, and tombstones."""
+        by_version: Counter[int] = Counter()
+        async with aclosing(self.messages()) as pages:
+            async for page in pages:
+                by_version.update(m.version for m in page if m.owner != WORKSPACE)
+                progress(by_version.total())
+        destroyed = by_version.pop(0, 0)
+        return Census(self._active, dict(sorted(by_version.items())), destroyed)
+
+    async def messages(self) -> AsyncGenerator[list[KeyMessage], None]:
+        """Yield pages of all that the store holds as of now, wrapped, as a backup needs it."""
+        last = await self._stream.last_sequence()
+        async with aclosing(self._stream.scan(last + 1)) as pages:
+            async for page in pages:
+                yield [message for message in page if message.owner != PADDING]
+
+    async def put_back(self, messages: Sequence[KeyMessage]) -> int:
+        """Write keys for records that have neither key nor tombstone; say how many were.
+
+        Raises `WorkspaceKeyMissing` where the version that wraps one is not at hand, and
+        `WrappingBroken` where it is another key.
+        """
+        await self._know(messages)
+        wanted = {m.owner: m for m in messages if not m.is_tombstone and m.owner != WORKSPACE}
+        for _ in range(TRIES_MAX):
+            found = await self._stream.read(list(wanted))
+            wanted = {owner: m for owner, m in wanted.items() if owner not in found}
+            drafts = [
+                self._draft(m.owner, self._keys.unwrap(m.owner, m.body, m.version), self._active, after=0)
+                for m in wanted.values()
+            ]
+            if not drafts or await self._stream.write(drafts):
+                return len(drafts)
+            await _pause()
+        raise LogUnavailable("others make the same keys all the time")
 
     async def position(self) -> int:
         """Give the place from which `follow` goes on."""
