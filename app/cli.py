@@ -7,7 +7,7 @@ import logging
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -15,24 +15,30 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from app.cli_backup import backup, restore
+from app.cli_keys import keys
+from app.console import (
+    DATA_DEFAULT,
+    DataOption,
+    JsonOption,
+    WorkspaceOption,
+    console,
+    fail,
+    print_json,
+    print_table,
+    run,
+)
 from app.logs import configure_logs
 from app.settings import Settings
-from eventlog.errors import LogError
-from projections.errors import ReadSideError
 
-DATA_DEFAULT = Path("koseki-data")
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="The customer data platform.")
 clock = typer.Typer(no_args_is_help=True, help="The clock of the log.")
 dead_letters = typer.Typer(no_args_is_help=True, help="Messages that could not be used.")
 cli.add_typer(dead_letters, name="dead-letters")
 cli.add_typer(clock, name="clock")
-_console = Console(stderr=True)
-
-DataOption = Annotated[
-    Path, typer.Option("--data", envvar="KOSEKI_DATA", help="The folder of the installation.")
-]
-WorkspaceOption = Annotated[str, typer.Option("--workspace", help="The workspace.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+cli.add_typer(keys, name="keys")
+cli.command()(backup)
+cli.command()(restore)
 
 
 def main() -> None:
@@ -68,8 +74,8 @@ def up(
         )
     except ValidationError as error:
         faults = (f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
-        _fail("; ".join(faults))
-    _run(_up(settings, as_json=as_json))
+        fail("; ".join(faults))
+    run(_up(settings, as_json=as_json))
 
 
 async def _up(settings: Settings, *, as_json: bool) -> None:
@@ -102,10 +108,10 @@ def _say_where(settings: Settings, *, as_json: bool) -> None:
         "mode": "development",
     }
     if as_json:
-        _print_json(where)
+        print_json(where)
         return
-    _print_table("Koseki runs, for development: one server, one replica", where)
-    _console.print("Ctrl-C stops it.")
+    print_table("Koseki runs, for development: one server, one replica", where)
+    console.print("Ctrl-C stops it.")
 
 
 @cli.command()
@@ -117,11 +123,11 @@ def status(
     """Say what runs, how much it holds and how far the read side is behind."""
     from app.status import read_status
 
-    found = _run(read_status(Settings(data=data.resolve())))
+    found = run(read_status(Settings(data=data.resolve())))
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
-        _print_table("Koseki", _flat(found))
+        print_table("Koseki", _flat(found))
 
 
 @cli.command()
@@ -142,21 +148,21 @@ def verify(
     With an attestation: prove that the log is still the one that was attested.
     """
     settings = Settings(data=data.resolve())
-    with _console.status("Replaying") as spinner:
+    with console.status("Replaying") as spinner:
 
         def progress(revision: int) -> None:
             spinner.update(f"Replaying: {revision:,} events")
 
         if attestation is None:
-            found = _run(_prove(settings, progress))
+            found = run(_prove(settings, progress))
         elif public_key is None:
-            _fail("--attestation needs --public-key")
+            fail("--attestation needs --public-key")
         else:
-            found = _run(_check(settings, attestation, public_key, nats=nats, progress=progress))
+            found = run(_check(settings, attestation, public_key, nats=nats, progress=progress))
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
-        _print_table("Proof", found)
+        print_table("Proof", found)
     raise typer.Exit(0 if found["holds"] else 1)
 
 
@@ -184,9 +190,9 @@ async def _check(
 @cli.command()
 def attest(data: DataOption = DATA_DEFAULT, *, as_json: JsonOption = False) -> None:
     """Sign the log's digest as of now; keep what is printed, and the public key, elsewhere."""
-    found = _run(_attest(Settings(data=data.resolve())))
+    found = run(_attest(Settings(data=data.resolve())))
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
 
@@ -202,9 +208,9 @@ def demo(*, as_json: JsonOption = False) -> None:
     """Run the main job on 6,919 real purchases, with failures on the way, and check it all."""
     from app.demo.run import run_demo
 
-    found, agrees = _run(run_demo(_console))
+    found, agrees = run(run_demo(console))
     if as_json:
-        _print_json(found)
+        print_json(found)
     raise typer.Exit(0 if agrees else 1)
 
 
@@ -221,9 +227,9 @@ def list_dead_letters(
     from app.letters import list_letters
 
     settings = Settings(data=data.resolve())
-    letters = _run(list_letters(settings, after=after, limit=limit, reason=reason))
+    letters = run(list_letters(settings, after=after, limit=limit, reason=reason))
     if as_json:
-        _print_json({"dead_letters": letters})
+        print_json({"dead_letters": letters})
         return
     table = Table(title="Dead letters")
     for column in ("number", "reason", "subject", "received_at", "bytes"):
@@ -243,14 +249,14 @@ def show_dead_letter(
     """Show one message as it came."""
     from app.letters import show_letter
 
-    letter = _run(show_letter(Settings(data=data.resolve()), number))
+    letter = run(show_letter(Settings(data=data.resolve()), number))
     if letter is None:
-        _console.print(f"There is no dead letter {number}.")
+        console.print(f"There is no dead letter {number}.")
         raise typer.Exit(1)
     if as_json:
-        _print_json(letter)
+        print_json(letter)
     else:
-        _print_table(f"Dead letter {number}", letter)
+        print_table(f"Dead letter {number}", letter)
 
 
 @clock.command("advance")
@@ -266,11 +272,11 @@ def advance_clock(
     async def turn() -> dict[str, Any]:
         return await advance(Settings(data=data.resolve()), read_time(to))
 
-    found = _run(turn())
+    found = run(turn())
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
-        _print_table("Clock", found)
+        print_table("Clock", found)
 
 
 @clock.command("show")
@@ -278,44 +284,11 @@ def show_clock(data: DataOption = DATA_DEFAULT, *, as_json: JsonOption = False) 
     """Say what time it is for the log, and who turns its clock."""
     from app.turning import show
 
-    found = _run(show(Settings(data=data.resolve())))
+    found = run(show(Settings(data=data.resolve())))
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
-        _print_table("Clock", found)
-
-
-def _run(work: Any) -> Any:  # noqa: ANN401  # any coroutine and its result
-    """Run to the end; turn what a user can act on into one line and exit status 2."""
-    from actors.clock_turning import ClockNotTurned
-    from app.attesting import NotAnAttestation
-    from app.status import NotRunning
-    from app.supervisor import StartFailed
-
-    try:
-        return asyncio.run(work)
-    except (
-        *(NotRunning, NotAnAttestation, StartFailed, ClockNotTurned),
-        *(LogError, ReadSideError, OSError),
-    ) as error:
-        _fail(str(error))
-
-
-def _fail(why: str) -> NoReturn:
-    """Say why in one line, and end with status 2."""
-    _console.print(why, style="red", markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(2)
-
-
-def _print_json(found: dict[str, Any]) -> None:
-    typer.echo(orjson.dumps(found).decode())
-
-
-def _print_table(title: str, rows: dict[str, Any]) -> None:
-    table = Table(title=title, show_header=False)
-    for name, value in rows.items():
-        table.add_row(name.replace("_", " "), str(value))
-    Console().print(table)
+        print_table("Clock", found)
 
 
 def _flat(found: dict[str, Any], prefix: str = "") -> dict[str, Any]:

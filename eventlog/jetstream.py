@@ -19,7 +19,7 @@ from eventlog.jetstream_api import JetStreamApi
 from eventlog.keys.key_ring import KeyRing
 from eventlog.outgoing import Outgoing
 from eventlog.port import EMPTY, Attempt, Entry, Head, Outcome, Shape
-from eventlog.stream_config import ensure_stream
+from eventlog.stream_config import ensure_stream, require_stream
 from eventlog.subjects import Subjects
 from eventlog.tail import AsStored, Tail
 
@@ -54,6 +54,10 @@ class JetStreamEventLog:
     async def ensure_stream(self, *, replicas: int = 1) -> None:
         """Create the stream if it is not there; `UnsafeStream` if it could lose events."""
         await ensure_stream(self._api, self._subjects, replicas=replicas)
+
+    async def require_stream(self) -> None:
+        """Require that the stream is there, safe, and not being restored. Raises `UnsafeStream`."""
+        await require_stream(self._api, self._subjects)
 
     async def append(self, attempt: Attempt, *, timeout_seconds: float) -> Outcome:
         """Store an attempt and settle its outcome."""

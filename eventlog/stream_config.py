@@ -65,7 +65,22 @@ async def ensure_stream(api: JetStreamApi, subjects: Subjects, *, replicas: int)
         if error.code != STREAM_NOT_FOUND:
             raise
         answer = await _create(api, subjects, replicas)
-    faults = list(unsafe_settings(answer["config"], subjects.filters, replicas=replicas))
+    _require_safe(answer["config"], subjects, replicas=replicas)
+
+
+async def require_stream(api: JetStreamApi, subjects: Subjects) -> None:
+    """Require a log that is there and whole. Raises `UnsafeStream`."""
+    try:
+        answer = await api.call(f"STREAM.INFO.{subjects.log_name}")
+    except ApiError as error:
+        if error.code != STREAM_NOT_FOUND:
+            raise
+        raise UnsafeStream(f"stream {subjects.log_name} is not there") from None
+    _require_safe(answer["config"], subjects, replicas=1)
+
+
+def _require_safe(config: Json, subjects: Subjects, *, replicas: int) -> None:
+    faults = list(unsafe_settings(config, subjects.filters, replicas=replicas))
     if faults:
         raise UnsafeStream(f"stream {subjects.log_name}: {'; '.join(faults)}")
 

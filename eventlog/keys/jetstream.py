@@ -133,6 +133,10 @@ class JetStreamKeyStore:
             async for page in pages:
                 yield [message for message in page if message.owner != PADDING]
 
+    async def destroyed(self) -> list[RecordId]:
+        """Name the records whose keys are destroyed. The store need not be open."""
+        return await self._stream.destroyed()
+
     async def put_back(self, messages: Sequence[KeyMessage]) -> int:
         """Write keys for records that have neither key nor tombstone; say how many were.
 

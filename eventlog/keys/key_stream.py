@@ -134,6 +134,22 @@ class KeyStream:
         info = await self._api.call(f"STREAM.INFO.{self.name}")
         return int(info["state"]["last_seq"])
 
+    async def destroyed(self) -> list[RecordId]:
+        """Name the records that have a tombstone; none where there is no stream."""
+        found: list[RecordId] = []
+        while True:
+            query = {"subjects_filter": self.tombstones, "offset": len(found)}
+            try:
+                answer = await self._api.call(f"STREAM.INFO.{self.name}", query)
+            except ApiError as error:
+                if error.code == STREAM_NOT_FOUND:
+                    return []
+                raise
+            page = answer["state"].get("subjects") or {}
+            found += map(self.owner_of, page)
+            if not page or len(found) >= answer.get("total", 0):
+                return found
+
     async def write(self, drafts: Sequence[KeyDraft]) -> bool:
         """Write all or none; false where an expectation did not hold.
 

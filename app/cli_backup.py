@@ -1,0 +1,74 @@
+"""The commands `koseki backup` and `koseki restore`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.console import (
+    DATA_DEFAULT,
+    DataOption,
+    JsonOption,
+    NatsOption,
+    WorkspaceOption,
+    counting,
+    print_found,
+    run,
+)
+from app.settings import Settings
+
+FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the backup.")]
+
+
+def backup(
+    folder: FolderArgument,
+    data: DataOption = DATA_DEFAULT,
+    workspace: WorkspaceOption = "main",
+    *,
+    nats: NatsOption = "",
+    check: Annotated[bool, typer.Option(help="Only prove what DIR holds, offline.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Add to the backup in DIR what the log holds beyond it, while everything goes on.
+
+    Events stay sealed, and keys are no part of it: see `koseki keys backup`.
+    """
+    from app.backing_up import back_up_log
+
+    settings = Settings(data=data.resolve(), workspace=workspace, nats_url=nats)
+    with counting("Checking" if check else "Backing up") as progress:
+        if check:
+            found = run(_check(folder, progress))
+        else:
+            found = run(back_up_log(settings, folder.resolve(), progress=progress))
+    print_found("Backup", found, as_json=as_json)
+
+
+async def _check(folder: Path, progress: Any) -> dict[str, Any]:  # noqa: ANN401  # a callback
+    from app.backing_up import check_backup
+
+    return check_backup(folder, progress=progress)
+
+
+def restore(
+    folder: FolderArgument,
+    data: DataOption = DATA_DEFAULT,
+    *,
+    nats: NatsOption = "",
+    replicas: Annotated[int, typer.Option(help="Replicas of the new log.", min=1, max=5)] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Restore the backup in DIR into an empty log, every event at its revision, and prove it.
+
+    Interrupted, it goes on when it is called again; until it has ended nothing starts on the log.
+    """
+    from app.backing_up import restore_log
+
+    settings = Settings(data=data.resolve(), nats_url=nats)
+    with counting("Restoring") as progress:
+        found = run(
+            restore_log(settings, folder.resolve(), replicas=replicas, progress=progress)
+        )
+    print_found("Restored", found, as_json=as_json)

@@ -1,0 +1,78 @@
+"""What every command of `koseki` is made of: options, ways to print, one line for what failed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from eventlog.errors import LogError
+from projections.errors import ReadSideError
+
+DATA_DEFAULT = Path("koseki-data")
+console = Console(stderr=True)
+
+DataOption = Annotated[
+    Path, typer.Option("--data", envvar="KOSEKI_DATA", help="The folder of the installation.")
+]
+WorkspaceOption = Annotated[str, typer.Option("--workspace", help="The workspace.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+NatsOption = Annotated[
+    str, typer.Option("--nats", help="The server; else the one of --data, started if it is down.")
+]
+
+
+def run(work: Any) -> Any:  # noqa: ANN401  # any coroutine and its result
+    """Run to the end; turn what a user can act on into one line and exit status 2."""
+    from actors.clock_turning import ClockNotTurned
+    from app.attesting import NotAnAttestation
+    from app.status import NotRunning
+    from app.supervisor import StartFailed
+    from replay.archive import ArchiveFault
+
+    expected = (NotRunning, NotAnAttestation, StartFailed, ClockNotTurned, ArchiveFault)
+    try:
+        return asyncio.run(work)
+    except (*expected, LogError, ReadSideError, OSError) as error:
+        fail(str(error))
+
+
+def fail(why: str) -> NoReturn:
+    """Say why in one line, and end with status 2."""
+    console.print(why, style="red", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(2)
+
+
+@contextmanager
+def counting(doing: str, what: str = "events") -> Iterator[Callable[[int], None]]:
+    """Show how far something has come, while it goes on."""
+    with console.status(doing) as spinner:
+        yield lambda count: spinner.update(f"{doing}: {count:,} {what}")
+
+
+def print_json(found: dict[str, Any]) -> None:
+    """Print one JSON object."""
+    typer.echo(orjson.dumps(found).decode())
+
+
+def print_table(title: str, rows: dict[str, Any]) -> None:
+    """Print names and values."""
+    table = Table(title=title, show_header=False)
+    for name, value in rows.items():
+        table.add_row(name.replace("_", " "), str(value))
+    Console().print(table)
+
+
+def print_found(title: str, found: dict[str, Any], *, as_json: bool) -> None:
+    """Print for people, or for programs."""
+    if as_json:
+        print_json(found)
+    else:
+        print_table(title, found)

@@ -1,0 +1,86 @@
+"""What `koseki keys` does: count, rotate, back up and restore wrapped keys; none is ever shown."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from app.reaching import reached
+from app.settings import Settings
+from eventlog.errors import LogDamaged
+from eventlog.jetstream import JetStreamEventLog
+from eventlog.keys.backup import back_up_keys, destroy_expired, restore_keys
+from eventlog.keys.jetstream import JetStreamKeyStore
+from eventlog.keys.port import Progress
+
+
+async def key_status(settings: Settings, *, progress: Progress) -> dict[str, Any]:
+    """Count keys by the version of the workspace key. Raises `StartFailed` or `LogError`."""
+    async with _opened(settings) as (_, store):
+        census = await store.census(progress=progress)
+    return {
+        "active_version": census.active,
+        "keys_by_version": {str(version): n for version, n in census.by_version.items()},
+        "destroyed": census.destroyed,
+        "rotation_is_due": any(version < census.active for version in census.by_version),
+    }
+
+
+async def rotate_keys(settings: Settings, *, progress: Progress) -> dict[str, Any]:
+    """Wrap every key under the newest workspace key. Raises `StartFailed` or `LogError`."""
+    async with _opened(settings) as (_, store):
+        rotated = await store.rotate(progress=progress)
+        census = await store.census()
+    return {
+        "rotated": rotated,
+        "active_version": census.active,
+        "keys_by_version": {str(version): n for version, n in census.by_version.items()},
+    }
+
+
+async def save_keys(
+    settings: Settings, folder: Path, *, retention: timedelta, progress: Progress
+) -> dict[str, Any]:
+    """Back wrapped keys up, and destroy the backups in the folder whose time is up."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    now = datetime.now(UTC)
+    async with _opened(settings) as (settings, store):
+        file = await back_up_keys(
+            store, folder, settings.workspace, now=now, retention=retention, progress=progress
+        )
+    expired = destroy_expired(folder, now)
+    return {
+        "file": str(file),
+        "destroy_by": (now + retention).isoformat(timespec="seconds"),
+        "expired_destroyed": [str(path) for path in expired],
+    }
+
+
+async def put_back_keys(settings: Settings, file: Path, *, progress: Progress) -> dict[str, Any]:
+    """Restore wrapped keys to a server on which the log is, and is whole.
+
+    The log comes first: its backup says which keys were destroyed since.
+    """
+    async with _opened(settings) as (settings, store):
+        done = await restore_keys(
+            store, file, settings.workspace, now=datetime.now(UTC), progress=progress
+        )
+    return done._asdict()
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[tuple[Settings, JetStreamKeyStore]]:
+    async with reached(settings) as (settings, connection):
+        log = JetStreamEventLog(connection, settings.workspace)
+        await log.require_stream()
+        shape = await log.shape()
+        if shape.faults:
+            raise LogDamaged(f"the log's shape does not hold: {', '.join(shape.faults)}")
+        store = JetStreamKeyStore(
+            connection, settings.workspace, source=settings.workspace_key_source
+        )
+        await store.open()
+        yield settings, store

@@ -1,0 +1,66 @@
+"""Where a command finds its server: named, that of a running installation, or started for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from app.bootstrap import open_connection
+from app.processes import hold
+from app.settings import Settings
+from app.status import NotRunning, running_settings
+from app.supervisor import MAX_PAYLOAD_BYTES, StartFailed
+from eventlog.connection import Connection
+from eventlog.server import EmbeddedServer
+
+
+@asynccontextmanager
+async def reached(
+    settings: Settings, *, may_run: bool = True
+) -> AsyncIterator[tuple[Settings, Connection]]:
+    """Connect, and give the settings that hold there. Raises `StartFailed`, `LogError`, `OSError`.
+
+    With `may_run` false nothing else may run on the data folder meanwhile.
+    """
+    if settings.nats_url:
+        connection = await Connection.open(settings.nats_url, name="koseki-command")
+        try:
+            yield settings, connection
+        finally:
+            await connection.close()
+        return
+    try:
+        running = running_settings(settings)
+    except NotRunning:
+        async with _started(settings) as connection:
+            yield settings, connection
+        return
+    if not may_run:
+        raise StartFailed(f"koseki runs on {settings.data}: stop it first")
+    connection = await open_connection(running, "command")
+    try:
+        yield running, connection
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def _started(settings: Settings) -> AsyncIterator[Connection]:
+    """Run the installation's server alone, for as long as a command takes."""
+    settings.data.mkdir(parents=True, exist_ok=True)
+    lock = hold(settings.lock_file)
+    if lock is None:
+        raise StartFailed(f"koseki starts or stops on {settings.data}: wait for it")
+    server = EmbeddedServer(settings.nats_folder, max_payload_bytes=MAX_PAYLOAD_BYTES)
+    try:
+        await server.start()
+        connection = await Connection.open(server.url, name="koseki-command")
+        try:
+            await connection.wait_for_server_name(server.name, timeout_seconds=10.0)
+            yield connection
+        finally:
+            await connection.close()
+    finally:
+        await server.stop()
+        os.close(lock)
