@@ -32,21 +32,20 @@ _LOCK_FILE = "lock"
 
 
 async def back_up_log(settings: Settings, folder: Path, *, progress: Progress) -> dict[str, Any]:
-    """Add to the backup in a folder. Raises `StartFailed`, `ArchiveFault`, `LogError`, `OSError`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    async with reached(settings) as (settings, connection):
-        _hold(folder)
-        archive = Archive(folder, settings.workspace)
+    """Add to a backup. Raises `StartFailed`, `ArchiveFault`, `LogError` and `OSError`."""
+    async with reached(settings) as (found, connection):
+        _take(folder)
+        archive = Archive(folder, found.workspace)
         begun = archive.end()
-        log = JetStreamEventLog(connection, settings.workspace)
+        log = JetStreamEventLog(connection, found.workspace)
         await log.require_stream()
         end = await back_up(log, archive, progress=progress)
-        destroyed = await _note_destroyed(settings, connection, folder)
+        destroyed = await _note_destroyed(found, connection, folder)
     return {
         **_described(archive, end),
         "events_added": end.revision - begun.revision,
         "destroyed_keys": destroyed,
-        "attestation": _attest(settings, folder, end),
+        "attestation": _attest(found, folder, end),
     }
 
 
@@ -59,7 +58,7 @@ async def restore_log(
     """
     archive = Archive.of(folder)
     settings = settings.model_copy(update={"workspace": archive.workspace})
-    async with reached(settings, may_run=False) as (settings, connection):
+    async with reached(settings, may_run=False) as (_, connection):
         destroyed = _destroyed_in(folder)
         if destroyed:
             keys = JetStreamKeyStore(
@@ -94,8 +93,9 @@ def _described(archive: Archive, end: Mark) -> dict[str, Any]:
     }
 
 
-def _hold(folder: Path) -> None:
+def _take(folder: Path) -> None:
     """Let no other backup write to the folder until this process ends. Raises `StartFailed`."""
+    folder.mkdir(parents=True, exist_ok=True)
     if hold(folder / _LOCK_FILE) is None:
         raise StartFailed(f"another backup writes to {folder}")
 

@@ -68,7 +68,5 @@ def restore(
 
     settings = Settings(data=data.resolve(), nats_url=nats)
     with counting("Restoring") as progress:
-        found = run(
-            restore_log(settings, folder.resolve(), replicas=replicas, progress=progress)
-        )
+        found = run(restore_log(settings, folder.resolve(), replicas=replicas, progress=progress))
     print_found("Restored", found, as_json=as_json)

@@ -45,11 +45,10 @@ async def save_keys(
     settings: Settings, folder: Path, *, retention: timedelta, progress: Progress
 ) -> dict[str, Any]:
     """Back wrapped keys up, and destroy the backups in the folder whose time is up."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     now = datetime.now(UTC)
-    async with _opened(settings) as (settings, store):
+    async with _opened(settings) as (workspace, store):
         file = await back_up_keys(
-            store, folder, settings.workspace, now=now, retention=retention, progress=progress
+            store, folder, workspace, now=now, retention=retention, progress=progress
         )
     expired = destroy_expired(folder, now)
     return {
@@ -64,23 +63,20 @@ async def put_back_keys(settings: Settings, file: Path, *, progress: Progress) -
 
     The log comes first: its backup says which keys were destroyed since.
     """
-    async with _opened(settings) as (settings, store):
-        done = await restore_keys(
-            store, file, settings.workspace, now=datetime.now(UTC), progress=progress
-        )
+    async with _opened(settings) as (workspace, store):
+        done = await restore_keys(store, file, workspace, now=datetime.now(UTC), progress=progress)
     return done._asdict()
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[tuple[Settings, JetStreamKeyStore]]:
-    async with reached(settings) as (settings, connection):
-        log = JetStreamEventLog(connection, settings.workspace)
+async def _opened(settings: Settings) -> AsyncIterator[tuple[str, JetStreamKeyStore]]:
+    async with reached(settings) as (found, connection):
+        log = JetStreamEventLog(connection, found.workspace)
         await log.require_stream()
         shape = await log.shape()
         if shape.faults:
             raise LogDamaged(f"the log's shape does not hold: {', '.join(shape.faults)}")
-        store = JetStreamKeyStore(
-            connection, settings.workspace, source=settings.workspace_key_source
-        )
+        source = found.workspace_key_source
+        store = JetStreamKeyStore(connection, found.workspace, source=source)
         await store.open()
-        yield settings, store
+        yield found.workspace, store

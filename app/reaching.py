@@ -38,6 +38,8 @@ async def reached(
         return
     if not may_run:
         raise StartFailed(f"koseki runs on {settings.data}: stop it first")
+    if settings.workspace_key:
+        running = running.model_copy(update={"workspace_key": settings.workspace_key})
     connection = await open_connection(running, "command")
     try:
         yield running, connection

@@ -82,10 +82,8 @@ class Incoming:
         try:
             envelope = parse_headers(headers)
         except EnvelopeUnreadable as error:
-            fault = f"envelope: {error}"
-            return Entry(
-                None, stream, revision, 0, ZERO_DIGEST, digest, ends_append(headers), fault
-            )
+            why = f"envelope: {error}"
+            return Entry(None, stream, revision, 0, ZERO_DIGEST, digest, ends_append(headers), why)
         event, fault = None, None
         try:
             event = mapper.to_domain_event(

@@ -96,7 +96,9 @@ class JetStreamEventLog:
     async def stored(self, revision: int) -> Raw | None:
         """Ask the leader for one event as it is stored; None where there is none."""
         found = await self._api.message(self._subjects.log_name, {"seq": revision})
-        return found and Raw(found.subject, found.revision, found.headers, found.body)
+        if found is None:
+            return None
+        return Raw(found.subject, found.revision, found.headers, found.body)
 
     def follow(
         self, *, after_revision: int, batch_events_max: int = 1_000

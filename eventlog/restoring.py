@@ -104,8 +104,7 @@ class Restoration:
         await self._update(config | {"metadata": metadata})
 
     def _require_safe(self, config: Json, *, replicas: int) -> None:
-        without_mark = {name: value for name, value in config.items() if name != "metadata"}
-        faults = list(unsafe_settings(without_mark, self._subjects.filters, replicas=replicas))
+        faults = list(unsafe_settings(config, self._subjects.filters, replicas=replicas))
         if faults:
             raise RestoreRefused(f"stream {self._name}: {'; '.join(faults)}")
 
@@ -124,9 +123,7 @@ class Restoration:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE_SECONDS
         while self._waiting:
-            sent = await asyncio.gather(
-                *map(self._send, self._waiting), return_exceptions=True
-            )
+            sent = await asyncio.gather(*map(self._send, self._waiting), return_exceptions=True)
             failure = next((each for each in sent if each is not None), None)
             if failure is None:
                 self._waiting.clear()

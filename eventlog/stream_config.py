@@ -81,6 +81,8 @@ async def require_stream(api: JetStreamApi, subjects: Subjects) -> None:
 
 def _require_safe(config: Json, subjects: Subjects, *, replicas: int) -> None:
     faults = list(unsafe_settings(config, subjects.filters, replicas=replicas))
+    if RESTORING in (config.get("metadata") or {}):
+        faults.append("a restore must be finished: koseki restore")
     if faults:
         raise UnsafeStream(f"stream {subjects.log_name}: {'; '.join(faults)}")
 
@@ -112,8 +114,6 @@ def unsafe_settings(
     for name in _FORBIDDEN:
         if config.get(name):
             yield f"{name} must not be set"
-    if RESTORING in (config.get("metadata") or {}):
-        yield "a restore must be finished: koseki restore"
     if config.get("persist_mode") == "async":
         yield "persist_mode must not be async"
     if config.get("num_replicas", 1) < replicas:

@@ -184,7 +184,7 @@ class ChunkWriter:
 
     def add(self, events: Iterable[Raw]) -> None:
         """Write events that follow the last one; the last of them ends an append."""
-        parts = []
+        parts: list[bytes] = []
         for event in events:
             subject, headers = event.subject.encode(), header_block(event.headers)
             parts += _LENGTHS.pack(len(subject), len(headers), len(event.body)), subject, headers

@@ -38,9 +38,7 @@ async def back_up(
     await _require_same_log(log, archive, end)
     writer = archive.writer(end)
     try:
-        reading = log.read_stored(
-            after_revision=end.revision, batch_events_max=READ_EVENTS_MAX
-        )
+        reading = log.read_stored(after_revision=end.revision, batch_events_max=READ_EVENTS_MAX)
         unfinished: list[Raw] = []
         async with aclosing(reading) as batches:
             async for batch in batches:
@@ -93,10 +91,7 @@ def check_archive(archive: Archive, *, progress: Progress = silent) -> Mark:
     events = archive.checked_events()
     while run := list(islice(events, READ_EVENTS_MAX)):
         chain.check(
-            [
-                incoming.entry(e.subject, e.revision, headers=e.headers, body=e.body)
-                for e, _ in run
-            ]
+            [incoming.entry(e.subject, e.revision, headers=e.headers, body=e.body) for e, _ in run]
         )
         mark = run[-1][1]
         progress(mark.revision)

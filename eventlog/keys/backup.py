@@ -2,7 +2,7 @@
 
 A key that is destroyed lives on in every backup made before, so erasure is complete only when those
 are gone: each names the time in its file name and in its first line, is refused after it, and is
-destroyed by the next backup into the folder. Lines are JSON; the last has the SHA-256 of the others.
+destroyed by the next backup into the folder. Lines are JSON; the last has the others' SHA-256.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ async def back_up_keys(
     """Write all wrapped keys to a file that only its owner may read."""
     until = (now + retention).astimezone(UTC).strftime(_TIME)
     head = {"kind": KIND, "workspace": workspace, "until": until}
-    unfinished = folder / _UNFINISHED
+    unfinished = _ensured(folder) / _UNFINISHED
     seal, count = sha256(), 0
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
     with os.fdopen(descriptor, "wb") as file:
@@ -120,6 +120,11 @@ def destroy_expired(folder: Path, now: datetime) -> list[Path]:
             os.fsync(file.fileno())
         path.unlink()
     return expired
+
+
+def _ensured(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
 
 
 def _require_usable(path: Path, workspace: str, now: datetime) -> None:

@@ -149,7 +149,9 @@ class JetStreamKeyStore:
             found = await self._stream.read(list(wanted))
             wanted = {owner: m for owner, m in wanted.items() if owner not in found}
             drafts = [
-                self._draft(m.owner, self._keys.unwrap(m.owner, m.body, m.version), self._active, after=0)
+                self._draft(
+                    m.owner, self._keys.unwrap(m.owner, m.body, m.version), self._active, after=0
+                )
                 for m in wanted.values()
             ]
             if not drafts or await self._stream.write(drafts):

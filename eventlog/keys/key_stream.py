@@ -3,7 +3,7 @@
 A plain stream, since a KV bucket cannot erase (`deny_delete`). Subject `key.<record>.<version>`
 holds a key wrapped under that version of the workspace key, `key.<record>.destroyed` says for ever
 that there is none, `key.workspace.<version>` that new keys are wrapped under that version. A write
-expects the newest message of the whole record, so no two can be right. `renewal.py` pads and purges.
+expects the newest message of the whole record, so no two writers can both be right.
 """
 
 from __future__ import annotations
