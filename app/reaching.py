@@ -33,6 +33,8 @@ async def reached(
     try:
         running = running_settings(settings)
     except NotRunning:
+        if may_run and not settings.nats_folder.exists():
+            raise NotRunning(f"{settings.data} holds no log; --nats names a server") from None
         async with _started(settings) as connection:
             yield settings, connection
         return

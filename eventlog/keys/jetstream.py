@@ -128,8 +128,10 @@ class JetStreamKeyStore:
 
     async def messages(self) -> AsyncGenerator[list[KeyMessage], None]:
         """Yield pages of all that the store holds as of now, wrapped, as a backup needs it."""
-        last = await self._stream.last_sequence()
-        async with aclosing(self._stream.scan(last + 1)) as pages:
+        last = await self._stream.newest("*")
+        if last is None:
+            return
+        async with aclosing(self._stream.scan(last.sequence + 1)) as pages:
             async for page in pages:
                 yield [message for message in page if message.owner != PADDING]
 

@@ -175,7 +175,7 @@ class KeyStream:
         return found
 
     async def newest(self, owner: str) -> KeyMessage | None:
-        """Ask the leader for the newest message of an owner."""
+        """Ask the leader for the newest message of an owner; `*` means of any."""
         query = {"last_by_subj": f"{self._prefix}{owner}.*"}
         found = await self._api.message(self.name, query)
         if found is None:
@@ -191,7 +191,7 @@ class KeyStream:
         return self._message(found.subject, found.revision, found.body)
 
     async def scan(self, before: int) -> AsyncGenerator[list[KeyMessage], None]:
-        """Yield pages of what lies before a sequence. The stream must go on as far as that."""
+        """Yield pages of what lies before a sequence, if there is a message there or after it."""
         after = 0
         page: list[KeyMessage] = []
         while after < before - 1:

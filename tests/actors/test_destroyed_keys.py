@@ -1,4 +1,4 @@
-"""Hosts and the read side over records whose keys are destroyed: who they are stays, what is not."""
+"""Over records whose keys are destroyed: who they are and what they agreed to still folds."""
 
 from __future__ import annotations
 

@@ -47,7 +47,9 @@ async def test_a_restore_gives_every_key_back_and_none_that_was_destroyed(
     await store.destroy(ids[:3])
     file = await back_up_keys(store, tmp_path, "kept", now=NOW, retention=WEEK)
     assert file.stat().st_mode & 0o777 == 0o600
+    assert sorted(await store.destroyed()) == sorted(ids[:3])
     there = await opened(far, source, "kept")
+    assert await there.destroyed() == []
     await there.destroy(ids[3:5])
     newer = await there.ensure(ids[5:6])
     done = await restore_keys(there, file, "kept", now=NOW)
