@@ -22,16 +22,16 @@ from eventlog.jetstream import JetStreamEventLog
 from eventlog.jetstream_api import JetStreamApi, Json
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.port import NoKey
-from eventlog.keys.workspace_key import new_workspace_key
 from tests.cluster.shipped import WORKSPACE, Roles, shipped_servers
 from tests.support.events import draft, new_id, new_record, store
+from tests.support.sealed import Source
 from tests.support.waiting import until_async
 
 DENIED_SECONDS = 0.3
 LOG, KEYS, INTAKE = (f"koseki-{WORKSPACE}-{name}" for name in ("log", "keys", "intake"))
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
-SOURCE = new_workspace_key()
+SOURCE = Source()
 
 
 async def is_denied(connection: Connection, subject: str, body: bytes = b"{}") -> bool:
@@ -61,7 +61,7 @@ async def roles(servers: Roles) -> AsyncIterator[Roles]:
     await JetStreamEventLog(operator, WORKSPACE).ensure_stream()
     await JetStreamIntake(operator, workspace=WORKSPACE).open_stream()
     await JetStreamDeadLetters(operator, workspace=WORKSPACE).open()
-    await JetStreamKeyStore(operator, WORKSPACE, source=lambda: SOURCE).open()
+    await JetStreamKeyStore(operator, WORKSPACE, source=SOURCE).open()
     yield roles
     await roles.close()
 
@@ -75,7 +75,7 @@ async def test_a_host_appends_reads_and_makes_keys(roles: Roles) -> None:
     assert await log.leader_revisions(list(both.heads)) == [e.revision for e in both.events]
     read = [e.revision async for batch in log.read(after_revision=one.revision) for e in batch]
     assert read == [e.revision for e in both.events]
-    keys = JetStreamKeyStore(connection, WORKSPACE, source=lambda: SOURCE)
+    keys = JetStreamKeyStore(connection, WORKSPACE, source=SOURCE)
     await keys.open()
     record = RecordId(new_id())
     made = await keys.ensure([record])
@@ -124,10 +124,10 @@ async def test_a_gateway_hands_signals_on(roles: Roles) -> None:
     await asyncio.wait_for(gateway.publish("2", {"type": "track"}, time=NOW), 5)
 
 
-async def test_a_steward_destroys_keys_and_a_host_cannot(roles: Roles) -> None:
+async def test_a_steward_destroys_and_rotates_keys_and_a_host_cannot(roles: Roles) -> None:
     host, steward = await roles.connect("host"), await roles.connect("steward")
-    making = JetStreamKeyStore(host, WORKSPACE, source=lambda: SOURCE)
-    destroying = JetStreamKeyStore(steward, WORKSPACE, source=lambda: SOURCE)
+    making = JetStreamKeyStore(host, WORKSPACE, source=SOURCE)
+    destroying = JetStreamKeyStore(steward, WORKSPACE, source=SOURCE)
     for keys in (making, destroying):
         await keys.open()
     record = RecordId(new_id())
@@ -137,6 +137,10 @@ async def test_a_steward_destroys_keys_and_a_host_cannot(roles: Roles) -> None:
     assert await is_denied(host, f"$JS.API.STREAM.MSG.DELETE.{KEYS}", b'{"seq": 1}')
     await destroying.destroy([record])
     assert await making.load([record]) == {record: NoKey.DESTROYED}
+    kept = await making.ensure([other := RecordId(new_id())])
+    SOURCE.renew()
+    assert await destroying.rotate() > 0
+    assert await making.load([record, other]) == {record: NoKey.DESTROYED, **kept}
 
 
 @pytest.mark.parametrize("role", ["publisher", "host", "reader", "gateway", "worker", "steward"])

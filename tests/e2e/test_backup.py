@@ -19,7 +19,7 @@ from koseki.v1 import common_pb2, customer_service_pb2
 from tests.e2e.installation import Caller, Installation, installed, order, person, run_koseki
 from tests.support.sealed import files_with, forms
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 PLANTED = ("planted-鈴木@value.example", "planted trait 値", "planted evidence", "planted-order")
 
