@@ -135,7 +135,7 @@ async def _require_restored(
         async for batch in batches:
             for found in batch:
                 wanted = next(events, None)
-                if wanted is None or not _is_same(found, wanted[0]):
+                if wanted is None or not _is_same(found, *wanted):
                     raise LogDamaged(f"revision {found.revision} is not that of the backup")
             progress(batch[-1].revision)
     missing = next(events, None)
@@ -143,11 +143,10 @@ async def _require_restored(
         raise LogDamaged(f"revision {missing[0].revision} of the backup is not in the log")
 
 
-def _is_same(found: Raw, wanted: Raw) -> bool:
+def _is_same(found: Raw, wanted: Raw, mark: Mark) -> bool:
     return (
-        found.revision == wanted.revision
-        and found.subject == wanted.subject
-        and _digest(found) == _digest(wanted)
+        found.revision == mark.revision
+        and _digest(found) == mark.event_digest
         and ends_append(found.headers) == ends_append(wanted.headers)
     )
 
