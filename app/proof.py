@@ -34,6 +34,7 @@ async def prove(settings: Settings, *, progress: Progress) -> dict[str, Any]:
             "divergences": found.divergences + len(found.faults),
             "faults": found.faults,
             "log_fault": found.log_fault,
+            "parked": [asdict(parked) for parked in found.parked],
             "first_divergence": asdict(found.first) if found.first else None,
             "signals_recorded": census.distinct,
             "signals_duplicated": census.duplicated,

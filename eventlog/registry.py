@@ -8,6 +8,7 @@ comes without its personal fields: a step takes what is there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -23,6 +24,10 @@ from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.workspace_events import ClockAdvanced, PurposeDefined, SourceRegistered
 
 Fields = dict[str, Any]  # Any: the JSON values of a body whose schema is older than our classes
+
+
+WIRE_NAME = re.compile(r"koseki\.[a-z-]{1,64}\.[a-z-]{1,64}\.v[0-9]{1,4}")
+"""What may be shown of a name that is not ours; anything else may hold anything."""
 
 
 class Upcast(NamedTuple):
@@ -74,5 +79,6 @@ def upcast(
         name, fields = step.next_name, step.convert(fields)
     event_class = EVENTS.get(name)
     if event_class is None:
-        raise UnknownEvent("the registry does not hold this wire name")
+        shown = name if WIRE_NAME.fullmatch(name) else "this wire name"
+        raise UnknownEvent(f"the registry does not hold {shown}")
     return event_class, fields

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import orjson
 from cryptography.exceptions import InvalidTag
@@ -31,6 +31,9 @@ RECORD_KEY = "record/1"
 """The key id of the first epoch of the data key of the record that the event lies on."""
 
 NONCE_BYTES = 12
+NONCES_DRAWN = 32
+"""Nonces drawn at once: asking the kernel for each takes as long as sealing does."""
+
 RETRY_SECONDS_MIN = 0.01
 RETRY_SECONDS_MAX = 0.25
 
@@ -42,10 +45,14 @@ class RecordErased(Exception):
 class RecordSealing:
     """Seal and open under the keys of one batch of events."""
 
-    def __init__(self, keys: Mapping[RecordId, KeyAnswer]) -> None:
+    def __init__(
+        self, keys: Mapping[RecordId, KeyAnswer], *, nonces: Iterator[bytes] | None = None
+    ) -> None:
         self._keys = keys
         # They take long to make and much memory, so they live no longer than the batch.
         self._ciphers: dict[str, AESGCM] = {}
+        # Random, unless the same bytes must come out again, as in recorded streams for tests.
+        self._nonces = nonces or _draw_nonces()
 
     def seal(self, recorded: Recorded[Event], fields: Fields) -> tuple[Fields, str]:
         """Put the personal fields of a body under seal; `RecordErased` where there is no key."""
@@ -55,7 +62,7 @@ class RecordSealing:
         if isinstance(cipher, NoKey):
             raise RecordErased
         personal = {name: fields.pop(name) for name in recorded.body.PERSONAL}
-        nonce = os.urandom(NONCE_BYTES)
+        nonce = next(self._nonces)
         associated = f"{recorded.stream.key}/{recorded.event_id}".encode()
         sealed = nonce + cipher.encrypt(nonce, encode_json(personal), associated)
         fields[SEALED] = _text_of(sealed)
@@ -123,6 +130,14 @@ async def sealing_to_write(
                     pause = min(pause * 2, RETRY_SECONDS_MAX)
     except TimeoutError:
         raise LogUnavailable("the key store did not answer in time") from None
+
+
+def _draw_nonces() -> Iterator[bytes]:
+    """Give random nonces for ever, each one once."""
+    while True:
+        drawn = os.urandom(NONCE_BYTES * NONCES_DRAWN)
+        for start in range(0, len(drawn), NONCE_BYTES):
+            yield drawn[start : start + NONCE_BYTES]
 
 
 def _text_of(sealed: bytes) -> str:

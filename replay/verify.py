@@ -14,10 +14,14 @@ from eventlog.errors import LogDamaged
 from eventlog.port import EventLog
 from projections.errors import RowUnreadable
 from projections.fold import TABLES
+from projections.parking import Parked, parked
 from projections.row_keys import with_keys
 from projections.rows import RowCodec
 from projections.tables import DIGEST_MODULUS, Checkpoint
 from replay.fold import Progress, fold_log, silent
+
+PARKED_NAMED_MAX = 20
+"""Parked customers that a verification names."""
 
 Difference = Literal["missing", "unexpected", "different"]
 _Pair = tuple[bytes, bytes | None, bytes | None]
@@ -58,6 +62,7 @@ class Verification:
 
     `faults` are stable reasons: `log_damaged`, `event_digest`, `log_digest`, `rows_digest` (the
     digest kept beside the rows is not the log's), `rows_changed` (nor that of the rows themselves).
+    `parked` names whose events cannot be read, the first of them, and why: they wait in both folds.
     """
 
     checkpoint: Checkpoint
@@ -67,6 +72,7 @@ class Verification:
     first: Divergence | None = None
     faults: list[str] = field(default_factory=list)
     log_fault: str = ""
+    parked: tuple[Parked, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -88,6 +94,7 @@ async def verify(
     except LogDamaged as damaged:
         return _damaged(found, damaged.message)
     found.replayed = replayed.checkpoint
+    found.parked = tuple(islice(parked(replayed), PARKED_NAMED_MAX))
     _compare_digests(found, replayed.checkpoint)
     await _compare_rows(found, replayed, read_side)
     return found

@@ -116,7 +116,7 @@ SAMPLES: dict[str, tuple[Event, bytes]] = {
     ),
     "koseki.clock.advanced.v1": (
         ClockAdvanced(to=NOON),
-        b'{"to":"2026-03-01T12:00:00Z"}',
+        b'{"is_manual":false,"to":"2026-03-01T12:00:00Z"}',
     ),
 }
 
@@ -176,10 +176,14 @@ async def test_a_name_that_the_registry_does_not_hold_is_a_fault_of_the_entry() 
     log = MemoryEventLog("memory")
     stream = new_record()
     await store(log, draft(stream))
-    headers = dict(log._rows[0].headers) | {"ce-type": "koseki.record.forgotten.v9"}
-    entry = log._incoming.entry(log._rows[0].subject, 1, headers=headers, body=b"{}")
-    assert (entry.event, entry.version) == (None, 1)
-    assert entry.fault == "body: the registry does not hold this wire name"
+    for name, shown in (
+        ("koseki.record.forgotten.v9", "koseki.record.forgotten.v9"),
+        ("koseki.record.taro@example.com.v9", "this wire name"),
+    ):
+        headers = dict(log._rows[0].headers) | {"ce-type": name}
+        entry = log._incoming.entry(log._rows[0].subject, 1, headers=headers, body=b"{}")
+        assert (entry.event, entry.version) == (None, 1)
+        assert entry.fault == f"body: the registry does not hold {shown}"
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"source":"shop","traits":7}', b"\xff"])
