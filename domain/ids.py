@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from typing import Annotated, NamedTuple, NewType
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import UUID, uuid5
 
 from pydantic import JsonValue, StringConstraints
 
@@ -68,10 +68,3 @@ def identifier_stream(key: IdentifierKey) -> Stream:
 def derived_id(origin: str, purpose: str) -> str:
     """Derive a UUIDv5 from an id and what it is for, so that deciding again gives the same id."""
     return str(uuid5(UUID(origin), purpose))
-
-
-def stream_uuid(stream: Stream) -> UUID:
-    """Give the stream's id as a UUID: a record's own, else the UUIDv5 of its name."""
-    if stream.kind is StreamKind.RECORD:
-        return UUID(stream.key)
-    return uuid5(NAMESPACE_URL, f"koseki:{stream.kind}:{stream.key}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from domain.ids import Stream, stream_uuid
+from domain.ids import Stream
 from eventlog.codec import EventMapper, PlacedEvent, Undecodable
 from eventlog.envelope import EnvelopeUnreadable, event_digest, parse_headers
 from eventlog.errors import LogDamaged
@@ -88,7 +88,7 @@ class Incoming:
         try:
             event = mapper.to_domain_event(
                 PlacedEvent(
-                    originator_id=stream_uuid(stream),
+                    originator_id=self._subjects.uuid_of(stream),
                     originator_version=envelope.version,
                     topic=envelope.event_type,
                     state=body,
@@ -110,6 +110,7 @@ class Incoming:
             digest,
             ends_append(headers),
             fault,
+            envelope.recorded_at,
         )
 
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from domain.ids import Stream
@@ -14,11 +14,13 @@ from eventlog.appender import Appender
 from eventlog.codec import EventMapper
 from eventlog.connection import Connection
 from eventlog.direct_reader import DirectReader
+from eventlog.excerpt import Excerpt
 from eventlog.incoming import Incoming, Raw
 from eventlog.jetstream_api import JetStreamApi
 from eventlog.keys.key_ring import KeyRing
 from eventlog.outgoing import Outgoing
 from eventlog.port import EMPTY, Attempt, Entry, Head, Outcome, Shape
+from eventlog.prefix import prefix
 from eventlog.stream_config import ensure_stream, require_stream
 from eventlog.subjects import Subjects
 from eventlog.tail import AsStored, Tail
@@ -40,6 +42,7 @@ class JetStreamEventLog:
         self._reader = DirectReader(self._api, self._subjects, incoming)
         self._tail = Tail(self._api, self._subjects, incoming)
         self._stored = Tail(self._api, self._subjects, AsStored())
+        self._incoming = incoming
 
     @property
     def workspace(self) -> str:
@@ -82,10 +85,29 @@ class JetStreamEventLog:
         return await self._reader.leader_revisions(streams)
 
     def read(
-        self, *, after_revision: int = 0, batch_events_max: int = 1_000
+        self,
+        *,
+        after_revision: int = 0,
+        through_revision: int | None = None,
+        as_of: datetime | None = None,
+        streams: Collection[Stream] | None = None,
+        batch_events_max: int = 1_000,
     ) -> AsyncGenerator[list[Entry], None]:
-        """Yield everything after a revision, in batches, up to the end as of the call."""
-        return self._tail.read(after_revision=after_revision, batch_events_max=batch_events_max)
+        """Yield what lies after a revision, in batches, up to the end or another bound."""
+        if streams is None:
+            batches = self._tail.read(
+                after_revision=after_revision, batch_events_max=batch_events_max
+            )
+        else:
+            excerpt = Excerpt(
+                self._api,
+                self._subjects,
+                self._incoming,
+                streams=streams,
+                after_revision=after_revision,
+            )
+            batches = excerpt.read(batch_events_max=batch_events_max)
+        return prefix(batches, through_revision=through_revision, as_of=as_of)
 
     def read_stored(
         self, *, after_revision: int = 0, batch_events_max: int = 1_000

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -28,6 +28,7 @@ from eventlog.keys.key_ring import KeyRing
 from eventlog.outgoing import EVENT_TOO_LARGE, LOG_UNAVAILABLE, Message, Outgoing, stored
 from eventlog.port import (
     EMPTY,
+    STREAMS_PER_READ_MAX,
     Attempt,
     Conflict,
     Entry,
@@ -38,6 +39,7 @@ from eventlog.port import (
     Stored,
     Unknown,
 )
+from eventlog.prefix import prefix
 from eventlog.subjects import Subjects
 
 BODY_BYTES_MAX = 1_000_000
@@ -82,6 +84,11 @@ class MemoryEventLog:
     def answer_unknown(self, appends: int, *, stored: bool) -> None:
         """Let the next appends end as `Unknown`, with their events stored or not."""
         self._answers.extend(["unknown_stored" if stored else "unknown_absent"] * appends)
+
+    def rename_event(self, revision: int, wire_name: str) -> None:
+        """Give an event another wire name, such as one of a release to come."""
+        row = self._rows[revision - 1]
+        self._rows[revision - 1] = replace(row, headers={**row.headers, "ce-type": wire_name})
 
     def damage_body(self, revision: int, body: bytes) -> None:
         """Put other bytes in the place of an event's body."""
@@ -167,10 +174,25 @@ class MemoryEventLog:
         self._require_available()
         return [self._last(self._subjects.subject_of(stream)) for stream in streams]
 
-    async def read(
-        self, *, after_revision: int = 0, batch_events_max: int = 1_000
-    ) -> AsyncIterator[list[Entry]]:
-        """Yield everything after a revision, in batches, up to the end as of the call."""
+    def read(
+        self,
+        *,
+        after_revision: int = 0,
+        through_revision: int | None = None,
+        as_of: datetime | None = None,
+        streams: Collection[Stream] | None = None,
+        batch_events_max: int = 1_000,
+    ) -> AsyncGenerator[list[Entry], None]:
+        """Yield what lies after a revision, in batches, up to the end or another bound."""
+        if streams is None:
+            batches = self._read(after_revision, batch_events_max)
+        else:
+            batches = self._read_streams(streams, after_revision, batch_events_max)
+        return prefix(batches, through_revision=through_revision, as_of=as_of)
+
+    async def _read(
+        self, after_revision: int, batch_events_max: int
+    ) -> AsyncGenerator[list[Entry], None]:
         self._require_available()
         end = len(self._rows)
         while after_revision < end:
@@ -179,6 +201,20 @@ class MemoryEventLog:
             check_gapless(after_revision, entries)
             yield entries
             after_revision = upto
+
+    async def _read_streams(
+        self, streams: Collection[Stream], after_revision: int, batch_events_max: int
+    ) -> AsyncGenerator[list[Entry], None]:
+        self._require_available()
+        if len(streams) > STREAMS_PER_READ_MAX:
+            raise ValueError(f"one read takes at most {STREAMS_PER_READ_MAX} streams")
+        loaded = await self.load_many(dict.fromkeys(streams, EMPTY))
+        found = sorted(
+            (e for entries in loaded.values() for e in entries if e.revision > after_revision),
+            key=lambda entry: entry.revision,
+        )
+        for start in range(0, len(found), batch_events_max):
+            yield found[start : start + batch_events_max]
 
     async def follow(
         self, *, after_revision: int, batch_events_max: int = 1_000

@@ -8,7 +8,7 @@ gaps.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -18,6 +18,9 @@ from domain.ids import CommandId, DecisionId, EventId, Stream
 from eventlog.keys.key_ring import KeyRing
 
 ZERO_DIGEST = bytes(32)
+
+STREAMS_PER_READ_MAX = 1_000
+"""Streams that one read of the log is limited to; `load_many` takes any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,8 @@ class Entry:
 
     `event` is None where it cannot be decoded (`fault` says why); its place is still sure.
     `ends_append` is false where the next revision was stored by the same append: a reader that
-    keeps a checkpoint moves it only past an entry that ends one.
+    keeps a checkpoint moves it only past an entry that ends one. `recorded_at` is None where even
+    the envelope cannot be read.
     """
 
     event: Recorded[Event] | None
@@ -111,6 +115,7 @@ class Entry:
     digest: bytes
     ends_append: bool = True
     fault: str | None = None
+    recorded_at: datetime | None = None
 
     @property
     def head(self) -> Head:
@@ -170,9 +175,20 @@ class EventLog(Protocol):
         """Ask the leader for the revision of each stream's last event; 0 for an empty stream."""
 
     def read(
-        self, *, after_revision: int = 0, batch_events_max: int = 1_000
+        self,
+        *,
+        after_revision: int = 0,
+        through_revision: int | None = None,
+        as_of: datetime | None = None,
+        streams: Collection[Stream] | None = None,
+        batch_events_max: int = 1_000,
     ) -> AsyncIterator[list[Entry]]:
-        """Yield everything after a revision, in batches, up to the end as of the call."""
+        """Yield everything after a revision, in batches, up to the end as of the call.
+
+        Or up to a revision, or as of a time: the longest prefix in which nothing was recorded later
+        (R15). `streams` leaves out all others, at most `STREAMS_PER_READ_MAX`; their chains are
+        checked then. At most two batches are fetched ahead of a reader that is slow.
+        """
 
     def follow(
         self, *, after_revision: int, batch_events_max: int = 1_000

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -30,23 +31,24 @@ _TOKENS_WITHOUT_DOMAIN = 9
 
 
 class Delivery(NamedTuple):
-    """A stored message with its revision."""
+    """A stored message with its revision, and how many more the consumer has after it."""
 
     revision: int
+    pending: int
     message: Received
 
 
 class PullConsumer:
-    """Receive a stream's messages from a revision on."""
+    """Receive a stream's messages from a revision on; of some subjects only, if any are named."""
 
     def __init__(
-        self, api: JetStreamApi, log_name: str, *, events_max: int, only_subject: str | None = None
+        self, api: JetStreamApi, log_name: str, *, events_max: int, subjects: Sequence[str] = ()
     ) -> None:
         self._api = api
         self._log_name = log_name
         self._name = f"tail-{uuid4().hex}"
         self._events_max = events_max
-        self._only_subject = only_subject
+        self._subjects = list(subjects)
         self._buffer: deque[Received] = deque()
         self._awaited = 0
         self._is_lost = False
@@ -54,9 +56,9 @@ class PullConsumer:
         self._inbox = api.connection.new_inbox()
         self._subscription: Subscription | None = None
 
-    async def create(self, first_revision: int) -> None:
-        """Make the consumer on the server."""
-        config: dict[str, str | int | bool] = {
+    async def create(self, first_revision: int) -> int:
+        """Make the consumer on the server; give how many messages wait for it."""
+        config: dict[str, str | int | bool | list[str]] = {
             "name": self._name,
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": first_revision,
@@ -66,15 +68,16 @@ class PullConsumer:
             "num_replicas": 1,
             "inactive_threshold": INACTIVE_SECONDS * 1_000_000_000,
         }
-        if self._only_subject is not None:
-            config["filter_subject"] = self._only_subject
+        if self._subjects:
+            config["filter_subjects"] = self._subjects
         self._subscription = await self._api.connection.subscribe(
             self._inbox, self._take, on_lost=self._lose
         )
-        await self._api.call(
+        created = await self._api.call(
             f"CONSUMER.CREATE.{self._log_name}.{self._name}",
             {"stream_name": self._log_name, "config": config},
         )
+        return int(created.get("num_pending", 0))
 
     async def receive(self) -> list[Delivery]:
         """Wait for messages and give all that are here; none when the consumer is lost."""
@@ -90,7 +93,7 @@ class PullConsumer:
         messages = [self._buffer.popleft() for _ in range(size)]
         if messages and not self._is_lost:
             await self._pull()
-        return [Delivery(_revision(message.reply), message) for message in messages]
+        return [Delivery(*_place(message.reply), message) for message in messages]
 
     async def close(self) -> None:
         """Let go of the consumer; the server drops it after a while if this does not reach it."""
@@ -102,7 +105,10 @@ class PullConsumer:
             )
 
     async def _pull(self) -> None:
-        """Ask for more once less than half of what may be on its way is."""
+        """Ask for more once less than half of what may be on its way is.
+
+        So at most twice `events_max` messages are here or on their way, however slow the reader.
+        """
         if self._awaited + len(self._buffer) > self._events_max:
             return
         request = {
@@ -133,7 +139,9 @@ class PullConsumer:
         self._changed.set()
 
 
-def _revision(reply: str) -> int:
-    """Read the sequence in the subject that an acknowledgement would go to."""
+def _place(reply: str) -> tuple[int, int]:
+    """Read the sequence, and how many wait, in the subject that an acknowledgement would go to."""
     tokens = reply.split(".")
-    return int(tokens[5] if len(tokens) == _TOKENS_WITHOUT_DOMAIN else tokens[7])
+    if len(tokens) == _TOKENS_WITHOUT_DOMAIN:
+        return int(tokens[5]), int(tokens[8])
+    return int(tokens[7]), int(tokens[10])

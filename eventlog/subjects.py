@@ -6,6 +6,7 @@ Ids that stand in subjects are checked here, so nothing above can publish outsid
 from __future__ import annotations
 
 import re
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from domain.ids import CLOCK_STREAM, WORKSPACE_STREAM, RecordId, Stream, StreamKind
 
@@ -47,6 +48,15 @@ class Subjects:
             case StreamKind.CLOCK if not stream.key:
                 return f"{self._prefix}clock"
         raise ValueError(f"a {stream.kind} stream cannot have this key")
+
+    def uuid_of(self, stream: Stream) -> UUID:
+        """Give a stream's id as a UUID: a record's own, else the UUIDv5 of its subject.
+
+        `ValueError` for a record whose key is no UUID.
+        """
+        if stream.kind is StreamKind.RECORD:
+            return UUID(stream.key)
+        return uuid5(NAMESPACE_URL, self.subject_of(stream))
 
     def record_of(self, subject: str) -> RecordId | None:
         """Give the record whose stream lies under a subject; None for any other stream."""

@@ -172,7 +172,7 @@ class JetStreamKeyStore:
                 self._api,
                 self._stream.name,
                 events_max=FOLLOW_BATCH_MAX,
-                only_subject=self._stream.tombstones,
+                subjects=[self._stream.tombstones],
             )
             try:
                 await consumer.create(after + 1)

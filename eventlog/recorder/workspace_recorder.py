@@ -108,8 +108,7 @@ class WorkspaceRecorder(SequenceRecorder):
 
     def originator_id(self, stream: Stream) -> UUID:
         """Give a stream's originator id: a record's own, else the UUIDv5 of the subject."""
-        subject = self._subjects.subject_of(stream)
-        return UUID(stream.key) if stream.kind == "record" else uuid5(NAMESPACE_URL, subject)
+        return self._subjects.uuid_of(stream)
 
     def insert_events(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
@@ -18,7 +19,17 @@ from domain.ids import (
     identifier_stream,
 )
 from domain.workspace_events import ClockAdvanced, PurposeDefined
-from eventlog.port import EMPTY, ZERO_DIGEST, Conflict, Entry, EventLog, Head, Refused, Stored
+from eventlog.port import (
+    EMPTY,
+    STREAMS_PER_READ_MAX,
+    ZERO_DIGEST,
+    Conflict,
+    Entry,
+    EventLog,
+    Head,
+    Refused,
+    Stored,
+)
 from tests.support.events import NOON, attempt, draft, new_id, new_record, store, touched, traits
 
 
@@ -192,6 +203,51 @@ class EventLogContract:
         rest = [e.revision async for b in log.read(after_revision=31) for e in b]
         assert rest == [32, 33]
         assert [b async for b in log.read(after_revision=33)] == []
+
+    async def test_reading_ends_at_a_revision_or_at_the_logs_end(self, log: EventLog) -> None:
+        await store(log, *(draft(new_record()) for _ in range(9)))
+        for bound, last in ((1, 1), (4, 4), (5, 5), (9, 9), (50, 9)):
+            found = log.read(after_revision=0, through_revision=bound, batch_events_max=4)
+            assert [e.revision async for b in found for e in b] == list(range(1, last + 1))
+        assert [b async for b in log.read(through_revision=0)] == []
+        assert [b async for b in log.read(after_revision=5, through_revision=5)] == []
+
+    async def test_as_of_a_time_is_the_longest_prefix_that_was_recorded_by_then(
+        self, log: EventLog
+    ) -> None:
+        # Clocks of writers differ: what comes after a later event is later too (R15).
+        minutes = (1, 2, 2, 5, 3, 4, 6)
+        times = [NOON + timedelta(minutes=minute) for minute in minutes]
+        await store(log, *(draft(new_record(), recorded_at=time) for time in times))
+        for minute, events in ((0, 0), (1, 1), (2, 3), (3, 3), (4, 3), (5, 6), (6, 7), (9, 7)):
+            found = log.read(as_of=NOON + timedelta(minutes=minute), batch_events_max=2)
+            assert len([e async for b in found for e in b]) == events
+        both = log.read(as_of=NOON + timedelta(minutes=5), through_revision=4)
+        assert [e.revision async for b in both for e in b] == [1, 2, 3, 4]
+
+    async def test_some_streams_are_read_together_in_the_logs_order(self, log: EventLog) -> None:
+        streams = [new_record() for _ in range(12)]
+        after = None
+        for _ in range(5):
+            after = await store(log, *map(draft, streams), after=after)
+        wanted = [streams[2], streams[7], new_record(), streams[11]]
+        found = [b async for b in log.read(streams=wanted, batch_events_max=4)]
+        assert all(1 <= len(b) <= 4 for b in found)
+        revisions = [12 * lap + place for lap in range(5) for place in (3, 8, 12)]
+        assert [e.revision for b in found for e in b] == revisions
+        assert {e.stream for b in found for e in b} == {wanted[0], wanted[1], wanted[3]}
+        part = log.read(streams=wanted, after_revision=8, through_revision=32)
+        assert [e.revision async for b in part for e in b] == [12, 15, 20, 24, 27, 32]
+        assert [b async for b in log.read(streams=[new_record()])] == []
+        assert [b async for b in log.read(streams=[])] == []
+
+    async def test_a_read_of_more_streams_than_its_limit_is_a_mistake(self, log: EventLog) -> None:
+        streams = [new_record() for _ in range(STREAMS_PER_READ_MAX + 1)]
+        await store(log, draft(streams[0]), draft(streams[-2]))
+        with pytest.raises(ValueError, match="at most"):
+            [b async for b in log.read(streams=streams)]
+        found = [e.stream async for b in log.read(streams=streams[:-1]) for e in b]
+        assert found == [streams[0], streams[-2]]
 
     async def test_an_entry_says_whether_its_append_ends_there(self, log: EventLog) -> None:
         for events in (1, 3, 2, 1):

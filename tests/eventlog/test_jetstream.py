@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import asyncio
+from time import perf_counter
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -7,6 +10,8 @@ from eventlog.connection import Connection
 from eventlog.errors import LogDamaged
 from eventlog.jetstream import JetStreamEventLog
 from eventlog.jetstream_api import JetStreamApi
+from eventlog.nats_client import Received
+from eventlog.pull_consumer import PullConsumer
 from eventlog.stream_config import log_config
 from eventlog.subjects import Subjects
 from tests.contracts.event_log import EventLogContract
@@ -30,6 +35,43 @@ async def test_a_long_read_is_served_by_one_consumer(log: JetStreamEventLog) -> 
         read = [len(batch) async for batch in log.read(batch_events_max=300)]
     assert sum(read) == 4_000
     assert not [line for line in lines if line["event"] == "log_consumer_lost"]
+
+
+async def test_a_slow_reader_has_at_most_two_batches_fetched_ahead(
+    log: JetStreamEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(4):
+        await store(log, *(draft(new_record(), touched()) for _ in range(1_000)))
+    held: list[int] = []
+    take = PullConsumer._take
+
+    async def watched(consumer: PullConsumer, message: Received) -> None:
+        await take(consumer, message)
+        held.append(len(consumer._buffer))
+
+    monkeypatch.setattr(PullConsumer, "_take", watched)
+    read = 0
+    async for entries in log.read(batch_events_max=200):
+        await asyncio.sleep(0.02)
+        read += len(entries)
+    assert read == 4_000
+    assert max(held) <= 2 * 200
+
+
+async def test_a_scan_is_several_times_faster_than_one_message_a_request(
+    log: JetStreamEventLog, connection: Connection
+) -> None:
+    for _ in range(4):
+        await store(log, *(draft(new_record(), touched()) for _ in range(1_000)))
+    api, name = JetStreamApi(connection), Subjects(log.workspace).log_name
+    begun = perf_counter()
+    for revision in range(1, 401):
+        await api.message(name, {"seq": revision})
+    each_by_request = (perf_counter() - begun) / 400
+    begun = perf_counter()
+    assert sum([len(batch) async for batch in log.read()]) == 4_000
+    each_by_scan = (perf_counter() - begun) / 4_000
+    assert 3 * each_by_scan < each_by_request
 
 
 async def test_a_log_with_a_hole_is_damaged(connection: Connection) -> None:
