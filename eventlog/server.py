@@ -71,7 +71,8 @@ _logger = structlog.get_logger(__name__)
 class EmbeddedServer:
     """Run one nats-server as a child of this process.
 
-    `extra_config` is appended to its configuration (subject mappings, permissions). `on_restart` is
+    `extra_config` is appended to its configuration (subject mappings, permissions); without
+    `file_store_bytes_max` the disk is the limit of what it stores. `on_restart` is
     called with the number of restarts after the server came back from a crash.
     """
 
@@ -81,6 +82,7 @@ class EmbeddedServer:
         *,
         extra_config: str = "",
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
+        file_store_bytes_max: int | None = None,
         start_timeout_seconds: float = 120.0,
         on_restart: Callable[[int], None] | None = None,
     ) -> None:
@@ -89,6 +91,7 @@ class EmbeddedServer:
         self._folder = folder
         self._extra_config = extra_config
         self._max_payload_bytes = max_payload_bytes
+        self._file_store_bytes_max = file_store_bytes_max
         self._start_timeout_seconds = start_timeout_seconds
         self._on_restart = on_restart
         self._port = 0
@@ -209,7 +212,7 @@ class EmbeddedServer:
             store_dir=json.dumps(str(self._folder / "data")),
             memory_bytes=MEMORY_STORE_BYTES_MAX,
             # The disk is the limit: the server's own default shrinks as its data grows.
-            file_bytes=shutil.disk_usage(self._folder).total,
+            file_bytes=self._file_store_bytes_max or shutil.disk_usage(self._folder).total,
             extra=self._extra_config,
         )
 

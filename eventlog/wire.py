@@ -27,32 +27,27 @@ class Outbound(NamedTuple):
 
 def encode(message: Outbound, reply: str = "", *, bytes_max: int) -> bytes:
     """Write a PUB or HPUB; `ValueError` for what would break the protocol or the server's limit."""
-    if not _SUBJECT.fullmatch(message.subject):
+    subject, headers, body, lines = message
+    if not _SUBJECT.fullmatch(subject):
         raise ValueError("a subject is printable ASCII without spaces")
-    address = f"{message.subject} {reply}" if reply else message.subject
-    headers = b""
-    if message.headers or message.lines:
-        headers = header_block(message.headers, lines=message.lines)
-    size = len(headers) + len(message.body)
+    address = f"{subject} {reply}" if reply else subject
+    block = header_block(headers, lines=lines) if headers or lines else b""
+    size = len(block) + len(body)
     if size > bytes_max:
         raise MessageTooLarge(f"a message of {size} bytes is over the server's limit, {bytes_max}")
-    if not headers:
-        return b"PUB %b %d\r\n%b\r\n" % (address.encode(), len(message.body), message.body)
-    return b"HPUB %b %d %d\r\n%b%b\r\n" % (
-        address.encode(),
-        len(headers),
-        size,
-        headers,
-        message.body,
-    )
+    if block:
+        return b"".join((f"HPUB {address} {len(block)} {size}\r\n".encode(), block, body, b"\r\n"))
+    return b"".join((f"PUB {address} {size}\r\n".encode(), body, b"\r\n"))
 
 
 def header_block(headers: Mapping[str, str], *, lines: bytes = b"") -> bytes:
-    """Write headers after lines that are written; `ValueError` for one that would begin another."""
+    """Write headers, then lines that are written; `ValueError` for one that would begin another."""
+    if not headers:
+        return b"".join((b"NATS/1.0\r\n", lines, b"\r\n"))
     block = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if block.count("\n") != len(headers) or block.count("\r") != len(headers):
         raise ValueError("a header holds a line break")
-    return b"NATS/1.0\r\n%b%b\r\n" % (lines, block.encode())
+    return b"".join((b"NATS/1.0\r\n", block.encode(), lines, b"\r\n"))
 
 
 def parse_header_block(block: bytes) -> dict[str, str]:

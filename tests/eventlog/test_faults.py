@@ -17,6 +17,7 @@ from eventlog.errors import LogDamaged
 from eventlog.jetstream import JetStreamEventLog
 from eventlog.port import Conflict, Refused, Stored, Unknown
 from eventlog.server import EmbeddedServer
+from eventlog.wire import Outbound
 from tests.support.events import attempt, draft, new_record, store, touched
 from tests.support.nats import connect, new_workspace
 from tests.support.proxy import Proxy, proxy_to
@@ -89,6 +90,23 @@ async def test_a_lost_request_is_a_conflict_where_another_writer_was_faster(
     proxy.cut()
     assert await appending == Conflict()
     assert (await jetstream_log.shape()).last_revision == 1
+
+
+async def test_half_a_batch_is_never_taken_for_the_whole(
+    proxy: Proxy, far_log: JetStreamEventLog, jetstream_log: JetStreamEventLog
+) -> None:
+    one = attempt(*(draft(new_record()) for _ in range(3)))
+    proxy.swallows_requests = True
+    appending = asyncio.create_task(far_log.append(one, timeout_seconds=2))
+    # As a server leaves it whose disk ran full in the middle of the batch.
+    messages = jetstream_log._appender._outgoing.prepare(one)
+    assert not isinstance(messages, Refused)
+    half = [Outbound(m.subject, {}, m.body, m.lines) for m in messages[:2]]
+    for message in half:
+        await jetstream_log._api.connection.request_all([message], timeout_seconds=5)
+    proxy.cut()
+    assert await appending == Unknown()
+    assert (await jetstream_log.shape()).last_revision == 2
 
 
 async def test_an_append_to_a_server_that_does_not_answer_stays_unknown(
