@@ -16,6 +16,9 @@ from nats.aio.client import Client
 
 from eventlog.connection import Connection
 from eventlog.jetstream import JetStreamEventLog
+from eventlog.keys.jetstream import JetStreamKeyStore
+from eventlog.keys.key_ring import KeyRing
+from eventlog.keys.workspace_key import new_workspace_key
 from eventlog.server import EmbeddedServer
 
 WORKSPACE = "bench"
@@ -51,9 +54,13 @@ async def _connected(server: EmbeddedServer) -> AsyncIterator[Scene]:
     client = await nats.connect(server.url)
     try:
         await connection.wait_for_server_name(server.name, timeout_seconds=START_SECONDS_MAX)
-        log = JetStreamEventLog(connection, WORKSPACE)
+        workspace_key = new_workspace_key()
+        keys = JetStreamKeyStore(connection, WORKSPACE, source=lambda: workspace_key)
+        await keys.open()
+        log = JetStreamEventLog(connection, WORKSPACE, keys=KeyRing(keys))
         await log.ensure_stream()
         yield Scene(server, connection, log, client)
+        await log.close()
     finally:
         await client.close()
         await connection.close()

@@ -13,6 +13,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 
 from domain.ids import Stream
+from eventlog.deadlines import Deadlines
 from eventlog.errors import LogError
 from eventlog.outgoing import LOG_UNAVAILABLE, NO_EVENTS
 from eventlog.port import (
@@ -29,10 +30,10 @@ from eventlog.port import (
 BATCH_EVENTS_MAX = 500
 """Events that wait together in one batch; an attempt of more goes out by itself."""
 
-FLIGHTS_MAX = 2
-"""Batches on their way at once, where there is a crowd: one is written while the server stores the
-other. With 1,024 appends outstanding two batches of 500 store a fifth more than one of 1,000; three
-or four smaller ones store no more than one."""
+FLIGHTS_MAX = 3
+"""Batches on their way at once, where there is a crowd: one is encoded while the server stores the
+other, and a third is ready. With 1,024 appends outstanding three store 24,000 events a second, two
+21,600, and two of 1,000 events 18,400."""
 
 CROWD_PARTS_MIN = 256
 """Attempts that must wait before a second batch goes out. Small batches are better whole: 64
@@ -57,7 +58,7 @@ OVERRUN_SECONDS_MAX = 0.25
 """How long after a caller's deadline its outcome may still come, once its attempt was sent."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Part:
     attempt: Attempt
     deadline: float
@@ -75,6 +76,7 @@ class GroupCommit:
         self._suspects: OrderedDict[Stream, None] = OrderedDict()
         self._flights: set[asyncio.Task[None]] = set()
         self._flights_apart: set[asyncio.Task[None]] = set()
+        self._deadlines = Deadlines(_expire)
         self._is_woken = False
 
     async def append(self, attempt: Attempt, *, timeout_seconds: float) -> Outcome:
@@ -83,13 +85,13 @@ class GroupCommit:
             return Refused(NO_EVENTS)
         loop = asyncio.get_running_loop()
         part = _Part(attempt, loop.time() + timeout_seconds, loop.create_future())
-        timer = loop.call_at(part.deadline, _expire, part)
+        ticket = self._deadlines.add(part, part.deadline)
         self._waiting.append(part)
         self._wake()
         try:
             return await part.outcome
         finally:
-            timer.cancel()
+            self._deadlines.remove(part, ticket)
 
     def _wake(self) -> None:
         """Dispatch in the next pass of the loop, so that every turn that is ready now joins in."""
@@ -269,9 +271,10 @@ def _settle(parts: Sequence[_Part], outcome: Outcome) -> None:
 
 def _divide(parts: Sequence[_Part], stored: Stored) -> None:
     """Give each attempt its own events and heads."""
-    start = 0
+    start, events, heads = 0, stored.events, stored.heads
     for part in parts:
         end = start + len(part.attempt.drafts)
-        heads = {stream: stored.heads[stream] for stream in part.attempt.expected}
-        _settle([part], Stored(stored.events[start:end], heads))
+        if not part.outcome.done():
+            own = {stream: heads[stream] for stream in part.attempt.expected}
+            part.outcome.set_result(Stored(events[start:end], own))
         start = end

@@ -6,6 +6,8 @@ sends the very same bytes. Every implementation of the log writes through this m
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from domain.event import Event, Recorded
@@ -24,6 +26,11 @@ EVENT_TOO_LARGE = "EVENT_TOO_LARGE"
 EVENT_NOT_ENCODABLE = "EVENT_NOT_ENCODABLE"
 RECORD_ERASED = "RECORD_ERASED"
 """Something personal was to be stored for a record whose key is destroyed: it never will be."""
+
+SLICE_EVENTS_MAX = 64
+"""Events that are encoded in one go, about a millisecond. Between slices the loop writes what
+was sent: else one batch would wait for the next to be encoded, and both then for the server. For
+the same reason one large attempt is encoded after another, not in turn."""
 
 LOG_UNAVAILABLE = "LOG_UNAVAILABLE"
 """The log was away until the deadline, and surely nothing was sent: try again."""
@@ -56,6 +63,7 @@ class Outgoing:
         self._subjects = subjects
         self._mapper = mapper
         self._keys = keys
+        self._slicing = asyncio.Lock()
 
     async def prepare_sealed(
         self, attempt: Attempt, *, timeout_seconds: float
@@ -67,24 +75,47 @@ class Outgoing:
             sealing = await sealing_to_write(self._keys, attempt, timeout_seconds=timeout_seconds)
         except LogUnavailable:
             return Refused(LOG_UNAVAILABLE)
-        return self._prepared(attempt, EventMapper(sealing))
+        mapper = EventMapper(sealing)
+        if len(attempt.drafts) <= SLICE_EVENTS_MAX:
+            return self._messages(attempt.drafts, attempt.expected, {}, mapper=mapper)
+        async with self._slicing:
+            return await self._sliced(attempt, mapper)
+
+    async def _sliced(self, attempt: Attempt, mapper: EventMapper) -> list[Message] | Refused:
+        messages: list[Message] = []
+        pending: dict[Stream, Message] = {}
+        for start in range(0, len(attempt.drafts), SLICE_EVENTS_MAX):
+            drafts = attempt.drafts[start : start + SLICE_EVENTS_MAX]
+            more = self._messages(drafts, attempt.expected, pending, mapper=mapper)
+            if isinstance(more, Refused):
+                return more
+            messages += more
+            await asyncio.sleep(0)
+        return messages
 
     def prepare(self, attempt: Attempt) -> list[Message] | Refused:
-        """Encode an attempt, or refuse what could never be stored."""
-        return self._prepared(attempt, self._mapper)
-
-    def _prepared(self, attempt: Attempt, mapper: EventMapper) -> list[Message] | Refused:
+        """Encode an attempt that is not sealed, or refuse what could never be stored."""
         if not attempt.drafts:
             return Refused(NO_EVENTS)
         if len(attempt.drafts) > EVENTS_PER_APPEND_MAX:
             return Refused(TOO_MANY_EVENTS)
-        heads: dict[Stream, Head] = {}
+        return self._messages(attempt.drafts, attempt.expected, {}, mapper=self._mapper)
+
+    def _messages(
+        self,
+        drafts: Sequence[Draft],
+        expected: Mapping[Stream, Head],
+        pending: dict[Stream, Message],
+        *,
+        mapper: EventMapper,
+    ) -> list[Message] | Refused:
+        """Encode drafts after what is `pending` of their streams, and add them to it."""
         messages = []
         try:
-            for draft in attempt.drafts:
-                known = heads.get(draft.stream)
-                message = self._message(draft, known, attempt, mapper=mapper)
-                heads[draft.stream] = Head(0, message.recorded.version, message.digest)
+            for draft in drafts:
+                stream = draft.stream
+                message = self._message(draft, expected[stream], pending.get(stream), mapper=mapper)
+                pending[stream] = message
                 messages.append(message)
         except Unencodable:
             return Refused(EVENT_NOT_ENCODABLE)
@@ -93,10 +124,11 @@ class Outgoing:
         return messages
 
     def _message(
-        self, draft: Draft, pending: Head | None, attempt: Attempt, *, mapper: EventMapper
+        self, draft: Draft, head: Head, before: Message | None, *, mapper: EventMapper
     ) -> Message:
-        known = pending or attempt.expected[draft.stream]
-        recorded = _recorded(draft, known.version + 1)
+        """Encode a draft after the message before it in its attempt, else after a head."""
+        version = before.recorded.version if before else head.version
+        recorded = _recorded(draft, version + 1)
         topic, body, key_id = mapper.encode(recorded)
         subject = self._subjects.subject_of(draft.stream)
         values = header_values(
@@ -110,7 +142,7 @@ class Outgoing:
                 correlation_id=draft.correlation_id,
                 auth_id=draft.auth_id,
                 version=recorded.version,
-                previous=known.digest,
+                previous=before.digest if before else head.digest,
                 key_id=key_id,
                 decision_id=draft.decision_id,
                 part=draft.part,
@@ -123,7 +155,7 @@ class Outgoing:
             lines=header_lines(values),
             body=body,
             digest=digest_of_values(subject, values, body),
-            expected=None if pending else known.revision,
+            expected=None if before else head.revision,
             recorded=recorded,
         )
 

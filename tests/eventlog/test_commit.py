@@ -107,13 +107,13 @@ async def test_a_crowd_goes_out_in_parts_of_limited_size_a_few_at_once(
     log: WatchedLog, commit: GroupCommit
 ) -> None:
     log.gate.clear()
-    sent = send(commit, *singles(2 * BATCH_EVENTS_MAX + CROWD_PARTS_MIN))
+    sent = send(commit, *singles(FLIGHTS_MAX * BATCH_EVENTS_MAX + CROWD_PARTS_MIN))
     await until(lambda: len(log.batches) == FLIGHTS_MAX)
     await asyncio.sleep(0)
     assert log.sizes == [BATCH_EVENTS_MAX] * FLIGHTS_MAX
     log.gate.set()
     assert all(isinstance(outcome, Stored) for outcome in await asyncio.gather(*sent))
-    assert log.sizes == [BATCH_EVENTS_MAX, BATCH_EVENTS_MAX, CROWD_PARTS_MIN]
+    assert log.sizes == [BATCH_EVENTS_MAX] * FLIGHTS_MAX + [CROWD_PARTS_MIN]
 
 
 async def test_an_attempt_is_never_split(log: WatchedLog, commit: GroupCommit) -> None:
