@@ -54,7 +54,7 @@ class Load:
     record_events: int = 1_000
 
 
-QUICK = Load(rounds=Rounds(7, seconds_max=3.5), scanned_events=10_000, records=4)
+QUICK = Load(rounds=Rounds(7, seconds_max=2.5), scanned_events=10_000, records=4)
 
 
 async def measure(is_quick: bool) -> Metrics:  # noqa: FBT001  # what every part takes
