@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from domain.ids import Stream
+from eventlog.asking_again import until_answered
 from eventlog.errors import LogUnavailable
 from eventlog.incoming import Incoming, Raw, check_chain
 from eventlog.jetstream_api import JetStreamApi
@@ -108,10 +109,21 @@ class DirectReader:
 
     async def _get(self, query: Mapping[str, Any]) -> tuple[list[Raw], int]:
         """Make one direct get; give what it found and how many more there are."""
+
+        async def ask(timeout_seconds: float) -> tuple[list[Raw], int]:
+            return await self._get_once(query, timeout_seconds)
+
+        return await until_answered(
+            self._api.connection, ask, timeout_seconds=READ_TIMEOUT_SECONDS
+        )
+
+    async def _get_once(
+        self, query: Mapping[str, Any], timeout_seconds: float
+    ) -> tuple[list[Raw], int]:
         *messages, end = await self._api.connection.request_all(
             [Outbound(self._address, {}, orjson.dumps(query))],
             is_last=_ends,
-            timeout_seconds=READ_TIMEOUT_SECONDS,
+            timeout_seconds=timeout_seconds,
         )
         headers = end.headers or {}
         if headers.get("Status") == _NOT_FOUND:

@@ -1,4 +1,4 @@
-"""Revisions as the stream's leader knows them, from a leader that leads still.
+"""Newest messages as the stream's leader knows them, from a leader that leads still.
 
 A leader that was paused, or cut off, and replaced believes for a moment after that it leads, and
 answers with old heads (seen with three servers, `SIGSTOP`). So what it said counts only if the same
@@ -9,13 +9,14 @@ has no read by quorum; a cut between some of the servers only can still deceive 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import structlog
 
+from eventlog.asking_again import until_answered
 from eventlog.errors import LogUnavailable
-from eventlog.jetstream_api import JetStreamApi
+from eventlog.jetstream_api import JetStreamApi, StoredMessage
 
 REQUESTS_MAX = 256
 """How many heads are asked for at once."""
@@ -27,6 +28,7 @@ ASK_SECONDS_MAX = 5.0
 PAUSE_SECONDS = 0.05
 
 _logger = structlog.get_logger(__name__)
+_Answer = TypeVar("_Answer")
 
 
 class _Leadership(NamedTuple):
@@ -48,40 +50,61 @@ class LeaderReader:
         self._known: _Leadership | None = None
 
     async def revisions(self, subjects: Sequence[str]) -> list[int]:
-        """Give the last revision on each subject, 0 where there is none.
+        """Give the last revision on each subject, 0 where there is none; as `newest`."""
+        return [message.revision if message else 0 for message in await self.newest(subjects)]
+
+    async def newest(self, subjects: Sequence[str]) -> list[StoredMessage | None]:
+        """Give the last message on each subject, which may be a wildcard.
 
         None is older than what was acknowledged before the call. Raises `LogUnavailable`.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + ASK_SECONDS_MAX
         while True:
-            before = await self._before()
-            revisions = list(await asyncio.gather(*map(self._revision, subjects)))
+            before = await self._before(deadline)
+            reads = (self._newest(subject, deadline) for subject in subjects)
+            messages = list(await asyncio.gather(*reads))
             if not self._is_replicated:
-                return revisions
-            after = self._known = await self._ask()
+                return messages
+            after = self._known = await self._ask(deadline)
             if after.is_sure and after == before:
-                return revisions
+                return messages
             _logger.info("leader_not_sure", stream=self._stream_name, leader=after.leader)
             if loop.time() > deadline:
-                raise LogUnavailable("no server is sure that it leads the log")
+                raise LogUnavailable(f"no server is sure that it leads {self._stream_name}")
             await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _before(self) -> _Leadership | None:
+    async def _before(self, deadline: float) -> _Leadership | None:
         """Give what is known; ask, where nothing is or the connection is to another server."""
         known = self._known
         if known is None or known.server != self._api.connection.server_name:
-            known = self._known = await self._ask()
+            known = self._known = await self._ask(deadline)
         return known
 
-    async def _revision(self, subject: str) -> int:
-        async with self._places:
-            message = await self._api.message(self._stream_name, {"last_by_subj": subject})
-        return message.revision if message else 0
+    async def _newest(self, subject: str, deadline: float) -> StoredMessage | None:
+        async def ask(timeout_seconds: float) -> StoredMessage | None:
+            query = {"last_by_subj": subject}
+            return await self._api.message(
+                self._stream_name, query, timeout_seconds=timeout_seconds
+            )
 
-    async def _ask(self) -> _Leadership:
+        async with self._places:
+            return await self._until(ask, deadline)
+
+    async def _until(
+        self, ask: Callable[[float], Awaitable[_Answer]], deadline: float
+    ) -> _Answer:
+        remaining = max(deadline - asyncio.get_running_loop().time(), 0)
+        return await until_answered(self._api.connection, ask, timeout_seconds=remaining)
+
+    async def _ask(self, deadline: float) -> _Leadership:
+        return await self._until(self._leadership, deadline)
+
+    async def _leadership(self, timeout_seconds: float) -> _Leadership:
         server = self._api.connection.server_name
-        info = await self._api.call(f"STREAM.INFO.{self._stream_name}")
+        info = await self._api.call(
+            f"STREAM.INFO.{self._stream_name}", timeout_seconds=timeout_seconds
+        )
         replicas = int(info["config"].get("num_replicas", 1))
         self._is_replicated = replicas > 1
         cluster = info.get("cluster") or {}

@@ -1,0 +1,49 @@
+"""Asks again what only reads, while no server answers it: in an election, a restart, a reconnect.
+
+What writes must not go this way: whether a write was done is settled by the log (`appender.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from eventlog.connection import Connection
+from eventlog.errors import LogUnavailable
+from eventlog.jetstream_api import ApiError
+
+PAUSE_SECONDS_MIN = 0.01
+PAUSE_SECONDS_MAX = 0.25
+
+_NOT_NOW = frozenset({10008, 10009})
+"""The cluster has no leader for it, or the server that was asked has not heard of one."""
+
+Answer = TypeVar("Answer")
+
+
+async def until_answered(
+    connection: Connection, ask: Callable[[float], Awaitable[Answer]], *, timeout_seconds: float
+) -> Answer:
+    """Ask, with the seconds that are left, until there is an answer or the time is up.
+
+    Raises what asking raised last: `ApiError` at once, where asking again would not help.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_seconds
+    pause = PAUSE_SECONDS_MIN
+    while True:
+        try:
+            return await ask(max(deadline - loop.time(), 0))
+        except LogUnavailable as error:
+            remaining = deadline - loop.time()
+            is_final = isinstance(error, ApiError) and error.code not in _NOT_NOW
+            if is_final or remaining <= 0:
+                raise
+        if not connection.is_connected:
+            await connection.wait_connected(timeout_seconds=remaining)
+            continue
+        # Those who met nobody must not come back in step.
+        await asyncio.sleep(min(pause * (0.5 + random.random()), remaining))  # noqa: S311  # not a secret
+        pause = min(pause * 2, PAUSE_SECONDS_MAX)
