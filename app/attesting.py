@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import ValidationError
 
+from app.bootstrap import open_connection
 from app.settings import Settings, ensure_attestation_key
 from app.status import running_settings
-from eventlog.connection import Connection
 from eventlog.errors import LogDamaged
 from eventlog.jetstream import JetStreamEventLog
 from projections.store import Store
@@ -37,14 +37,14 @@ def attest_now(settings: Settings) -> Attestation:
 
 
 async def check_file(
-    attestation_file: Path, public_key_file: Path, *, nats_url: str, progress: Progress
+    attestation_file: Path, public_key_file: Path, *, settings: Settings, progress: Progress
 ) -> dict[str, Any]:
-    """Compare the log at an address with an attestation, by a public key and nothing else.
+    """Compare the log on some servers with an attestation, by a public key and nothing else.
 
-    Raises `NotAnAttestation`, `OSError` or `LogError`.
+    Raises `NotAnAttestation`, `CredentialsFault`, `OSError` or `LogError`.
     """
     attestation, public_key = _read(attestation_file, public_key_file)
-    connection = await Connection.open(nats_url, name="koseki-verify")
+    connection = await open_connection(settings, "verify", role="reader")
     server = connection.server_name
     try:
         log = JetStreamEventLog(connection, attestation.workspace)

@@ -20,11 +20,14 @@ from actors.router import CommandRouter
 from actors.rules import RulesKeeper
 from actors.slots import Placement
 from app.logs import configure_logs
+from app.nats_cluster import Role
 from app.settings import Settings, ensure_pepper
+from eventlog.asking_again import until_answered
 from eventlog.connection import Connection
 from eventlog.jetstream import JetStreamEventLog
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.key_ring import KeyRing
+from eventlog.keys.key_stream import refuse_encryption
 from projections.errors import ReadSideError
 from projections.fold import row_codec
 from projections.runner import Projector
@@ -41,28 +44,76 @@ def begin(config: bytes) -> Settings:
     return Settings.from_bytes(config)
 
 
-async def open_connection(settings: Settings, name: str) -> Connection:
-    """Connect to the installation's server, and make sure that it is the one. Raises `LogError`."""
+async def open_connection(settings: Settings, name: str, *, role: Role) -> Connection:
+    """Connect in a role. Raises `LogError` and `CredentialsFault`.
+
+    To the embedded server, which asks nobody who they are, only if it is the one that was started:
+    another may have come to its port. In a cluster it is the credentials that tell.
+    """
+    cluster = settings.nats_cluster
     connection = await Connection.open(
-        settings.nats_url, name=f"koseki-{name}", timeout_seconds=CONNECT_SECONDS_MAX
+        settings.nats_servers,
+        name=f"koseki-{name}",
+        timeout_seconds=CONNECT_SECONDS_MAX,
+        options=cluster.options(role) if cluster is not None else None,
     )
-    await connection.wait_for_server_name(
-        settings.nats_server_name, timeout_seconds=CONNECT_SECONDS_MAX
-    )
+    if cluster is None:
+        await connection.wait_for_server_name(
+            settings.nats_server_name, timeout_seconds=CONNECT_SECONDS_MAX
+        )
     return connection
 
 
 async def open_log(connection: Connection, settings: Settings) -> JetStreamEventLog:
     """Open the log with the keys that seal what is personal in it. Raises `LogError`."""
     keys = JetStreamKeyStore(connection, settings.workspace, source=settings.workspace_key_source)
-    await keys.open()
+    await keys.open(replicas=settings.replicas)
     return JetStreamEventLog(connection, settings.workspace, keys=KeyRing(keys))
+
+
+async def prepare_streams(settings: Settings) -> None:
+    """Make the streams that are not there, check those that are. Raises `LogError`.
+
+    In a cluster the role `operator` makes them; where its credentials are not given they must be
+    there, and the others check them.
+    """
+    cluster = settings.nats_cluster
+    if cluster is not None and not cluster.has("operator"):
+        await _check_streams(settings)
+        return
+    connection = await open_connection(settings, "up", role="operator")
+    try:
+
+        async def prepare(_timeout_seconds: float) -> None:
+            workspace, replicas = settings.workspace, settings.replicas
+            log = JetStreamEventLog(connection, workspace)
+            await log.ensure_stream(replicas=replicas)
+            if cluster is None:
+                refuse_encryption(settings.nats_folder)
+            await (await open_log(connection, settings)).close()
+            await JetStreamIntake(connection, workspace=workspace, replicas=replicas).open_stream()
+            await JetStreamDeadLetters(connection, workspace=workspace, replicas=replicas).open()
+
+        # A cluster that has just started takes a moment to elect whoever makes streams.
+        await until_answered(connection, prepare, timeout_seconds=CONNECT_SECONDS_MAX)
+    finally:
+        await connection.close()
+
+
+async def _check_streams(settings: Settings) -> None:
+    connection = await open_connection(settings, "up", role="host")
+    try:
+        log = JetStreamEventLog(connection, settings.workspace)
+        await log.require_stream(replicas=settings.replicas)
+        await (await open_log(connection, settings)).close()
+    finally:
+        await connection.close()
 
 
 async def build_host(config: bytes, number: int) -> CustomerHost:
     """Build and start a host of customers."""
     settings = begin(config)
-    connection = await open_connection(settings, f"host-{number}")
+    connection = await open_connection(settings, f"host-{number}", role="host")
     placement = Placement(settings.hosts)
     log = await open_log(connection, settings)
     host = CustomerHost(
@@ -93,7 +144,7 @@ class ProjectorComponent:
 async def build_projector(config: bytes, _number: int) -> ProjectorComponent:
     """Build the projector and open the read side for writing."""
     settings = begin(config)
-    connection = await open_connection(settings, "projector")
+    connection = await open_connection(settings, "projector", role="reader")
     log = await open_log(connection, settings)
     store = Store.open_writer(settings.read_side_folder, row_codec(log))
     return ProjectorComponent(Projector(log, store), log)
@@ -117,16 +168,20 @@ class IngestComponent:
 async def build_ingest_worker(config: bytes, number: int) -> IngestComponent:
     """Build an ingest worker."""
     settings = begin(config)
-    connection = await open_connection(settings, f"ingest-worker-{number}")
+    connection = await open_connection(settings, f"ingest-worker-{number}", role="worker")
     queue = JetStreamIntake(
         connection,
         workspace=settings.workspace,
         ack_wait_seconds=settings.redeliver_after_seconds,
+        replicas=settings.replicas,
     )
     await queue.open()
-    dead_letters = JetStreamDeadLetters(connection, workspace=settings.workspace)
+    dead_letters = JetStreamDeadLetters(
+        connection, workspace=settings.workspace, replicas=settings.replicas
+    )
     await dead_letters.open()
-    log = await open_log(connection, settings)
+    # Without keys: whom an identifier names is not sealed, and a worker reads nothing else.
+    log = JetStreamEventLog(connection, settings.workspace)
     worker = IngestWorker(
         queue,
         dead_letters,
@@ -158,7 +213,7 @@ class GatewayComponent:
 async def build_gateway(config: bytes, number: int) -> GatewayComponent:
     """Build a gRPC gateway."""
     settings = begin(config)
-    connection = await open_connection(settings, f"gateway-{number}")
+    connection = await open_connection(settings, f"gateway-{number}", role="gateway")
     log = await open_log(connection, settings)
     clock = await open_clock(log)
     rules = RulesKeeper(log, clock)

@@ -19,6 +19,8 @@ from app.cli_backup import backup, restore
 from app.cli_keys import keys
 from app.console import (
     DATA_DEFAULT,
+    ClusterOption,
+    CredentialsOption,
     DataOption,
     JsonOption,
     WorkspaceOption,
@@ -59,23 +61,43 @@ def up(
     clock: Annotated[
         str, typer.Option(help="system, or manual=TIME: a new workspace's clock, turned by hand.")
     ] = "system",
+    nats: ClusterOption = "",
+    replicas: Annotated[int, typer.Option(help="Servers that keep each stream: 3 or 5.")] = 3,
+    credentials: CredentialsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run everything on this machine until Ctrl-C (development: one server, one replica)."""
-    try:
-        settings = Settings(
-            workspace=workspace,
-            data=data.resolve(),
-            grpc_port=port,
-            hosts=hosts,
-            ingest_workers=workers,
-            gateways=gateways,
-            clock=clock,
-        )
-    except ValidationError as error:
-        faults = (f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
-        fail("; ".join(faults))
+    """Run everything on this machine until Ctrl-C.
+
+    With --nats on a cluster that is there; without, for development: one server, one replica.
+    """
+    settings = _settings(
+        workspace=workspace,
+        data=data.resolve(),
+        grpc_port=port,
+        hosts=hosts,
+        ingest_workers=workers,
+        gateways=gateways,
+        clock=clock,
+        nats_cluster=_cluster(nats, replicas, credentials),
+    )
     run(_up(settings, as_json=as_json))
+
+
+def _cluster(nats: str, replicas: int, credentials: Path | None) -> dict[str, Any] | None:
+    """Give the cluster's settings, for `Settings` to judge; none where no address is given."""
+    if not nats:
+        return None
+    servers = tuple(nats.split(","))
+    file = credentials.resolve() if credentials else None
+    return {"servers": servers, "replicas": replicas, "credentials": file}
+
+
+def _settings(**fields: Any) -> Settings:  # noqa: ANN401  # `Settings` judges each
+    try:
+        return Settings(**fields)
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors())
+        fail("; ".join(faults))
 
 
 async def _up(settings: Settings, *, as_json: bool) -> None:
@@ -102,15 +124,17 @@ async def _up(settings: Settings, *, as_json: bool) -> None:
 def _say_where(settings: Settings, *, as_json: bool) -> None:
     where = {
         "grpc": f"{settings.grpc_host}:{settings.grpc_port}",
-        "nats": settings.nats_url,
+        "nats": ",".join(settings.nats_servers),
         "workspace": settings.workspace,
         "data": str(settings.data),
-        "mode": "development",
+        "mode": settings.mode,
     }
     if as_json:
         print_json(where)
         return
-    print_table("Koseki runs, for development: one server, one replica", where)
+    is_development = settings.nats_cluster is None
+    note = ", for development: one server, one replica" if is_development else ""
+    print_table(f"Koseki runs{note}", where)
     console.print("Ctrl-C stops it.")
 
 
@@ -140,14 +164,16 @@ def verify(
     public_key: Annotated[
         Path | None, typer.Option(help="The key that the attestation must be signed with.")
     ] = None,
-    nats: Annotated[str, typer.Option(help="The server, where nothing runs on --data.")] = "",
+    nats: ClusterOption = "",
+    credentials: CredentialsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Replay the log, and prove that the read side equals it; exit status 1 if it does not.
 
-    With an attestation: prove that the log is still the one that was attested.
+    With an attestation: prove that the log is still the one that was attested; with --nats also
+    where nothing runs on --data.
     """
-    settings = Settings(data=data.resolve())
+    settings = _settings(data=data.resolve(), nats_cluster=_cluster(nats, 3, credentials))
     with console.status("Replaying") as spinner:
 
         def progress(revision: int) -> None:
@@ -158,7 +184,7 @@ def verify(
         elif public_key is None:
             fail("--attestation needs --public-key")
         else:
-            found = run(_check(settings, attestation, public_key, nats=nats, progress=progress))
+            found = run(_check(settings, attestation, public_key, progress=progress))
     if as_json:
         print_json(found)
     else:
@@ -177,14 +203,14 @@ async def _check(
     attestation: Path,
     public_key: Path,
     *,
-    nats: str,
     progress: Callable[[int], None],
 ) -> dict[str, Any]:
     from app.attesting import check_file
     from app.status import running_settings
 
-    url = nats or running_settings(settings).nats_url
-    return await check_file(attestation, public_key, nats_url=url, progress=progress)
+    if settings.nats_cluster is None:
+        settings = running_settings(settings)
+    return await check_file(attestation, public_key, settings=settings, progress=progress)
 
 
 @cli.command()

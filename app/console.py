@@ -24,6 +24,16 @@ DataOption = Annotated[
 ]
 WorkspaceOption = Annotated[str, typer.Option("--workspace", help="The workspace.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+ClusterOption = Annotated[
+    str,
+    typer.Option("--nats", envvar="KOSEKI_NATS_SERVERS", help="A cluster's addresses, by commas."),
+]
+CredentialsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--credentials", envvar="KOSEKI_NATS_CREDENTIALS", help="TOML: a table for each role; tls."
+    ),
+]
 NatsOption = Annotated[
     str, typer.Option("--nats", help="The server; else the one of --data, started if it is down.")
 ]
@@ -33,14 +43,16 @@ def run(work: Any) -> Any:  # noqa: ANN401  # any coroutine and its result
     """Run to the end; turn what a user can act on into one line and exit status 2."""
     from actors.clock_turning import ClockNotTurned
     from app.attesting import NotAnAttestation
+    from app.nats_cluster import CredentialsFault
     from app.status import NotRunning
     from app.supervisor import StartFailed
     from replay.archive import ArchiveFault
 
-    expected = (NotRunning, NotAnAttestation, StartFailed, ClockNotTurned, ArchiveFault)
+    states = (NotRunning, StartFailed, ClockNotTurned)
+    files = (NotAnAttestation, CredentialsFault, ArchiveFault)
     try:
         return asyncio.run(work)
-    except (*expected, LogError, ReadSideError, OSError) as error:
+    except (*states, *files, LogError, ReadSideError, OSError) as error:
         fail(str(error))
 
 

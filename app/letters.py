@@ -16,7 +16,7 @@ async def list_letters(
 ) -> list[dict[str, Any]]:
     """List dead letters, without their content. Raises `NotRunning` or `LogError`."""
     settings = running_settings(settings)
-    connection = await open_connection(settings, "dead-letters")
+    connection = await open_connection(settings, "dead-letters", role="worker")
     try:
         letters = JetStreamDeadLetters(connection, workspace=settings.workspace)
         found = await letters.list(after_sequence=after, limit=limit, reason=reason)
@@ -28,7 +28,7 @@ async def list_letters(
 async def show_letter(settings: Settings, number: int) -> dict[str, Any] | None:
     """Give one dead letter with its content; None if there is none. Raises as `list_letters`."""
     settings = running_settings(settings)
-    connection = await open_connection(settings, "dead-letters")
+    connection = await open_connection(settings, "dead-letters", role="worker")
     try:
         letters = JetStreamDeadLetters(connection, workspace=settings.workspace)
         letter = await letters.get(number)

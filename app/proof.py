@@ -18,7 +18,7 @@ from replay.verify import verify
 async def prove(settings: Settings, *, progress: Progress) -> dict[str, Any]:
     """Verify the read side. Raises `NotRunning`, `LogError` or `ReadSideError`."""
     settings = running_settings(settings)
-    connection = await open_connection(settings, "verify")
+    connection = await open_connection(settings, "verify", role="reader")
     log = await open_log(connection, settings)
     store = Store.open_reader(settings.read_side_folder, row_codec(log))
     try:

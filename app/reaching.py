@@ -42,7 +42,7 @@ async def reached(
         raise StartFailed(f"koseki runs on {settings.data}: stop it first")
     if settings.workspace_key:
         running = running.model_copy(update={"workspace_key": settings.workspace_key})
-    connection = await open_connection(running, "command")
+    connection = await open_connection(running, "command", role="operator")
     try:
         yield running, connection
     finally:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.nats_cluster import NatsCluster
 from domain.ids import Name
 from eventlog.keys.workspace_key import KeySource, key_source, new_workspace_key
 
@@ -32,6 +33,7 @@ class Settings(BaseModel):
     again after `redeliver_after_seconds`. `workspace_key` says where the key that wraps all others
     comes from: `file:PATH`, `env:NAME` or `command:WORDS`; a file beside the pepper if it is empty.
     `clock` is `system`, or `manual=` and the time at which a new workspace's clock begins.
+    Without a `nats_cluster` it is for development: one server of our own, one replica.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,8 +48,24 @@ class Settings(BaseModel):
     grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     workspace_key: str = ""
     clock: str = "system"
+    nats_cluster: NatsCluster | None = None
     nats_url: str = ""
     nats_server_name: str = ""
+
+    @property
+    def mode(self) -> str:
+        """What the installation is good for."""
+        return "development" if self.nats_cluster is None else "cluster"
+
+    @property
+    def replicas(self) -> int:
+        """How many servers keep each stream."""
+        return 1 if self.nats_cluster is None else self.nats_cluster.replicas
+
+    @property
+    def nats_servers(self) -> tuple[str, ...]:
+        """Where NATS answers: the cluster's addresses, or that of the embedded server."""
+        return (self.nats_url,) if self.nats_cluster is None else self.nats_cluster.servers
 
     @property
     def nats_folder(self) -> Path:

@@ -35,9 +35,9 @@ async def read_status(settings: Settings) -> dict[str, Any]:
     running = read_json(settings.running_file)
     status: dict[str, Any] = {
         "workspace": settings.workspace,
-        "mode": "development",
+        "mode": settings.mode,
         "grpc": f"{settings.grpc_host}:{settings.grpc_port}",
-        "nats": settings.nats_url,
+        "nats": ",".join(settings.nats_servers),
         **_read_side(settings),
         **await _streams(settings),
         "processes": _processes(settings, running),
@@ -75,7 +75,7 @@ def _read_side(settings: Settings) -> dict[str, Any]:
 
 async def _streams(settings: Settings) -> dict[str, Any]:
     try:
-        connection = await open_connection(settings, "status")
+        connection = await open_connection(settings, "status", role="worker")
     except LogError as error:
         return {"log_revision": None, "log_fault": error.reason}
     try:
@@ -101,9 +101,10 @@ async def _stream_figures(connection: Connection, workspace: str) -> dict[str, A
 
 
 def _processes(settings: Settings, running: dict[str, Any]) -> dict[str, Any]:
+    server = {"nats-server": {"pid": running["nats_server_pid"]}}
     return {
         "supervisor": {"pid": running["supervisor_pid"]},
-        "nats-server": {"pid": running["nats_server_pid"]},
+        **(server if settings.nats_cluster is None else {}),
         "runtime": {"pid": running["runtime_pid"]},
         **read_json(settings.processes_file),
     }

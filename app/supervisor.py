@@ -1,7 +1,8 @@
-"""Keeps one machine's installation alive: a nats-server, and the runtime that drives Ray.
+"""Keeps one machine's installation alive: the runtime that drives Ray, and a nats-server.
 
-`koseki up` and the demo run one. Whatever ends by itself is started again; on the way out all is
-stopped, the runtime first, and nothing is left running. Children end when their parent is killed.
+`koseki up` and the demo run one; with an outside cluster there is no server to keep. Whatever ends
+by itself is started again; on the way out all is stopped, the runtime first, and nothing is left
+running. Children end when their parent is killed.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ import orjson
 import psutil
 import structlog
 
-from actors.intake.dead_letters import JetStreamDeadLetters
-from actors.intake.jetstream import JetStreamIntake
-from app.bootstrap import open_log
+from actors.intake.api import ApiRefused
+from app.bootstrap import prepare_streams
+from app.nats_cluster import PART_ROLES
 from app.processes import (
     adopt_orphans,
     children_named,
@@ -43,9 +44,6 @@ from app.settings import (
     write_atomically,
 )
 from app.turning import begin_clock
-from eventlog.connection import Connection
-from eventlog.jetstream import JetStreamEventLog
-from eventlog.keys.key_stream import refuse_encryption
 from eventlog.server import EmbeddedServer, free_port
 from projections.errors import ReadSideNotReady
 from projections.store import Store
@@ -74,11 +72,7 @@ class Supervisor:
     """Run an installation: `async with Supervisor(settings) as running: ...`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._server = EmbeddedServer(
-            settings.nats_folder,
-            max_payload_bytes=MAX_PAYLOAD_BYTES,
-            on_restart=lambda _restarts: self._write_running(),
-        )
+        self._server = None if settings.nats_cluster else self._embedded(settings)
         self._settings = settings
         self._runtime: Process | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -93,8 +87,17 @@ class Supervisor:
 
     @property
     def server(self) -> EmbeddedServer:
-        """The embedded nats-server."""
+        """The embedded nats-server. Raises `StartFailed` where a cluster is used instead."""
+        if self._server is None:
+            raise StartFailed("the servers of a cluster are not ours")
         return self._server
+
+    def _embedded(self, settings: Settings) -> EmbeddedServer:
+        return EmbeddedServer(
+            settings.nats_folder,
+            max_payload_bytes=MAX_PAYLOAD_BYTES,
+            on_restart=lambda _restarts: self._write_running(),
+        )
 
     async def __aenter__(self) -> Self:
         try:
@@ -115,14 +118,11 @@ class Supervisor:
         except OSError as error:
             raise StartFailed(f"{error.filename}: {error.strerror}") from error
         self._check_what_is_there()
-        await self._server.start()
-        self._settings = self._settings.model_copy(
-            update={
-                "nats_url": self._server.url,
-                "nats_server_name": self._server.name,
-                "grpc_port": self._settings.grpc_port or free_port(),
-            }
-        )
+        found: dict[str, Any] = {"grpc_port": self._settings.grpc_port or free_port()}
+        if self._server is not None:
+            await self._server.start()
+            found |= {"nats_url": self._server.url, "nats_server_name": self._server.name}
+        self._settings = self._settings.model_copy(update=found)
         await self._prepare_streams()
         await self._start_runtime()
         self._watcher = asyncio.create_task(self._keep_runtime(), name="keep-runtime")
@@ -159,20 +159,14 @@ class Supervisor:
             Store.open_reader(self._settings.read_side_folder).close()
 
     async def _prepare_streams(self) -> None:
-        connection = await Connection.open(self._settings.nats_url, name="koseki-up")
+        if self._settings.nats_cluster is not None:
+            for role in PART_ROLES:  # before a part ends over it in a process of its own
+                self._settings.nats_cluster.options(role)
         try:
-            await connection.wait_for_server_name(self._server.name, timeout_seconds=10.0)
-            log = JetStreamEventLog(connection, self._settings.workspace)
-            await log.ensure_stream()
-            refuse_encryption(self._settings.nats_folder)
-            opened = await open_log(connection, self._settings)
-            await begin_clock(opened, self._settings.clock)
-            await opened.close()
-            workspace = self._settings.workspace
-            await JetStreamIntake(connection, workspace=workspace).open_stream()
-            await JetStreamDeadLetters(connection, workspace=workspace).open()
-        finally:
-            await connection.close()
+            await prepare_streams(self._settings)
+            await begin_clock(self._settings)
+        except ApiRefused as error:
+            raise StartFailed(f"intake's streams are not to be had: {error}") from error
 
     async def _start_runtime(self) -> None:
         self._remove_ray_folder()
@@ -237,8 +231,8 @@ class Supervisor:
             "settings": self._settings.model_dump(mode="json"),
             "started_at": datetime.now(UTC).isoformat(),
             "supervisor_pid": os.getpid(),
-            "nats_server_pid": self._server.pid,
-            "nats_server_restarts": self._server.restarts,
+            "nats_server_pid": self._server.pid if self._server else None,
+            "nats_server_restarts": self._server.restarts if self._server else 0,
             "runtime_pid": self._runtime.pid if self._runtime else None,
             "runtime_restarts": self.runtime_restarts,
             "ray_folder": str(self._ray_folder),
@@ -251,7 +245,8 @@ class Supervisor:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
         await self._stop_runtime()
-        await self._server.stop(timeout_seconds=STOP_SECONDS_MAX)
+        if self._server is not None:
+            await self._server.stop(timeout_seconds=STOP_SECONDS_MAX)
         if self._lock is not None:
             self._settings.running_file.unlink(missing_ok=True)
             self._settings.processes_file.unlink(missing_ok=True)
@@ -276,7 +271,7 @@ class Supervisor:
         if self._ray_folder is None:
             return
         for _pass in range(ENDING_PASSES_MAX):
-            left = descendants(except_for=[self._server.pid])
+            left = descendants(except_for=[self._server.pid] if self._server else [])
             if not left:
                 break
             # A raylet that sees its workers end starts others until it ends itself.

@@ -14,7 +14,6 @@ from app.bootstrap import open_connection, open_log
 from app.settings import Settings, read_json
 from app.status import running_settings
 from domain.errors import Invalid
-from eventlog.jetstream import JetStreamEventLog
 
 MANUAL = "manual="
 KNOWN_SECONDS_MAX = 30.0
@@ -38,11 +37,20 @@ def read_time(text: str) -> datetime:
         raise ClockNotTurned(error.message) from error
 
 
-async def begin_clock(log: JetStreamEventLog, option: str) -> None:
+async def begin_clock(settings: Settings) -> None:
     """Give a new workspace the clock that was asked for. Raises `ClockNotTurned` or `LogError`."""
-    start = manual_start(option)
-    if start is not None:
+    start = manual_start(settings.clock)
+    if start is None:
+        return
+    if settings.nats_cluster is not None:
+        raise ClockNotTurned("a manual clock is for development: leave out --nats")
+    connection = await open_connection(settings, "clock", role="host")
+    try:
+        log = await open_log(connection, settings)
         await begin_manual_clock(log, start, clock=SystemClock())
+        await log.close()
+    finally:
+        await connection.close()
 
 
 async def advance(settings: Settings, to: datetime) -> dict[str, Any]:
@@ -51,7 +59,7 @@ async def advance(settings: Settings, to: datetime) -> dict[str, Any]:
     Raises `NotRunning`, `ClockNotTurned` or `LogError`.
     """
     settings = running_settings(settings)
-    connection = await open_connection(settings, "clock")
+    connection = await open_connection(settings, "clock", role="host")
     try:
         log = await open_log(connection, settings)
         revision = await turn_manual_clock(log, to, clock=SystemClock())
@@ -64,7 +72,7 @@ async def advance(settings: Settings, to: datetime) -> dict[str, Any]:
 async def show(settings: Settings) -> dict[str, Any]:
     """Say what time it is for the log. Raises `NotRunning` or `LogError`."""
     settings = running_settings(settings)
-    connection = await open_connection(settings, "clock")
+    connection = await open_connection(settings, "clock", role="host")
     try:
         clock = LogClock(await open_log(connection, settings), SystemClock())
         await clock.start()

@@ -316,7 +316,8 @@ class Connection:
                 )
                 await self._subscribe_all(client)
         except TimeoutError:
-            raise LogUnavailable("no server answers at the given addresses") from None
+            why = f" ({self._last_error})" if self._last_error else ""
+            raise LogUnavailable(f"no server answers at the given addresses{why}") from None
         self._connected.set()
 
     async def _subscribe_all(self, client: WatchedClient) -> None:

@@ -113,9 +113,7 @@ class DirectReader:
         async def ask(timeout_seconds: float) -> tuple[list[Raw], int]:
             return await self._get_once(query, timeout_seconds)
 
-        return await until_answered(
-            self._api.connection, ask, timeout_seconds=READ_TIMEOUT_SECONDS
-        )
+        return await until_answered(self._api.connection, ask, timeout_seconds=READ_TIMEOUT_SECONDS)
 
     async def _get_once(
         self, query: Mapping[str, Any], timeout_seconds: float

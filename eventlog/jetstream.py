@@ -58,9 +58,9 @@ class JetStreamEventLog:
         """Create the stream if it is not there; `UnsafeStream` if it could lose events."""
         await ensure_stream(self._api, self._subjects, replicas=replicas)
 
-    async def require_stream(self) -> None:
+    async def require_stream(self, *, replicas: int = 1) -> None:
         """Require that the stream is there, safe, and not being restored. Raises `UnsafeStream`."""
-        await require_stream(self._api, self._subjects)
+        await require_stream(self._api, self._subjects, replicas=replicas)
 
     async def append(self, attempt: Attempt, *, timeout_seconds: float) -> Outcome:
         """Store an attempt and settle its outcome."""

@@ -91,9 +91,7 @@ class LeaderReader:
         async with self._places:
             return await self._until(ask, deadline)
 
-    async def _until(
-        self, ask: Callable[[float], Awaitable[_Answer]], deadline: float
-    ) -> _Answer:
+    async def _until(self, ask: Callable[[float], Awaitable[_Answer]], deadline: float) -> _Answer:
         remaining = max(deadline - asyncio.get_running_loop().time(), 0)
         return await until_answered(self._api.connection, ask, timeout_seconds=remaining)
 

@@ -68,7 +68,7 @@ async def ensure_stream(api: JetStreamApi, subjects: Subjects, *, replicas: int)
     _require_safe(answer["config"], subjects, replicas=replicas)
 
 
-async def require_stream(api: JetStreamApi, subjects: Subjects) -> None:
+async def require_stream(api: JetStreamApi, subjects: Subjects, *, replicas: int = 1) -> None:
     """Require a log that is there and whole. Raises `UnsafeStream`."""
     try:
         answer = await api.call(f"STREAM.INFO.{subjects.log_name}")
@@ -76,7 +76,7 @@ async def require_stream(api: JetStreamApi, subjects: Subjects) -> None:
         if error.code != STREAM_NOT_FOUND:
             raise
         raise UnsafeStream(f"stream {subjects.log_name} is not there") from None
-    _require_safe(answer["config"], subjects, replicas=1)
+    _require_safe(answer["config"], subjects, replicas=replicas)
 
 
 def _require_safe(config: Json, subjects: Subjects, *, replicas: int) -> None:

@@ -79,7 +79,7 @@ class Story:
 
     async def tell(self) -> dict[str, Any]:
         """Tell it; give what the system answered."""
-        connection = await open_connection(self._settings, "demo")
+        connection = await open_connection(self._settings, "demo", role="worker")
         address = f"{self._settings.grpc_host}:{self._settings.grpc_port}"
         try:
             async with Client(address) as client:

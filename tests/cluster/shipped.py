@@ -25,18 +25,35 @@ STARTS_MAX = 4
 class Roles:
     """Connections to servers of the shipped configuration, one for each role."""
 
-    def __init__(self, urls: Sequence[str], passwords: dict[str, str]) -> None:
-        self._urls = urls
-        self._passwords = passwords
+    def __init__(
+        self, urls: Sequence[str], passwords: dict[str, str], processes: Sequence[Process] = ()
+    ) -> None:
+        self.urls = urls
+        self.passwords = passwords
+        self._processes = processes
         self._open: list[Connection] = []
 
     async def connect(self, role: str) -> Connection:
-        options = {"user": f"{WORKSPACE}-{role}", "password": self._passwords[role]}
+        options = {"user": f"{WORKSPACE}-{role}", "password": self.passwords[role]}
         if role != "operator":
             options["inbox_prefix"] = f"_INBOX_{role}"
-        connection = await Connection.open(self._urls, name=role, options=options)
+        connection = await Connection.open(self.urls, name=role, options=options)
         self._open.append(connection)
         return connection
+
+    def write_credentials(self, file: Path, *, but: str = "") -> None:
+        """Write them as `koseki up` reads them; without one role."""
+        tables = (
+            f'[{role}]\nuser = "{WORKSPACE}-{role}"\npassword = "{password}"\n'
+            for role, password in self.passwords.items()
+            if role != but
+        )
+        file.write_text("\n".join(tables), encoding="utf-8")
+
+    async def kill(self, name: str) -> None:
+        """Kill the server of a name; it stays down."""
+        names = [f"nats-{url.rpartition(':')[2]}" for url in self.urls]
+        await _end_all([self._processes[names.index(name)]])
 
     async def close(self) -> None:
         await asyncio.gather(*(connection.close() for connection in self._open))
@@ -54,7 +71,7 @@ async def shipped_servers(folder: Path, *, servers: int) -> AsyncIterator[Roles]
         if await _all_listen(processes, ports):
             break
         await _end_all(processes)  # others took one of the ports before it was bound
-    roles = Roles([f"nats://127.0.0.1:{port}" for port in ports], passwords)
+    roles = Roles([f"nats://127.0.0.1:{port}" for port in ports], passwords, processes)
     try:
         yield roles
     finally:
@@ -94,8 +111,9 @@ async def _all_listen(processes: Sequence[Process], ports: Sequence[int]) -> boo
 
 async def _end_all(processes: Sequence[Process]) -> None:
     for process in processes:
-        with suppress(ProcessLookupError):
-            process.kill()
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
         await process.wait()
 
 
