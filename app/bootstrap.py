@@ -90,7 +90,7 @@ async def prepare_streams(settings: Settings) -> None:
             await log.ensure_stream(replicas=replicas)
             if cluster is None:
                 refuse_encryption(settings.nats_folder)
-            await (await open_log(connection, settings)).close()
+            await _prepare_keys(connection, settings)
             await JetStreamIntake(connection, workspace=workspace, replicas=replicas).open_stream()
             await JetStreamDeadLetters(connection, workspace=workspace, replicas=replicas).open()
 
@@ -98,6 +98,12 @@ async def prepare_streams(settings: Settings) -> None:
         await until_answered(connection, prepare, timeout_seconds=CONNECT_SECONDS_MAX)
     finally:
         await connection.close()
+
+
+async def _prepare_keys(connection: Connection, settings: Settings) -> None:
+    keys = JetStreamKeyStore(connection, settings.workspace, source=settings.workspace_key_source)
+    await keys.open(replicas=settings.replicas)
+    await keys.finish_turn_over()
 
 
 async def _check_streams(settings: Settings) -> None:

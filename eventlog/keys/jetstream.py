@@ -31,12 +31,12 @@ from eventlog.keys.key_stream import (
 )
 from eventlog.keys.port import DATA_KEY_BYTES, DataKey, KeyAnswer, NoKey, Progress, silent
 from eventlog.keys.renewal import Renewal
+from eventlog.keys.turn_over import TurnOver
 from eventlog.keys.workspace_key import KeySource, WorkspaceKeys, WrappingBroken
 from eventlog.pull_consumer import PullConsumer
 
 TRIES_MAX = 20
 PAUSE_SECONDS_MAX = 0.05
-LEADER_REQUESTS_MAX = 256
 ROTATION_PAGE_KEYS = 250
 FOLLOW_BATCH_MAX = 1_000
 REOPEN_SECONDS_MAX = 1.0
@@ -61,7 +61,6 @@ class JetStreamKeyStore:
         self._source = source
         self._keys = WorkspaceKeys({})
         self._active = 0
-        self._leader = asyncio.Semaphore(LEADER_REQUESTS_MAX)
 
     async def open(self, *, replicas: int = 1) -> None:
         """Create or check the stream, and check that the workspace key is the one.
@@ -92,8 +91,7 @@ class JetStreamKeyStore:
             answers.update(await self._look(some))
         # A replica may lag, and a key may be moved while it is read: "never" is the leader's word.
         unsure = [r for r, answer in answers.items() if answer is NoKey.NEVER_MADE]
-        sure = await asyncio.gather(*map(self._ask_leader, unsure))
-        return answers | dict(zip(unsure, sure, strict=True))
+        return answers | (await self._ask_leader(unsure) if unsure else {})
 
     async def destroy(self, record_ids: Iterable[RecordId]) -> None:
         """Destroy keys for good: first the word that there is none, then the bytes."""
@@ -161,6 +159,20 @@ class JetStreamKeyStore:
             await _pause()
         raise LogUnavailable("others make the same keys all the time")
 
+    async def turn_over(self) -> None:
+        """Let what was destroyed or rotated leave the disk of every replica, before this returns.
+
+        While it runs, who makes keys waits. Nothing is to be done where one server keeps them.
+        """
+        await self._finish_destructions()
+        await TurnOver(self._api, self._stream.places).run()
+        await self._stream.locate()
+
+    async def finish_turn_over(self) -> None:
+        """Go on with a turn-over that was killed."""
+        await TurnOver(self._api, self._stream.places).finish()
+        await self._stream.locate()
+
     async def position(self) -> int:
         """Give the place from which `follow` goes on."""
         return await self._stream.last_sequence()
@@ -168,12 +180,7 @@ class JetStreamKeyStore:
     async def follow(self, after: int) -> AsyncGenerator[list[RecordId], None]:
         """Yield the records whose keys are destroyed, and go on for ever."""
         while True:
-            consumer = PullConsumer(
-                self._api,
-                self._stream.name,
-                events_max=FOLLOW_BATCH_MAX,
-                subjects=[self._stream.tombstones],
-            )
+            consumer = self._consumer()
             try:
                 await consumer.create(after + 1)
                 while deliveries := await consumer.receive():
@@ -181,11 +188,21 @@ class JetStreamKeyStore:
                     yield [self._stream.owner_of(d.message.subject) for d in deliveries]
             except LogError as error:
                 _logger.warning("keys_not_followed", reason=error.message)
+                with suppress(LogUnavailable):
+                    await self._stream.locate()
             finally:
                 with suppress(LogUnavailable):
                     await consumer.close()
             await self._api.connection.wait_connected(timeout_seconds=REOPEN_SECONDS_MAX)
             await _pause()
+
+    def _consumer(self) -> PullConsumer:
+        return PullConsumer(
+            self._api,
+            self._stream.name,
+            events_max=FOLLOW_BATCH_MAX,
+            subjects=[self._stream.tombstones],
+        )
 
     async def _ensure(self, record_ids: Sequence[RecordId]) -> dict[RecordId, KeyAnswer]:
         """Write keys for all, as if there were none; read what another was faster with."""
@@ -222,12 +239,13 @@ class JetStreamKeyStore:
         await self._know(message for messages in found.values() for message in messages)
         return {r: self._answer(found.get(r, [])) for r in record_ids}
 
-    async def _ask_leader(self, record_id: RecordId) -> KeyAnswer:
-        async with self._leader:
-            message = await self._stream.newest(record_id)
-        messages = [message] if message else []
-        await self._know(messages)
-        return self._answer(messages)
+    async def _ask_leader(self, record_ids: Sequence[RecordId]) -> dict[RecordId, KeyAnswer]:
+        newest = await self._stream.newest_of(record_ids)
+        await self._know(message for message in newest if message)
+        return {
+            record_id: self._answer([message] if message else [])
+            for record_id, message in zip(record_ids, newest, strict=True)
+        }
 
     def _answer(self, messages: Collection[KeyMessage]) -> KeyAnswer:
         if not messages:
@@ -276,12 +294,19 @@ class JetStreamKeyStore:
         body = b"" if _is_destroyed(held) else newest.body
         return drafts[0] if drafts else KeyDraft(newest.owner, mark, body, newest.sequence)
 
+    async def _finish_destructions(self) -> None:
+        """Erase what a destruction that was killed has left beside its tombstone."""
+        after = 0
+        while page := await self._stream.page(DESTROYED, after, size=ROTATION_PAGE_KEYS):
+            after = page[-1].sequence
+            await self._destroy([message.owner for message in page])
+
     async def _move_all(self, version: int) -> int:
         """Move every key away from a version, until a look from the start finds none that can."""
         moved = 0
         while True:
             after, moved_before = 0, moved
-            while page := await self._stream.page(version, after, size=ROTATION_PAGE_KEYS):
+            while page := await self._stream.page(str(version), after, size=ROTATION_PAGE_KEYS):
                 after = page[-1].sequence
                 moved += await self._move(page)
             if moved == moved_before:

@@ -10,28 +10,39 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
+import structlog
 
 from domain.ids import RecordId
+from eventlog.asking_again import until_answered
+from eventlog.connection import NotSent
 from eventlog.errors import LogUnavailable, UnsafeStream
 from eventlog.incoming import BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE
 from eventlog.jetstream_api import (
-    STREAM_NAME_IN_USE,
     STREAM_NOT_FOUND,
     ApiError,
     JetStreamApi,
-    Json,
+    StoredMessage,
     checked,
 )
+from eventlog.keys.places import REQUIRED, TURNOVER, Phase, Place, Places
+from eventlog.leader import LeaderReader
 from eventlog.nats_client import Received
 from eventlog.pull_consumer import Delivery, PullConsumer
-from eventlog.stream_config import UNCAPPED, unsafe_settings
-from eventlog.subjects import Subjects
+from eventlog.stream_config import unsafe_settings
 from eventlog.wire import Outbound
 
 KEYS_PER_REQUEST_MAX = 1_000
@@ -56,22 +67,15 @@ PADDING = "padding"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _EXPECTED_ON = "Nats-Expected-Last-Subject-Sequence-Subject"
 _CONFLICTS = frozenset({10071, 10164})
+_TRY_AGAIN = frozenset({10163, 10176, 10210})
 _GONE_ALREADY = 10043
 _NOT_DELETED = 10057
 _NOT_FOUND = "404"
 _TOO_MANY = "413"
 _END_OF_BATCH = "204"
 
-_REQUIRED = {
-    "retention": "limits",
-    "storage": "file",
-    "discard": "new",
-    "allow_atomic": True,
-    "allow_direct": True,
-    "deny_delete": False,
-    "deny_purge": False,
-    "compression": "none",
-}
+_Answer = TypeVar("_Answer")
+_logger = structlog.get_logger(__name__)
 
 
 class KeyMessage(NamedTuple):
@@ -106,33 +110,46 @@ class KeyStream:
     """Make the requests on one workspace's key stream."""
 
     def __init__(self, api: JetStreamApi, workspace: str) -> None:
-        self.name = f"koseki-{Subjects(workspace).workspace}-keys"
+        self.places = Places(api, workspace)
         self.tombstones = f"koseki.{workspace}.key.*.{DESTROYED}"
         self._api = api
-        self._prefix = f"koseki.{workspace}.key."
+        self._prefix = self.places.prefix
         self._batches = 0
         self._batch_prefix = f"{random.getrandbits(96):024x}"
+        self._look_in(self.places.names[0])
 
     async def open(self, *, replicas: int) -> None:
         """Create the stream, or check the one there is; `UnsafeStream` says what to change."""
-        info = f"STREAM.INFO.{self.name}"
-        try:
-            answer = await self._api.call(info)
-        except ApiError as error:
-            if error.code != STREAM_NOT_FOUND:
-                raise
-            answer = await self._create(replicas)
-        subjects = [f"{self._prefix}*.*"]
+        if not await self.places.find():
+            await self.places.create(replicas)
+        place = await self.locate()
+        if place is None or place.phase is not Phase.LIVE:
+            _logger.warning("key_store_not_turned_over_to_the_end", stream=self.name)
+            return
         faults = list(
-            unsafe_settings(answer["config"], subjects, replicas=replicas, required=_REQUIRED)
+            unsafe_settings(
+                place.config, self.places.subjects, replicas=replicas, required=REQUIRED
+            )
         )
         if faults:
             raise UnsafeStream(f"stream {self.name}: {'; '.join(faults)}")
 
+    async def locate(self) -> Place | None:
+        """Look in which stream the keys lie now; None where there is none."""
+        found = await self.places.find()
+        if not found:
+            return None
+        self._look_in(found[0].name)
+        return found[0]
+
     async def last_sequence(self) -> int:
         """Give the sequence of the last message."""
-        info = await self._api.call(f"STREAM.INFO.{self.name}")
-        return int(info["state"]["last_seq"])
+
+        async def ask(timeout_seconds: float) -> int:
+            info = await self._api.call(f"STREAM.INFO.{self.name}", timeout_seconds=timeout_seconds)
+            return int(info["state"]["last_seq"])
+
+        return await self._ask(ask)
 
     async def destroyed(self) -> list[RecordId]:
         """Name the records that have a tombstone; none where there is no stream."""
@@ -153,18 +170,25 @@ class KeyStream:
     async def write(self, drafts: Sequence[KeyDraft]) -> bool:
         """Write all or none; false where an expectation did not hold.
 
-        Raises `LogUnavailable`: then it is not known whether they were written.
+        What may have been written is written again, with the same expectations: false may mean that
+        it was. Raises `LogUnavailable`: then it is not known whether they were written.
         """
-        answers = await self._api.connection.request_all(
-            list(self._outbound(drafts)), timeout_seconds=REQUEST_SECONDS_MAX
-        )
-        try:
-            checked(answers[0].data)
-        except ApiError as error:
-            if error.code in _CONFLICTS:
-                return False
-            raise
-        return True
+
+        async def ask(timeout_seconds: float) -> bool:
+            answers = await self._api.connection.request_all(
+                list(self._outbound(drafts)), timeout_seconds=timeout_seconds
+            )
+            try:
+                checked(answers[0].data)
+            except ApiError as error:
+                if error.code in _CONFLICTS:
+                    return False
+                if error.code in _TRY_AGAIN:
+                    raise NotSent("the stream's leader cannot take keys now") from None
+                raise
+            return True
+
+        return await self._ask(ask)
 
     async def read(self, owners: Sequence[str]) -> dict[RecordId, list[KeyMessage]]:
         """Read all messages of these owners; a replica that lags may answer."""
@@ -176,11 +200,18 @@ class KeyStream:
 
     async def newest(self, owner: str) -> KeyMessage | None:
         """Ask the leader for the newest message of an owner; `*` means of any."""
-        query = {"last_by_subj": f"{self._prefix}{owner}.*"}
-        found = await self._api.message(self.name, query)
-        if found is None:
-            return None
-        return self._message(found.subject, found.revision, found.body)
+        return (await self.newest_of([owner]))[0]
+
+    async def newest_of(self, owners: Sequence[str]) -> list[KeyMessage | None]:
+        """Ask a leader that leads still for the newest message of each owner."""
+
+        async def ask(_timeout_seconds: float) -> list[StoredMessage | None]:
+            return await self._leader.newest([f"{self._prefix}{owner}.*" for owner in owners])
+
+        return [
+            self._message(found.subject, found.revision, found.body) if found else None
+            for found in await self._ask(ask)
+        ]
 
     async def oldest(self, owner: str) -> KeyMessage | None:
         """Ask the leader for the oldest message of an owner."""
@@ -200,7 +231,8 @@ class KeyStream:
                 await consumer.create(after + 1)
                 while after < before - 1 and (deliveries := await consumer.receive()):
                     after = deliveries[-1].revision
-                    page += (self._delivered(d) for d in deliveries if d.revision < before)
+                    found = (self._delivered(d) for d in deliveries if d.revision < before)
+                    page += (message for message in found if message.owner != TURNOVER)
                     while len(page) >= SCAN_KEYS_MAX:
                         yield page[:SCAN_KEYS_MAX]
                         page = page[SCAN_KEYS_MAX:]
@@ -221,10 +253,10 @@ class KeyStream:
             f"STREAM.PURGE.{self.name}", {"seq": before}, timeout_seconds=PURGE_SECONDS_MAX
         )
 
-    async def page(self, version: int, after: int, *, size: int) -> list[KeyMessage]:
-        """Read keys that are wrapped under a version, in the order of the stream."""
+    async def page(self, mark: str, after: int, *, size: int) -> list[KeyMessage]:
+        """Read messages of one mark (`DESTROYED`, or a version), in the order of the stream."""
         messages, _ = await self._get(
-            {"seq": after + 1, "next_by_subj": f"{self._prefix}*.{version}", "batch": size}
+            {"seq": after + 1, "next_by_subj": f"{self._prefix}*.{mark}", "batch": size}
         )
         return [message for message in messages if message.owner != WORKSPACE]
 
@@ -244,20 +276,51 @@ class KeyStream:
         """Name the owner of a message by its subject."""
         return RecordId(subject[len(self._prefix) :].partition(".")[0])
 
-    async def _erase(self, sequence: int) -> None:
-        request = {"seq": sequence, "no_erase": False}
-        try:
-            await self._api.call(
-                f"STREAM.MSG.DELETE.{self.name}", request, timeout_seconds=ERASE_SECONDS_MAX
-            )
-        except ApiError as error:
-            # The server gives one code for what a purge took and for what it will not delete.
-            is_gone = error.code == _GONE_ALREADY or (
-                error.code == _NOT_DELETED
-                and await self._api.message(self.name, {"seq": sequence}) is None
-            )
-            if not is_gone:
+    def _look_in(self, name: str) -> None:
+        self.name = name
+        self._leader = LeaderReader(self._api, name)
+
+    async def _ask(
+        self,
+        ask: Callable[[float], Awaitable[_Answer]],
+        *,
+        timeout_seconds: float = REQUEST_SECONDS_MAX,
+    ) -> _Answer:
+        """Ask until there is an answer, of the stream in which the keys lie by then."""
+
+        async def ask_where_they_lie(seconds: float) -> _Answer:
+            try:
+                return await ask(seconds)
+            except NotSent:
+                await self.locate()
                 raise
+            except ApiError as error:
+                if error.code != STREAM_NOT_FOUND:
+                    raise
+            await self.locate()
+            raise LogUnavailable(f"the keys lie in {self.name} now")
+
+        return await until_answered(
+            self._api.connection, ask_where_they_lie, timeout_seconds=timeout_seconds
+        )
+
+    async def _erase(self, sequence: int) -> None:
+        async def ask(timeout_seconds: float) -> None:
+            request = {"seq": sequence, "no_erase": False}
+            try:
+                await self._api.call(
+                    f"STREAM.MSG.DELETE.{self.name}", request, timeout_seconds=timeout_seconds
+                )
+            except ApiError as error:
+                # The server gives one code for what a purge took and for what it will not delete.
+                is_gone = error.code == _GONE_ALREADY or (
+                    error.code == _NOT_DELETED
+                    and await self._api.message(self.name, {"seq": sequence}) is None
+                )
+                if not is_gone:
+                    raise
+
+        await self._ask(ask, timeout_seconds=ERASE_SECONDS_MAX)
 
     async def _read(self, owners: Sequence[str]) -> list[KeyMessage]:
         subjects = [f"{self._prefix}{owner}.*" for owner in owners]
@@ -270,11 +333,15 @@ class KeyStream:
 
     async def _get(self, query: Mapping[str, Any]) -> tuple[list[KeyMessage], str]:
         """Make a direct get; give what it found, and the status that it ended with."""
-        *messages, end = await self._api.connection.request_all(
-            [Outbound(f"$JS.API.DIRECT.GET.{self.name}", {}, orjson.dumps(query))],
-            is_last=_ends,
-            timeout_seconds=REQUEST_SECONDS_MAX,
-        )
+
+        async def ask(timeout_seconds: float) -> list[Received]:
+            return await self._api.connection.request_all(
+                [Outbound(f"$JS.API.DIRECT.GET.{self.name}", {}, orjson.dumps(query))],
+                is_last=_ends,
+                timeout_seconds=timeout_seconds,
+            )
+
+        *messages, end = await self._ask(ask)
         status = (end.headers or {}).get("Status", "")
         if status not in (_NOT_FOUND, _TOO_MANY, _END_OF_BATCH):
             raise LogUnavailable("a direct get of keys ended before its time")
@@ -305,23 +372,6 @@ class KeyStream:
             if number == len(drafts) > 1:
                 headers[BATCH_COMMIT] = "1"
             yield Outbound(f"{self._prefix}{draft.owner}.{draft.mark}", headers, draft.body)
-
-    async def _create(self, replicas: int) -> Json:
-        config = {
-            "name": self.name,
-            "subjects": [f"{self._prefix}*.*"],
-            "num_replicas": replicas,
-            "max_consumers": -1,
-            "duplicate_window": 1_000_000_000,
-            **_REQUIRED,
-            **{name: 0 if name == "max_age" else -1 for name in UNCAPPED},
-        }
-        try:
-            return await self._api.call(f"STREAM.CREATE.{self.name}", config)
-        except ApiError as error:
-            if error.code != STREAM_NAME_IN_USE:
-                raise
-            return await self._api.call(f"STREAM.INFO.{self.name}")
 
 
 def refuse_encryption(store_folder: Path) -> None:

@@ -63,6 +63,10 @@ class MemoryKeyStore:
         progress(len(old))
         return len(old)
 
+    async def turn_over(self) -> None:
+        """Do nothing: there is no disk."""
+        self._ask()
+
     async def position(self) -> int:
         """Give the place from which `follow` goes on."""
         return len(self._destroyed)

@@ -57,6 +57,12 @@ class KeyStore(Protocol):
     async def rotate(self, *, progress: Progress = silent) -> int:
         """Wrap every key anew under the newest workspace key; say how many were."""
 
+    async def turn_over(self) -> None:
+        """Let what was destroyed or rotated leave every disk, before this returns.
+
+        To be called after a destruction or rotation; only then the bytes are gone on replicas too.
+        """
+
     async def position(self) -> int:
         """Give the place from which `follow` tells everything that is destroyed from now on."""
 

@@ -20,7 +20,7 @@ from tests.e2e.installation import Caller, Installation, installed, person, run_
 from tests.support.waiting import until, until_async
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-PEOPLE, SIGNALS_EACH = 12, 10
+PEOPLE, SIGNALS_EACH = 12, 6
 LOG = Subjects(WORKSPACE).log_name
 
 

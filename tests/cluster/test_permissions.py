@@ -162,8 +162,12 @@ async def test_nobody_but_the_operator_takes_anything_from_the_log(roles: Roles,
         f"STREAM.UPDATE.{INTAKE}": {"name": INTAKE, "subjects": [f"koseki.{WORKSPACE}.ingest.a"]},
     }
     if role != "steward":
-        requests |= {f"STREAM.DELETE.{KEYS}": {}, f"STREAM.MSG.DELETE.{KEYS}": {"seq": 1}}
-        requests |= {f"STREAM.PURGE.{KEYS}": {}}
+        requests |= {
+            f"STREAM.DELETE.{KEYS}": {},
+            f"STREAM.MSG.DELETE.{KEYS}": {"seq": 1},
+            f"STREAM.PURGE.{KEYS}": {},
+            f"STREAM.UPDATE.{KEYS}": {"name": KEYS, "subjects": [f"koseki.{WORKSPACE}.key.a.b"]},
+        }
     denied = await asyncio.gather(
         *(is_denied(connection, f"$JS.API.{n}", orjson.dumps(b)) for n, b in requests.items())
     )
@@ -227,7 +231,9 @@ async def test_no_role_hears_what_another_is_answered(roles: Roles) -> None:
     assert not heard
 
 
-async def test_three_servers_of_the_shipped_configuration_keep_a_log(tmp_path: Path) -> None:
+async def test_three_servers_of_the_shipped_configuration_keep_a_log_and_turn_keys_over(
+    tmp_path: Path,
+) -> None:
     async with shipped_servers(tmp_path, servers=3) as roles:
         log = JetStreamEventLog(await roles.connect("operator"), WORKSPACE)
 
@@ -243,3 +249,15 @@ async def test_three_servers_of_the_shipped_configuration_keep_a_log(tmp_path: P
         await host.ensure_stream(replicas=3)
         stored = await store(host, draft(new_record()), draft(new_record()))
         assert await host.leader_revisions(list(stored.heads)) == [1, 2]
+        stores = {
+            role: JetStreamKeyStore(await roles.connect(role), WORKSPACE, source=SOURCE)
+            for role in ("operator", "steward", "host")
+        }
+        for keys in stores.values():
+            await keys.open(replicas=3)
+        hosts, stewards = stores["host"], stores["steward"]
+        made = dict(await hosts.ensure([kept := RecordId(new_id()), gone := RecordId(new_id())]))
+        await stewards.destroy([gone])
+        await stewards.turn_over()
+        assert await hosts.load([kept, gone]) == made | {gone: NoKey.DESTROYED}
+        assert await hosts.ensure([RecordId(new_id())])

@@ -106,6 +106,22 @@ class KeyStoreContract:
         assert {r: answers[r] for r in ids[5:]} == {r: made[r] for r in ids[5:]}
         assert {answers[r] for r in ids[:5]} == {NoKey.DESTROYED}
 
+    async def test_a_turn_over_keeps_every_key_and_who_uses_them_goes_on(
+        self, other_store: Callable[[], KeyStore], store: KeyStore
+    ) -> None:
+        ids, other = some_ids(20), other_store()
+        made = await store.ensure(ids)
+        await store.destroy(ids[:5])
+        position = await other.position()
+        await store.turn_over()
+        expected = made | dict.fromkeys(ids[:5], NoKey.DESTROYED)
+        assert await other.load(ids) == expected
+        assert await other.ensure(ids) == expected
+        following = asyncio.create_task(told(other, position, 1))
+        await store.destroy(ids[5:6])
+        assert (await following)[-1] == ids[5]
+        assert (await other.ensure(ids[5:6]))[ids[5]] is NoKey.DESTROYED
+
     async def test_followers_hear_of_what_is_destroyed_from_their_place_on(
         self, other_store: Callable[[], KeyStore], store: KeyStore
     ) -> None:

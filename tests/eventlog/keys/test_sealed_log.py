@@ -210,7 +210,7 @@ async def test_writers_go_on_while_the_workspace_key_is_rotated(
     await asyncio.gather(*tasks)
     assert written
     stream = KeyStream(JetStreamApi(connection), workspace)
-    assert await stream.page(1, 0, size=10) == []
+    assert await stream.page("1", 0, size=10) == []
     cold, _ = await sealed_log(connection, workspace, source)
     entries = [entry async for batch in cold.read() for entry in batch]
     assert len(entries) == 200 + len(written)
@@ -254,7 +254,7 @@ async def test_a_rotation_that_was_killed_is_taken_up_again(
     left = {("write", 4): 401, ("purge", 1): 0}.get((dies_after, call), 1_400)
     assert await killed.rotate() == left
     assert await killed.rotate() == 0
-    assert await KeyStream(JetStreamApi(connection), workspace).page(1, 0, size=10) == []
+    assert await KeyStream(JetStreamApi(connection), workspace).page("1", 0, size=10) == []
     cold, _ = await sealed_log(connection, workspace, source)
     entries = [entry async for batch in cold.read() for entry in batch]
     assert all(entry.event and not entry.event.is_erased for entry in entries)

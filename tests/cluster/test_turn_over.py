@@ -1,0 +1,233 @@
+"""Keys that were destroyed or rotated leave every replica's disk once the store is turned over."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from domain.ids import RecordId
+from eventlog.connection import Connection
+from eventlog.errors import LogUnavailable
+from eventlog.jetstream_api import JetStreamApi
+from eventlog.keys import turn_over
+from eventlog.keys.jetstream import JetStreamKeyStore
+from eventlog.keys.key_stream import KeyMessage, KeyStream
+from eventlog.keys.places import Phase, Places
+from eventlog.keys.port import KeyAnswer, NoKey
+from tests.support.cluster import Cluster
+from tests.support.events import new_id
+from tests.support.nats import new_workspace
+from tests.support.sealed import Source, files_with, forms
+from tests.support.waiting import until
+
+WRITERS = 4
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+def workspace() -> str:
+    return new_workspace()
+
+
+@pytest_asyncio.fixture
+async def store(connection: Connection, workspace: str, source: Source) -> JetStreamKeyStore:
+    return await opened(connection, workspace, source)
+
+
+@pytest_asyncio.fixture
+async def far(cluster: Cluster) -> AsyncIterator[Connection]:
+    """Connect to another server than `connection`."""
+    far = await cluster.connect(cluster.members[1])
+    yield far
+    await far.close()
+
+
+async def opened(connection: Connection, workspace: str, source: Source) -> JetStreamKeyStore:
+    store = JetStreamKeyStore(connection, workspace, source=source)
+    await store.open(replicas=3)
+    return store
+
+
+def some_ids(how_many: int) -> list[RecordId]:
+    return [RecordId(new_id()) for _ in range(how_many)]
+
+
+def written(wrapped: bytes) -> Iterator[bytes]:
+    """Give every form in which a wrapped key may lie in a file."""
+    yield wrapped
+    for text in (b64encode(wrapped).decode(), wrapped.hex()):
+        yield from forms(text)
+
+
+def places_of(folder: Path, wrapped: list[bytes]) -> list[Path]:
+    return [path for one in wrapped for form in written(one) for path in files_with(folder, form)]
+
+
+async def test_what_was_destroyed_or_rotated_is_on_no_replica_after_the_turn_over(
+    own_cluster: Cluster, workspace: str, source: Source, tmp_path: Path
+) -> None:
+    connection = await own_cluster.connect()
+    store = await opened(connection, workspace, source)
+    ids = some_ids(30)
+    made = await store.ensure(ids)
+    stream = KeyStream(JetStreamApi(connection), workspace)
+    before = [m.body for held in (await stream.read(ids)).values() for m in held]
+    assert len(before) == len(ids)
+    expected = dict(made) | dict.fromkeys(ids[:10], NoKey.DESTROYED)
+    await store.destroy(ids[:10])
+    source.renew()
+    assert await store.rotate() == 20
+    assert len(places_of(tmp_path, before)) >= 3, "the search would not find what is there"
+    await store.turn_over()
+    await until(lambda: not places_of(tmp_path, before))
+    after = [
+        m.body for held in (await read_anew(connection, workspace, ids)).values() for m in held
+    ]
+    kept = [body for body in after if body]
+    assert len(kept) == 20
+    assert len(places_of(tmp_path, kept)) >= 3 * len(kept)
+    assert await store.load(ids) == expected
+    await connection.close()
+
+
+async def read_anew(
+    connection: Connection, workspace: str, ids: list[RecordId]
+) -> dict[RecordId, list[KeyMessage]]:
+    stream = KeyStream(JetStreamApi(connection), workspace)
+    await stream.locate()
+    return await stream.read(ids)
+
+
+async def test_who_makes_keys_waits_and_no_key_that_was_given_is_lost(
+    store: JetStreamKeyStore, far: Connection, workspace: str, source: Source
+) -> None:
+    writers = [await opened(far, workspace, source) for _ in range(WRITERS)]
+    given: dict[RecordId, KeyAnswer] = {}
+    is_over = asyncio.Event()
+
+    async def write(writer: JetStreamKeyStore) -> None:
+        while not is_over.is_set():
+            made = await writer.ensure(some_ids(3))
+            given.update(made)
+            loaded = await writer.load(made)
+            assert loaded == made
+
+    tasks = [asyncio.create_task(write(writer)) for writer in writers]
+    await until(lambda: len(given) > 100)
+    await store.turn_over()
+    seen = len(given)
+    await until(lambda: len(given) > seen + 100)
+    is_over.set()
+    await asyncio.gather(*tasks)
+    assert await (await opened(far, workspace, source)).load(given) == given
+
+
+@pytest.fixture(params=["close", "create_copy", "delete", "promote"])
+def step(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=["before", "after"])
+def death(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, step: str
+) -> pytest.MonkeyPatch:
+    """Kill a turn-over before or after a step, until it is undone."""
+    original = getattr(Places, step)
+
+    async def die(self: Places, asked: object) -> None:
+        if request.param == "after":
+            await original(self, asked)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(Places, step, die)
+    return monkeypatch
+
+
+async def test_a_turn_over_that_was_killed_is_taken_up_and_loses_nothing(
+    store: JetStreamKeyStore,
+    far: Connection,
+    *,
+    workspace: str,
+    source: Source,
+    death: pytest.MonkeyPatch,
+) -> None:
+    ids = some_ids(20)
+    expected = dict(await store.ensure(ids)) | dict.fromkeys(ids[:5], NoKey.DESTROYED)
+    await store.destroy(ids[:5])
+    with pytest.raises(asyncio.CancelledError):
+        await store.turn_over()
+    death.undo()
+    reader = await opened(far, workspace, source)
+    assert await reader.load(ids) == expected
+    await reader.finish_turn_over()
+    [place] = await Places(JetStreamApi(far), workspace).find()
+    assert place.phase is Phase.LIVE
+    assert await (await opened(far, workspace, source)).load(ids) == expected
+    assert await store.load(ids) == expected
+    assert len(await store.ensure(some_ids(3))) == 3
+
+
+async def test_two_turn_overs_after_each_other_come_back_to_the_first_stream(
+    store: JetStreamKeyStore, workspace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turn_over, "APART_SECONDS_MIN", 0.0)
+    made = await store.ensure(ids := some_ids(5))
+    places = Places(store._api, workspace)
+    for name in (places.names[1], places.names[0]):
+        await store.turn_over()
+        [place] = await places.find()
+        assert (place.name, place.phase) == (name, Phase.LIVE)
+        assert await store.load(ids) == made
+
+
+async def test_what_is_erased_while_it_is_copied_is_not_in_the_copy(
+    store: JetStreamKeyStore, workspace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = some_ids(5)
+    await store.ensure(ids)
+    stream = KeyStream(store._api, workspace)
+    [gone] = (await stream.read(ids[:1]))[ids[0]]
+    original = Places.create_copy
+    copies = 0
+
+    async def copy_then_erase(self: Places, place: object) -> None:
+        nonlocal copies
+        copies += 1
+        await original(self, place)  # type: ignore[arg-type]
+        if copies == 1:
+            copied = [p for p in await self.find() if p.phase is Phase.COPY]
+            await until_whole(self, copied[0].name)
+            await stream.erase([gone.sequence])
+
+    monkeypatch.setattr(Places, "create_copy", copy_then_erase)
+    await store.turn_over()
+    assert copies > 1
+    assert not (await read_anew(store._api.connection, workspace, ids[:1])).get(ids[0])
+
+
+async def until_whole(places: Places, name: str) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            found = {place.name: place for place in await places.find()}
+            closed = next(p for p in found.values() if p.phase is Phase.CLOSED)
+            if found[name].contents == closed.contents:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def test_where_no_stream_is_the_keys_are_unavailable(
+    connection: Connection, workspace: str, source: Source
+) -> None:
+    store = await opened(connection, workspace, source)
+    await JetStreamApi(connection).call(f"STREAM.DELETE.koseki-{workspace}-keys")
+    with pytest.raises(LogUnavailable):
+        await store.load(some_ids(1))
