@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test cluster demo bench up clean
+.PHONY: help setup check test demo bench up clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,11 +21,8 @@ check: $(READY) ## Format, lint, types, import direction, protos, generated code
 	$(BIN)/python scripts/generate_protos.py --check
 	$(BIN)/python scripts/check_style.py
 
-test: $(READY) ## Run all tests but those on three servers
-	$(BIN)/python -m pytest -n 2 --dist loadscope --ignore=tests/cluster
-
-cluster: $(READY) ## Run the tests on three servers, with leaders killed and paused
-	$(BIN)/python -m pytest tests/cluster
+test: $(READY) ## Run all tests, those on three servers with their leaders killed included
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 demo: $(READY) ## Run the main job on real purchases: publish, resolve, merge, project, ask, verify
 	$(BIN)/koseki demo

@@ -114,7 +114,7 @@ class KeyStoreContract:
         await store.destroy(ids[:5])
         position = await other.position()
         await store.turn_over()
-        expected = made | dict.fromkeys(ids[:5], NoKey.DESTROYED)
+        expected = dict(made) | dict.fromkeys(ids[:5], NoKey.DESTROYED)
         assert await other.load(ids) == expected
         assert await other.ensure(ids) == expected
         following = asyncio.create_task(told(other, position, 1))
