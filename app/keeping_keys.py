@@ -33,6 +33,7 @@ async def rotate_keys(settings: Settings, *, progress: Progress) -> dict[str, An
     """Wrap every key under the newest workspace key. Raises `StartFailed` or `LogError`."""
     async with _opened(settings) as (_, store):
         rotated = await store.rotate(progress=progress)
+        await store.turn_over()
         census = await store.census()
     return {
         "rotated": rotated,

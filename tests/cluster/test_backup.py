@@ -42,6 +42,6 @@ async def test_the_workspace_key_is_rotated(connection: Connection) -> None:
     made = await keys.ensure(ids)
     source.renew()
     assert await keys.rotate() == len(ids)
-    assert await KeyStream(JetStreamApi(connection), workspace).page(1, 0, size=10) == []
+    assert await KeyStream(JetStreamApi(connection), workspace).page("1", 0, size=10) == []
     assert await keys.load(ids) == made
     assert (await keys.census()).by_version == {2: len(ids)}
