@@ -8,27 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any
-
-import orjson
 
 from domain.ids import Stream
-from eventlog.errors import LogUnavailable
+from eventlog.direct_get import BATCH_BYTES_MAX, direct_get, last_messages
 from eventlog.incoming import Incoming, Raw, check_chain
 from eventlog.jetstream_api import JetStreamApi
 from eventlog.leader import LeaderReader
-from eventlog.nats_client import Received
 from eventlog.port import Entry, Head
 from eventlog.subjects import Subjects
-from eventlog.wire import Outbound
 
-READ_TIMEOUT_SECONDS = 5.0
 BATCH_EVENTS_MAX = 1_000
-BATCH_BYTES_MAX = 8_388_608
-SUBJECTS_PER_REQUEST_MAX = 1_000
-
-_END_OF_BATCH = "204"
-_NOT_FOUND = "404"
 
 
 class DirectReader:
@@ -38,7 +27,7 @@ class DirectReader:
         self._api = api
         self._subjects = subjects
         self._incoming = incoming
-        self._address = f"$JS.API.DIRECT.GET.{subjects.log_name}"
+        self._log_name = subjects.log_name
         self._leader = LeaderReader(api, subjects.log_name)
 
     async def load(self, stream: Stream, after: Head) -> list[Entry]:
@@ -52,13 +41,15 @@ class DirectReader:
         messages: list[Raw] = []
         revision, pending = after.revision, 1
         while pending:
-            found, pending = await self._get(
+            found, pending = await direct_get(
+                self._api.connection,
+                self._log_name,
                 {
                     "seq": revision + 1,
                     "next_by_subj": subject,
                     "batch": BATCH_EVENTS_MAX,
                     "max_bytes": BATCH_BYTES_MAX,
-                }
+                },
             )
             messages.extend(found)
             if pending:
@@ -85,49 +76,10 @@ class DirectReader:
 
     async def last_entries(self, streams: Iterable[Stream]) -> dict[Stream, Entry]:
         """Read the last event of each stream that has one."""
-        waiting = [self._subjects.subject_of(stream) for stream in dict.fromkeys(streams)]
-        found: dict[Stream, Entry] = {}
-        while waiting:
-            asked, waiting = (
-                waiting[:SUBJECTS_PER_REQUEST_MAX],
-                waiting[SUBJECTS_PER_REQUEST_MAX:],
-            )
-            messages, pending = await self._get(
-                {"multi_last": asked, "batch": len(asked), "max_bytes": BATCH_BYTES_MAX}
-            )
-            entries = await self._incoming.entries(messages)
-            found.update((entry.stream, entry) for entry in entries)
-            if pending:
-                given = {message.subject for message in messages}
-                waiting.extend(subject for subject in asked if subject not in given)
-        return found
+        subjects = [self._subjects.subject_of(stream) for stream in dict.fromkeys(streams)]
+        messages = await last_messages(self._api.connection, self._log_name, subjects)
+        return {entry.stream: entry for entry in await self._incoming.entries(messages)}
 
     async def leader_revisions(self, streams: Sequence[Stream]) -> list[int]:
         """Ask the leader for the revision of each stream's last event; 0 for an empty stream."""
         return await self._leader.revisions([self._subjects.subject_of(s) for s in streams])
-
-    async def _get(self, query: Mapping[str, Any]) -> tuple[list[Raw], int]:
-        """Make one direct get; give what it found and how many more there are."""
-        *messages, end = await self._api.connection.request_all(
-            [Outbound(self._address, {}, orjson.dumps(query))],
-            is_last=_ends,
-            timeout_seconds=READ_TIMEOUT_SECONDS,
-        )
-        headers = end.headers or {}
-        if headers.get("Status") == _NOT_FOUND:
-            return [], 0
-        pending = int(headers.get("Nats-Num-Pending", 0))
-        if headers.get("Status") != _END_OF_BATCH or (pending and not messages):
-            raise LogUnavailable("a direct get ended before its time")
-        return [_raw(message) for message in messages], pending
-
-
-def _raw(message: Received) -> Raw:
-    headers = message.headers or {}
-    return Raw(
-        headers["Nats-Subject"], int(headers["Nats-Sequence"]), headers=headers, body=message.data
-    )
-
-
-def _ends(message: Received) -> bool:
-    return not message.data and "Status" in (message.headers or {})

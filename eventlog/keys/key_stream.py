@@ -8,7 +8,6 @@ expects the newest message of the whole record, so no two writers can both be ri
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from domain.ids import RecordId
+from eventlog.erasing import erase
 from eventlog.errors import LogUnavailable, UnsafeStream
 from eventlog.incoming import BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE
 from eventlog.jetstream_api import (
@@ -35,11 +35,7 @@ from eventlog.subjects import Subjects
 from eventlog.wire import Outbound
 
 KEYS_PER_REQUEST_MAX = 1_000
-ERASURES_MAX = 32
-"""Erasures that are on their way at once; the server carries out one after another."""
-
 REQUEST_SECONDS_MAX = 5.0
-ERASE_SECONDS_MAX = 30.0
 SCAN_KEYS_MAX = KEYS_PER_REQUEST_MAX
 PADDING_MESSAGES = 20
 PADDING_MESSAGE_BYTES = 500_000
@@ -56,8 +52,6 @@ PADDING = "padding"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _EXPECTED_ON = "Nats-Expected-Last-Subject-Sequence-Subject"
 _CONFLICTS = frozenset({10071, 10164})
-_GONE_ALREADY = 10043
-_NOT_DELETED = 10057
 _NOT_FOUND = "404"
 _TOO_MANY = "413"
 _END_OF_BATCH = "204"
@@ -230,34 +224,11 @@ class KeyStream:
 
     async def erase(self, sequences: Iterable[int]) -> None:
         """Overwrite messages on the server's disk; what is gone already may be named."""
-        places = asyncio.Semaphore(ERASURES_MAX)
-
-        async def erase(sequence: int) -> None:
-            async with places:
-                await self._erase(sequence)
-
-        async with asyncio.TaskGroup() as group:
-            for sequence in sequences:
-                group.create_task(erase(sequence))
+        await erase(self._api, self.name, sequences)
 
     def owner_of(self, subject: str) -> RecordId:
         """Name the owner of a message by its subject."""
         return RecordId(subject[len(self._prefix) :].partition(".")[0])
-
-    async def _erase(self, sequence: int) -> None:
-        request = {"seq": sequence, "no_erase": False}
-        try:
-            await self._api.call(
-                f"STREAM.MSG.DELETE.{self.name}", request, timeout_seconds=ERASE_SECONDS_MAX
-            )
-        except ApiError as error:
-            # The server gives one code for what a purge took and for what it will not delete.
-            is_gone = error.code == _GONE_ALREADY or (
-                error.code == _NOT_DELETED
-                and await self._api.message(self.name, {"seq": sequence}) is None
-            )
-            if not is_gone:
-                raise
 
     async def _read(self, owners: Sequence[str]) -> list[KeyMessage]:
         subjects = [f"{self._prefix}{owner}.*" for owner in owners]

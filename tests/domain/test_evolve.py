@@ -31,8 +31,9 @@ COMMANDS = st.integers(1, 6).map(command_id)
 NAMES = st.sampled_from(["shop", "web", "marketing", "analytics"])
 TIMES = st.integers(-100, 100).map(at)
 MESSAGES = st.sampled_from(["m1", "m2", "m3"])
+INTEGERS = st.integers(-(2**63), 2**64 - 1)  # the log refuses others
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
+    st.none() | st.booleans() | INTEGERS | st.floats(allow_nan=False) | st.text(max_size=4),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner),
     max_leaves=4,
 )
