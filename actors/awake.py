@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
+from actors.snapshots import RecordSnapshots
 from domain.ids import IdentifierKey, RecordId, record_stream
 from domain.record import Record, fold, unborn
 from eventlog.errors import LogDamaged, LogUnavailable
@@ -115,10 +116,14 @@ class AwakeCustomers:
 
 
 class Waker:
-    """Load customers from the log, many at once, in waves: records, their roots, the members."""
+    """Load customers from snapshots and the log after them, many at once, in waves.
 
-    def __init__(self, log: EventLog) -> None:
+    First the records, then their roots, then the members.
+    """
+
+    def __init__(self, log: EventLog, snapshots: RecordSnapshots) -> None:
         self._log = log
+        self._snapshots = snapshots
 
     async def wake(
         self, wanted: Iterable[RecordId], known: Mapping[RecordId, AwakeRecord]
@@ -142,33 +147,49 @@ class Waker:
     async def _load(
         self, wanted: set[RecordId], known: Mapping[RecordId, AwakeRecord]
     ) -> tuple[dict[RecordId, AwakeRecord], set[RecordId]]:
-        before = {r: known.get(r) or AwakeRecord(unborn(r), EMPTY) for r in wanted}
-        heads = {record_stream(r): awake.head for r, awake in before.items()}
+        states = await self._snapshots.load(wanted - known.keys())
+        snapped = {r: AwakeRecord(record, head) for r, (record, head) in states.items()}
+        before = {
+            r: known.get(r) or snapped.get(r) or AwakeRecord(unborn(r), EMPTY) for r in wanted
+        }
         try:
-            entries = await self._log.load_many(heads)
+            return await self._read_on(before, snapped)
         except LogDamaged:
-            return await self._load_apart(before)
+            # One by one, so that a broken chain takes only its own customer along.
+            return await self._read_on_apart(before, snapped)
+
+    async def _read_on(
+        self, before: Mapping[RecordId, AwakeRecord], snapped: Collection[RecordId]
+    ) -> tuple[dict[RecordId, AwakeRecord], set[RecordId]]:
+        """Fold what comes after each head; behind a snapshot the log is looked at once more."""
+        heads = {record_stream(r): awake.head for r, awake in before.items()}
+        recheck = {record_stream(r) for r in before if r in snapped}
+        entries = await self._log.load_many(heads, recheck=recheck)
         loaded: dict[RecordId, AwakeRecord] = {}
         broken: set[RecordId] = set()
         for record_id, awake in before.items():
             try:
-                loaded[record_id] = _brought_up(awake, entries.get(record_stream(record_id), []))
+                fresh = _brought_up(awake, entries.get(record_stream(record_id), []))
             except Unreadable:
                 broken.add(record_id)
+                continue
+            loaded[record_id] = fresh
+            self._snapshots.note(fresh.record, fresh.head, since_version=awake.head.version)
         return loaded, broken
 
-    async def _load_apart(
-        self, before: Mapping[RecordId, AwakeRecord]
+    async def _read_on_apart(
+        self, before: Mapping[RecordId, AwakeRecord], snapped: Collection[RecordId]
     ) -> tuple[dict[RecordId, AwakeRecord], set[RecordId]]:
-        """Load one by one, so that a broken chain takes only its own customer along."""
         loaded: dict[RecordId, AwakeRecord] = {}
         broken: set[RecordId] = set()
         for record_id, awake in before.items():
             try:
-                entries = await self._log.load(record_stream(record_id), after=awake.head)
-                loaded[record_id] = _brought_up(awake, entries)
-            except (LogDamaged, Unreadable):
-                broken.add(record_id)
+                fresh, unreadable = await self._read_on({record_id: awake}, snapped)
+            except LogDamaged:
+                unreadable = {record_id}
+                fresh = {}
+            loaded |= fresh
+            broken |= unreadable
         return loaded, broken
 
 

@@ -35,7 +35,7 @@ def unpack(packed: bytes) -> Record:
     """Unpack a record; `Unpackable` for anything else."""
     try:
         [record] = _column().unpack(msgpack.unpackb(packed, strict_map_key=False))
-    except (ValueError, TypeError, LookupError, OverflowError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
         raise Unpackable(type(error).__name__) from None
     if not isinstance(record, Record):
         raise Unpackable("no record")

@@ -25,6 +25,7 @@ from eventlog.connection import Connection
 from eventlog.jetstream import JetStreamEventLog
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.key_ring import KeyRing
+from eventlog.snapshots.jetstream import JetStreamSnapshotStore
 from projections.errors import ReadSideError
 from projections.fold import row_codec
 from projections.runner import Projector
@@ -52,11 +53,17 @@ async def open_connection(settings: Settings, name: str) -> Connection:
     return connection
 
 
-async def open_log(connection: Connection, settings: Settings) -> JetStreamEventLog:
-    """Open the log with the keys that seal what is personal in it. Raises `LogError`."""
+async def open_keys(connection: Connection, settings: Settings) -> KeyRing:
+    """Open the keys that seal what is personal. Raises `LogError`."""
     keys = JetStreamKeyStore(connection, settings.workspace, source=settings.workspace_key_source)
     await keys.open()
-    return JetStreamEventLog(connection, settings.workspace, keys=KeyRing(keys))
+    return KeyRing(keys)
+
+
+async def open_log(connection: Connection, settings: Settings) -> JetStreamEventLog:
+    """Open the log with its keys. Raises `LogError`."""
+    keys = await open_keys(connection, settings)
+    return JetStreamEventLog(connection, settings.workspace, keys=keys)
 
 
 async def build_host(config: bytes, number: int) -> CustomerHost:
@@ -64,11 +71,15 @@ async def build_host(config: bytes, number: int) -> CustomerHost:
     settings = begin(config)
     connection = await open_connection(settings, f"host-{number}")
     placement = Placement(settings.hosts)
-    log = await open_log(connection, settings)
+    keys = await open_keys(connection, settings)
+    log = JetStreamEventLog(connection, settings.workspace, keys=keys)
+    snapshots = JetStreamSnapshotStore(connection, settings.workspace, keys=keys)
+    await snapshots.open()
     host = CustomerHost(
         log,
         owns=lambda root: placement.host_of(root) == number,
         clock=await open_clock(log),
+        snapshots=snapshots,
     )
     await host.start()
     return host

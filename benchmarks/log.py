@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from actors.awake import Waker
+from actors.snapshots import EVERY_EVENTS, RecordSnapshots
 from benchmarks import load
 from benchmarks.measuring import (
     Metric,
@@ -28,7 +29,12 @@ from domain.ids import RecordId, Stream
 from eventlog.codec import JsonTranscoder
 from eventlog.commit import GroupCommit
 from eventlog.jetstream import JetStreamEventLog
+from eventlog.keys.jetstream import JetStreamKeyStore
+from eventlog.keys.key_ring import KeyRing
+from eventlog.keys.workspace_key import new_workspace_key
 from eventlog.port import EMPTY, Attempt, Draft, Stored
+from eventlog.snapshots.jetstream import JetStreamSnapshotStore
+from eventlog.snapshots.port import SnapshotStore
 from eventlog.subjects import Subjects
 
 APPEND_SECONDS_MAX = 30.0
@@ -36,6 +42,7 @@ OUTSTANDING = 1_024
 WRITERS = 64
 RAW_BATCH = 500
 SCAN_BATCH = 5_000
+COLD_WORKSPACE = "cold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,17 +211,27 @@ async def _read(log: JetStreamEventLog, events: int) -> None:
 
 
 async def _activation(scene: Scene, size: Load) -> Metric:
-    """Wake customers of one long record each, known to nobody before."""
-    streams = [load.new_record() for _ in range(size.records)]
-    for stream in streams:
-        writer = Writer(GroupCommit(scene.log), stream)
-        await writer.append(load.draft(stream, load.birth()))
-        for _ in range(0, size.record_events, RAW_BATCH):
-            await writer.append(*writer.drafts(min(RAW_BATCH, size.record_events)))
-    subjects = Subjects(scene.log.workspace)
+    """Wake customers of one long record each, whose keys and states nobody holds.
 
-    async def ours() -> list[float]:
-        return [await milliseconds_of(_wake(scene.log, stream)) for stream in streams]
+    The last snapshot is half as old as a snapshot gets. Beside it stands a record that has none.
+    """
+    store = JetStreamKeyStore(scene.connection, COLD_WORKSPACE, source=new_workspace_key)
+    await store.open()
+    # It holds one key, and the records take turns: each finds its key gone.
+    keys = KeyRing(store, keys_max=1)
+    log = JetStreamEventLog(scene.connection, COLD_WORKSPACE, keys=keys)
+    await log.ensure_stream()
+    snapshots = JetStreamSnapshotStore(scene.connection, COLD_WORKSPACE, keys=keys)
+    await snapshots.open()
+    streams = [await _long_record(log, snapshots, size) for _ in range(size.records)]
+    subjects = Subjects(COLD_WORKSPACE)
+
+    def waking(snapshots: SnapshotStore | None) -> Operation:
+        async def wake() -> list[float]:
+            waker = Waker(log, RecordSnapshots(snapshots))
+            return [await milliseconds_of(_wake(waker, stream)) for stream in streams]
+
+        return wake
 
     async def one_get() -> list[float]:
         gets = (
@@ -223,12 +240,29 @@ async def _activation(scene: Scene, size: Load) -> Metric:
         )
         return [await milliseconds_of(get) for get in gets]
 
-    found = await alternate(size.rounds, ours=ours, raw=one_get)
-    return Metric(found["ours"], "ms", found["raw"], ratio_at_most=4.0)
+    found = await alternate(size.rounds, ours=waking(snapshots), raw=one_get, whole=waking(None))
+    await log.close()
+    beside = {"without_snapshot": found["whole"]}
+    return Metric(found["ours"], "ms", found["raw"], ratio_at_most=4.0, beside=beside)
 
 
-async def _wake(log: JetStreamEventLog, stream: Stream) -> None:
+async def _long_record(log: JetStreamEventLog, snapshots: SnapshotStore, size: Load) -> Stream:
+    """Write a record, and have a host take its snapshot on the way."""
+    stream = load.new_record()
+    writer = Writer(GroupCommit(log), stream)
+    await writer.append(load.draft(stream, load.birth()))
+    tail = min(EVERY_EVENTS // 2, size.record_events // 2)
+    for events in (size.record_events - tail - 1, tail):
+        for begun in range(0, events, RAW_BATCH):
+            await writer.append(*writer.drafts(min(RAW_BATCH, events - begun)))
+        taking = RecordSnapshots(snapshots if events != tail else None)
+        await _wake(Waker(log, taking), stream)
+        await taking.close()
+    return stream
+
+
+async def _wake(waker: Waker, stream: Stream) -> None:
     record_id = RecordId(stream.key)
-    records, unreadable = await Waker(log).wake([record_id], {})
+    records, unreadable = await waker.wake([record_id], {})
     if unreadable or [awake.record.id for awake in records] != [record_id]:
         raise RuntimeError("a customer did not wake")

@@ -6,18 +6,23 @@ Direct get may be answered by a replica that lags; what must not be old comes fr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
 from domain.ids import Stream
 from eventlog.direct_get import BATCH_BYTES_MAX, direct_get, last_messages
-from eventlog.incoming import Incoming, Raw, check_chain
+from eventlog.errors import LogDamaged, LogUnavailable
+from eventlog.incoming import Incoming, Raw, begins_with, check_chain
 from eventlog.jetstream_api import JetStreamApi
 from eventlog.leader import LeaderReader
 from eventlog.port import Entry, Head
 from eventlog.subjects import Subjects
 
 BATCH_EVENTS_MAX = 1_000
+
+LAG_READS_MAX = 20
+LAG_PAUSE_SECONDS = 0.05
+"""How long a replica is waited for that has not heard yet of an event that was acknowledged."""
 
 
 class DirectReader:
@@ -32,14 +37,28 @@ class DirectReader:
 
     async def load(self, stream: Stream, after: Head) -> list[Entry]:
         """Read a stream after a head, to its end, its chain checked."""
-        entries = await self._incoming.entries(await self._load(stream, after))
+        entries = await self._incoming.entries(await self._load(stream, after.revision))
         check_chain(stream, after, entries)
         return entries
 
-    async def _load(self, stream: Stream, after: Head) -> list[Raw]:
+    async def _load_rechecked(self, stream: Stream, after: Head) -> list[Raw]:
+        """Read a stream from its head's own event on; give what comes after that."""
+        for _ in range(LAG_READS_MAX):
+            messages = await self._load(stream, after.revision - 1)
+            if begins_with(after, messages):
+                return messages[1:]
+            # Nothing from the head on: the replica lags, or the event is gone. The leader knows.
+            [last] = await self.leader_revisions([stream])
+            if last < after.revision:
+                raise LogDamaged(f"a {stream.kind} stream ends before revision {after.revision}")
+            await asyncio.sleep(LAG_PAUSE_SECONDS)
+        raise LogUnavailable("a replica lags behind what is known of a stream")
+
+    async def _load(self, stream: Stream, revision: int) -> list[Raw]:
+        """Read what a stream holds after a revision."""
         subject = self._subjects.subject_of(stream)
         messages: list[Raw] = []
-        revision, pending = after.revision, 1
+        pending = 1
         while pending:
             found, pending = await direct_get(
                 self._api.connection,
@@ -57,14 +76,16 @@ class DirectReader:
         return messages
 
     async def load_many(
-        self, streams: Mapping[Stream, Head], concurrency: int
+        self, streams: Mapping[Stream, Head], *, concurrency: int, recheck: Collection[Stream] = ()
     ) -> dict[Stream, list[Entry]]:
         """Load several streams, so many at once; their keys are asked for together."""
         places = asyncio.Semaphore(concurrency)
 
         async def load(stream: Stream, after: Head) -> list[Raw]:
             async with places:
-                return await self._load(stream, after)
+                if stream in recheck:
+                    return await self._load_rechecked(stream, after)
+                return await self._load(stream, after.revision)
 
         found = await asyncio.gather(*(load(stream, head) for stream, head in streams.items()))
         entries = iter(await self._incoming.entries([raw for raws in found for raw in raws]))

@@ -119,6 +119,20 @@ def ends_append(headers: Mapping[str, str]) -> bool:
     return BATCH_ID not in headers or BATCH_COMMIT in headers or APPEND_END in headers
 
 
+def begins_with(head: Head, messages: Sequence[Raw]) -> bool:
+    """Whether messages begin with a head's own event; `LogDamaged` if another is in its place.
+
+    False where there is none so far, as on a replica that lags.
+    """
+    if not messages:
+        return False
+    first = messages[0]
+    digest = event_digest(first.subject, first.headers, first.body)
+    if (first.revision, digest) != (head.revision, head.digest):
+        raise LogDamaged(f"revision {head.revision} is not what it was when it was last read")
+    return True
+
+
 def check_chain(stream: Stream, after: Head, entries: Sequence[Entry]) -> None:
     """Require that entries continue a head: no version missing, each naming the digest before."""
     head = after

@@ -71,10 +71,14 @@ class JetStreamEventLog:
         return await self._reader.load(stream, after)
 
     async def load_many(
-        self, streams: Mapping[Stream, Head], *, concurrency: int = 32
+        self,
+        streams: Mapping[Stream, Head],
+        *,
+        concurrency: int = 32,
+        recheck: Collection[Stream] = (),
     ) -> dict[Stream, list[Entry]]:
-        """Load several streams, each after its head."""
-        return await self._reader.load_many(streams, concurrency)
+        """Load several streams, each after its head; check the event at some heads again."""
+        return await self._reader.load_many(streams, concurrency=concurrency, recheck=recheck)
 
     async def last_entries(self, streams: Iterable[Stream]) -> dict[Stream, Entry]:
         """Read the last event of each stream that has one, a thousand to a request."""

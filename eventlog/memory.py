@@ -15,12 +15,13 @@ from datetime import UTC, datetime
 from domain.ids import RecordId, Stream, StreamKind
 from eventlog.codec import EventMapper
 from eventlog.envelope import event_digest
-from eventlog.errors import LogUnavailable
+from eventlog.errors import LogDamaged, LogUnavailable
 from eventlog.incoming import (
     BATCH_COMMIT,
     BATCH_ID,
     Incoming,
     Raw,
+    begins_with,
     check_chain,
     check_gapless,
 )
@@ -157,8 +158,12 @@ class MemoryEventLog:
         streams: Mapping[Stream, Head],
         *,
         concurrency: int = 32,  # noqa: ARG002  # the port's; nothing here waits
+        recheck: Collection[Stream] = (),
     ) -> dict[Stream, list[Entry]]:
         """Load several streams, each after its head."""
+        self._require_available()
+        for stream in recheck:
+            self._recheck(self._subjects.subject_of(stream), streams[stream])
         await self._load_keys(streams)
         return {stream: await self.load(stream, after=head) for stream, head in streams.items()}
 
@@ -240,6 +245,12 @@ class MemoryEventLog:
         """Let go of the keys; the log lives as long as it is referred to."""
         if self._keys is not None:
             await self._keys.close()
+
+    def _recheck(self, subject: str, head: Head) -> None:
+        later = [r for r in self._revisions.get(subject, []) if r >= head.revision]
+        rows = [Raw(subject, r, self._rows[r - 1].headers, self._rows[r - 1].body) for r in later]
+        if not begins_with(head, rows):
+            raise LogDamaged(f"a stream ends before revision {head.revision}")
 
     async def _entries(self, revisions: Iterable[int]) -> list[Entry]:
         rows = ((r, self._rows[r - 1]) for r in revisions)

@@ -164,9 +164,17 @@ class EventLog(Protocol):
         """Read a stream after a head that the caller holds, to its end, its chain checked."""
 
     async def load_many(
-        self, streams: Mapping[Stream, Head], *, concurrency: int = 32
+        self,
+        streams: Mapping[Stream, Head],
+        *,
+        concurrency: int = 32,
+        recheck: Collection[Stream] = (),
     ) -> dict[Stream, list[Entry]]:
-        """Load several streams, each after its head."""
+        """Load several streams, each after its head.
+
+        Of those in `recheck` the event at the head is read again: `LogDamaged` where it is another
+        one by now, or is gone.
+        """
 
     async def last_entries(self, streams: Iterable[Stream]) -> dict[Stream, Entry]:
         """Read the last event of each stream that has one, in as few requests as can be."""

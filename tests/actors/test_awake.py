@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actors.awake import AwakeCustomers, AwakeRecord, Waker
+from actors.snapshots import RecordSnapshots
 from domain.ids import RecordId
 from domain.record import Record
 from eventlog.errors import LogUnavailable
@@ -114,7 +115,7 @@ async def test_waking_any_record_wakes_the_whole_customer() -> None:
             await house.done(identify(user("1"), user(n)))
         await house.done(consent("given", user("4")))
     for root in roots:
-        found, unreadable = await Waker(log).wake([RecordId(root)], {})
+        found, unreadable = await Waker(log, RecordSnapshots(None)).wake([RecordId(root)], {})
         assert sorted(item.record.id for item in found) == sorted(roots)
         assert {item.record.root for item in found} == {min(roots)}
         assert not unreadable
@@ -124,10 +125,10 @@ async def test_waking_reads_on_from_what_is_known() -> None:
     log = MemoryEventLog("test")
     async with workspace(log=log) as house:
         root = RecordId(str((await house.done(track("m1", A))).customer_id))
-        (known,), _ = await Waker(log).wake([root], {})
+        (known,), _ = await Waker(log, RecordSnapshots(None)).wake([root], {})
         await house.done(track("m2", A))
-    (fresh,), _ = await Waker(log).wake([root], {root: known})
-    (whole,), _ = await Waker(log).wake([root], {})
+    (fresh,), _ = await Waker(log, RecordSnapshots(None)).wake([root], {root: known})
+    (whole,), _ = await Waker(log, RecordSnapshots(None)).wake([root], {})
     assert fresh == whole
     assert fresh.head.version == known.head.version + 1
 
@@ -136,4 +137,4 @@ async def test_waking_says_when_the_log_is_away() -> None:
     log = MemoryEventLog("test")
     log.is_available = False
     with pytest.raises(LogUnavailable):
-        await Waker(log).wake([ONE], {})
+        await Waker(log, RecordSnapshots(None)).wake([ONE], {})

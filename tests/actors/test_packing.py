@@ -31,6 +31,10 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
     max_leaves=5,
 )
+TIMES = st.datetimes(
+    min_value=datetime(1, 1, 2),  # noqa: DTZ001  # what hypothesis wants
+    timezones=st.just(UTC) | st.just(timezone(timedelta(hours=9))),
+)
 BY_HINT: list[tuple[object, st.SearchStrategy[Any]]] = [
     (JsonValue, JSON),
     (SignalKey, st.text(max_size=3).map(lambda message_id: signal_key("shop", message_id))),
@@ -39,7 +43,7 @@ BY_HINT: list[tuple[object, st.SearchStrategy[Any]]] = [
     (str, TEXTS),
     (int, INTEGERS),
     (bool, st.booleans()),
-    (datetime, st.datetimes(timezones=st.just(UTC) | st.just(timezone(timedelta(hours=9))))),
+    (datetime, TIMES),
 ]
 
 
