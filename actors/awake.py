@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -147,50 +148,64 @@ class Waker:
     async def _load(
         self, wanted: set[RecordId], known: Mapping[RecordId, AwakeRecord]
     ) -> tuple[dict[RecordId, AwakeRecord], set[RecordId]]:
-        states = await self._snapshots.load(wanted - known.keys())
-        snapped = {r: AwakeRecord(record, head) for r, (record, head) in states.items()}
-        before = {
-            r: known.get(r) or snapped.get(r) or AwakeRecord(unborn(r), EMPTY) for r in wanted
-        }
-        try:
-            return await self._read_on(before, snapped)
-        except LogDamaged:
-            # One by one, so that a broken chain takes only its own customer along.
-            return await self._read_on_apart(before, snapped)
-
-    async def _read_on(
-        self, before: Mapping[RecordId, AwakeRecord], snapped: Collection[RecordId]
-    ) -> tuple[dict[RecordId, AwakeRecord], set[RecordId]]:
-        """Fold what comes after each head; behind a snapshot the log is looked at once more."""
-        heads = {record_stream(r): awake.head for r, awake in before.items()}
-        recheck = {record_stream(r) for r in before if r in snapped}
-        entries = await self._log.load_many(heads, recheck=recheck)
+        snapshots = await self._snapshots.load(wanted - known.keys())
+        heads = {r: known[r].head if r in known else EMPTY for r in wanted}
+        heads |= {r: snapshot.head for r, snapshot in snapshots.items()}
+        (entries, broken), states = await asyncio.gather(
+            self._read(heads, recheck=snapshots), self._snapshots.unpack(snapshots.values())
+        )
+        unusable = snapshots.keys() - states.keys()
+        if unusable:
+            entries = {r: read for r, read in entries.items() if r not in unusable}
+            whole, more_broken = await self._read(dict.fromkeys(unusable, EMPTY), recheck=())
+            entries |= whole
+            broken = (broken - unusable) | more_broken
         loaded: dict[RecordId, AwakeRecord] = {}
-        broken: set[RecordId] = set()
-        for record_id, awake in before.items():
+        for record_id, read in entries.items():
+            before = known.get(record_id) or AwakeRecord(unborn(record_id), EMPTY)
+            if record_id in states:
+                before = AwakeRecord(states[record_id], heads[record_id])
             try:
-                fresh = _brought_up(awake, entries.get(record_stream(record_id), []))
+                fresh = _brought_up(before, read)
             except Unreadable:
                 broken.add(record_id)
                 continue
             loaded[record_id] = fresh
-            self._snapshots.note(fresh.record, fresh.head, since_version=awake.head.version)
+            since = before.head.version
+            self._snapshots.note(fresh.record, fresh.head, since_version=since)
         return loaded, broken
 
-    async def _read_on_apart(
-        self, before: Mapping[RecordId, AwakeRecord], snapped: Collection[RecordId]
-    ) -> tuple[dict[RecordId, AwakeRecord], set[RecordId]]:
-        loaded: dict[RecordId, AwakeRecord] = {}
+    async def _read(
+        self, heads: Mapping[RecordId, Head], *, recheck: Collection[RecordId]
+    ) -> tuple[dict[RecordId, list[Entry]], set[RecordId]]:
+        """Read what comes after each head, and name the records whose streams are damaged.
+
+        Of those to be rechecked the head's own event must be there, unchanged.
+        """
+        after = {record_stream(r): head for r, head in heads.items()}
+        rechecked = {record_stream(r) for r in heads if r in recheck}
+        try:
+            found = await self._log.load_many(after, recheck=rechecked)
+        except LogDamaged:
+            return await self._read_apart(heads, recheck)
+        return {r: found.get(record_stream(r), []) for r in heads}, set()
+
+    async def _read_apart(
+        self, heads: Mapping[RecordId, Head], recheck: Collection[RecordId]
+    ) -> tuple[dict[RecordId, list[Entry]], set[RecordId]]:
+        """Read one by one, so that a broken chain takes only its own customer along."""
+        entries: dict[RecordId, list[Entry]] = {}
         broken: set[RecordId] = set()
-        for record_id, awake in before.items():
+        for record_id, head in heads.items():
+            stream = record_stream(record_id)
+            rechecked = {stream} if record_id in recheck else set()
             try:
-                fresh, unreadable = await self._read_on({record_id: awake}, snapped)
+                found = await self._log.load_many({stream: head}, recheck=rechecked)
             except LogDamaged:
-                unreadable = {record_id}
-                fresh = {}
-            loaded |= fresh
-            broken |= unreadable
-        return loaded, broken
+                broken.add(record_id)
+            else:
+                entries[record_id] = found.get(stream, [])
+        return entries, broken
 
 
 def _brought_up(awake: AwakeRecord, entries: list[Entry]) -> AwakeRecord:

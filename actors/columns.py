@@ -35,7 +35,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _UUIDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})*")
 _UUID_CHARACTERS = 36
-_HEX_DIGITS = 32
+_ID_BYTES = 16
 """Of an id or a key of 128 bits."""
 
 _CHOICES_MAX = 256
@@ -149,6 +149,8 @@ def _of_mappings(keys: Column, values: Column) -> Column:
     def unpack(packed: list[Any]) -> list[Any]:
         sizes, flat_keys, flat_values = packed
         pairs = zip(keys.unpack(flat_keys), values.unpack(flat_values), strict=True)
+        if len(sizes) == 1:
+            return [dict(pairs)]
         return [dict(islice(pairs, size)) for size in sizes]
 
     return Column(f"map[{keys.shape}:{values.shape}]", pack, unpack)
@@ -172,11 +174,13 @@ def _of_choices(shape: str, choices: Sequence[Any]) -> Column:
         raise TypeError("a choice does not fit a byte")
     number = {choice: place for place, choice in enumerate(choices)}.__getitem__
     choice = choices.__getitem__
-    return Column(
-        f"choice[{shape}]",
-        lambda values: bytes(map(number, values)),
-        lambda packed: [*map(choice, packed)],
-    )
+
+    def unpack(packed: bytes) -> list[Any]:
+        if packed and packed.count(packed[0]) == len(packed):
+            return [choice(packed[0])] * len(packed)
+        return [*map(choice, packed)]
+
+    return Column(f"choice[{shape}]", lambda values: bytes(map(number, values)), unpack)
 
 
 def _as_they_are(values: list[Any]) -> list[Any]:
@@ -188,8 +192,7 @@ def _hex_packed(keys: list[str]) -> bytes:
 
 
 def _hex_unpacked(packed: bytes) -> list[str]:
-    digits = packed.hex()
-    return [digits[at : at + _HEX_DIGITS] for at in range(0, len(digits), _HEX_DIGITS)]
+    return packed.hex("/", _ID_BYTES).split("/") if packed else []
 
 
 def _texts_packed(texts: list[str]) -> bytes | list[str]:

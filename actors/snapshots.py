@@ -7,7 +7,7 @@ logged and tried again when the record has grown by as much again, or is woken b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 
 import structlog
@@ -30,6 +30,9 @@ BATCH_MAX = 100
 UNPACKED_AT_ONCE_MAX = 20
 """About two milliseconds of work, after which others have their turn."""
 
+TURNS_TO_SEND = 6
+"""Turns of the loop after which a request is on the wire, so that work here does not hold it up."""
+
 CLOSE_SECONDS_MAX = 2.0
 
 _log = structlog.get_logger()
@@ -47,24 +50,26 @@ class RecordSnapshots:
         self._idle.set()
         self._saving: asyncio.Task[None] | None = None
 
-    async def load(self, record_ids: Collection[RecordId]) -> dict[RecordId, tuple[Record, Head]]:
-        """Give the newest state of each record that has a snapshot, and the head it stands for.
-
-        It counts only once the log was seen to hold the head's event unchanged.
-        """
+    async def load(self, record_ids: Collection[RecordId]) -> Mapping[RecordId, Snapshot]:
+        """Give the snapshot of each record that has one of today's schema."""
         if self._store is None or not record_ids:
             return {}
         try:
-            found = await self._store.load(record_ids, schema=schema())
+            return await self._store.load(record_ids, schema=schema())
         except LogError as error:
             _log.warning("snapshots_not_loaded", reason=error.reason, records=len(record_ids))
             return {}
-        states: dict[RecordId, tuple[Record, Head]] = {}
-        for number, (record_id, snapshot) in enumerate(found.items(), start=1):
+
+    async def unpack(self, snapshots: Iterable[Snapshot]) -> dict[RecordId, Record]:
+        """Unpack what can be; meant to be waited for together with the reading of the log."""
+        for _ in range(TURNS_TO_SEND):
+            await asyncio.sleep(0)
+        states: dict[RecordId, Record] = {}
+        for number, snapshot in enumerate(snapshots, start=1):
             try:
-                states[record_id] = (unpack(snapshot.state), snapshot.head)
+                states[snapshot.record_id] = unpack(snapshot.state)
             except Unpackable:
-                _log.warning("snapshot_unreadable", record_id=record_id)
+                _log.warning("snapshot_unreadable", record_id=snapshot.record_id)
             if number % UNPACKED_AT_ONCE_MAX == 0:
                 await asyncio.sleep(0)
         return states

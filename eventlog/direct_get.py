@@ -45,6 +45,8 @@ async def last_messages(
     connection: Connection, stream_name: str, subjects: Sequence[str]
 ) -> list[Raw]:
     """Read the last message of each of these distinct subjects that has one."""
+    if len(subjects) == 1:
+        return await _last_message(connection, stream_name, subjects[0])
     waiting, found = list(subjects), []
     while waiting:
         asked, waiting = waiting[:SUBJECTS_PER_REQUEST_MAX], waiting[SUBJECTS_PER_REQUEST_MAX:]
@@ -55,6 +57,20 @@ async def last_messages(
             given = {message.subject for message in messages}
             waiting += [subject for subject in asked if subject not in given]
     return found
+
+
+async def _last_message(connection: Connection, stream_name: str, subject: str) -> list[Raw]:
+    """Read one message, which comes without an end after it, so in half the time."""
+    address = f"$JS.API.DIRECT.GET.{stream_name}"
+    answer = await connection.request(
+        address, orjson.dumps({"last_by_subj": subject}), timeout_seconds=READ_TIMEOUT_SECONDS
+    )
+    status = (answer.headers or {}).get("Status")
+    if status == _NOT_FOUND:
+        return []
+    if status is not None:
+        raise LogUnavailable("a direct get was not answered")
+    return [_raw(answer)]
 
 
 def _raw(message: Received) -> Raw:
