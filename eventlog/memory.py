@@ -95,6 +95,12 @@ class MemoryEventLog:
         """Put other bytes in the place of an event's body."""
         self._rows[revision - 1] = replace(self._rows[revision - 1], body=body)
 
+    def lose_after(self, revision: int) -> None:
+        """Cut the log off behind a revision, as a server does that finds its last block damaged."""
+        del self._rows[revision:]
+        for subject, revisions in self._revisions.items():
+            self._revisions[subject] = [r for r in revisions if r <= revision]
+
     async def append(
         self,
         attempt: Attempt,
