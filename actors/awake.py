@@ -1,4 +1,7 @@
-"""The customers that a host holds awake, least recently used first, and the way to wake more."""
+"""The customers that a host holds awake, least recently used first, and the way to wake more.
+
+They rest as packed bytes (`packing.py`) and are unpacked when touched; those touched last stay so.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
+from actors.packing import pack, unpack
 from actors.snapshots import RecordSnapshots
 from domain.ids import IdentifierKey, RecordId, record_stream
 from domain.record import Record, fold, unborn
@@ -16,6 +20,9 @@ from eventlog.port import EMPTY, Entry, EventLog, Head
 
 WAKING_WAVES_MAX = 8
 """Rounds of loading until a customer is whole; more means that its identity moves all the time."""
+
+UNPACKED_CUSTOMERS_MAX = 2_000
+"""As many as a round has commands: unpacked, a customer takes five times the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +35,28 @@ class AwakeRecord:
 
 @dataclass(slots=True)
 class _AwakeCustomer:
-    records: dict[RecordId, AwakeRecord]
+    """A customer whose records are packed, or at hand, or both."""
+
+    heads: dict[RecordId, Head]
     used_at: float
+    packed: tuple[bytes, ...] = ()
+    records: dict[RecordId, AwakeRecord] | None = None
+
+    def pack(self) -> None:
+        """Keep bytes only."""
+        if self.records is not None and not self.packed:
+            self.packed = tuple(pack(awake.record) for awake in self.records.values())
+        self.records = None
+
+    def unpack(self) -> dict[RecordId, AwakeRecord]:
+        """Have the records at hand."""
+        if self.records is None:
+            heads = self.heads.items()
+            self.records = {
+                record_id: AwakeRecord(unpack(packed), head)
+                for (record_id, head), packed in zip(heads, self.packed, strict=True)
+            }
+        return self.records
 
 
 class Unreadable(Exception):
@@ -37,16 +64,23 @@ class Unreadable(Exception):
 
 
 class AwakeCustomers:
-    """Customers in memory, by root and by record."""
+    """Customers in memory, by root and by record; packed, but for those used last."""
 
     def __init__(
-        self, *, customers_max: int, idle_seconds: float, now: Callable[[], float] = monotonic
+        self,
+        *,
+        customers_max: int,
+        idle_seconds: float,
+        unpacked_max: int = UNPACKED_CUSTOMERS_MAX,
+        now: Callable[[], float] = monotonic,
     ) -> None:
         self._customers_max = customers_max
         self._idle_seconds = idle_seconds
+        self._unpacked_max = unpacked_max
         self._now = now
         self._by_root: OrderedDict[RecordId, _AwakeCustomer] = OrderedDict()
         self._root_of: dict[RecordId, RecordId] = {}
+        self._at_hand: OrderedDict[RecordId, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._by_root)
@@ -57,22 +91,21 @@ class AwakeCustomers:
 
     def records_of(self, root: RecordId) -> Mapping[RecordId, AwakeRecord]:
         """Give the records of an awake customer, and count it as used."""
-        customer = self._by_root[root]
-        customer.used_at = self._now()
+        self._by_root[root].used_at = self._now()
         self._by_root.move_to_end(root)
-        return customer.records
+        return self._unpacked(root)
 
     def head_of(self, record_id: RecordId) -> Head:
         """Give the head that is known of a record's stream."""
         root = self._root_of.get(record_id)
-        return EMPTY if root is None else self._by_root[root].records[record_id].head
+        return EMPTY if root is None else self._by_root[root].heads[record_id]
 
     def holds(self, record_id: RecordId, key: IdentifierKey) -> bool:
         """Whether the customer of a record is awake and has this identifier."""
         root = self._root_of.get(record_id)
         if root is None:
             return False
-        records = self._by_root[root].records
+        records = self._unpacked(root)
         if key in records[record_id].record.identifiers:
             return True
         return any(key in item.record.identifiers for item in records.values())
@@ -83,23 +116,43 @@ class AwakeCustomers:
         stale = {
             a.record.root for r, a in fresh.items() if self.head_of(r).revision > a.head.revision
         }
+        whole: dict[RecordId, dict[RecordId, AwakeRecord]] = {}
         for record_id, awake in fresh.items():
             if awake.record.root not in stale:
                 self.forget(record_id)
-        for record_id, awake in fresh.items():
-            root = awake.record.root
-            if root in stale:
-                continue
-            customer = self._by_root.setdefault(root, _AwakeCustomer({}, self._now()))
-            customer.records[record_id] = awake
-            self._root_of[record_id] = root
+                whole.setdefault(awake.record.root, {})[record_id] = awake
+        for root, members in whole.items():
+            self._put(root, members)
+
+    def _put(self, root: RecordId, members: dict[RecordId, AwakeRecord]) -> None:
+        if root in self._by_root:
+            members = {**self._unpacked(root), **members}
+        customer = self._by_root.setdefault(root, _AwakeCustomer({}, self._now()))
+        customer.heads = {record_id: awake.head for record_id, awake in members.items()}
+        customer.records, customer.packed = members, ()
+        self._root_of |= dict.fromkeys(members, root)
+        self._count_at_hand(root)
+
+    def _unpacked(self, root: RecordId) -> dict[RecordId, AwakeRecord]:
+        records = self._by_root[root].unpack()
+        self._count_at_hand(root)
+        return records
+
+    def _count_at_hand(self, root: RecordId) -> None:
+        """Pack whoever was not touched for longest."""
+        self._at_hand[root] = None
+        self._at_hand.move_to_end(root)
+        while len(self._at_hand) > self._unpacked_max:
+            longest, _ = self._at_hand.popitem(last=False)
+            self._by_root[longest].pack()
 
     def forget(self, record_id: RecordId) -> None:
         """Put the customer of a record to sleep."""
         root = self._root_of.get(record_id)
         if root is None:
             return
-        for member in self._by_root.pop(root).records:
+        self._at_hand.pop(root, None)
+        for member in self._by_root.pop(root).heads:
             self._root_of.pop(member, None)
 
     def passivate(self, *, busy: Callable[[RecordId], bool]) -> int:
