@@ -21,6 +21,9 @@ from eventlog.port import EMPTY, Entry, EventLog, Head
 WAKING_WAVES_MAX = 8
 """Rounds of loading until a customer is whole; more means that its identity moves all the time."""
 
+ENDS_ASKED_MAX = 16
+"""Cold records of which the end is asked for ahead; for more, it would be a request too many."""
+
 UNPACKED_CUSTOMERS_MAX = 2_000
 """As many as a round has commands: unpacked, a customer takes five times the memory."""
 
@@ -201,12 +204,18 @@ class Waker:
     async def _load(
         self, wanted: set[RecordId], known: Mapping[RecordId, AwakeRecord]
     ) -> tuple[dict[RecordId, AwakeRecord], set[RecordId]]:
-        snapshots = await self._snapshots.load(wanted - known.keys())
+        cold = wanted - known.keys()
+        snapshots, ends = await asyncio.gather(self._snapshots.load(cold), self._ends(cold))
         heads = {r: known[r].head if r in known else EMPTY for r in wanted}
         heads |= {r: snapshot.head for r, snapshot in snapshots.items()}
+        # A snapshot of the stream's very last event, unchanged in the log, has no tail to read.
+        at_end = {r for r, snapshot in snapshots.items() if ends.get(r) == snapshot.head}
+        tails = {r: head for r, head in heads.items() if r not in at_end}
         (entries, broken), states = await asyncio.gather(
-            self._read(heads, recheck=snapshots), self._snapshots.unpack(snapshots.values())
+            self._read(tails, recheck=snapshots),
+            self._snapshots.unpack(snapshots.values(), is_beside_request=bool(tails)),
         )
+        entries |= {r: [] for r in at_end}
         unusable = snapshots.keys() - states.keys()
         if unusable:
             entries = {r: read for r, read in entries.items() if r not in unusable}
@@ -228,6 +237,13 @@ class Waker:
             self._snapshots.note(fresh.record, fresh.head, since_version=since)
         return loaded, broken
 
+    async def _ends(self, record_ids: Collection[RecordId]) -> dict[RecordId, Head]:
+        """Ask at once with the snapshots whether there is a tail: few wait one round trip less."""
+        if not self._snapshots.are_taken or len(record_ids) > ENDS_ASKED_MAX:
+            return {}
+        heads = await self._log.last_heads([record_stream(r) for r in record_ids])
+        return {RecordId(stream.key): head for stream, head in heads.items()}
+
     async def _read(
         self, heads: Mapping[RecordId, Head], *, recheck: Collection[RecordId]
     ) -> tuple[dict[RecordId, list[Entry]], set[RecordId]]:
@@ -235,6 +251,8 @@ class Waker:
 
         Of those to be rechecked the head's own event must be there, unchanged.
         """
+        if not heads:
+            return {}, set()
         after = {record_stream(r): head for r, head in heads.items()}
         rechecked = {record_stream(r) for r in heads if r in recheck}
         try:

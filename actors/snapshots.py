@@ -7,7 +7,7 @@ logged and tried again when the record has grown by as much again, or is woken b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 
 import structlog
@@ -20,7 +20,7 @@ from eventlog.errors import LogError
 from eventlog.port import Head
 from eventlog.snapshots.port import Snapshot, SnapshotStore
 
-EVERY_EVENTS = 100
+EVERY_EVENTS = 50
 """A record's events from one snapshot to the next; `docs/adr/0006` says what was measured."""
 
 WAITING_MAX = 1_000
@@ -50,6 +50,11 @@ class RecordSnapshots:
         self._idle.set()
         self._saving: asyncio.Task[None] | None = None
 
+    @property
+    def are_taken(self) -> bool:
+        """Whether there is a store."""
+        return self._store is not None
+
     async def load(self, record_ids: Collection[RecordId]) -> Mapping[RecordId, Snapshot]:
         """Give the snapshot of each record that has one of today's schema."""
         if self._store is None or not record_ids:
@@ -60,9 +65,11 @@ class RecordSnapshots:
             _log.warning("snapshots_not_loaded", reason=error.reason, records=len(record_ids))
             return {}
 
-    async def unpack(self, snapshots: Iterable[Snapshot]) -> dict[RecordId, Record]:
-        """Unpack what can be; meant to be waited for together with the reading of the log."""
-        for _ in range(TURNS_TO_SEND):
+    async def unpack(
+        self, snapshots: Collection[Snapshot], *, is_beside_request: bool
+    ) -> dict[RecordId, Record]:
+        """Unpack what can be; beside a request that is about to be sent, after it was sent."""
+        for _ in range(TURNS_TO_SEND if is_beside_request and snapshots else 0):
             await asyncio.sleep(0)
         states: dict[RecordId, Record] = {}
         for number, snapshot in enumerate(snapshots, start=1):

@@ -43,6 +43,7 @@ WRITERS = 64
 RAW_BATCH = 500
 SCAN_BATCH = 5_000
 COLD_WORKSPACE = "cold"
+TAIL = EVERY_EVENTS // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +90,20 @@ class Writer:
 
     def __init__(self, commit: GroupCommit, stream: Stream | None = None) -> None:
         self._commit = commit
-        self._stream = stream or load.new_record()
+        self.stream = stream or load.new_record()
         self._head = EMPTY
 
     def drafts(self, events: int) -> list[Draft]:
         """Draft events, before the clock runs."""
-        return [load.draft(self._stream, load.purchase()) for _ in range(events)]
+        return [load.draft(self.stream, load.purchase()) for _ in range(events)]
 
     async def append(self, *drafts: Draft) -> None:
         """Append drafts together, and require that they are stored."""
-        attempt = Attempt(drafts, {self._stream: self._head})
+        attempt = Attempt(drafts, {self.stream: self._head})
         outcome = await self._commit.append(attempt, timeout_seconds=APPEND_SECONDS_MAX)
         if not isinstance(outcome, Stored):
             raise TypeError(f"an append ended as {outcome}")
-        self._head = outcome.heads[self._stream]
+        self._head = outcome.heads[self.stream]
 
     async def append_each(self, drafts: Sequence[Draft]) -> None:
         """Append drafts one by one, each when the one before was acknowledged."""
@@ -213,9 +214,11 @@ async def _read(log: JetStreamEventLog, events: int) -> None:
 async def _activation(scene: Scene, size: Load) -> Metric:
     """Wake customers of one long record each, whose keys and states nobody holds.
 
-    The last snapshot is half as old as a snapshot gets. Beside it stands a record that has none.
+    Beside it stand records that have grown for half of what they may since their snapshot, and
+    records without one.
     """
-    store = JetStreamKeyStore(scene.connection, COLD_WORKSPACE, source=new_workspace_key)
+    workspace_key = new_workspace_key()
+    store = JetStreamKeyStore(scene.connection, COLD_WORKSPACE, source=lambda: workspace_key)
     await store.open()
     # It holds one key, and the records take turns: each finds its key gone.
     keys = KeyRing(store, keys_max=1)
@@ -223,46 +226,52 @@ async def _activation(scene: Scene, size: Load) -> Metric:
     await log.ensure_stream()
     snapshots = JetStreamSnapshotStore(scene.connection, COLD_WORKSPACE, keys=keys)
     await snapshots.open()
-    streams = [await _long_record(log, snapshots, size) for _ in range(size.records)]
+    whole = [await _long_record(log, snapshots, size) for _ in range(size.records)]
+    grown = [await _long_record(log, snapshots, size, tail=TAIL) for _ in range(size.records)]
     subjects = Subjects(COLD_WORKSPACE)
 
-    def waking(snapshots: SnapshotStore | None) -> Operation:
+    def waking(streams: Sequence[Stream], snapshots: SnapshotStore | None) -> Operation:
         async def wake() -> list[float]:
-            waker = Waker(log, RecordSnapshots(snapshots))
-            return [await milliseconds_of(_wake(waker, stream)) for stream in streams]
+            return [await milliseconds_of(_wake(log, stream, snapshots)) for stream in streams]
 
         return wake
 
     async def one_get() -> list[float]:
         gets = (
             last_message(scene.client, subjects.log_name, subjects.subject_of(stream))
-            for stream in streams
+            for stream in whole
         )
         return [await milliseconds_of(get) for get in gets]
 
-    found = await alternate(size.rounds, ours=waking(snapshots), raw=one_get, whole=waking(None))
+    found = await alternate(
+        size.rounds,
+        ours=waking(whole, snapshots),
+        raw=one_get,
+        tail=waking(grown, snapshots),
+        log=waking(whole, None),
+    )
     await log.close()
-    beside = {"without_snapshot": found["whole"]}
+    beside = {f"with_{TAIL}_events_since": found["tail"], "without_snapshot": found["log"]}
     return Metric(found["ours"], "ms", found["raw"], ratio_at_most=4.0, beside=beside)
 
 
-async def _long_record(log: JetStreamEventLog, snapshots: SnapshotStore, size: Load) -> Stream:
-    """Write a record, and have a host take its snapshot on the way."""
-    stream = load.new_record()
-    writer = Writer(GroupCommit(log), stream)
-    await writer.append(load.draft(stream, load.birth()))
-    tail = min(EVERY_EVENTS // 2, size.record_events // 2)
-    for events in (size.record_events - tail - 1, tail):
-        for begun in range(0, events, RAW_BATCH):
-            await writer.append(*writer.drafts(min(RAW_BATCH, events - begun)))
-        taking = RecordSnapshots(snapshots if events != tail else None)
-        await _wake(Waker(log, taking), stream)
-        await taking.close()
-    return stream
+async def _long_record(
+    log: JetStreamEventLog, snapshots: SnapshotStore, size: Load, *, tail: int = 0
+) -> Stream:
+    """Write a record, have its snapshot taken as a host does on waking it, then write its tail."""
+    writer = Writer(GroupCommit(log))
+    await writer.append(load.draft(writer.stream, load.birth()))
+    for begun in range(1, size.record_events, RAW_BATCH):
+        await writer.append(*writer.drafts(min(RAW_BATCH, size.record_events - begun)))
+    await _wake(log, writer.stream, snapshots)
+    for draft in writer.drafts(tail):
+        await writer.append(draft)
+    return writer.stream
 
 
-async def _wake(waker: Waker, stream: Stream) -> None:
-    record_id = RecordId(stream.key)
-    records, unreadable = await waker.wake([record_id], {})
+async def _wake(log: JetStreamEventLog, stream: Stream, store: SnapshotStore | None) -> None:
+    record_id, snapshots = RecordId(stream.key), RecordSnapshots(store)
+    records, unreadable = await Waker(log, snapshots).wake([record_id], {})
+    await snapshots.close()
     if unreadable or [awake.record.id for awake in records] != [record_id]:
         raise RuntimeError("a customer did not wake")

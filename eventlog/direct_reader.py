@@ -12,7 +12,7 @@ from itertools import islice
 from domain.ids import Stream
 from eventlog.direct_get import BATCH_BYTES_MAX, direct_get, last_messages
 from eventlog.errors import LogDamaged, LogUnavailable
-from eventlog.incoming import Incoming, Raw, begins_with, check_chain
+from eventlog.incoming import Incoming, Raw, begins_with, check_chain, head_of
 from eventlog.jetstream_api import JetStreamApi
 from eventlog.leader import LeaderReader
 from eventlog.port import Entry, Head
@@ -97,9 +97,17 @@ class DirectReader:
 
     async def last_entries(self, streams: Iterable[Stream]) -> dict[Stream, Entry]:
         """Read the last event of each stream that has one."""
-        subjects = [self._subjects.subject_of(stream) for stream in dict.fromkeys(streams)]
-        messages = await last_messages(self._api.connection, self._log_name, subjects)
+        messages = await self._last_messages(streams)
         return {entry.stream: entry for entry in await self._incoming.entries(messages)}
+
+    async def last_heads(self, streams: Iterable[Stream]) -> dict[Stream, Head]:
+        """Read the head of each stream that has one."""
+        messages = await self._last_messages(streams)
+        return {self._subjects.stream_of(message.subject): head_of(message) for message in messages}
+
+    async def _last_messages(self, streams: Iterable[Stream]) -> list[Raw]:
+        subjects = [self._subjects.subject_of(stream) for stream in dict.fromkeys(streams)]
+        return await last_messages(self._api.connection, self._log_name, subjects)
 
     async def leader_revisions(self, streams: Sequence[Stream]) -> list[int]:
         """Ask the leader for the revision of each stream's last event; 0 for an empty stream."""

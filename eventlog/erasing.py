@@ -40,8 +40,7 @@ async def _erase(api: JetStreamApi, stream_name: str, sequence: int) -> None:
     except ApiError as error:
         # The server gives one code for what a purge took and for what it will not delete.
         is_gone = error.code == _GONE_ALREADY or (
-            error.code == _NOT_DELETED
-            and await api.message(stream_name, {"seq": sequence}) is None
+            error.code == _NOT_DELETED and await api.message(stream_name, {"seq": sequence}) is None
         )
         if not is_gone:
             raise

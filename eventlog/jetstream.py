@@ -84,6 +84,10 @@ class JetStreamEventLog:
         """Read the last event of each stream that has one, a thousand to a request."""
         return await self._reader.last_entries(streams)
 
+    async def last_heads(self, streams: Iterable[Stream]) -> dict[Stream, Head]:
+        """Read the head of each stream that has one, a thousand to a request."""
+        return await self._reader.last_heads(streams)
+
     async def leader_revisions(self, streams: Sequence[Stream]) -> list[int]:
         """Ask the leader for the revision of each stream's last event; 0 for an empty stream."""
         return await self._reader.leader_revisions(streams)

@@ -24,6 +24,7 @@ from eventlog.incoming import (
     begins_with,
     check_chain,
     check_gapless,
+    head_of,
 )
 from eventlog.keys.key_ring import KeyRing
 from eventlog.outgoing import EVENT_TOO_LARGE, LOG_UNAVAILABLE, Message, Outgoing, stored
@@ -180,6 +181,12 @@ class MemoryEventLog:
         entries = await self._entries(last for last in lasts.values() if last)
         return {entry.stream: entry for entry in entries}
 
+    async def last_heads(self, streams: Iterable[Stream]) -> dict[Stream, Head]:
+        """Read the head of each stream that has one."""
+        self._require_available()
+        lasts = {stream: self._last(self._subjects.subject_of(stream)) for stream in streams}
+        return {stream: head_of(self._raw(last)) for stream, last in lasts.items() if last}
+
     async def leader_revisions(self, streams: Sequence[Stream]) -> list[int]:
         """Give the revision of each stream's last event; 0 for an empty stream."""
         self._require_available()
@@ -254,15 +261,15 @@ class MemoryEventLog:
 
     def _recheck(self, subject: str, head: Head) -> None:
         later = [r for r in self._revisions.get(subject, []) if r >= head.revision]
-        rows = [Raw(subject, r, self._rows[r - 1].headers, self._rows[r - 1].body) for r in later]
-        if not begins_with(head, rows):
+        if not begins_with(head, [self._raw(r) for r in later]):
             raise LogDamaged(f"a stream ends before revision {head.revision}")
 
     async def _entries(self, revisions: Iterable[int]) -> list[Entry]:
-        rows = ((r, self._rows[r - 1]) for r in revisions)
-        return await self._incoming.entries(
-            [Raw(row.subject, r, headers=row.headers, body=row.body) for r, row in rows]
-        )
+        return await self._incoming.entries([self._raw(r) for r in revisions])
+
+    def _raw(self, revision: int) -> Raw:
+        row = self._rows[revision - 1]
+        return Raw(row.subject, revision, headers=row.headers, body=row.body)
 
     async def _load_keys(self, streams: Iterable[Stream]) -> None:
         if self._keys is not None:

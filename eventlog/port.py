@@ -179,6 +179,9 @@ class EventLog(Protocol):
     async def last_entries(self, streams: Iterable[Stream]) -> dict[Stream, Entry]:
         """Read the last event of each stream that has one, in as few requests as can be."""
 
+    async def last_heads(self, streams: Iterable[Stream]) -> dict[Stream, Head]:
+        """Read the head of each stream that has one, without decoding or any key."""
+
     async def leader_revisions(self, streams: Sequence[Stream]) -> list[int]:
         """Ask the leader for the revision of each stream's last event; 0 for an empty stream."""
 

@@ -140,6 +140,14 @@ class EventLogContract:
             new: [],
         }
 
+    async def test_heads_are_read_without_the_events(self, log: EventLog) -> None:
+        streams = [new_record(), new_record(), new_record()]
+        one = await store(log, *map(draft, streams[:2]))
+        two = await store(log, draft(streams[0]), after=one)
+        assert await log.last_heads(streams) == {**one.heads, **two.heads}
+        assert await log.last_heads(streams[:1]) == two.heads
+        assert await log.last_heads([]) == {}
+
     @pytest.mark.parametrize(
         "change",
         [
