@@ -21,7 +21,7 @@ from eventlog.port import Head
 from eventlog.snapshots.port import Snapshot, SnapshotStore
 
 EVERY_EVENTS = 50
-"""A record's events from one snapshot to the next; `docs/adr/0006` says what was measured."""
+"""A record's events from one snapshot to the next; `docs/adr/0008` says what was measured."""
 
 WAITING_MAX = 1_000
 """Records whose snapshots are still to be taken; what comes on top is dropped."""
