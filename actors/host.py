@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from actors.awake import AwakeCustomers
+from actors.awake import AwakeCustomers, AwakeRecord, Waker
 from actors.clock import Clock, id_age
 from actors.faults import describe
 from actors.guard import LogGuard
@@ -24,6 +24,7 @@ from actors.messages import Routed, failed
 from actors.readiness import Readiness, Unreadable, is_unreadable
 from actors.rounds import Turn, TurnKeeper, Waiting
 from actors.rules import RulesKeeper
+from actors.snapshots import RecordSnapshots
 from actors.turn import TurnTaker
 from domain.errors import Kind
 from domain.ids import RecordId
@@ -32,6 +33,7 @@ from domain.replies import Moved, Reply
 from eventlog.commit import GroupCommit
 from eventlog.errors import LogError
 from eventlog.port import EventLog
+from eventlog.snapshots.port import SnapshotStore
 
 COMMANDS_AHEAD_MAX = timedelta(minutes=5)
 """How far the clock of whoever made a command's id may be ahead of ours."""
@@ -62,6 +64,7 @@ class CustomerHost:
         owns: Callable[[RecordId], bool],
         clock: Clock,
         limits: HostLimits | None = None,
+        snapshots: SnapshotStore | None = None,
     ) -> None:
         self._log = log
         self._owns = owns
@@ -72,7 +75,10 @@ class CustomerHost:
         self._awake = AwakeCustomers(
             customers_max=self._limits.customers_max, idle_seconds=self._limits.idle_seconds
         )
-        self._ready = Readiness(log, awake=self._awake, rules=self._rules)
+        self._snapshots = RecordSnapshots(snapshots)
+        self._ready = Readiness(
+            log, awake=self._awake, rules=self._rules, waker=Waker(log, self._snapshots)
+        )
         self._keeper = TurnKeeper()
         self._inbox: deque[Waiting] = deque()
         self._arrived = asyncio.Event()
@@ -99,6 +105,7 @@ class CustomerHost:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._snapshots.close()
 
     def status(self) -> dict[str, int | bool | str]:
         """Give the host's counters, and its time."""
@@ -215,9 +222,16 @@ class CustomerHost:
         awake = [item for root in roots for item in self._awake.records_of(root).values()]
         result = await self._taker.take(turn.commands, awake)
         self._awake.keep(result.records)
+        self._note_growth(awake, result.records)
         if result.is_unsure:
             self._forget(turn)
         return [*await self._again(turn, result.again), *result.left_over]
+
+    def _note_growth(self, before: Sequence[AwakeRecord], after: Sequence[AwakeRecord]) -> None:
+        versions = {item.record.id: item.head.version for item in before}
+        for item in after:
+            since = versions.get(item.record.id, 0)
+            self._snapshots.note(item.record, item.head, since_version=since)
 
     async def _again(self, turn: Turn, commands: list[Waiting]) -> list[Waiting]:
         """Prepare fresh state for commands that met a conflict; give those with tries left."""

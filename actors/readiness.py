@@ -35,11 +35,13 @@ Unreadable = set[RecordId | IdentifierKey]
 class Readiness:
     """Keep the awake customers in step with what the commands of a round need."""
 
-    def __init__(self, log: EventLog, *, awake: AwakeCustomers, rules: RulesKeeper) -> None:
+    def __init__(
+        self, log: EventLog, *, awake: AwakeCustomers, rules: RulesKeeper, waker: Waker
+    ) -> None:
         self._log = log
         self._awake = awake
         self._rules = rules
-        self._waker = Waker(log)
+        self._waker = waker
 
     async def prepare(self, batch: Sequence[Waiting]) -> Unreadable:
         """Wake everybody, check the owners, fence the checks. Raises `LogError`."""

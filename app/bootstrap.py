@@ -28,6 +28,7 @@ from eventlog.jetstream import JetStreamEventLog
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.key_stream import refuse_encryption
+from eventlog.snapshots.jetstream import JetStreamSnapshotStore
 from projections.errors import ReadSideError
 from projections.fold import row_codec
 from projections.runner import Projector
@@ -64,11 +65,17 @@ async def open_connection(settings: Settings, name: str, *, role: Role) -> Conne
     return connection
 
 
-async def open_log(connection: Connection, settings: Settings) -> JetStreamEventLog:
-    """Open the log with the keys that seal what is personal in it. Raises `LogError`."""
+async def open_keys(connection: Connection, settings: Settings) -> KeyRing:
+    """Open the keys that seal what is personal. Raises `LogError`."""
     keys = JetStreamKeyStore(connection, settings.workspace, source=settings.workspace_key_source)
     await keys.open(replicas=settings.replicas)
-    return JetStreamEventLog(connection, settings.workspace, keys=KeyRing(keys))
+    return KeyRing(keys)
+
+
+async def open_log(connection: Connection, settings: Settings) -> JetStreamEventLog:
+    """Open the log with its keys. Raises `LogError`."""
+    keys = await open_keys(connection, settings)
+    return JetStreamEventLog(connection, settings.workspace, keys=keys)
 
 
 async def prepare_streams(settings: Settings) -> None:
@@ -90,7 +97,7 @@ async def prepare_streams(settings: Settings) -> None:
             await log.ensure_stream(replicas=replicas)
             if cluster is None:
                 refuse_encryption(settings.nats_folder)
-            await _prepare_keys(connection, settings)
+            await _prepare_keys_and_snapshots(connection, settings)
             await JetStreamIntake(connection, workspace=workspace, replicas=replicas).open_stream()
             await JetStreamDeadLetters(connection, workspace=workspace, replicas=replicas).open()
 
@@ -100,10 +107,12 @@ async def prepare_streams(settings: Settings) -> None:
         await connection.close()
 
 
-async def _prepare_keys(connection: Connection, settings: Settings) -> None:
+async def _prepare_keys_and_snapshots(connection: Connection, settings: Settings) -> None:
     keys = JetStreamKeyStore(connection, settings.workspace, source=settings.workspace_key_source)
     await keys.open(replicas=settings.replicas)
     await keys.finish_turn_over()
+    snapshots = JetStreamSnapshotStore(connection, settings.workspace, keys=KeyRing(keys))
+    await snapshots.open(replicas=settings.replicas)
 
 
 async def _check_streams(settings: Settings) -> None:
@@ -121,11 +130,15 @@ async def build_host(config: bytes, number: int) -> CustomerHost:
     settings = begin(config)
     connection = await open_connection(settings, f"host-{number}", role="host")
     placement = Placement(settings.hosts)
-    log = await open_log(connection, settings)
+    keys = await open_keys(connection, settings)
+    log = JetStreamEventLog(connection, settings.workspace, keys=keys)
+    snapshots = JetStreamSnapshotStore(connection, settings.workspace, keys=keys)
+    await snapshots.open(replicas=settings.replicas)
     host = CustomerHost(
         log,
         owns=lambda root: placement.host_of(root) == number,
         clock=await open_clock(log),
+        snapshots=snapshots,
     )
     await host.start()
     return host

@@ -1,11 +1,16 @@
-"""One record: the fold of one event stream. Called by hosts and replays; total, never raises."""
+"""One record: the fold of one event stream. Called by hosts and replays; total, never raises.
+
+`evolve` copies what it changes, so a state that was handed out never changes. `fold` copies once,
+at its beginning, into maps that only it holds (`_Growing`), and so is linear in its events.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from itertools import islice
+from typing import Literal, TypeVar, cast
 
 from pydantic import JsonValue
 
@@ -23,7 +28,13 @@ COMMANDS_REMEMBERED_MAX = 1_024
 MESSAGES_REMEMBERED_MAX = 4_096
 """Per record. What falls out of memory can stand in the log twice; read models count it once."""
 
+FOLD_VERSION = 1
+"""Raised when the same events come to another state in the same fields: snapshots are made anew."""
+
 Fate = Literal["recorded", "declined"]
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +88,43 @@ def evolve(record: Record, event: Recorded[Event]) -> Record:
 
 
 def fold(record: Record, events: Iterable[Recorded[Event]]) -> Record:
-    """Apply events in order."""
+    """Apply events in order; the same as `evolve` for each, in linear time."""
+    grown = replace(
+        record,
+        traits=_Growing(record.traits),
+        acts=cast("tuple[ConsentAct, ...]", _GrowingActs(record.acts)),
+        messages=_Growing(record.messages),
+        commands=_Growing(record.commands),
+    )
     for event in events:
-        record = evolve(record, event)
-    return record
+        grown = evolve(grown, event)
+    return replace(
+        grown,
+        traits=dict(grown.traits),
+        acts=tuple(grown.acts),
+        messages=dict(grown.messages),
+        commands=dict(grown.commands),
+    )
+
+
+class _Growing(dict[K, V]):
+    """A map that nobody but a fold under way holds, so that it may be changed in place."""
+
+
+class _GrowingActs(list[ConsentAct]):
+    """Acts that nobody but a fold under way holds."""
+
+
+def _own(known: Mapping[K, V]) -> dict[K, V]:
+    """Give a map that may be changed."""
+    return known if isinstance(known, _Growing) else dict(known)
+
+
+def _with_act(acts: Sequence[ConsentAct], act: ConsentAct) -> tuple[ConsentAct, ...]:
+    if isinstance(acts, _GrowingActs):
+        acts.append(act)
+        return cast("tuple[ConsentAct, ...]", acts)
+    return (*acts, act)
 
 
 def _apply(record: Record, event: Recorded[Event]) -> Record:
@@ -100,7 +144,7 @@ def _apply(record: Record, event: Recorded[Event]) -> Record:
         case CustomersMerged() as body:
             return _join(record, body)
         case ConsentChanged() as body:
-            return replace(record, acts=(*record.acts, _act(event, body)))
+            return replace(record, acts=_with_act(record.acts, _act(event, body)))
         case _:
             return record
 
@@ -120,29 +164,30 @@ def _remember(record: Record, event: Recorded[Event]) -> Record:
 def _kept_commands(
     commands: Mapping[CommandId, RememberedCommand], oldest: datetime
 ) -> dict[CommandId, RememberedCommand]:
-    """Copy what is young enough, with room for one more; the first ones are the oldest."""
-    kept = dict(commands)
-    for command_id, remembered in commands.items():
-        if remembered.recorded_at >= oldest and len(kept) < COMMANDS_REMEMBERED_MAX:
+    """Keep what is young enough, with room for one more; the first ones are the oldest."""
+    kept = _own(commands)
+    while kept:
+        first = next(iter(kept))
+        if kept[first].recorded_at >= oldest and len(kept) < COMMANDS_REMEMBERED_MAX:
             break
-        del kept[command_id]
+        del kept[first]
     return kept
 
 
 def _remember_messages(
     record: Record, keys: Iterable[SignalKey], fate: Fate
 ) -> Mapping[SignalKey, Fate]:
-    messages = dict(record.messages)
+    messages = _own(record.messages)
     for key in keys:
         messages.setdefault(key, fate)
     surplus = len(messages) - MESSAGES_REMEMBERED_MAX
-    for key in list(messages)[: max(0, surplus)]:
+    for key in list(islice(messages, max(0, surplus))):
         del messages[key]
     return messages
 
 
 def _set_traits(record: Record, event: Recorded[Event], body: TraitsSet) -> Record:
-    traits = dict(record.traits)
+    traits = _own(record.traits)
     for key, value in body.traits.items():
         said = TraitValue(value, event.effective_at, event.event_id)
         traits[key] = {**traits.get(key, {}), body.source: _later(traits, key, body.source, said)}

@@ -71,14 +71,22 @@ class JetStreamEventLog:
         return await self._reader.load(stream, after)
 
     async def load_many(
-        self, streams: Mapping[Stream, Head], *, concurrency: int = 32
+        self,
+        streams: Mapping[Stream, Head],
+        *,
+        concurrency: int = 32,
+        recheck: Collection[Stream] = (),
     ) -> dict[Stream, list[Entry]]:
-        """Load several streams, each after its head."""
-        return await self._reader.load_many(streams, concurrency)
+        """Load several streams, each after its head; check the event at some heads again."""
+        return await self._reader.load_many(streams, concurrency=concurrency, recheck=recheck)
 
     async def last_entries(self, streams: Iterable[Stream]) -> dict[Stream, Entry]:
         """Read the last event of each stream that has one, a thousand to a request."""
         return await self._reader.last_entries(streams)
+
+    async def last_heads(self, streams: Iterable[Stream]) -> dict[Stream, Head]:
+        """Read the head of each stream that has one, a thousand to a request."""
+        return await self._reader.last_heads(streams)
 
     async def leader_revisions(self, streams: Sequence[Stream]) -> list[int]:
         """Ask the leader for the revision of each stream's last event; 0 for an empty stream."""

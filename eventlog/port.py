@@ -164,12 +164,23 @@ class EventLog(Protocol):
         """Read a stream after a head that the caller holds, to its end, its chain checked."""
 
     async def load_many(
-        self, streams: Mapping[Stream, Head], *, concurrency: int = 32
+        self,
+        streams: Mapping[Stream, Head],
+        *,
+        concurrency: int = 32,
+        recheck: Collection[Stream] = (),
     ) -> dict[Stream, list[Entry]]:
-        """Load several streams, each after its head."""
+        """Load several streams, each after its head.
+
+        Of those in `recheck` the event at the head is read again: `LogDamaged` where it is another
+        one by now, or is gone.
+        """
 
     async def last_entries(self, streams: Iterable[Stream]) -> dict[Stream, Entry]:
         """Read the last event of each stream that has one, in as few requests as can be."""
+
+    async def last_heads(self, streams: Iterable[Stream]) -> dict[Stream, Head]:
+        """Read the head of each stream that has one, without decoding or any key."""
 
     async def leader_revisions(self, streams: Sequence[Stream]) -> list[int]:
         """Ask the leader for the revision of each stream's last event; 0 for an empty stream."""

@@ -40,6 +40,7 @@ from domain.replies import Done, Failed
 from domain.signals import Signal
 from eventlog.memory import MemoryEventLog
 from eventlog.port import EventLog
+from eventlog.snapshots.port import SnapshotStore
 
 PURPOSES = {
     "service": LawfulBasis.CONTRACT,
@@ -193,6 +194,7 @@ class Workspace:
     doubled: bool = False
     limits: HostLimits = field(default_factory=HostLimits)
     clock: Any = CLOCK
+    snapshots: SnapshotStore | None = None
     hosts: list[CustomerHost] = field(default_factory=list)
     link: PlainLink = field(default_factory=lambda: PlainLink([]))
 
@@ -221,6 +223,7 @@ class Workspace:
                 owns=lambda r, n=number: self.doubled or self.placement.host_of(r) == n,  # type: ignore[misc] # bound now
                 clock=self.clock,
                 limits=self.limits,
+                snapshots=self.snapshots,
             )
             await host.start()
             self.hosts.append(host)
