@@ -23,6 +23,7 @@ from domain.ids import (
     UuidText,
 )
 from domain.signals import MessageId, Signal
+from domain.workspace_events import SegmentExpression
 
 SIGNALS_PER_COMMAND_MAX = 500
 PURPOSES_PER_SOURCE_MAX = 64
@@ -125,11 +126,41 @@ class RegisterSource(Command):
     priority: Annotated[int, Field(ge=0, le=1_000)] = 100
 
 
+class DefineSegment(Command):
+    """Define or change a segment; the edge has checked the expression and says what it uses."""
+
+    kind: Literal["define_segment"] = "define_segment"
+    segment: Name
+    expression: SegmentExpression
+    purposes: Annotated[tuple[Name, ...], Field(min_length=1, max_length=PURPOSES_PER_SOURCE_MAX)]
+    uses: tuple[Name, ...] = ()
+    exception: ShortText | None = None
+    description: ShortText = ""
+
+
+class ActivateSegment(Command):
+    """Let a definition take effect, once its back-fill is ready."""
+
+    kind: Literal["activate_segment"] = "activate_segment"
+    segment: Name
+    definition: int
+
+
+class ArchiveSegment(Command):
+    """End a segment that no other one uses."""
+
+    kind: Literal["archive_segment"] = "archive_segment"
+    segment: Name
+
+
 PersonCommand = Annotated[
     Identify | SetTraits | RecordSignals | RecordConsent | CheckConsent,
     Field(discriminator="kind"),
 ]
-RulesCommand = Annotated[DefinePurpose | RegisterSource, Field(discriminator="kind")]
+RulesCommand = Annotated[
+    DefinePurpose | RegisterSource | DefineSegment | ActivateSegment | ArchiveSegment,
+    Field(discriminator="kind"),
+]
 
 person_commands: TypeAdapter[list[PersonCommand]] = TypeAdapter(list[PersonCommand])
 """Reads and writes a batch of commands as JSON, for the way between processes."""

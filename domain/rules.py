@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from domain.commands import DefinePurpose, RegisterSource
+from domain.commands import (
+    ActivateSegment,
+    ArchiveSegment,
+    DefinePurpose,
+    DefineSegment,
+    RegisterSource,
+    RulesCommand,
+)
 from domain.consent import LawfulBasis
 from domain.errors import Invalid, NotFound
 from domain.event import Event, Recorded
+from domain.segments import Segment, decide_segment, evolve_segments
 from domain.workspace_events import PurposeDefined, SourceRegistered
 
 AUDIT = "audit"
@@ -40,6 +48,7 @@ class Rules:
     version: int = 0
     purposes: Mapping[str, Purpose] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
+    segments: Mapping[str, Segment] = field(default_factory=dict)
 
     def source(self, name: str) -> Source:
         """Find a registered source, or raise `NotFound` / UNKNOWN_SOURCE."""
@@ -68,8 +77,9 @@ def evolve_rules(rules: Rules, event: Recorded[Event]) -> Rules:
             source = Source(name, frozenset(served), priority)
             sources = {**rules.sources, name: source}
             return replace(rules, version=event.version, sources=sources)
-        case _:
-            return replace(rules, version=event.version)
+        case body:
+            segments = evolve_segments(rules.segments, body)
+            return replace(rules, version=event.version, segments=segments)
 
 
 def fold_rules(rules: Rules, events: Iterable[Recorded[Event]]) -> Rules:
@@ -79,13 +89,15 @@ def fold_rules(rules: Rules, events: Iterable[Recorded[Event]]) -> Rules:
     return rules
 
 
-def decide_rules(rules: Rules, command: DefinePurpose | RegisterSource) -> list[Event]:
+def decide_rules(rules: Rules, command: RulesCommand) -> list[Event]:
     """Decide a change of rules; nothing where it would change nothing."""
     match command:
         case DefinePurpose():
             return _define_purpose(rules, command)
         case RegisterSource():
             return _register_source(rules, command)
+        case DefineSegment() | ActivateSegment() | ArchiveSegment():
+            return decide_segment(rules.segments, command, purposes=rules.purposes.keys())
 
 
 def _define_purpose(rules: Rules, command: DefinePurpose) -> list[Event]:

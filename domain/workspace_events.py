@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
+
+from pydantic import StringConstraints
 
 from domain.consent import LawfulBasis
 from domain.event import Event, ShortText
 from domain.ids import Name
+
+EXPRESSION_CHARACTERS_MAX = 4_096
+SegmentExpression = Annotated[str, StringConstraints(max_length=EXPRESSION_CHARACTERS_MAX)]
 
 
 class PurposeDefined(Event):
@@ -25,6 +31,41 @@ class SourceRegistered(Event):
     source: Name
     purposes: tuple[Name, ...]
     priority: int = 100
+
+
+class SegmentDefined(Event):
+    """Who belongs to a segment, by a CEL expression; takes effect when it is activated.
+
+    Its inputs come from sources that declare every purpose it serves, unless `exception` says why
+    it must see all, as a suppression list must. `uses` names the segments that it reads.
+    """
+
+    OPEN = {
+        "expression": "the workspace's own rule, about nobody",
+        "description": "the workspace's own words, about nobody",
+        "exception": "the workspace's own reason, kept as proof",
+    }
+
+    segment: Name
+    definition: int
+    expression: SegmentExpression
+    purposes: tuple[Name, ...]
+    uses: tuple[Name, ...] = ()
+    exception: ShortText | None = None
+    description: ShortText = ""
+
+
+class SegmentActivated(Event):
+    """A definition takes effect: who belongs by it is known."""
+
+    segment: Name
+    definition: int
+
+
+class SegmentArchived(Event):
+    """A segment has no members any more."""
+
+    segment: Name
 
 
 class ClockAdvanced(Event):

@@ -21,7 +21,14 @@ from domain.identity_events import (
     IdentifiersLinked,
 )
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
-from domain.workspace_events import ClockAdvanced, PurposeDefined, SourceRegistered
+from domain.workspace_events import (
+    ClockAdvanced,
+    PurposeDefined,
+    SegmentActivated,
+    SegmentArchived,
+    SegmentDefined,
+    SourceRegistered,
+)
 
 Fields = dict[str, Any]  # Any: the JSON values of a body whose schema is older than our classes
 
@@ -55,6 +62,9 @@ EVENTS: Mapping[str, type[Event]] = {
     "koseki.identifier.claimed.v1": IdentifierClaimed,
     "koseki.workspace.purpose-defined.v1": PurposeDefined,
     "koseki.workspace.source-registered.v1": SourceRegistered,
+    "koseki.workspace.segment-defined.v1": SegmentDefined,
+    "koseki.workspace.segment-activated.v1": SegmentActivated,
+    "koseki.workspace.segment-archived.v1": SegmentArchived,
     "koseki.clock.advanced.v1": ClockAdvanced,
 }
 
