@@ -88,7 +88,7 @@ def signals(tables: ReadTables, record_ids: Iterable[RecordId]) -> list[TimedSig
 
 
 def _held(properties: OpenMap) -> OpenMap:
-    """Give properties as a row gives them back, so that a fold sees the same before it is stored."""
+    """Give properties as a row gives them back: a fold must see the same before it is stored."""
     try:
         encoded = orjson.dumps(properties)
     except TypeError:  # an integer that no row can hold

@@ -1,5 +1,6 @@
-"""What stands at a revision: every active segment compiled, in an order in which none comes before
-what it uses, and an index from inputs to the segments that read them.
+"""What stands at a revision: every active segment compiled, and who reads what.
+
+No segment comes before one that it uses, so that a single pass in order answers them all.
 
 Beside the workspace's own there is one for everybody and one for each purpose (who has it open), so
 that their sets, their instants of change and their way through merges are kept by the same means.
@@ -96,7 +97,8 @@ class ActiveSet:
 
     def closure(self, indexes: Iterable[int]) -> Indexes:
         """Add the segments that use these, however indirectly."""
-        found, waiting = set(indexes), list(indexes)
+        waiting = list(indexes)
+        found = set(waiting)
         while waiting:
             for dependent in self._dependents.get(waiting.pop(), ()):
                 if dependent not in found:

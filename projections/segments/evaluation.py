@@ -79,7 +79,7 @@ class Evaluator:
         now: int,
         belongs: Collection[str],
     ) -> Answer:
-        """Evaluate an expression at an instant; `belongs` names the segments that it may ask for."""
+        """Evaluate an expression at an instant; `belongs` names the segments that are so."""
         self._expression, self._facts, self._sight = expression, facts, sight
         self._now, self._belongs = now, belongs
         self._due, self._is_refused = None, False

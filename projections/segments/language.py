@@ -36,34 +36,10 @@ PROPERTIES = "properties"
 
 _COMPREHENSIONS = frozenset({"all", "exists", "exists_one", "filter", "map"})
 _BUILT_IN = frozenset(
-    {
-        "size",
-        "contains",
-        "startsWith",
-        "endsWith",
-        "matches",
-        "int",
-        "uint",
-        "double",
-        "string",
-        "bytes",
-        "bool",
-        "timestamp",
-        "duration",
-        "type",
-        "dyn",
-        "getFullYear",
-        "getMonth",
-        "getDate",
-        "getDayOfMonth",
-        "getDayOfWeek",
-        "getDayOfYear",
-        "getHours",
-        "getMinutes",
-        "getSeconds",
-        "getMilliseconds",
-        "has",
-    }
+    {"has", "size", "contains", "startsWith", "endsWith", "matches", "type", "dyn"}
+    | {"int", "uint", "double", "string", "bytes", "bool", "timestamp", "duration"}
+    | {"getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear"}
+    | {"getHours", "getMinutes", "getSeconds", "getMilliseconds"}
 )
 _OPERATOR = re.compile(r"[^A-Za-z]|@in$|@not_strictly_false$")
 _PARSE_FAULT = re.compile(r"<input>:(\d+):(\d+): ([^\n]*)")

@@ -1,0 +1,210 @@
+"""R15, R16: random definitions, histories and clocks, against the slow and obvious answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.consent import ConsentState
+from domain.ids import RecordId
+from projections.fold import TABLES, fold_batch
+from projections.instants import microseconds, time_of
+from projections.segments.bitmaps import customer_numbered, read_bitmap
+from projections.segments.journal import MembershipChange, changes
+from projections.segments.membership import MEMBERSHIPS
+from projections.tables import MemoryTables, ReadTables
+from tests.projections.histories import PURPOSES, SOURCES, START, batches, identifier
+from tests.projections.segments import oracle
+from tests.projections.segments.happenings import Happenings
+from tests.projections.segments.oracle import NAMES, WINDOWS, Memberships, Tree
+
+RECORDS = 5
+SEGMENTS = ("s0", "s1", "s2")
+names, windows = st.sampled_from(NAMES), st.sampled_from(sorted(WINDOWS))
+small = st.integers(min_value=0, max_value=9)
+seconds = st.integers(min_value=0, max_value=400)
+LEAVES = st.one_of(
+    st.builds(oracle.count, names, windows, st.integers(min_value=1, max_value=3)),
+    st.builds(oracle.filtered, names, windows, st.integers(min_value=0, max_value=2)),
+    st.builds(oracle.seen, names, windows),
+    st.builds(oracle.total, names, windows, small),
+    st.builds(oracle.extreme, st.sampled_from(["min", "max"]), names, windows, small),
+    st.builds(oracle.late_first, names, windows, seconds, st.just(START)),
+    st.builds(oracle.sequence, names, names, st.sampled_from(["", *NAMES]), windows),
+    st.builds(oracle.has_trait, st.sampled_from(["x", "y"])),
+    st.builds(oracle.identified, st.sampled_from(["email", "phone"])),
+    st.builds(oracle.consent, st.sampled_from(sorted(PURPOSES))),
+)
+TREES: st.SearchStrategy[Tree] = st.recursive(
+    LEAVES,
+    lambda trees: st.one_of(
+        st.builds(oracle.Both, trees, trees, st.sampled_from(["&&", "||"])),
+        st.builds(oracle.Not, trees),
+    ),
+    max_leaves=4,
+)
+STEPS = st.lists(
+    st.tuples(st.integers(0, 15), st.integers(0, RECORDS - 1), small, seconds, seconds), max_size=25
+)
+
+
+class World:
+    """A history with random segments, and the trees that they were written from."""
+
+    def __init__(self, trees: list[Tree]) -> None:
+        self.history = Happenings()
+        self.history.rules()
+        self.trees: dict[str, Tree] = {}
+        self.spare = trees[len(SEGMENTS) :]
+        for name, tree in zip(SEGMENTS, trees, strict=False):
+            self.define(name, tree)
+        self.define("nested", oracle.Not(oracle.nested("s0")))
+        self.define("deeper", oracle.Both(oracle.nested("nested"), oracle.nested("s1"), "||"))
+
+    def define(self, name: str, tree: Tree, *, kind: int = 0) -> None:
+        self.trees[tree.cel] = tree
+        purposes = (("analytics",), ("marketing",), ("analytics", "service"))[kind % 3]
+        exception = "suppression" if kind % 4 == 3 else None
+        self.history.segment(name, tree.cel, purposes=purposes, exception=exception)
+
+    def step(self, kind: int, who: int, what: int, when: int, passed: int) -> None:
+        history = self.history
+        history.now += passed // 4
+        source = sorted(SOURCES)[what % len(SOURCES)]
+        at = max(0, history.now - when)
+        match kind:
+            case 0:
+                history.merge(who, what % RECORDS)
+            case 1:
+                history.advance(history.now + passed)
+            case 2:
+                namespace = "email" if when % 2 else "phone"
+                history.link(who, identifier(f"{who}-{what}", namespace), source=source)
+            case 3 | 4:
+                name = "x" if when % 2 else "y"
+                history.set(who, source=source, at=at, **{name: what % 3})
+            case 5:
+                state = (ConsentState.GIVEN, ConsentState.WITHDRAWN, ConsentState.REFUSED)[what % 3]
+                history.say(who, sorted(PURPOSES)[when % 3], state)
+            case 6 if self.spare:
+                self.define(SEGMENTS[what % 3], self.spare.pop(), kind=when)
+            case 7 if what == 0:
+                history.archive("deeper")
+            case 8 if what < 3:
+                served = ("analytics", "marketing", "service")[: 1 + when % 3]
+                history.source(source, *served, priority=when)
+            case _:
+                message_id = f"m{what}-{when % 3}" if kind % 2 else None
+                history.did(
+                    who, NAMES[when % 3], at=at, source=source, message_id=message_id, amount=what
+                )
+
+
+def world_of(trees: list[Tree], steps: Iterable[tuple[int, int, int, int, int]]) -> World:
+    world = World(trees)
+    for step in steps:
+        world.step(*step)
+    return world
+
+
+def kept(tables: ReadTables) -> Memberships:
+    found: Memberships = {}
+    for key, row in tables.scan(MEMBERSHIPS, b""):
+        for name in row["in"]:
+            if not name.startswith("~"):
+                found.setdefault(name, set()).add(RecordId(key.decode()))
+    return found
+
+
+def in_bitmaps(tables: ReadTables, segments: Iterable[str]) -> Memberships:
+    found = {
+        name: {customer_numbered(tables, number) for number in read_bitmap(tables, name)}
+        for name in segments
+    }
+    return {name: {root for root in roots if root} for name, roots in found.items() if roots}
+
+
+def told(found: Memberships, change: MembershipChange) -> None:
+    """Do to sets what a subscriber does: every change must be news."""
+    roots = found.setdefault(change.segment, set())
+    match change.change:
+        case "entered":
+            assert change.customer not in roots
+            roots.add(change.customer)
+        case "exited":
+            roots.remove(change.customer)
+        case "moved":
+            assert change.moved_from in roots
+            if change.cause == "merged":
+                roots.remove(change.moved_from)
+            roots.add(change.customer)
+
+
+def filled(memberships: Memberships) -> Memberships:
+    return {name: roots for name, roots in memberships.items() if roots}
+
+
+@settings(deadline=None, max_examples=120)
+@given(st.lists(TREES, min_size=4, max_size=6), STEPS)
+def test_memberships_are_what_the_oracle_says_after_every_append(
+    trees: list[Tree], steps: list[tuple[int, int, int, int, int]]
+) -> None:
+    world = world_of(trees, steps)
+    tables = MemoryTables()
+    told_so_far: Memberships = {}
+    events = world.history.events
+    for append in batches(world.history.entries, 1):
+        fold_batch(tables, append)
+        prefix = events[: append[-1].revision]
+        wanted = filled(oracle.memberships(prefix, world.trees))
+        assert filled(kept(tables)) == wanted
+        assert in_bitmaps(tables, wanted) == wanted
+        for change in changes(tables, after_revision=append[0].revision - 1):
+            told(told_so_far, change)
+        assert filled(told_so_far) == wanted
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(TREES, min_size=4, max_size=6), STEPS, st.integers(0, 5_000))
+def test_windows_close_at_the_right_instant_with_nothing_else_happening(
+    trees: list[Tree], steps: list[tuple[int, int, int, int, int]], passed: int
+) -> None:
+    world = world_of(trees, steps)
+    events = list(world.history.events)
+    world.history.advance(world.history.now + passed)
+    tables = MemoryTables()
+    for append in batches(world.history.entries, 100):
+        fold_batch(tables, append)
+    last = world.history.entries[-1].revision
+    found = oracle.memberships(events, world.trees)
+    closing = list(changes(tables, after_revision=last - 1))
+    for instant in sorted({change.at for change in closing}):
+        just_before = time_of(instant - 1)
+        assert filled(oracle.memberships(events, world.trees, at=just_before)) == filled(found)
+        for change in closing:
+            if change.at == instant:
+                assert change.cause == "time"
+                told(found, change)
+        at = time_of(instant)
+        assert filled(oracle.memberships(events, world.trees, at=at)) == filled(found)
+    assert filled(oracle.memberships(world.history.events, world.trees)) == filled(found)
+    assert microseconds(world.history.time(world.history.now)) >= max(
+        (change.at for change in closing), default=0
+    )
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(TREES, min_size=4, max_size=6), STEPS, st.integers(1, 9))
+def test_rows_and_digest_do_not_depend_on_where_batches_end(
+    trees: list[Tree], steps: list[tuple[int, int, int, int, int]], size: int
+) -> None:
+    entries = world_of(trees, steps).history.entries
+    whole, cut = MemoryTables(), MemoryTables()
+    fold_batch(whole, entries)
+    for append in batches(entries, size):
+        fold_batch(cut, append)
+    for table in TABLES:
+        assert list(whole.scan(table, b"")) == list(cut.scan(table, b""))
+    assert whole.checkpoint == cut.checkpoint
