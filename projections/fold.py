@@ -18,6 +18,7 @@ from eventlog.envelope import extend_log_digest
 from eventlog.errors import LogDamaged
 from eventlog.port import Entry, EventLog
 from projections import (
+    clock,
     consents,
     counts,
     customers,
@@ -49,7 +50,7 @@ MODELS = (
 TABLES: tuple[str, ...] = (
     *(table for model in MODELS for table in model.TABLES),
     *parking.TABLES,
-    *(table for part in (timers, membership, journal) for table in part.TABLES),
+    *(table for part in (clock, timers, membership, journal) for table in part.TABLES),
 )
 SEALED: Mapping[str, Sealed] = {
     table: sealed for model in (profile, timeline, tallies) for table, sealed in model.SEALED.items()

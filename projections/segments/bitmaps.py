@@ -1,8 +1,8 @@
 """The members of every segment as roaring bitmaps over a dense number per customer.
 
-Local to a replica, in no digest: `numbers`: root -> number, `customers_by_number`: number -> root,
-`members`: segment -> serialised bitmap. A set is one value: a million members are 131 KB at most,
-read or written in some tens of microseconds, once a transaction.
+Local to a replica, in no digest. `customer_numbers`: root -> number, `numbered_customers`: number
+-> root, `segment_members`: segment -> serialised bitmap (one value: a million members are 131 KB at
+most), `segment_versions`: segment -> how often it was stored, so that readers can keep it decoded.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from projections.tables import ReadTables, Tables
 NUMBERS = "customer_numbers"
 CUSTOMERS = "numbered_customers"
 MEMBERS = "segment_members"
-LOCAL_TABLES = (NUMBERS, CUSTOMERS, MEMBERS)
+VERSIONS = "segment_versions"
+LOCAL_TABLES = (NUMBERS, CUSTOMERS, MEMBERS, VERSIONS)
 
 _NEXT = b"~next"
 _NUMBER_BYTES = 4
+_VERSION_BYTES = 8
 
 
 class Bitmaps:
@@ -47,7 +49,9 @@ class Bitmaps:
     def store(self) -> None:
         """Hand the changed sets to the transaction."""
         for name in sorted(self._changed):
+            version = read_version(self._tables, name) + 1
             self._tables.store(MEMBERS, name.encode(), self._loaded[name].serialize())
+            self._tables.store(VERSIONS, name.encode(), version.to_bytes(_VERSION_BYTES, "big"))
         self._changed.clear()
 
     def _load(self, name: str) -> BitMap:
@@ -71,6 +75,12 @@ def read_bitmap(tables: ReadTables, name: str) -> BitMap:
     """Read a set; empty where nobody was ever in it."""
     stored = tables.load(MEMBERS, name.encode())
     return BitMap() if stored is None else BitMap.deserialize(stored)
+
+
+def read_version(tables: ReadTables, name: str) -> int:
+    """Say how often a set was stored."""
+    stored = tables.load(VERSIONS, name.encode())
+    return 0 if stored is None else int.from_bytes(stored, "big")
 
 
 def number_of(tables: ReadTables, root: RecordId) -> int | None:

@@ -3,6 +3,7 @@
 SegmentError
 ├── InvalidExpression   it can never be a segment: each fault with its place
 ├── UnknownSegment      no active segment of that name
+├── PurposeNotServed    the segment does not serve the purpose that was named (R12)
 ├── StaleToken          the page's set is no longer kept: start again
 └── TooManyPins         as many lists as may be are being read: try again
 """
@@ -52,6 +53,13 @@ class UnknownSegment(SegmentError):
 
     kind = Kind.NOT_FOUND
     reason = "UNKNOWN_SEGMENT"
+
+
+class PurposeNotServed(SegmentError):
+    """The segment does not serve the purpose that was named."""
+
+    kind = Kind.REFUSED
+    reason = "PURPOSE_NOT_SERVED"
 
 
 class StaleToken(SegmentError):

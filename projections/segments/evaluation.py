@@ -14,7 +14,6 @@ from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from threading import local
-from typing import Any
 
 import cel
 from pydantic import JsonValue
@@ -53,6 +52,15 @@ class Answer:
     failed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one call reads, and the instant at which it may read otherwise by itself."""
+
+    call: Call
+    value: Value
+    due: int | None
+
+
 class Evaluator:
     """Evaluates expressions, one customer at a time; not to be shared between threads."""
 
@@ -65,7 +73,9 @@ class Evaluator:
         self._belongs: Collection[str] = ()
         self._is_refused = False
         self._properties: object = None
-        self._context = cel.Context(functions=self._functions())
+        self._reads = self._functions()
+        guarded = {name: self._guarded(name, read) for name, read in self._reads.items()}
+        self._context = cel.Context(functions=guarded)
         self._context.set_variable_resolver(self._resolve)
         self._filter_context = cel.Context()
         self._filter_context.set_variable_resolver(self._resolve_in_filter)
@@ -87,6 +97,25 @@ class Evaluator:
         is_failed = self._is_refused or not isinstance(result, bool)
         return Answer(not is_failed and result is True, self._due, is_failed)
 
+    def explain(
+        self,
+        expression: Expression,
+        facts: Facts,
+        *,
+        sight: Sight,
+        now: int,
+        belongs: Collection[str],
+    ) -> list[Reading]:
+        """Say what each call of an expression reads at an instant, and until when it reads so."""
+        self._expression, self._facts, self._sight = expression, facts, sight
+        self._now, self._belongs = now, belongs
+        readings = []
+        for call in sorted(expression.calls):
+            self._due = None
+            value = self._reads[call.function](call)
+            readings.append(Reading(call, value, self._due))
+        return readings
+
     @staticmethod
     def _execute(program: cel.Program, context: cel.Context) -> object:
         try:
@@ -102,7 +131,7 @@ class Evaluator:
     def _resolve_in_filter(self, name: str) -> object:
         return self._properties if name == PROPERTIES else None
 
-    def _functions(self) -> dict[str, Callable[..., Any]]:
+    def _functions(self) -> dict[str, Callable[[Call], Value]]:
         functions: dict[str, Callable[[Call], Value]] = {
             "sequence": lambda call: self._has_sequence(_sequence(call)),
             "consent": lambda call: self._facts.is_open(call.arguments[0]),
@@ -111,7 +140,7 @@ class Evaluator:
         }
         for name in AGGREGATES | NUMERIC:
             functions[name] = lambda call: self._aggregate(_signal(call))
-        return {name: self._guarded(name, read) for name, read in functions.items()}
+        return functions
 
     def _guarded(self, name: str, read: Callable[[Call], Value]) -> Callable[..., Value]:
         def function(*arguments: object) -> Value:

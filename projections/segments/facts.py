@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from domain.consent import ConsentAct, standing
 from domain.ids import RecordId
-from domain.rules import Purpose, Rules
+from domain.rules import Rules
 from projections import consents, profile, timeline
 from projections.tables import ReadTables
 from projections.timeline import TimedSignal
@@ -72,7 +72,7 @@ class Facts:
 
     def is_open(self, name: str) -> bool:
         """Say whether a purpose is open; one that is not defined is closed."""
-        purpose: Purpose | None = self._rules.purposes.get(name)
+        purpose = self._rules.purposes.get(name)
         return purpose is not None and standing(name, purpose.basis, self._acts).is_open
 
     @cached_property

@@ -41,6 +41,8 @@ class Ledger:
         self.active = active
         self.journal = Journal(tables)
         self.bitmaps = Bitmaps(tables)
+        self.earliest_due: int | None = None
+        """No timer is due before; one that was moved since may be due later."""
 
     def row(self, root: RecordId) -> Row | None:
         """Read a customer's row."""
@@ -86,6 +88,8 @@ class Ledger:
         """Write a row, and move its timer."""
         before, row["next"] = row["next"], min(row["due"].values(), default=None)
         timers.move(self.tables, root, before, row["next"])
+        if row["next"] is not None:
+            self.earliest_due = min(row["next"], self.earliest_due or row["next"])
         self.tables.put(MEMBERSHIPS, root.encode(), row)
 
     def remove(self, root: RecordId, row: Row) -> None:

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from domain.consent_events import ConsentChanged
+from domain.consent_events import ConsentChanged, VerdictRecorded
 from domain.event import Event, Recorded
-from domain.identity_events import CustomersMerged, IdentifiersLinked
+from domain.identity_events import CustomersMerged, CustomerTouched, IdentifiersLinked
 from domain.ids import DecisionId, IdentifierKey, RecordId, StreamKind
-from domain.signal_events import SignalsRecorded, TraitsSet
+from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from eventlog.port import Entry
-from projections import customers, identifiers, parking
+from projections import clock, customers, identifiers, parking
+from projections.instants import microseconds
 from projections.segments import timers
 from projections.segments.active import Indexes, active_set
 from projections.segments.definitions import heard_sources
@@ -34,8 +35,8 @@ class Session:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._ledger = Ledger(tables, active_set(tables))
-        self._clock = timers.read_clock(tables)
-        self._next = timers.first_due(tables)
+        self._clock = microseconds(clock.read_clock(tables))
+        self._ledger.earliest_due = timers.first_due(tables)
         self._touched: defaultdict[RecordId, set[int]] = defaultdict(set)
         self._decision: DecisionId | None = None
         self.revision = 0
@@ -49,14 +50,15 @@ class Session:
 
     def advance(self, event: Recorded[Event]) -> None:
         """Let time pass to an event."""
-        moved_to = timers.time_moved_to(event)
+        time = clock.time_moved_to(event)
+        moved_to = microseconds(time)
         if moved_to <= self._clock:
             return
-        if self._next is not None and self._next <= moved_to:
+        if self._is_due(moved_to):
             self._judge_touched()
             self._fire(moved_to, event.revision)
         self._clock = moved_to
-        timers.write_clock(self._tables, moved_to)
+        clock.move_clock(self._tables, time)
 
     def after(self, event: Recorded[Event]) -> None:
         """Note whom an event that was applied touches; follow the rules at once."""
@@ -103,8 +105,10 @@ class Session:
                 return active.reading_identifiers
             case ConsentChanged():
                 return active.reading_consent
+            case CustomersMerged() | CustomerTouched() | SignalsDeclined() | VerdictRecorded():
+                return _NONE  # who joins whom is seen in the rows
             case _:
-                return _NONE
+                return active.everything
 
     def _judge_touched(self) -> None:
         if not self._touched:
@@ -123,18 +127,21 @@ class Session:
                 self._ledger.judge(root, indexes, moment)
         else:
             regroup(self._ledger, {*standing, *self._unparked(touched)}, moment)
-        self._next = timers.first_due(self._tables)
 
     def _unparked(self, records: Iterable[RecordId]) -> set[RecordId]:
         return {r for r in records if parking.parked_since(self._tables, r) is None}
 
     def _fire(self, moved_to: int, revision: int) -> None:
         """Judge, instant by instant, what changes by itself up to a time."""
-        while self._next is not None and self._next <= moved_to:
-            moment = Moment(revision, self._next, "time")
-            for root in timers.due_at(self._tables, self._next):
-                self._ledger.judge(root, self._due(root, self._next), moment)
-            self._next = timers.first_due(self._tables)
+        while (instant := timers.first_due(self._tables)) is not None and instant <= moved_to:
+            moment = Moment(revision, instant, "time")
+            for root in timers.due_at(self._tables, instant):
+                self._ledger.judge(root, self._due(root, instant), moment)
+        self._ledger.earliest_due = instant
+
+    def _is_due(self, moved_to: int) -> bool:
+        earliest = self._ledger.earliest_due
+        return earliest is not None and earliest <= moved_to
 
     def _due(self, root: RecordId, instant: int) -> Indexes:
         row, places = self._ledger.row(root), self._ledger.active.places
@@ -162,4 +169,3 @@ class Session:
         each_customer(self._tables, visit)
         for name in gone:
             self._ledger.bitmaps.clear(name)
-        self._next = timers.first_due(self._tables)

@@ -181,7 +181,7 @@ def total(name: str, window: str, least: int) -> Leaf:
     return Leaf(cel, lambda p: sum(_amounts(p, name, window)) > least)
 
 
-def extreme(which: str, name: str, window: str, bound: int) -> Leaf:
+def extreme(which: str, name: str, window: str, *, bound: int) -> Leaf:
     cel = f'({which}("{name}", "amount", "{window}") != null && '
     cel += f'{which}("{name}", "amount", "{window}") < {bound}.5)'
     choose = min if which == "min" else max
@@ -193,14 +193,14 @@ def extreme(which: str, name: str, window: str, bound: int) -> Leaf:
     return Leaf(cel, answer)
 
 
-def late_first(name: str, window: str, second: int, start: datetime) -> Leaf:
+def late_first(name: str, window: str, second: int, *, start: datetime) -> Leaf:
     at = start + timedelta(seconds=second)
     written = f'timestamp("{at:%Y-%m-%dT%H:%M:%SZ}")'
     cel = f'(first("{name}", "{window}") != null && first("{name}", "{window}") >= {written})'
     return Leaf(cel, lambda p: _is_first_from(p, name, window, at=at))
 
 
-def sequence(one: str, then: str, without: str, window: str) -> Leaf:
+def sequence(one: str, then: str, without: str, *, window: str) -> Leaf:
     cel = f'sequence("{one}", "{then}", "100s", "{without}", "{window}")'
 
     def answer(p: Person) -> bool:
