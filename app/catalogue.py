@@ -18,6 +18,9 @@ COMMANDS: tuple[type[commands.Command], ...] = (
     commands.CheckConsent,
     commands.DefinePurpose,
     commands.RegisterSource,
+    commands.DefineSegment,
+    commands.ActivateSegment,
+    commands.ArchiveSegment,
 )
 """Decided in `domain/decide.py` (of a person) and `domain/rules.py` (of a workspace)."""
 

@@ -53,7 +53,9 @@ TABLES: tuple[str, ...] = (
     *(table for part in (clock, timers, membership, journal) for table in part.TABLES),
 )
 SEALED: Mapping[str, Sealed] = {
-    table: sealed for model in (profile, timeline, tallies) for table, sealed in model.SEALED.items()
+    table: sealed
+    for model in (profile, timeline, tallies)
+    for table, sealed in model.SEALED.items()
 }
 """What is personal in each table; what is not here stays open."""
 
@@ -152,8 +154,9 @@ def _transaction(rows: Rows) -> Iterator[Transaction]:
         raise
 
 
-def _fold_entries(tables: Tables, entries: Iterable[Entry], faults: Mapping[int, str]) -> None:
+def _fold_entries(tables: Tables, entries: Sequence[Entry], faults: Mapping[int, str]) -> None:
     session = Session(tables)
+    session.need_keys(entries)
     for entry in entries:
         event = entry.event
         fault = faults.get(entry.revision) if event else entry.fault or "unreadable"

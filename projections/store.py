@@ -64,9 +64,7 @@ class Snapshot:
         encoded = self.load(table, key)
         return None if encoded is None else self._codec.read(table, key, encoded)
 
-    def scan(
-        self, table: str, prefix: bytes, *, start: bytes = b""
-    ) -> Iterator[tuple[bytes, Row]]:
+    def scan(self, table: str, prefix: bytes, *, start: bytes = b"") -> Iterator[tuple[bytes, Row]]:
         """Yield the rows whose key starts with a prefix, in order of keys."""
         for key, encoded in self.scan_stored(table, prefix, start=start):
             yield key, self._codec.read(table, key, encoded)
@@ -156,8 +154,7 @@ class Store:
         environment.reader_check()
         with environment.begin(write=True) as transaction:
             databases = {
-                name: environment.open_db(name.encode(), txn=transaction)
-                for name in _DATABASES
+                name: environment.open_db(name.encode(), txn=transaction) for name in _DATABASES
             }
             transaction.put(_SCHEMA, _schema(), db=databases[_META], overwrite=False)
         _require_schema(environment, databases)

@@ -48,9 +48,7 @@ class ReadTables(Protocol):
     def get(self, table: str, key: bytes) -> Row | None:
         """Read a row."""
 
-    def scan(
-        self, table: str, prefix: bytes, *, start: bytes = b""
-    ) -> Iterator[tuple[bytes, Row]]:
+    def scan(self, table: str, prefix: bytes, *, start: bytes = b"") -> Iterator[tuple[bytes, Row]]:
         """Yield the rows whose key starts with a prefix, from a key on, in order of keys."""
 
     def load(self, table: str, key: bytes) -> bytes | None:
@@ -135,9 +133,7 @@ class Transaction:
         """Remove a row."""
         self._change(table, key, None)
 
-    def scan(
-        self, table: str, prefix: bytes, *, start: bytes = b""
-    ) -> Iterator[tuple[bytes, Row]]:
+    def scan(self, table: str, prefix: bytes, *, start: bytes = b"") -> Iterator[tuple[bytes, Row]]:
         """Yield the rows whose key starts with a prefix, as this transaction has left them."""
         rows, ordered = self._rows[table], self._ordered[table]
         first = bisect_left(ordered, max(prefix, start))
@@ -252,9 +248,7 @@ class MemoryTables:
         encoded = self._tables[table].get(key)
         return None if encoded is None else self._codec.read(table, key, encoded)
 
-    def scan(
-        self, table: str, prefix: bytes, *, start: bytes = b""
-    ) -> Iterator[tuple[bytes, Row]]:
+    def scan(self, table: str, prefix: bytes, *, start: bytes = b"") -> Iterator[tuple[bytes, Row]]:
         """Yield the rows whose key starts with a prefix, in order of keys."""
         for key, encoded in self.scan_stored(table, prefix, start=start):
             yield key, self._codec.read(table, key, encoded)

@@ -1,10 +1,9 @@
 """Read model: the signals of each record in the order in which they happened.
 
-Table `timeline`: record id/time/signal key -> {source, revision, personal: {name, kind, message_id,
-properties}}; the time is in microseconds since the year 1, so that a window is a range of keys. A
-late signal stands where it happened. A record holds a signal once (R8); of the copies on several
-records of a customer the one with the lowest revision counts, as in `tallies.py`, which notes what
-a record holds after this model has asked.
+Table `timeline`: record id/time/signal key -> {source, revision, name, kind, message_id,
+properties}, the last four sealed. Times are in microseconds since the year 1, so a window is a
+range of keys, and a late signal stands where it happened. A record holds a signal once (R8); of its
+copies on several records of a customer the first counts, as in `tallies.py`, which is told later.
 """
 
 from __future__ import annotations
@@ -21,10 +20,13 @@ from domain.signal_events import SignalsRecorded
 from domain.signals import Signal, signal_key
 from projections import tallies
 from projections.instants import microseconds
+from projections.rows import Sealed, owned_by_key
 from projections.tables import ReadTables, Tables
 
 TIMELINE = "timeline"
 TABLES = (TIMELINE,)
+_ERASED = {"name": "", "kind": "", "message_id": "", "properties": dict[str, object]()}
+SEALED = {TIMELINE: Sealed(_ERASED, owned_by_key)}
 
 INTEGER_BITS_HELD = 63
 """Of an integer in a row; a larger one is held as the nearest float, if there is one."""
@@ -66,12 +68,10 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
         row = {
             "source": body.source,
             "revision": event.revision,
-            "personal": {
-                "name": signal.name,
-                "kind": signal.kind,
-                "message_id": signal.message_id,
-                "properties": _held(signal.properties),
-            },
+            "name": signal.name,
+            "kind": signal.kind,
+            "message_id": signal.message_id,
+            "properties": _held(signal.properties),
         }
         tables.put(TIMELINE, f"{record_id}/{signal_time(event, signal):018d}/{key}".encode(), row)
 
@@ -114,15 +114,14 @@ def _rounded(value: JsonValue) -> JsonValue:
 def _copies(tables: ReadTables, record_id: RecordId) -> Iterator[TimedSignal]:
     for place, row in tables.scan(TIMELINE, f"{record_id}/".encode()):
         _, at, key = place.decode().split("/")
-        personal = row["personal"]
         yield TimedSignal(
             at=int(at),
             key=key,
             record_id=record_id,
             source=row["source"],
             revision=row["revision"],
-            name=personal["name"],
-            kind=personal["kind"],
-            message_id=personal["message_id"],
-            properties=personal["properties"],
+            name=row["name"],
+            kind=row["kind"],
+            message_id=row["message_id"],
+            properties=row["properties"],
         )

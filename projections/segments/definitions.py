@@ -14,7 +14,8 @@ from domain.event import Event, Recorded
 from domain.ids import StreamKind
 from domain.segments import Definition, Segment, evolve_segments
 from domain.workspace_events import SegmentActivated, SegmentArchived, SegmentDefined
-from projections.tables import ReadTables, Row, Tables
+from projections.rows import Row
+from projections.tables import ReadTables, Tables
 
 SEGMENTS = "segments"
 SEGMENT_RULES = "segment_rules"

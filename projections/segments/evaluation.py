@@ -14,6 +14,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from threading import local
+from typing import TypeVar
 
 import cel
 from pydantic import JsonValue
@@ -40,6 +41,7 @@ from projections.segments.vocabulary import (
 from projections.tallies import INTEGER_BITS_MAX
 from projections.timeline import TimedSignal
 
+T = TypeVar("T")
 Value = int | float | bool | datetime | None
 
 
@@ -72,6 +74,7 @@ class Evaluator:
         self._expression: Expression
         self._belongs: Collection[str] = ()
         self._is_refused = False
+        self._fault: Exception | None = None
         self._properties: object = None
         self._reads = self._functions()
         guarded = {name: self._guarded(name, read) for name, read in self._reads.items()}
@@ -92,8 +95,10 @@ class Evaluator:
         """Evaluate an expression at an instant; `belongs` names the segments that are so."""
         self._expression, self._facts, self._sight = expression, facts, sight
         self._now, self._belongs = now, belongs
-        self._due, self._is_refused = None, False
+        self._due, self._is_refused, self._fault = None, False, None
         result = self._execute(expression.program, self._context)
+        if self._fault is not None:
+            raise self._fault  # the read side's, such as a key that is not at hand
         is_failed = self._is_refused or not isinstance(result, bool)
         return Answer(not is_failed and result is True, self._due, is_failed)
 
@@ -126,7 +131,9 @@ class Evaluator:
             return None
 
     def _resolve(self, name: str) -> object:
-        return self._facts.traits(self._expression.traits, self._sight) if name == TRAITS else None
+        if name != TRAITS:
+            return None
+        return self._kept(lambda: self._facts.traits(self._expression.traits, self._sight))
 
     def _resolve_in_filter(self, name: str) -> object:
         return self._properties if name == PROPERTIES else None
@@ -148,9 +155,17 @@ class Evaluator:
             if call not in self._expression.calls:
                 self._is_refused = True  # the library hides what a function raises
                 return None
-            return read(call)
+            return self._kept(lambda: read(call))
 
         return function
+
+    def _kept(self, read: Callable[[], T]) -> T | None:
+        """Read, and keep what is raised: the library would log it and answer without it."""
+        try:
+            return read()
+        except Exception as fault:  # noqa: BLE001  # raised again by `answer`
+            self._fault = self._fault or fault
+            return None
 
     def _aggregate(self, read: SignalRead) -> Value:
         series = self._facts.series(read.signal, self._sight)

@@ -20,7 +20,7 @@ from projections.segments.evaluation import Reading, evaluator
 from projections.segments.facts import Facts
 from projections.segments.journal import MembershipChange, changes
 from projections.segments.language import Expression, read_expression
-from projections.segments.membership import MEMBERSHIPS, read_membership
+from projections.segments.membership import MEMBERSHIPS, everybody, read_membership
 from projections.segments.tokens import place
 from projections.tables import ReadTables
 
@@ -65,6 +65,7 @@ def preview_count(
     read = check_definition(tables, expression)
     rules = read_rules(tables)
     sight, now = sight_of(rules, purposes, exception), _now(tables)
+    tables.need(everybody(tables))
     found = 0
     for _, row in tables.scan(MEMBERSHIPS, b""):
         facts = Facts(tables, tuple(row["members"]), rules)

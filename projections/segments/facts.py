@@ -39,6 +39,7 @@ class Facts:
     """What is known of the customer that some records form."""
 
     def __init__(self, tables: ReadTables, members: tuple[RecordId, ...], rules: Rules) -> None:
+        tables.need(members)  # all at once, and not in the middle of an expression
         self._tables = tables
         self._members = members
         self._rules = rules

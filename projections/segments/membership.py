@@ -7,18 +7,19 @@ timers, the sets and the journal in step with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from domain.ids import RecordId
 from projections import customers
+from projections.rows import Row
 from projections.segments import timers
 from projections.segments.active import ActiveSet, Standing
 from projections.segments.bitmaps import Bitmaps
 from projections.segments.evaluation import evaluator
 from projections.segments.facts import Facts
 from projections.segments.journal import Cause, ChangeKind, Journal, MembershipChange
-from projections.tables import ReadTables, Row, Tables
+from projections.tables import ReadTables, Tables
 
 MEMBERSHIPS = "memberships"
 TABLES = (MEMBERSHIPS,)
@@ -151,6 +152,12 @@ def new_row(members: Iterable[RecordId]) -> Row:
 def read_membership(tables: ReadTables, root: RecordId) -> Row | None:
     """Read a customer's row; None for nobody, and for a customer that is parked."""
     return tables.get(MEMBERSHIPS, root.encode())
+
+
+def everybody(tables: ReadTables) -> Iterator[RecordId]:
+    """Yield the records of every customer that is not parked."""
+    for _, row in tables.scan(MEMBERSHIPS, b""):
+        yield from row["members"]
 
 
 def each_customer(tables: Tables, visit: Callable[[RecordId, Row], None]) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from domain.ids import RecordId
 from projections import customers
+from projections.rows import Row
 from projections.segments.membership import Ledger, Moment, new_row
-from projections.tables import Row
 
 Rows = Mapping[RecordId, Row]
 

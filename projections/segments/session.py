@@ -9,7 +9,7 @@ instant. The fold calls `settle` and `advance` before the read models, `after` b
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from domain.consent_events import ConsentChanged, VerdictRecorded
 from domain.event import Event, Recorded
@@ -19,12 +19,13 @@ from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from eventlog.port import Entry
 from projections import clock, customers, identifiers, parking
 from projections.instants import microseconds
+from projections.rows import Row
 from projections.segments import timers
 from projections.segments.active import Indexes, active_set
 from projections.segments.definitions import heard_sources
-from projections.segments.membership import Ledger, Moment, each_customer
+from projections.segments.membership import Ledger, Moment, each_customer, everybody
 from projections.segments.regrouping import is_as_it_was, regroup
-from projections.tables import Row, Tables
+from projections.tables import Tables
 
 _NONE: Indexes = frozenset()
 
@@ -41,6 +42,16 @@ class Session:
         self._decision: DecisionId | None = None
         self.revision = 0
         """Of the last event that was folded."""
+
+    def need_keys(self, entries: Sequence[Entry]) -> None:
+        """Ask at once for the keys of everybody whom these entries, or time, will touch."""
+        times = [clock.time_moved_to(entry.event) for entry in entries if entry.event]
+        roots = set(timers.due_until(self._tables, microseconds(max(times)))) if times else set()
+        for entry in entries:
+            if entry.stream.kind is StreamKind.RECORD:
+                root = customers.root(self._tables, RecordId(entry.stream.key))
+                roots |= {root} if root else set()
+        self._tables.need(m for root in roots for m in customers.members(self._tables, root))
 
     def settle(self, event: Recorded[Event]) -> None:
         """Judge what the decision before has touched, unless the event is of the same one."""
@@ -159,6 +170,8 @@ class Session:
         if not changed and not gone:
             return
         moment = Moment(revision, self._clock, "definition")
+
+        self._tables.need(everybody(self._tables))
 
         def visit(root: RecordId, row: Row) -> None:
             for name in gone:

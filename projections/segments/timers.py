@@ -6,6 +6,8 @@ Instants are microseconds since the year 1.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from domain.ids import RecordId
 from projections.tables import ReadTables, Tables
 
@@ -18,6 +20,15 @@ def first_due(tables: ReadTables) -> int | None:
     for key, _ in tables.scan(TIMERS, b""):
         return int(key.split(b"/")[0])
     return None
+
+
+def due_until(tables: ReadTables, instant: int) -> Iterator[RecordId]:
+    """Yield the customers with an instant up to this one."""
+    for key, _ in tables.scan(TIMERS, b""):
+        due, _, root = key.decode().partition("/")
+        if int(due) > instant:
+            return
+        yield RecordId(root)
 
 
 def due_at(tables: ReadTables, instant: int) -> list[RecordId]:

@@ -113,6 +113,10 @@ class Happenings(History):
         self.define(segment, expression, purposes=purposes, exception=exception)
         self.activate(segment)
 
+    def tell(self, body: Event) -> None:
+        """Let an event stand on the workspace's stream."""
+        self.append((WORKSPACE_STREAM, body))
+
     def archive(self, segment: str) -> None:
         self.append((WORKSPACE_STREAM, SegmentArchived(segment=segment)))
 
