@@ -4,9 +4,8 @@ Folds write to `Tables`, views read from `ReadTables`. A `Transaction` keeps the
 touches decoded, so that a row which a batch touches a hundred times is read and written once. What
 is behind it is a `Backing`: `MemoryTables` here, LMDB in `store.py`.
 
-How a row is stored, and what of it is sealed, is its codec's matter (`rows.py`). Digest: the sum,
-modulo 2^256, of SHA-256(table, key, open fields, tag of the sealed ones). Local values are bytes
-that each replica makes for itself, such as indexes; they stand in no digest.
+How a row is stored, and what of it is sealed, is its codec's matter (`rows.py`). Local values are
+bytes that a replica makes for itself. Digest of rows: the sum, modulo 2^256, of SHA-256(parts).
 """
 
 from __future__ import annotations

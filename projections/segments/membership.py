@@ -57,15 +57,15 @@ class Ledger:
             row = new_row(customers.members(self.tables, root))
             for index in sorted(self.active.blank - indexes):
                 self._set(row, root, self.active.order[index], is_in=True, moment=moment)
-        self.evaluate(root, row, indexes, moment)
+        self.evaluate(root, row, indexes, moment=moment)
         self.keep(root, row)
 
-    def evaluate(self, root: RecordId, row: Row, indexes: Iterable[int], moment: Moment) -> None:
+    def evaluate(self, root: RecordId, row: Row, indexes: Iterable[int], *, moment: Moment) -> None:
         """Evaluate segments for a customer, and tell what changed."""
         facts = self.facts(row["members"])
         for index in sorted(indexes):
             standing = self.active.order[index]
-            is_in = self.ask(row, standing, facts, moment.at)
+            is_in = self.ask(row, standing, facts, now=moment.at)
             if is_in != (standing.name in row["in"]):
                 self._set(row, root, standing, is_in=is_in, moment=moment)
 
@@ -74,7 +74,7 @@ class Ledger:
         return Facts(self.tables, tuple(members), self.active.rules)
 
     @staticmethod
-    def ask(row: Row, standing: Standing, facts: Facts, now: int) -> bool:
+    def ask(row: Row, standing: Standing, facts: Facts, *, now: int) -> bool:
         """Answer one segment and note its instant; the segments that it uses stand in the row."""
         answer = evaluator().answer(
             standing.expression, facts, sight=standing.sight, now=now, belongs=row["in"]
@@ -88,7 +88,7 @@ class Ledger:
     def keep(self, root: RecordId, row: Row) -> None:
         """Write a row, and move its timer."""
         before, row["next"] = row["next"], min(row["due"].values(), default=None)
-        timers.move(self.tables, root, before, row["next"])
+        timers.move(self.tables, root, before=before, after=row["next"])
         if row["next"] is not None:
             self.earliest_due = min(row["next"], self.earliest_due or row["next"])
         self.tables.put(MEMBERSHIPS, root.encode(), row)
@@ -97,7 +97,7 @@ class Ledger:
         """Take a customer off, without a word of it."""
         for name in row["in"]:
             self.bitmaps.discard(name, root)
-        timers.move(self.tables, root, row["next"], None)
+        timers.move(self.tables, root, before=row["next"], after=None)
         self.tables.delete(MEMBERSHIPS, root.encode())
 
     def withdraw(self, root: RecordId, moment: Moment) -> None:
@@ -106,22 +106,22 @@ class Ledger:
         if row is None:
             return
         for name in sorted(row["in"]):
-            self.tell("exited", name, root, moment)
+            self.tell("exited", name, root, moment=moment)
         self.remove(root, row)
 
-    def forget(self, root: RecordId, row: Row, name: str, moment: Moment) -> None:
+    def forget(self, root: RecordId, row: Row, name: str, *, moment: Moment) -> None:
         """Take a customer out of a segment that there is no more."""
         row["due"].pop(name, None)
         if row["in"].pop(name, None) is not None:
-            self.tell("exited", name, root, moment)
+            self.tell("exited", name, root, moment=moment)
 
     def tell(
         self,
         change: ChangeKind,
         name: str,
         root: RecordId,
-        moment: Moment,
         *,
+        moment: Moment,
         moved_from: RecordId | None = None,
     ) -> None:
         """Journal a change of a segment that the workspace defined."""
@@ -141,7 +141,7 @@ class Ledger:
         else:
             del row["in"][standing.name]
             self.bitmaps.discard(standing.name, root)
-        self.tell("entered" if is_in else "exited", standing.name, root, moment)
+        self.tell("entered" if is_in else "exited", standing.name, root, moment=moment)
 
 
 def new_row(members: Iterable[RecordId]) -> Row:

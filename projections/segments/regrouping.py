@@ -64,7 +64,7 @@ def _judged(ledger: Ledger, members: tuple[RecordId, ...], moment: Moment) -> Ro
     row = new_row(members)
     facts = ledger.facts(members)
     for standing in ledger.active.order:
-        if ledger.ask(row, standing, facts, moment.at):
+        if ledger.ask(row, standing, facts, now=moment.at):
             row["in"][standing.name] = [moment.revision, moment.at]
     return row
 
@@ -97,15 +97,15 @@ def _tell(
         if name in was["in"]:
             sources.append(was)
             merged = replace(moment, cause="merged")
-            ledger.tell("moved", name, root, merged, moved_from=old)
+            ledger.tell("moved", name, root, moment=merged, moved_from=old)
     for old, was in sorted(origin.left.items()):
         if is_in and not sources and name in was["in"]:
             sources.append(was)
             parted = replace(moment, cause="parted")
-            ledger.tell("moved", name, root, parted, moved_from=old)
+            ledger.tell("moved", name, root, moment=parted, moved_from=old)
     if is_in and sources:
         row["in"][name] = min(was["in"][name] for was in sources)
     elif is_in:
-        ledger.tell("entered", name, root, moment)
+        ledger.tell("entered", name, root, moment=moment)
     elif sources:
-        ledger.tell("exited", name, root, moment)
+        ledger.tell("exited", name, root, moment=moment)

@@ -174,10 +174,12 @@ class Session:
         self._tables.need(everybody(self._tables))
 
         def visit(root: RecordId, row: Row) -> None:
+            before = {**row, "in": dict(row["in"]), "due": dict(row["due"])}
             for name in gone:
-                self._ledger.forget(root, row, name, moment)
-            self._ledger.evaluate(root, row, changed, moment)
-            self._ledger.keep(root, row)
+                self._ledger.forget(root, row, name, moment=moment)
+            self._ledger.evaluate(root, row, changed, moment=moment)
+            if row != before:
+                self._ledger.keep(root, row)
 
         each_customer(self._tables, visit)
         for name in gone:

@@ -37,7 +37,7 @@ def due_at(tables: ReadTables, instant: int) -> list[RecordId]:
     return [RecordId(key[len(prefix) :].decode()) for key, _ in tables.scan(TIMERS, prefix)]
 
 
-def move(tables: Tables, root: RecordId, before: int | None, after: int | None) -> None:
+def move(tables: Tables, root: RecordId, *, before: int | None, after: int | None) -> None:
     """Set a customer's next instant anew."""
     if before == after:
         return
