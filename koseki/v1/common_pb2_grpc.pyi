@@ -23,11 +23,16 @@ No error text holds personal data.
     INVALID_CONSENT_STATE   not a state that an act brings about
     INVALID_LAWFUL_BASIS    a purpose needs a lawful basis
     RESERVED_PURPOSE        `audit` cannot be defined
+    CIRCULAR_SEGMENT        a segment would depend on itself
+    SEGMENT_TOO_DEEP        segments use each other more than 8 deep
+    INVALID_EXPRESSION      a segment's expression; each fault comes with its place
+    AUDIENCE_TOO_LARGE      an audience is made of more than 256 parts
   NOT_FOUND
     UNKNOWN_WORKSPACE       the server has no such workspace
     UNKNOWN_CUSTOMER        nobody has this id, or is known by these identifiers
     UNKNOWN_SOURCE          register the source first
     UNKNOWN_PURPOSE         define the purpose first
+    UNKNOWN_SEGMENT         no segment of this name is active
   PERMISSION_DENIED
     AUDITOR_ONLY            only an auditor may name the purpose `audit`
   FAILED_PRECONDITION: a rule forbids it in the present state
@@ -36,6 +41,11 @@ No error text holds personal data.
     TOO_MANY_RECORDS        the customer would hold more than 256 records
     TOO_MANY_IDENTIFIERS    the customer would hold more than 512 identifiers
     TOO_MANY_EVENTS         the change would take more than 1,000 events
+    TOO_MANY_SEGMENTS       the workspace would have more than 1,000 segments
+    SEGMENT_IN_USE          another segment uses it
+    DEFINITION_CHANGED      another definition of the segment has come since
+    PURPOSE_NOT_SERVED      a segment does not serve the purpose that was named
+    STALE_PAGE_TOKEN        the list is not kept any more: start again
     COMMAND_TOO_OLD         a command id is good for 24 hours
     EVENT_TOO_LARGE, EVENT_NOT_ENCODABLE, LOG_FULL, LOG_REJECTED
                             the log does not take the event; nothing was stored
@@ -48,6 +58,7 @@ No error text holds personal data.
     REVISION_NOT_REACHED    the read side is still behind `at_least_revision`
     READ_SIDE_FAILED, READ_SIDE_NOT_READY, READ_SIDE_OUTDATED, STORE_FAILED
                             the read side cannot answer now
+    TOO_MANY_LISTS          as many lists as may be are being read
     CUSTOMER_PARKED         the read side holds an event of this customer that it cannot fold
   DATA_LOSS: no writes, and no yes, until an operator has looked
     LOG_DAMAGED             the log's shape or chain does not hold

@@ -14,11 +14,13 @@ from operator import and_, or_
 
 from pyroaring import BitMap
 
+from domain.rules import Rules
+from domain.segments import Segment
 from projections.rules import read_rules
 from projections.segments.active import EVERYONE, PURPOSE_PREFIX
 from projections.segments.bitmaps import MEMBERS, read_version
-from projections.segments.definitions import read_segment
-from projections.segments.errors import PurposeNotServed, UnknownSegment
+from projections.segments.definitions import read_segments, rules_digest
+from projections.segments.errors import AudienceTooLarge, PurposeNotServed, UnknownSegment
 from projections.tables import ReadTables
 
 SETS_CACHED_MAX = 256
@@ -68,6 +70,14 @@ class Sets:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, tuple[int, BitMap]] = OrderedDict()
+        self._rules: tuple[str, Rules, dict[str, Segment]] | None = None
+
+    def rules(self, tables: ReadTables) -> tuple[Rules, dict[str, Segment]]:
+        """Give the rules and the segments, read anew only after the workspace said something."""
+        digest = rules_digest(tables)
+        if self._rules is None or self._rules[0] != digest:
+            self._rules = (digest, read_rules(tables), read_segments(tables))
+        return self._rules[1:]
 
     def read(self, tables: ReadTables, name: str) -> BitMap:
         """Give a set; it is not to be changed."""
@@ -86,21 +96,35 @@ class Sets:
 
 
 def count_audience(tables: ReadTables, sets: Sets, audience: Audience, *, purpose: str) -> int:
-    """Count an audience; raises `NotFound`, `UnknownSegment` and `PurposeNotServed`."""
+    """Count an audience; raises `NotFound`, `UnknownSegment`, `PurposeNotServed`, and more."""
+    _check_size(audience)
     found = _resolve(tables, sets, audience, purpose)
     return int(found.intersection_cardinality(_having(tables, sets, purpose)))
 
 
 def audience_members(tables: ReadTables, sets: Sets, audience: Audience, *, purpose: str) -> BitMap:
     """Give the numbers of an audience's customers. Raises as `count_audience`."""
+    _check_size(audience)
     found = _resolve(tables, sets, audience, purpose)
     return found & _having(tables, sets, purpose)
+
+
+def _check_size(audience: Audience) -> None:
+    waiting: list[Audience] = [audience]
+    for _ in range(AUDIENCE_PARTS_MAX):
+        if not waiting:
+            return
+        part = waiting.pop()
+        if isinstance(part, AllOf | AnyOf | NoneOf):
+            waiting += part.parts
+    if waiting:
+        raise AudienceTooLarge(f"an audience has at most {AUDIENCE_PARTS_MAX} parts")
 
 
 def _resolve(tables: ReadTables, sets: Sets, audience: Audience, purpose: str) -> BitMap:
     match audience:
         case InSegment(segment=name):
-            _check_serves(tables, name, purpose)
+            _check_serves(tables, sets, name, purpose=purpose)
             return sets.read(tables, name)
         case Having(purpose=name):
             return _having(tables, sets, name)
@@ -120,12 +144,14 @@ def _each(tables: ReadTables, sets: Sets, parts: Sequence[Audience], purpose: st
 
 
 def _having(tables: ReadTables, sets: Sets, purpose: str) -> BitMap:
-    read_rules(tables).purpose(purpose)
+    rules, _ = sets.rules(tables)
+    rules.purpose(purpose)
     return sets.read(tables, f"{PURPOSE_PREFIX}{purpose}")
 
 
-def _check_serves(tables: ReadTables, name: str, purpose: str) -> None:
-    segment = read_segment(tables, name)
+def _check_serves(tables: ReadTables, sets: Sets, name: str, *, purpose: str) -> None:
+    _, segments = sets.rules(tables)
+    segment = segments.get(name)
     if segment is None or segment.active is None:
         raise UnknownSegment("no active segment has this name")
     if segment.active.exception is None and purpose not in segment.active.purposes:

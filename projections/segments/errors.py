@@ -4,6 +4,7 @@ SegmentError
 ├── InvalidExpression   it can never be a segment: each fault with its place
 ├── UnknownSegment      no active segment of that name
 ├── PurposeNotServed    the segment does not serve the purpose that was named (R12)
+├── AudienceTooLarge    the audience is made of too many parts
 ├── StaleToken          the page's set is no longer kept: start again
 └── TooManyPins         as many lists as may be are being read: try again
 """
@@ -60,6 +61,12 @@ class PurposeNotServed(SegmentError):
 
     kind = Kind.REFUSED
     reason = "PURPOSE_NOT_SERVED"
+
+
+class AudienceTooLarge(SegmentError):
+    """The audience is made of too many parts."""
+
+    reason = "AUDIENCE_TOO_LARGE"
 
 
 class StaleToken(SegmentError):

@@ -26,7 +26,14 @@ from domain.identity_events import (
 from domain.ids import IdentifierKey, MergeId
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import Signal
-from domain.workspace_events import ClockAdvanced, PurposeDefined, SourceRegistered
+from domain.workspace_events import (
+    ClockAdvanced,
+    PurposeDefined,
+    SegmentActivated,
+    SegmentArchived,
+    SegmentDefined,
+    SourceRegistered,
+)
 from eventlog.codec import EventMapper
 from eventlog.memory import MemoryEventLog
 from eventlog.registry import EVENTS, UnknownEvent, Upcast, upcast, wire_name
@@ -113,6 +120,25 @@ SAMPLES: dict[str, tuple[Event, bytes]] = {
     "koseki.workspace.source-registered.v1": (
         SourceRegistered(source="shop", purposes=("service",), priority=5),
         b'{"priority":5,"purposes":["service"],"source":"shop"}',
+    ),
+    "koseki.workspace.segment-defined.v1": (
+        SegmentDefined(
+            segment="loyal",
+            definition=2,
+            expression='segment("known")',
+            purposes=("service",),
+            uses=("known",),
+        ),
+        b'{"definition":2,"description":"","exception":null,"expression":"segment(\\"known\\")",'
+        b'"purposes":["service"],"segment":"loyal","uses":["known"]}',
+    ),
+    "koseki.workspace.segment-activated.v1": (
+        SegmentActivated(segment="loyal", definition=2),
+        b'{"definition":2,"segment":"loyal"}',
+    ),
+    "koseki.workspace.segment-archived.v1": (
+        SegmentArchived(segment="loyal"),
+        b'{"segment":"loyal"}',
     ),
     "koseki.clock.advanced.v1": (
         ClockAdvanced(to=NOON),

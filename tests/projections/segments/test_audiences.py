@@ -12,6 +12,7 @@ from domain.consent import ConsentState
 from domain.ids import RecordId
 from projections.fold import fold_batch
 from projections.segments.audiences import (
+    AUDIENCE_PARTS_MAX,
     AllOf,
     AnyOf,
     Audience,
@@ -22,7 +23,13 @@ from projections.segments.audiences import (
     audience_members,
     count_audience,
 )
-from projections.segments.errors import PurposeNotServed, StaleToken, TooManyPins, UnknownSegment
+from projections.segments.errors import (
+    AudienceTooLarge,
+    PurposeNotServed,
+    StaleToken,
+    TooManyPins,
+    UnknownSegment,
+)
 from projections.segments.membership import MEMBERSHIPS
 from projections.segments.pages import PIN_LIFE_SECONDS, PINS_MAX, Pages
 from projections.store import Store
@@ -96,6 +103,14 @@ def test_only_segments_that_serve_the_purpose_may_decide() -> None:
         count_audience(TABLES, Sets(), InSegment("a"), purpose="service")
     with pytest.raises(UnknownSegment):
         count_audience(TABLES, Sets(), InSegment("nobody"), purpose="service")
+
+
+def test_an_audience_of_too_many_parts_is_refused() -> None:
+    deep: Audience = InSegment("a")
+    for _ in range(AUDIENCE_PARTS_MAX):
+        deep = NoneOf((deep,))
+    with pytest.raises(AudienceTooLarge):
+        count_audience(TABLES, Sets(), deep, purpose="analytics")
 
 
 def test_a_set_is_read_anew_only_after_it_changed(tmp_path: Path) -> None:
