@@ -129,8 +129,10 @@ SAMPLES: dict[str, tuple[Event, bytes]] = {
             purposes=("service",),
             uses=("known",),
         ),
-        b'{"definition":2,"description":"","exception":null,"expression":"segment(\\"known\\")",'
-        b'"purposes":["service"],"segment":"loyal","uses":["known"]}',
+        (
+            b'{"definition":2,"description":"","exception":null,"expression":"segment(\\"known\\")",'
+            b'"purposes":["service"],"segment":"loyal","uses":["known"]}'
+        ),
     ),
     "koseki.workspace.segment-activated.v1": (
         SegmentActivated(segment="loyal", definition=2),
