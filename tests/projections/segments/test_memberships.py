@@ -57,6 +57,16 @@ def test_a_window_closes_at_its_instant_and_not_a_microsecond_earlier() -> None:
     assert closed.at == microseconds(history.time(30 * DAY))
 
 
+def test_of_several_windows_the_first_to_close_decides() -> None:
+    history = begun()
+    history.segment("both", 'seen("Visited", "1d") && seen("Bought", "30d")')
+    history.did(1, "Visited")
+    history.did(1, "Bought")
+    history.advance(2 * DAY)
+    last = list(changes(folded(history)))[-1]
+    assert (last.change, last.at) == ("exited", microseconds(history.time(DAY)))
+
+
 def test_a_timer_fires_before_the_event_that_moves_the_clock_is_applied() -> None:
     history = begun()
     history.segment("fresh", 'seen("Visited", "1d")')

@@ -153,7 +153,7 @@ def filled(memberships: Memberships) -> Memberships:
     return {name: roots for name, roots in memberships.items() if roots}
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=200)
 @given(SEEDS)
 def test_memberships_are_what_the_oracle_says_after_every_append(seed: int) -> None:
     world = world_of(seed)
