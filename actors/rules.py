@@ -11,7 +11,7 @@ import structlog
 from actors.clock import Clock
 from actors.drafting import drafts_of
 from domain.commands import DefinePurpose, RegisterSource
-from domain.decide import Change
+from domain.decision import Change
 from domain.errors import DomainError, Kind
 from domain.ids import WORKSPACE_STREAM
 from domain.replies import Done

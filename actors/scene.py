@@ -16,7 +16,7 @@ from actors.drafting import drafts_of
 from actors.messages import Routed
 from domain.commands import Command
 from domain.customer import Customer
-from domain.decide import Decision
+from domain.decision import Decision
 from domain.event import Event, Recorded
 from domain.ids import (
     IdentifierKey,

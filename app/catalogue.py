@@ -16,8 +16,15 @@ COMMANDS: tuple[type[commands.Command], ...] = (
     commands.RecordSignals,
     commands.RecordConsent,
     commands.CheckConsent,
+    commands.LinkIdentifiers,
+    commands.UnlinkIdentifier,
+    commands.ReadmitIdentifier,
+    commands.MergeCustomers,
+    commands.UndoMerge,
+    commands.UnmergeRecord,
     commands.DefinePurpose,
     commands.RegisterSource,
+    commands.SetIdentityRules,
 )
 """Decided in `domain/decide.py` (of a person) and `domain/rules.py` (of a workspace)."""
 

@@ -1,15 +1,16 @@
-"""A workspace's rules as its stream tells them: purposes with their basis, and sources."""
+"""A workspace's rules as its stream tells them: purposes with their basis, sources, identity."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from domain.commands import DefinePurpose, RegisterSource
+from domain.commands import DefinePurpose, RegisterSource, SetIdentityRules
 from domain.consent import LawfulBasis
 from domain.errors import Invalid, NotFound
 from domain.event import Event, Recorded
-from domain.workspace_events import PurposeDefined, SourceRegistered
+from domain.identity_rules import DEFAULT_IDENTITY_RULES, IdentityRules
+from domain.workspace_events import IdentityRulesSet, PurposeDefined, SourceRegistered
 
 AUDIT = "audit"
 """The purpose that only the role `auditor` may name; no workspace can define it."""
@@ -40,6 +41,7 @@ class Rules:
     version: int = 0
     purposes: Mapping[str, Purpose] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
+    identity: IdentityRules = DEFAULT_IDENTITY_RULES
 
     def source(self, name: str) -> Source:
         """Find a registered source, or raise `NotFound` / UNKNOWN_SOURCE."""
@@ -68,6 +70,8 @@ def evolve_rules(rules: Rules, event: Recorded[Event]) -> Rules:
             source = Source(name, frozenset(served), priority)
             sources = {**rules.sources, name: source}
             return replace(rules, version=event.version, sources=sources)
+        case IdentityRulesSet(rules=identity):
+            return replace(rules, version=event.version, identity=identity)
         case _:
             return replace(rules, version=event.version)
 
@@ -79,13 +83,17 @@ def fold_rules(rules: Rules, events: Iterable[Recorded[Event]]) -> Rules:
     return rules
 
 
-def decide_rules(rules: Rules, command: DefinePurpose | RegisterSource) -> list[Event]:
+def decide_rules(
+    rules: Rules, command: DefinePurpose | RegisterSource | SetIdentityRules
+) -> list[Event]:
     """Decide a change of rules; nothing where it would change nothing."""
     match command:
         case DefinePurpose():
             return _define_purpose(rules, command)
         case RegisterSource():
             return _register_source(rules, command)
+        case SetIdentityRules(rules=wanted):
+            return [] if wanted == rules.identity else [IdentityRulesSet(rules=wanted)]
 
 
 def _define_purpose(rules: Rules, command: DefinePurpose) -> list[Event]:

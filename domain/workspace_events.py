@@ -6,6 +6,7 @@ from datetime import datetime
 
 from domain.consent import LawfulBasis
 from domain.event import Event, ShortText
+from domain.identity_rules import IdentityRules
 from domain.ids import Name
 
 
@@ -25,6 +26,14 @@ class SourceRegistered(Event):
     source: Name
     purposes: tuple[Name, ...]
     priority: int = 100
+
+
+class IdentityRulesSet(Event):
+    """What counts as an identifier, from here on; in place of all that was set before."""
+
+    OPEN = {"rules": "the workspace's own settings; a blocked value is one that names nobody"}
+
+    rules: IdentityRules
 
 
 class ClockAdvanced(Event):
