@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from time import monotonic
 
 from actors.packing import pack, unpack
@@ -42,6 +43,7 @@ class _AwakeCustomer:
 
     heads: dict[RecordId, Head]
     used_at: float
+    parted: dict[RecordId, datetime] = field(default_factory=dict)
     packed: tuple[bytes, ...] = ()
     records: dict[RecordId, AwakeRecord] | None = None
 
@@ -98,6 +100,11 @@ class AwakeCustomers:
         self._by_root.move_to_end(root)
         return self._unpacked(root)
 
+    def parted_from(self, root: RecordId) -> Mapping[RecordId, datetime]:
+        """Name the customers that parted from an awake one, and when; older ones fade away."""
+        customer = self._by_root.get(root)
+        return customer.parted if customer else {}
+
     def head_of(self, record_id: RecordId) -> Head:
         """Give the head that is known of a record's stream."""
         root = self._root_of.get(record_id)
@@ -133,6 +140,7 @@ class AwakeCustomers:
         customer = self._by_root.setdefault(root, _AwakeCustomer({}, self._now()))
         customer.heads = {record_id: awake.head for record_id, awake in members.items()}
         customer.records, customer.packed = members, ()
+        customer.parted = {r: at for m in members.values() for r, at in m.record.parted.items()}
         self._root_of |= dict.fromkeys(members, root)
         self._count_at_hand(root)
 
@@ -300,7 +308,9 @@ def _incomplete(loaded: Mapping[RecordId, AwakeRecord]) -> set[RecordId]:
         elif record_id not in root.record.component:
             missing |= {record_id, root.record.id}
         else:
-            missing |= {m for m in root.record.component if _lags(loaded.get(m), root.record)}
+            late = {m for m in root.record.component if _lags(loaded.get(m), root.record)}
+            # Where a member is loaded already it may be the root that is older: it parted since.
+            missing |= late | ({root.record.id} if late & loaded.keys() else set())
     return missing
 
 

@@ -189,7 +189,9 @@ class CustomerHost:
         if is_unreadable(waiting, unreadable):
             self._taker.answer_unreadable(waiting)
         elif waiting.roots and not self._owns(min(waiting.roots)):
-            waiting.reply(Moved(root=min(waiting.roots)))
+            roots = {r: root for r in waiting.named if (root := self._awake.root_of(r))}
+            owners = waiting.routed.owners
+            waiting.reply(Moved(root=min(waiting.roots), owners=owners, roots=roots))
 
     def _passivate(self) -> None:
         """Put sleepers to bed; between rounds only, so that nobody woken for one falls asleep."""
@@ -216,9 +218,11 @@ class CustomerHost:
 
     async def _decide(self, turn: Turn) -> list[Waiting]:
         """Take a turn; give the commands that need another one."""
-        if any(self._roots_of(waiting) != waiting.roots for waiting in turn.commands):
+        if any(self._is_moved(waiting) for waiting in turn.commands):
             return turn.commands
         roots = {root: None for waiting in turn.commands for root in waiting.roots}
+        parted = [other for root in roots for other in self._awake.parted_from(root)]
+        roots |= {root: None for r in parted if (root := self._awake.root_of(r))}
         awake = [item for root in roots for item in self._awake.records_of(root).values()]
         result = await self._taker.take(turn.commands, awake)
         self._awake.keep(result.records)
@@ -232,6 +236,16 @@ class CustomerHost:
         for item in after:
             since = versions.get(item.record.id, 0)
             self._snapshots.note(item.record, item.head, since_version=since)
+
+    def _is_moved(self, waiting: Waiting) -> bool:
+        """Whether an earlier turn changed whom a command means: it has to be made ready again."""
+        if self._roots_of(waiting) != waiting.roots:
+            return True
+        owners = waiting.routed.owners.items()
+        if all(self._awake.holds(record_id, key) for key, record_id in owners):
+            return False
+        waiting.tries += 1
+        return waiting.tries < self._limits.tries_max
 
     async def _again(self, turn: Turn, commands: list[Waiting]) -> list[Waiting]:
         """Prepare fresh state for commands that met a conflict; give those with tries left."""

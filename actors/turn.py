@@ -59,7 +59,8 @@ class TurnTaker:
             return TurnResult()
         await self._learn_new_rules(commands)
         now = self._clock.recorded_now()
-        scene = Scene(awake, clock=self._clock, now=now)
+        streams = {key: stream for w in commands for key, stream in w.streams.items()}
+        scene = Scene(awake, streams=streams, clock=self._clock, now=now)
         decided, left_over = self._decide_all(commands, scene, now)
         if not scene.events:
             _answer(decided, scene, stored=None)
@@ -148,7 +149,9 @@ class TurnTaker:
             command = waiting.routed.command
             try:
                 customers = scene.customers(waiting.routed)
-                decision = decide(self._rules.rules, customers, command, now=now)
+                decision = decide(
+                    self._rules.rules, customers, command, now=now, tombstoned=scene.tombstoned
+                )
             except DomainError as error:
                 decided.append((waiting, failed(error.kind, error.reason, error.message)))
                 continue
@@ -178,6 +181,8 @@ def _done(staged: Staged, scene: Scene, stored: Stored | None) -> Done:
         merge_ids=decision.merge_ids,
         signals=decision.signals,
         verdict=decision.verdict,
+        left_out=decision.left_out,
+        consequences=decision.consequences,
     )
 
 

@@ -42,7 +42,7 @@ SEALED: Mapping[str, Sealed] = {
 }
 """What is personal in each table; what is not here stays open."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised whenever a fold or a row changes: rows of another version are made again from the log."""
 
 _APPLIES = tuple(model.apply for model in MODELS)
