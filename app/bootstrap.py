@@ -199,14 +199,17 @@ async def build_ingest_worker(config: bytes, number: int) -> IngestComponent:
         connection, workspace=settings.workspace, replicas=settings.replicas
     )
     await dead_letters.open()
-    # Without keys: whom an identifier names is not sealed, and a worker reads nothing else.
+    # Without keys: neither whom an identifier names nor the rules are sealed; it reads nothing else.
     log = JetStreamEventLog(connection, settings.workspace)
+    clock = await open_clock(log)
+    rules = RulesKeeper(log, clock)
+    await rules.start()
     worker = IngestWorker(
         queue,
         dead_letters,
         router=build_router(settings, log),
-        normaliser=IdentifierNormaliser(ensure_pepper(settings)),
-        clock=await open_clock(log),
+        normaliser=build_normaliser(settings, rules),
+        clock=clock,
         subject_prefix=f"koseki.{settings.workspace}.ingest",
     )
     return IngestComponent(worker)
@@ -242,7 +245,7 @@ async def build_gateway(config: bytes, number: int) -> GatewayComponent:
         router=build_router(settings, log),
         rules=rules,
         store=await open_read_side(log, settings),
-        normaliser=IdentifierNormaliser(ensure_pepper(settings)),
+        normaliser=build_normaliser(settings, rules),
         clock=clock,
     )
     server = GatewayServer(parts, host=settings.grpc_host, port=settings.grpc_port)
@@ -254,6 +257,11 @@ async def open_clock(log: JetStreamEventLog) -> LogClock:
     clock = LogClock(log, SystemClock())
     await clock.start()
     return clock
+
+
+def build_normaliser(settings: Settings, rules: RulesKeeper) -> IdentifierNormaliser:
+    """Build what normalises identifiers, by the rules as they are when each comes in."""
+    return IdentifierNormaliser(ensure_pepper(settings), rules=lambda: rules.rules.identity)
 
 
 def build_router(settings: Settings, log: JetStreamEventLog) -> CommandRouter:

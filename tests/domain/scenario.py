@@ -324,8 +324,9 @@ class Scenario:
         revision = self.revision + 1
         if stream.kind is StreamKind.IDENTIFIER:
             kept = self.tombstoned - {stream.key}
-            added = {stream.key} if isinstance(body, IdentifierTombstoned) else set()
-            return replace(self, revision=revision, tombstoned=frozenset(kept | added))
+            if isinstance(body, IdentifierTombstoned):
+                kept |= {IdentifierKey(stream.key)}
+            return replace(self, revision=revision, tombstoned=frozenset(kept))
         if stream.kind is not StreamKind.RECORD:
             return replace(self, revision=revision)
         key = RecordId(stream.key)

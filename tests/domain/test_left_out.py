@@ -41,7 +41,7 @@ def strictly(*happened: Placed) -> Scenario:
 
 
 def recorded(*unused: object) -> SignalsRecorded:
-    return SignalsRecorded(source="shop", signals=(signal("m1"),), left_out=unused)  # type: ignore[arg-type] # LeftOut
+    return SignalsRecorded(source="shop", signals=(signal("m1"),), left_out=unused)
 
 
 def test_a_family_address_does_not_weld_two_people() -> None:

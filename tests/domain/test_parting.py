@@ -34,7 +34,7 @@ CHAIN = FOUR.after(identify(10, A, B)).after(identify(11, B, C))
 
 
 def apart(one: int, other: int, *lifted_by: str) -> Separation:
-    return Separation(one=record_id(one), other=record_id(other), lifted_by=lifted_by)  # type: ignore[arg-type] # merge ids
+    return Separation(one=record_id(one), other=record_id(other), lifted_by=lifted_by)
 
 
 def people(scenario: Scenario) -> list[list[int]]:

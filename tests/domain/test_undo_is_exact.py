@@ -281,6 +281,7 @@ def profile(scenario: Scenario, deliveries: list[tuple[int, int, int]]) -> list[
     for place, (who, what, minute) in enumerate(deliveries, start=1_000):
         item = IDENTIFIERS[2 + who]
         message = f"m{what}-{minute}"
+        sent: PersonCommand
         if what % 2:
             sent = signals(place, item, messages=[signal(message, minute)])
         else:
