@@ -171,7 +171,10 @@ class CustomerHost:
             return
         for waiting in batch:
             waiting.roots = self._roots_of(waiting)
-            self._redirect(waiting, unreadable)
+        elsewhere = {r for w in batch for r in self._redirected(w, unreadable)}
+        # Others write to them: kept awake here, they would send callers to where they once were.
+        for root in elsewhere:
+            self._awake.forget(root)
         for turn in self._keeper.form(w for w in batch if not w.answer.done()):
             await self._slots.acquire()
             task = asyncio.create_task(self._take(turn))
@@ -184,14 +187,19 @@ class CustomerHost:
         _answer_all(late, failed(Kind.UNAVAILABLE, "DEADLINE_EXCEEDED", "the deadline has passed"))
         return [waiting for waiting in batch if waiting.routed.command.deadline > now]
 
-    def _redirect(self, waiting: Waiting, unreadable: Unreadable) -> None:
-        """Answer a command that is not for this host, or that nobody can carry out."""
+    def _redirected(self, waiting: Waiting, unreadable: Unreadable) -> frozenset[RecordId]:
+        """Answer a command that is not for this host, or that nobody can carry out.
+
+        Gives the customers that another host holds.
+        """
         if is_unreadable(waiting, unreadable):
             self._taker.answer_unreadable(waiting)
         elif waiting.roots and not self._owns(min(waiting.roots)):
             roots = {r: root for r in waiting.named if (root := self._awake.root_of(r))}
             owners = waiting.routed.owners
             waiting.reply(Moved(root=min(waiting.roots), owners=owners, roots=roots))
+            return waiting.roots
+        return frozenset()
 
     def _passivate(self) -> None:
         """Put sleepers to bed; between rounds only, so that nobody woken for one falls asleep."""

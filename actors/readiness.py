@@ -52,7 +52,7 @@ class Readiness:
         """Wake everybody, check the owners, fence the checks. Raises `LogError`."""
         unreadable = await self.wake(batch)
         unreadable |= await self._correct_owners(batch)
-        unreadable |= await self.look_up([w for w in batch if w.uncertain != w.unheld])
+        unreadable |= await self.look_up([w for w in batch if w.is_about_identifier])
         unreadable |= await self._wake_parted(batch)
         return unreadable | await self._fence(batch, unreadable)
 

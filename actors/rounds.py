@@ -65,9 +65,14 @@ class Waiting:
     @property
     def uncertain(self) -> list[IdentifierKey]:
         """The identifiers whose streams it may write to, so that their heads have to be known."""
-        if isinstance(self.routed.command, UnlinkIdentifier | ReadmitIdentifier):
+        if self.is_about_identifier:
             return [item.key for item in self.routed.command.identifiers]
         return self.unheld
+
+    @property
+    def is_about_identifier(self) -> bool:
+        """Whether it changes who holds an identifier that is not free."""
+        return isinstance(self.routed.command, UnlinkIdentifier | ReadmitIdentifier)
 
     @property
     def keys(self) -> set[str]:

@@ -18,7 +18,7 @@ from domain.consent import ConsentState
 from domain.decide import decide
 from domain.errors import DomainError, Kind
 from domain.ids import EVENTS_PER_APPEND_MAX
-from domain.replies import Done, Reply, Verdict
+from domain.replies import Done, Failed, Reply, Verdict
 from eventlog.commit import GroupCommit
 from eventlog.errors import LogError
 from eventlog.outgoing import LOG_UNAVAILABLE
@@ -26,6 +26,7 @@ from eventlog.port import Conflict, Refused, Stored, Unknown
 
 APPEND_SECONDS_MAX = 20.0
 APPEND_SECONDS_MIN = 0.1
+_MAY_HAVE_CHANGED = frozenset({Kind.NOT_FOUND, Kind.REFUSED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,9 @@ class TurnTaker:
         scene = Scene(awake, streams=streams, clock=self._clock, now=now)
         decided, left_over = self._decide_all(commands, scene, now)
         if not scene.events:
-            _answer(decided, scene, stored=None)
-            return TurnResult(left_over=left_over)
+            unsure = [waiting for waiting, result in decided if _is_unsure(waiting, result)]
+            _answer([d for d in decided if d[0] not in unsure], scene, stored=None)
+            return TurnResult(again=unsure, left_over=left_over)
         deadline = max(waiting.routed.command.deadline for waiting, _ in decided)
         left = (deadline - self._clock.now()).total_seconds()
         seconds = max(APPEND_SECONDS_MIN, min(APPEND_SECONDS_MAX, left))
@@ -163,6 +165,19 @@ class TurnTaker:
                 return decided, commands[place:]
             decided.append((waiting, scene.stage(decision, command)))
         return decided, []
+
+
+def _is_unsure(waiting: Waiting, result: Staged | Reply) -> bool:
+    """Whether an answer that stores nothing may stand on who somebody was before an undo.
+
+    A write finds out by its conflict, a check by its fence; these are decided once more on what is
+    read after they came. What was carried out before stays so.
+    """
+    if waiting.tries or isinstance(waiting.routed.command, CheckConsent):
+        return False
+    if isinstance(result, Staged):
+        return result.decision.repeated_revision is None
+    return isinstance(result, Failed) and result.kind in _MAY_HAVE_CHANGED
 
 
 def _answer(

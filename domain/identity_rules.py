@@ -39,7 +39,7 @@ class Namespace(BaseModel):
 
     With `parts` it is a composite: its value is made of all of them, and given in no other way.
     Blocked values and patterns (`*` any text, `?` one character) are compared with the normalised
-    value, in lower case.
+    value, in lower case. A single 0 may be the first of somebody's numbers: zeros are two or more.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -123,4 +123,4 @@ DEFAULT_IDENTITY_RULES = IdentityRules(
 
 def _is_all_zeros(text: str) -> bool:
     marks = [character for character in text if character.isalnum()]
-    return bool(marks) and all(mark == "0" for mark in marks)
+    return len(marks) > 1 and all(mark == "0" for mark in marks)

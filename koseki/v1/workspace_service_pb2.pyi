@@ -328,7 +328,7 @@ class IdentityNamespace(_message.Message):
     different ones: `user_id` of a new workspace.
     """
     blocks_zeros: _builtins.bool
-    """Whether a value of nothing but zeros names nobody; unset means true."""
+    """Whether a value of nothing but zeros, two or more, names nobody; unset means true."""
     @_builtins.property
     def blocked_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """At most 256 values that name nobody, such as `null`."""
