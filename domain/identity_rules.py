@@ -7,10 +7,9 @@ blocking happen at the edge, by these rules; the domain ranks identifiers and co
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from functools import cached_property
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from domain.event import ShortText
 from domain.identity import Identifier
@@ -75,16 +74,17 @@ class IdentityRules(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     namespaces: Annotated[tuple[Namespace, ...], Field(min_length=1, max_length=NAMESPACES_MAX)]
+    _ranks: dict[str, int] = PrivateAttr(default_factory=dict)
+
+    def model_post_init(self, _context: object) -> None:
+        """Give each namespace its rank, once: every command asks for it."""
+        self._ranks = {namespace.name: rank for rank, namespace in enumerate(self.namespaces)}
 
     @model_validator(mode="after")
     def _names_each_once(self) -> Self:
         if len(self._ranks) != len(self.namespaces):
             raise ValueError("a namespace is named twice")
         return self
-
-    @cached_property
-    def _ranks(self) -> dict[str, int]:
-        return {namespace.name: rank for rank, namespace in enumerate(self.namespaces)}
 
     def namespace(self, name: str) -> Namespace | None:
         """Find a namespace."""
