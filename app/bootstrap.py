@@ -199,7 +199,7 @@ async def build_ingest_worker(config: bytes, number: int) -> IngestComponent:
         connection, workspace=settings.workspace, replicas=settings.replicas
     )
     await dead_letters.open()
-    # Without keys: neither whom an identifier names nor the rules are sealed; it reads nothing else.
+    # Without keys: whom an identifier names is not sealed, nor are the rules; it reads no more.
     log = JetStreamEventLog(connection, settings.workspace)
     clock = await open_clock(log)
     rules = RulesKeeper(log, clock)
