@@ -233,7 +233,9 @@ def _join(record: Record, body: CustomersMerged) -> Record:
 
 def _part(record: Record, event: Recorded[Event], body: CustomersParted) -> Record:
     foreign = set(body.foreign_acts)
-    record = replace(record, acts=tuple(act for act in record.acts if act.act_id not in foreign))
+    if foreign:
+        kept = [act for act in record.acts if act.act_id not in foreign]
+        record = replace(record, acts=type(record.acts)(kept))
     if record.id != body.root:
         return replace(record, root=RecordId(body.root), component=(), edges=(), separations=())
     oldest = event.recorded_at - COMMANDS_REMEMBERED_FOR
