@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
+from actors.known_heads import KnownHeads, NoHeads, contradicted
 from domain.ids import IdentifierKey, RecordId, record_stream
 from domain.record import Record, fold, unborn
 from eventlog.errors import LogDamaged, LogUnavailable
@@ -117,8 +118,9 @@ class AwakeCustomers:
 class Waker:
     """Load customers from the log, many at once, in waves: records, their roots, the members."""
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, *, heads: KnownHeads | None = None) -> None:
         self._log = log
+        self._heads = heads or NoHeads()
 
     async def wake(
         self, wanted: Iterable[RecordId], known: Mapping[RecordId, AwakeRecord]
@@ -144,32 +146,43 @@ class Waker:
     ) -> tuple[dict[RecordId, AwakeRecord], set[RecordId]]:
         before = {r: known.get(r) or AwakeRecord(unborn(r), EMPTY) for r in wanted}
         heads = {record_stream(r): awake.head for r, awake in before.items()}
+        folded = self._heads.heads_of(wanted)
         try:
             entries = await self._log.load_many(heads)
         except LogDamaged:
-            return await self._load_apart(before)
+            return await self._load_apart(before, folded)
+        given = {stream: (head, entries.get(stream, [])) for stream, head in heads.items()}
         loaded: dict[RecordId, AwakeRecord] = {}
-        broken: set[RecordId] = set()
+        broken = await contradicted(self._log, folded, given)
         for record_id, awake in before.items():
             try:
                 loaded[record_id] = _brought_up(awake, entries.get(record_stream(record_id), []))
             except Unreadable:
                 broken.add(record_id)
-        return loaded, broken
+        return _without(loaded, broken), broken
 
     async def _load_apart(
-        self, before: Mapping[RecordId, AwakeRecord]
+        self, before: Mapping[RecordId, AwakeRecord], folded: Mapping[RecordId, Head]
     ) -> tuple[dict[RecordId, AwakeRecord], set[RecordId]]:
         """Load one by one, so that a broken chain takes only its own customer along."""
         loaded: dict[RecordId, AwakeRecord] = {}
         broken: set[RecordId] = set()
         for record_id, awake in before.items():
+            stream = record_stream(record_id)
+            known = {r: head for r, head in folded.items() if r == record_id}
             try:
-                entries = await self._log.load(record_stream(record_id), after=awake.head)
+                entries = await self._log.load(stream, after=awake.head)
+                broken |= await contradicted(self._log, known, {stream: (awake.head, entries)})
                 loaded[record_id] = _brought_up(awake, entries)
             except (LogDamaged, Unreadable):
                 broken.add(record_id)
-        return loaded, broken
+        return _without(loaded, broken), broken
+
+
+def _without(
+    loaded: Mapping[RecordId, AwakeRecord], broken: set[RecordId]
+) -> dict[RecordId, AwakeRecord]:
+    return {r: awake for r, awake in loaded.items() if r not in broken}
 
 
 def _brought_up(awake: AwakeRecord, entries: list[Entry]) -> AwakeRecord:

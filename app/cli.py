@@ -59,6 +59,9 @@ def up(
     clock: Annotated[
         str, typer.Option(help="system, or manual=TIME: a new workspace's clock, turned by hand.")
     ] = "system",
+    attest_every: Annotated[
+        float, typer.Option(help="Sign the log's digest so often, in seconds.")
+    ] = 3_600.0,
     as_json: JsonOption = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C (development: one server, one replica)."""
@@ -71,6 +74,7 @@ def up(
             ingest_workers=workers,
             gateways=gateways,
             clock=clock,
+            attest_every_seconds=attest_every,
         )
     except ValidationError as error:
         faults = (f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())

@@ -15,7 +15,7 @@ import orjson
 from domain.ids import Stream
 from eventlog.errors import LogUnavailable
 from eventlog.incoming import Incoming, Raw, check_chain
-from eventlog.jetstream_api import JetStreamApi
+from eventlog.jetstream_api import JetStreamApi, Json
 from eventlog.leader import LeaderReader
 from eventlog.nats_client import Received
 from eventlog.port import Entry, Head
@@ -105,6 +105,10 @@ class DirectReader:
     async def leader_revisions(self, streams: Sequence[Stream]) -> list[int]:
         """Ask the leader for the revision of each stream's last event; 0 for an empty stream."""
         return await self._leader.revisions([self._subjects.subject_of(s) for s in streams])
+
+    async def leader_info(self, details: Mapping[str, Any] | None = None) -> Json:
+        """Give what the leader says of the stream. Raises `LogUnavailable`."""
+        return await self._leader.info(details)
 
     async def _get(self, query: Mapping[str, Any]) -> tuple[list[Raw], int]:
         """Make one direct get; give what it found and how many more there are."""

@@ -9,13 +9,13 @@ has no read by quorum; a cut between some of the servers only can still deceive 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import structlog
 
 from eventlog.errors import LogUnavailable
-from eventlog.jetstream_api import JetStreamApi
+from eventlog.jetstream_api import JetStreamApi, Json
 
 REQUESTS_MAX = 256
 """How many heads are asked for at once."""
@@ -59,10 +59,28 @@ class LeaderReader:
             revisions = list(await asyncio.gather(*map(self._revision, subjects)))
             if not self._is_replicated:
                 return revisions
-            after = self._known = await self._ask()
+            after, _ = await self._ask()
             if after.is_sure and after == before:
                 return revisions
             _logger.info("leader_not_sure", stream=self._stream_name, leader=after.leader)
+            if loop.time() > deadline:
+                raise LogUnavailable("no server is sure that it leads the log")
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def info(self, details: Mapping[str, Any] | None = None) -> Json:
+        """Give what the leader says of the stream: of all that was acknowledged before the call.
+
+        `details` is what is asked for beside the usual. Raises `LogUnavailable`.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ASK_SECONDS_MAX
+        while True:
+            before, info = await self._ask(details)
+            if not self._is_replicated:
+                return info
+            after, _ = await self._ask()
+            if after.is_sure and after == before._replace(is_sure=True):
+                return info
             if loop.time() > deadline:
                 raise LogUnavailable("no server is sure that it leads the log")
             await asyncio.sleep(PAUSE_SECONDS)
@@ -71,7 +89,7 @@ class LeaderReader:
         """Give what is known; ask, where nothing is or the connection is to another server."""
         known = self._known
         if known is None or known.server != self._api.connection.server_name:
-            known = self._known = await self._ask()
+            known, _ = await self._ask()
         return known
 
     async def _revision(self, subject: str) -> int:
@@ -79,9 +97,9 @@ class LeaderReader:
             message = await self._api.message(self._stream_name, {"last_by_subj": subject})
         return message.revision if message else 0
 
-    async def _ask(self) -> _Leadership:
+    async def _ask(self, details: Mapping[str, Any] | None = None) -> tuple[_Leadership, Json]:
         server = self._api.connection.server_name
-        info = await self._api.call(f"STREAM.INFO.{self._stream_name}")
+        info = await self._api.call(f"STREAM.INFO.{self._stream_name}", details)
         replicas = int(info["config"].get("num_replicas", 1))
         self._is_replicated = replicas > 1
         cluster = info.get("cluster") or {}
@@ -90,4 +108,6 @@ class LeaderReader:
             for replica in cluster.get("replicas") or ()
             if 0 < replica.get("active", 0) < HEARD_SECONDS_MAX * 1_000_000_000
         ]
-        return _Leadership(server, cluster.get("leader", ""), len(heard) + 1 > replicas // 2)
+        is_sure = len(heard) + 1 > replicas // 2
+        self._known = _Leadership(server, cluster.get("leader", ""), is_sure)
+        return self._known, info
