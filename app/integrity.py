@@ -48,6 +48,12 @@ class ReadSideHeads:
             return {record_id: head for record_id, head in found if head is not None}
         return {}
 
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
     def _opened(self) -> Store:
         if self._store is None:
             self._store = Store.open_reader(self._folder)
