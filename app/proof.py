@@ -9,9 +9,11 @@ from app.bootstrap import open_connection, open_log
 from app.integrity import known_witnesses
 from app.settings import Settings
 from app.status import running_settings
+from eventlog.errors import LogDamaged
 from eventlog.port import EventLog
 from projections.fold import row_codec
 from projections.store import Store
+from projections.tables import ReadTables
 from replay.damage import Damage
 from replay.fold import Progress
 from replay.signals import count_signals
@@ -26,8 +28,7 @@ async def prove(settings: Settings, *, progress: Progress) -> dict[str, Any]:
     store = Store.open_reader(settings.read_side_folder, row_codec(log))
     try:
         with store.snapshot() as tables:
-            witnesses = known_witnesses(settings, tables.checkpoint)
-            found = await verify(log, tables, witnesses=witnesses, progress=progress)
+            found = await _verified(settings, log, tables, progress)
         server, role = await log.replica()
         return {
             "holds": found.holds,
@@ -49,6 +50,20 @@ async def prove(settings: Settings, *, progress: Progress) -> dict[str, Any]:
         store.close()
         await log.close()
         await connection.close()
+
+
+async def _verified(
+    settings: Settings, log: EventLog, tables: ReadTables, progress: Progress
+) -> Verification:
+    """Verify with all that is known beside the log; what of it cannot be read is a fault too."""
+    try:
+        witnesses = known_witnesses(settings, tables.checkpoint)
+    except LogDamaged as damaged:
+        found = await verify(log, tables, progress=progress)
+        found.faults.append("witnesses_unreadable")
+        found.log_fault = found.log_fault or damaged.message
+        return found
+    return await verify(log, tables, witnesses=witnesses, progress=progress)
 
 
 async def _signals(log: EventLog, found: Verification) -> dict[str, int]:

@@ -93,7 +93,7 @@ CASES: list[tuple[Damage, bool, int]] = [
 
 @pytest.mark.parametrize(("damage", "with_index", "seed"), CASES)
 async def test_nothing_is_built_on_damage_and_verify_names_it(
-    original: Original, tmp_path: Path, damage: Damage, with_index: bool, seed: int
+    original: Original, tmp_path: Path, damage: Damage, *, with_index: bool, seed: int
 ) -> None:
     shutil.copytree(original.folder, tmp_path, dirs_exist_ok=True)
     die = random.Random(f"{damage.__name__}-{seed}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,15 +15,14 @@ from domain.consent_events import ConsentGiven, ConsentWithdrawn
 from domain.event import Event
 from domain.replies import Done, Failed
 from eventlog.connection import Connection
+from eventlog.jetstream import JetStreamEventLog
 from eventlog.port import Entry
 from replay.attestation import attest, check_attestation
 from replay.fold import fold_log
 from tests.actors.house import check, consent, track, user
 from tests.damage.doctored import doctor, replace_and_chain_again, replace_body
-from tests.damage.scene import PEOPLE, Written, office, project
+from tests.damage.scene import Written, office, project
 from tests.support.nats import new_workspace
-
-ALL_BUT_ONE = PEOPLE - 1
 
 
 class Original:
@@ -45,8 +44,6 @@ class Original:
 @pytest_asyncio.fixture
 async def original(connection: Connection, tmp_path: Path) -> AsyncIterator[Original]:
     workspace = new_workspace()
-    from eventlog.jetstream import JetStreamEventLog
-
     await JetStreamEventLog(connection, workspace).ensure_stream()
     async with office(connection, tmp_path, workspace) as opened:
         await opened.write()
@@ -59,10 +56,10 @@ async def original(connection: Connection, tmp_path: Path) -> AsyncIterator[Orig
 @pytest.mark.parametrize("kind", [ConsentGiven, ConsentWithdrawn], ids=["middle", "last"])
 @pytest.mark.parametrize("forge", [replace_body, replace_and_chain_again])
 async def test_a_replaced_event_is_noticed_before_any_yes_or_write_of_its_record(
-    connection: Connection, original: Original, kind: type[Event], forge: object
+    connection: Connection, original: Original, kind: type[Event], forge: Callable[..., None]
 ) -> None:
     replaced = original.first(kind)
-    await doctor(connection, original.workspace, partial(forge, revision=replaced.revision))  # type: ignore[arg-type]
+    await doctor(connection, original.workspace, partial(forge, revision=replaced.revision))
     async with office(connection, original.folder, original.workspace) as opened:
         assert opened.guard.is_sound
         answer = await opened.done(check(user("0")))
