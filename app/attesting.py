@@ -77,7 +77,7 @@ async def _check(
         finding = f"log_damaged: {error.message}"
     if finding in {"holds", "bad_signature", "other_workspace"}:
         return finding, None
-    return finding, await survey_damage(log, None, known_revision=attestation.revision)
+    return finding, await survey_damage(log, {}, known_revision=attestation.revision)
 
 
 def _read(attestation_file: Path, public_key_file: Path) -> tuple[Attestation, Ed25519PublicKey]:

@@ -6,8 +6,8 @@ folder. The log is not opened for writes or for answers before it agrees with ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from app.attestations import last_attestation
@@ -76,6 +76,21 @@ def open_guard(
     )
     log.guard_by(guard)
     return guard
+
+
+@asynccontextmanager
+async def guarded(
+    connection: Connection, log: JetStreamEventLog, settings: Settings
+) -> AsyncIterator[LogGuard]:
+    """Compare a log, and put a guard before what a short piece of work stores in it."""
+    read_side = ReadSideHeads(settings.read_side_folder)
+    guard = open_guard(connection, log, settings, checkpoint=read_side.checkpoint)
+    try:
+        await guard.check()
+        yield guard
+    finally:
+        await guard.close()
+        read_side.close()
 
 
 def known_witnesses(settings: Settings, checkpoint: Checkpoint) -> list[Witness]:

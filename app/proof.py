@@ -13,11 +13,10 @@ from eventlog.errors import LogDamaged
 from eventlog.port import EventLog
 from projections.fold import row_codec
 from projections.store import Store
-from projections.tables import ReadTables
 from replay.damage import Damage
 from replay.fold import Progress
 from replay.signals import count_signals
-from replay.verify import Verification, verify
+from replay.verify import StoredRows, Verification, verify
 
 
 async def prove(settings: Settings, *, progress: Progress) -> dict[str, Any]:
@@ -53,7 +52,7 @@ async def prove(settings: Settings, *, progress: Progress) -> dict[str, Any]:
 
 
 async def _verified(
-    settings: Settings, log: EventLog, tables: ReadTables, progress: Progress
+    settings: Settings, log: EventLog, tables: StoredRows, progress: Progress
 ) -> Verification:
     """Verify with all that is known beside the log; what of it cannot be read is a fault too."""
     try:

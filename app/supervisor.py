@@ -27,6 +27,7 @@ import structlog
 from actors.intake.dead_letters import JetStreamDeadLetters
 from actors.intake.jetstream import JetStreamIntake
 from app.bootstrap import open_log
+from app.integrity import guarded
 from app.processes import (
     adopt_orphans,
     children_named,
@@ -166,7 +167,9 @@ class Supervisor:
             await log.ensure_stream()
             refuse_encryption(self._settings.nats_folder)
             opened = await open_log(connection, self._settings)
-            await begin_clock(opened, self._settings.clock)
+            async with guarded(connection, opened, self._settings) as guard:
+                if guard.is_sound:
+                    await begin_clock(opened, self._settings.clock)
             await opened.close()
             workspace = self._settings.workspace
             await JetStreamIntake(connection, workspace=workspace).open_stream()

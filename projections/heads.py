@@ -7,11 +7,12 @@ by `koseki verify`, which names the records that a damaged log has lost events o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from domain.ids import RecordId, StreamKind
 from eventlog.port import Entry, Head
-from projections.tables import ReadTables, Row, Tables
+from projections.rows import Row
+from projections.tables import ReadTables, Tables
 
 HEADS = "heads"
 TABLES = (HEADS,)
@@ -34,10 +35,9 @@ def head_of(tables: ReadTables, record_id: RecordId) -> Head | None:
     return None if row is None else _head(row)
 
 
-def all_heads(tables: ReadTables) -> Iterator[tuple[RecordId, Head]]:
-    """Give the last event of every record, in order of ids."""
-    for key, row in tables.scan(HEADS, b""):
-        yield RecordId(key.decode()), _head(row)
+def heads_in(rows: Iterable[tuple[bytes, Row]]) -> dict[RecordId, Head]:
+    """Give the last event of every record that the table's rows know."""
+    return {RecordId(key.decode()): _head(row) for key, row in rows}
 
 
 def _head(row: Row) -> Head:

@@ -6,14 +6,12 @@ compares it with the heads that the read side has kept.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from domain.ids import RecordId, Stream, StreamKind, record_stream
 from eventlog.port import EMPTY, Entry, EventLog, Head
-from projections.heads import all_heads
-from projections.tables import ReadTables
-from replay.fold import Progress, silent
 
 NAMED_MAX = 1_000
 """Ranges, revisions and records that are named; the rest is counted."""
@@ -44,30 +42,25 @@ class Damage:
 
 
 async def survey_damage(
-    log: EventLog,
-    read_side: ReadTables | None,
-    *,
-    known_revision: int,
-    progress: Progress = silent,
+    log: EventLog, known: Mapping[RecordId, Head], *, known_revision: int
 ) -> Damage:
     """Read what is left of a log and say what is not. Raises `LogUnavailable` and `LogDamaged`.
 
-    `known_revision` is the last that anything outside the log knows to have been stored.
+    `known` holds the records' heads in the read side, where there is one. `known_revision` is the
+    last that anything outside the log knows to have been stored.
     """
-    known = {} if read_side is None else dict(all_heads(read_side))
     survey = _Survey(known)
     async with aclosing(log.survey()) as batches:  # type: ignore[type-var]  # generators, by contract
         async for entries in batches:
             for entry in entries:
                 survey.take(entry)
-            progress(entries[-1].revision)
     return survey.end(known_revision)
 
 
 class _Survey:
     """The log as far as it was read: gaps, chains, and events that are not those folded."""
 
-    def __init__(self, known: dict[RecordId, Head]) -> None:
+    def __init__(self, known: Mapping[RecordId, Head]) -> None:
         self._known = known
         self._by_revision = {head.revision: record_id for record_id, head in known.items()}
         self._found: dict[Stream, Head] = {}

@@ -15,9 +15,10 @@ from eventlog.guard import contradictions
 from eventlog.port import EventLog, Witness
 from projections.errors import RowUnreadable
 from projections.fold import TABLES
+from projections.heads import HEADS, heads_in
 from projections.parking import Parked, parked
 from projections.row_keys import with_keys
-from projections.rows import RowCodec
+from projections.rows import Row, RowCodec
 from projections.tables import DIGEST_MODULUS, Checkpoint
 from replay.damage import Damage, survey_damage
 from replay.fold import Progress, fold_log, silent
@@ -105,10 +106,16 @@ async def verify(
     if {"log_damaged", "event_digest", "log_digest"} & set(found.faults):
         known = max([found.checkpoint.revision, *(witness.revision for witness in witnesses)])
         try:
-            found.damage = await survey_damage(log, read_side, known_revision=known)
+            heads = heads_in(_rows(read_side, HEADS))
+            found.damage = await survey_damage(log, heads, known_revision=known)
         except LogDamaged as damaged:
             found.log_fault = found.log_fault or damaged.message
     return found
+
+
+def _rows(read_side: StoredRows, table: str) -> Iterator[tuple[bytes, Row]]:
+    for key, stored in read_side.scan_stored(table, b""):
+        yield key, read_side.codec.read(table, key, stored)
 
 
 async def _compare(
