@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from eventlog.errors import LogDamaged, LogError
+from eventlog.errors import LogDamaged, LogError, LogUnavailable
 from eventlog.marks import Mark
 from eventlog.port import EventLog, Head, Shape, Witness
 
@@ -74,8 +74,9 @@ class LogGuard:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
-        if self._mark is not None:
-            self._mark.close()
+        mark, self._mark = self._mark, None
+        if mark is not None:
+            mark.close()
 
     async def admit(self) -> int:
         """Give the connection that was compared and may be written on; compare it if it is new.
@@ -83,7 +84,9 @@ class LogGuard:
         Raises `LogDamaged` where the log does not hold, and `LogUnavailable`.
         """
         if self._compared_on != self._connection():
-            await self.check()
+            async with self._comparing:
+                if self._compared_on != self._connection():  # nobody did while this one waited
+                    await self._check()
         if self._faults:
             raise LogDamaged(f"the log is not the one that was written: {', '.join(self._faults)}")
         assert self._compared_on is not None
@@ -97,6 +100,8 @@ class LogGuard:
 
     def condemn(self, *faults: str) -> None:
         """Say that the log does not hold; it is never taken back."""
+        if set(faults) <= set(self._faults):
+            return
         _log.error("log_does_not_hold", faults=faults)
         self._faults = tuple(dict.fromkeys((*self._faults, *faults)))
         self._condemned.set()
@@ -108,12 +113,15 @@ class LogGuard:
     async def check(self) -> None:
         """Compare now. Raises `LogUnavailable`."""
         async with self._comparing:
-            connection = self._connection()
-            # Asked twice, because the leader may have changed between two questions.
-            faults = await self._compare(connection) and await self._compare(connection)
-            if faults:
-                self.condemn(*faults)
-            self._compared_on = connection
+            await self._check()
+
+    async def _check(self) -> None:
+        connection = self._connection()
+        # Asked twice, because the leader may have changed between two questions.
+        faults = await self._compare(connection) and await self._compare(connection)
+        if faults:
+            self.condemn(*faults)
+        self._compared_on = connection
 
     async def _compare(self, connection: int) -> list[str]:
         if connection != self._compared_on:
@@ -131,6 +139,8 @@ class LogGuard:
         except LogDamaged as error:
             _log.exception("log_not_comparable", reason=error.reason)
             return [UNREADABLE]
+        except OSError as error:
+            raise LogUnavailable("what is known beside the log cannot be read now") from error
         self._last_revision = max(self._last_revision, shape.last_revision)
         self._compared = set() if faults else set(witnesses)
         return list(dict.fromkeys(faults))

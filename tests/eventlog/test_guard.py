@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,20 @@ async def test_a_new_connection_is_compared_before_it_is_given() -> None:
     connection = 3
     with pytest.raises(LogDamaged):
         await guard.admit()
+
+
+async def test_however_many_wait_for_a_new_connection_it_is_compared_once() -> None:
+    log, heads = await written()
+    asked = 0
+
+    def witnesses() -> list[Witness]:
+        nonlocal asked
+        asked += 1
+        return says(*heads)
+
+    guard = LogGuard(log, witnesses=witnesses)
+    assert await asyncio.gather(*(guard.admit() for _ in range(50))) == [0] * 50
+    assert asked == 1
 
 
 async def test_what_one_process_acknowledged_another_one_misses(tmp_path: Path) -> None:
