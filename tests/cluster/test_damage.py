@@ -126,9 +126,9 @@ async def test_a_damaged_replica_that_leads_harms_nobody_and_is_made_again_from_
     await scene.return_victim()
     async with scene.reopened() as opened:
         await opened.require_no_harm(scene.written)
-        left = await left_of(opened.log, scene.written)
-        assert len(left) < scene.written.last_revision, "the replica was healed"
         if damage is stored_bytes.remove_the_first_block:
+            left = await left_of(opened.log, scene.written)
+            assert len(left) < scene.written.last_revision, "the replica was healed"
             assert not opened.guard.is_sound
             found = await opened.verify()
             assert not found.holds
