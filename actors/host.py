@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -19,7 +20,7 @@ import structlog
 from actors.awake import AwakeCustomers, AwakeRecord, Waker
 from actors.clock import Clock, id_age
 from actors.faults import describe
-from actors.guard import LogGuard
+from actors.known_heads import KnownHeads
 from actors.messages import Routed, failed
 from actors.readiness import Readiness, Unreadable, is_unreadable
 from actors.rounds import Turn, TurnKeeper, Waiting
@@ -31,7 +32,8 @@ from domain.ids import RecordId
 from domain.record import COMMANDS_REMEMBERED_FOR
 from domain.replies import Moved, Reply
 from eventlog.commit import GroupCommit
-from eventlog.errors import LogError
+from eventlog.errors import LogDamaged, LogError
+from eventlog.guard import LogGuard
 from eventlog.port import EventLog
 from eventlog.snapshots.port import SnapshotStore
 
@@ -63,6 +65,8 @@ class CustomerHost:
         *,
         owns: Callable[[RecordId], bool],
         clock: Clock,
+        guard: LogGuard | None = None,
+        heads: KnownHeads | None = None,
         limits: HostLimits | None = None,
         snapshots: SnapshotStore | None = None,
     ) -> None:
@@ -70,14 +74,17 @@ class CustomerHost:
         self._owns = owns
         self._clock = clock
         self._limits = limits or HostLimits()
-        self._rules = RulesKeeper(log, clock)
-        self._guard = LogGuard(log)
+        self._guard = guard or LogGuard(log)
+        self._rules = RulesKeeper(log, clock, on_damage=self._guard.condemn)
         self._awake = AwakeCustomers(
             customers_max=self._limits.customers_max, idle_seconds=self._limits.idle_seconds
         )
         self._snapshots = RecordSnapshots(snapshots)
         self._ready = Readiness(
-            log, awake=self._awake, rules=self._rules, waker=Waker(log, self._snapshots)
+            log,
+            awake=self._awake,
+            rules=self._rules,
+            waker=Waker(log, self._snapshots, heads=heads),
         )
         self._keeper = TurnKeeper()
         self._inbox: deque[Waiting] = deque()
@@ -89,9 +96,13 @@ class CustomerHost:
         self._executed = 0
 
     async def start(self) -> None:
-        """Read the rules, check the log's shape, begin. Raises `LogError`."""
-        await self._rules.start()
+        """Compare the log, read the rules, begin. Raises `LogError`.
+
+        On a damaged log it starts too: to refuse, and to say why.
+        """
         await self._guard.start()
+        with suppress(LogDamaged):  # the guard was told, and lets nothing be decided
+            await self._rules.start()
         self._loops = [
             asyncio.create_task(self._run_rounds()),
             asyncio.create_task(self._sweep_for_ever()),
@@ -107,13 +118,13 @@ class CustomerHost:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._snapshots.close()
 
-    def status(self) -> dict[str, int | bool | str]:
+    def status(self) -> dict[str, int | bool | str | list[str]]:
         """Give the host's counters, and its time."""
         return {
             "awake_customers": len(self._awake),
             "commands_executed": self._executed,
             "commands_waiting": len(self._inbox) + self._keeper.waiting,
-            "log_sound": self._guard.is_sound,
+            **self._guard.status(),
             "clock": self._clock.recorded_now().isoformat(),
         }
 
@@ -167,7 +178,10 @@ class CustomerHost:
         try:
             unreadable = await self._ready.prepare(batch)
         except LogError as error:
-            _answer_all(batch, failed(Kind.UNAVAILABLE, error.reason, error.message))
+            if self._guard.is_sound:
+                _answer_all(batch, failed(Kind.UNAVAILABLE, error.reason, error.message))
+            else:
+                self._taker.answer_unsound(batch)
             return
         for waiting in batch:
             waiting.roots = self._roots_of(waiting)

@@ -8,7 +8,6 @@ from datetime import datetime
 
 from actors.awake import AwakeRecord
 from actors.clock import Clock
-from actors.guard import LogGuard
 from actors.messages import failed
 from actors.rounds import Waiting
 from actors.rules import RulesKeeper
@@ -20,13 +19,16 @@ from domain.errors import DomainError, Kind
 from domain.ids import EVENTS_PER_APPEND_MAX
 from domain.replies import Done, Failed, Reply, Verdict
 from eventlog.commit import GroupCommit
-from eventlog.errors import LogError
-from eventlog.outgoing import LOG_UNAVAILABLE
+from eventlog.errors import LogDamaged, LogError
+from eventlog.guard import LogGuard
+from eventlog.outgoing import LOG_DAMAGED, LOG_UNAVAILABLE
 from eventlog.port import Conflict, Refused, Stored, Unknown
 
 APPEND_SECONDS_MAX = 20.0
 APPEND_SECONDS_MIN = 0.1
 _MAY_HAVE_CHANGED = frozenset({Kind.NOT_FOUND, Kind.REFUSED})
+_NOBODYS_FAULT = frozenset({LOG_UNAVAILABLE, LOG_DAMAGED})
+"""Refusals of the whole log, which no smaller turn escapes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,7 @@ class TurnTaker:
 
     async def take(self, commands: list[Waiting], awake: list[AwakeRecord]) -> TurnResult:
         """Decide and append; every command is answered, or given back to be decided again."""
-        if not self._guard.is_sound:
-            self._answer_unsound(commands)
+        if not await self._is_admitted(commands):
             return TurnResult()
         await self._learn_new_rules(commands)
         now = self._clock.recorded_now()
@@ -73,13 +74,12 @@ class TurnTaker:
         outcome = await self._commit.append(scene.attempt(), timeout_seconds=seconds)
         match outcome:
             case Stored():
-                self._guard.note(outcome.revision)
                 _answer(decided, scene, stored=outcome)
                 return TurnResult(records=scene.stored(outcome), left_over=left_over)
             case Conflict():
                 return TurnResult(again=[w for w, _ in decided], left_over=left_over)
-            case Refused(reason=reason) if reason == LOG_UNAVAILABLE:
-                _fail(decided, Kind.UNAVAILABLE, reason, "the log cannot be reached")
+            case Refused(reason=reason) if reason in _NOBODYS_FAULT:
+                self._answer_refused(decided, reason)
                 return TurnResult(left_over=left_over)
             case Refused() if len(decided) > 1:
                 return await self._take_halves([w for w, _ in decided], awake, left_over)
@@ -90,6 +90,25 @@ class TurnTaker:
                 text = "the deadline passed before the log could say whether this was stored"
                 _fail(decided, Kind.UNKNOWN_OUTCOME, "UNKNOWN_OUTCOME", text)
                 return TurnResult(left_over=left_over, is_unsure=True)
+
+    async def _is_admitted(self, commands: list[Waiting]) -> bool:
+        """Whether the log holds, on the connection as it is now; else answer the commands."""
+        try:
+            await self._guard.admit()
+        except LogDamaged:
+            self.answer_unsound(commands)
+        except LogError as error:
+            for waiting in commands:
+                waiting.reply(failed(Kind.UNAVAILABLE, error.reason, error.message))
+        else:
+            return True
+        return False
+
+    def _answer_refused(self, decided: list[tuple[Waiting, Staged | Reply]], reason: str) -> None:
+        if reason == LOG_DAMAGED:
+            self.answer_unsound([waiting for waiting, _ in decided])
+        else:
+            _fail(decided, Kind.UNAVAILABLE, reason, "the log cannot be reached")
 
     async def _take_halves(
         self, commands: list[Waiting], awake: list[AwakeRecord], left_over: list[Waiting]
@@ -113,10 +132,11 @@ class TurnTaker:
         reason, text = "CUSTOMER_UNREADABLE", "an event of this customer cannot be read"
         waiting.reply(self._closed(waiting.routed.command, reason, text))
 
-    def _answer_unsound(self, commands: list[Waiting]) -> None:
-        text = f"the shape of the log does not hold: {', '.join(self._guard.faults)}"
+    def answer_unsound(self, commands: Sequence[Waiting]) -> None:
+        """Answer commands while the log does not hold: a check with no (R3)."""
+        text = f"the log is not the one that was written: {', '.join(self._guard.faults)}"
         for waiting in commands:
-            waiting.reply(self._closed(waiting.routed.command, "LOG_DAMAGED", text))
+            waiting.reply(self._closed(waiting.routed.command, LOG_DAMAGED, text))
 
     def _closed(self, command: PersonCommand, reason: str, text: str) -> Reply:
         if not isinstance(command, CheckConsent) or command.record:

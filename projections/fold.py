@@ -21,6 +21,7 @@ from projections import (
     consents,
     counts,
     customers,
+    heads,
     identifiers,
     parking,
     profile,
@@ -36,6 +37,7 @@ MODELS = (customers, identifiers, profile, consents, tallies, rules, counts)
 TABLES: tuple[str, ...] = (
     *(table for model in MODELS for table in model.TABLES),
     *parking.TABLES,
+    *heads.TABLES,
 )
 SEALED: Mapping[str, Sealed] = {
     table: sealed for model in (profile, tallies) for table, sealed in model.SEALED.items()
@@ -136,6 +138,7 @@ def _transaction(rows: Rows) -> Iterator[Transaction]:
 
 def _fold_entries(tables: Tables, entries: Iterable[Entry], faults: Mapping[int, str]) -> None:
     for entry in entries:
+        heads.note(tables, entry)
         event = entry.event
         fault = faults.get(entry.revision) if event else entry.fault or "unreadable"
         if event is None or fault is not None:
