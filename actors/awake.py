@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from time import monotonic
 
+from actors.known_heads import KnownHeads, NoHeads, contradicted
 from actors.packing import pack, unpack
 from actors.snapshots import RecordSnapshots
 from domain.ids import IdentifierKey, RecordId, record_stream
@@ -42,6 +44,7 @@ class _AwakeCustomer:
 
     heads: dict[RecordId, Head]
     used_at: float
+    parted: dict[RecordId, datetime] = field(default_factory=dict)
     packed: tuple[bytes, ...] = ()
     records: dict[RecordId, AwakeRecord] | None = None
 
@@ -98,6 +101,11 @@ class AwakeCustomers:
         self._by_root.move_to_end(root)
         return self._unpacked(root)
 
+    def parted_from(self, root: RecordId) -> Mapping[RecordId, datetime]:
+        """Name the customers that parted from an awake one, and when; older ones fade away."""
+        customer = self._by_root.get(root)
+        return customer.parted if customer else {}
+
     def head_of(self, record_id: RecordId) -> Head:
         """Give the head that is known of a record's stream."""
         root = self._root_of.get(record_id)
@@ -133,6 +141,7 @@ class AwakeCustomers:
         customer = self._by_root.setdefault(root, _AwakeCustomer({}, self._now()))
         customer.heads = {record_id: awake.head for record_id, awake in members.items()}
         customer.records, customer.packed = members, ()
+        customer.parted = {r: at for m in members.values() for r, at in m.record.parted.items()}
         self._root_of |= dict.fromkeys(members, root)
         self._count_at_hand(root)
 
@@ -175,12 +184,16 @@ class AwakeCustomers:
 class Waker:
     """Load customers from snapshots and the log after them, many at once, in waves.
 
-    First the records, then their roots, then the members.
+    First the records, then their roots, then the members. What the log gives is compared with the
+    heads that are known elsewhere.
     """
 
-    def __init__(self, log: EventLog, snapshots: RecordSnapshots) -> None:
+    def __init__(
+        self, log: EventLog, snapshots: RecordSnapshots, *, heads: KnownHeads | None = None
+    ) -> None:
         self._log = log
         self._snapshots = snapshots
+        self._heads = heads or NoHeads()
 
     async def wake(
         self, wanted: Iterable[RecordId], known: Mapping[RecordId, AwakeRecord]
@@ -205,6 +218,7 @@ class Waker:
         self, wanted: set[RecordId], known: Mapping[RecordId, AwakeRecord]
     ) -> tuple[dict[RecordId, AwakeRecord], set[RecordId]]:
         cold = wanted - known.keys()
+        folded = self._heads.heads_of(wanted)  # before the log is read: the log is never behind it
         snapshots, ends = await asyncio.gather(self._snapshots.load(cold), self._ends(cold))
         heads = {r: known[r].head if r in known else EMPTY for r in wanted}
         heads |= {r: snapshot.head for r, snapshot in snapshots.items()}
@@ -222,8 +236,12 @@ class Waker:
             whole, more_broken = await self._read(dict.fromkeys(unusable, EMPTY), recheck=())
             entries |= whole
             broken = (broken - unusable) | more_broken
+        after = {r: EMPTY if r in unusable else heads[r] for r in entries}
+        broken |= await self._contradicted(folded, entries, after)
         loaded: dict[RecordId, AwakeRecord] = {}
         for record_id, read in entries.items():
+            if record_id in broken:
+                continue
             before = known.get(record_id) or AwakeRecord(unborn(record_id), EMPTY)
             if record_id in states:
                 before = AwakeRecord(states[record_id], heads[record_id])
@@ -236,6 +254,17 @@ class Waker:
             since = before.head.version
             self._snapshots.note(fresh.record, fresh.head, since_version=since)
         return loaded, broken
+
+    async def _contradicted(
+        self,
+        folded: Mapping[RecordId, Head],
+        entries: Mapping[RecordId, list[Entry]],
+        after: Mapping[RecordId, Head],
+    ) -> set[RecordId]:
+        """Name the records of which the log no longer gives what is known elsewhere."""
+        known = {record_id: head for record_id, head in folded.items() if record_id in entries}
+        given = {record_stream(r): (after[r], read) for r, read in entries.items()}
+        return await contradicted(self._log, known, given)
 
     async def _ends(self, record_ids: Collection[RecordId]) -> dict[RecordId, Head]:
         """Ask at once with the snapshots whether there is a tail: few wait one round trip less."""
@@ -300,7 +329,9 @@ def _incomplete(loaded: Mapping[RecordId, AwakeRecord]) -> set[RecordId]:
         elif record_id not in root.record.component:
             missing |= {record_id, root.record.id}
         else:
-            missing |= {m for m in root.record.component if _lags(loaded.get(m), root.record)}
+            late = {m for m in root.record.component if _lags(loaded.get(m), root.record)}
+            # Where a member is loaded already it may be the root that is older: it parted since.
+            missing |= late | ({root.record.id} if late & loaded.keys() else set())
     return missing
 
 

@@ -16,11 +16,18 @@ COMMANDS: tuple[type[commands.Command], ...] = (
     commands.RecordSignals,
     commands.RecordConsent,
     commands.CheckConsent,
+    commands.LinkIdentifiers,
+    commands.UnlinkIdentifier,
+    commands.ReadmitIdentifier,
+    commands.MergeCustomers,
+    commands.UndoMerge,
+    commands.UnmergeRecord,
     commands.DefinePurpose,
     commands.RegisterSource,
     commands.DefineSegment,
     commands.ActivateSegment,
     commands.ArchiveSegment,
+    commands.SetIdentityRules,
 )
 """Decided in `domain/decide.py` (of a person) and `domain/rules.py` (of a workspace)."""
 

@@ -5,83 +5,99 @@ Pure: called by hosts, once a turn; called again on fresher state after a confli
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from domain.commands import (
     CheckConsent,
     CustomerCommand,
     Identify,
+    LinkIdentifiers,
+    MergeCustomers,
     PersonCommand,
+    ReadmitIdentifier,
     RecordConsent,
     RecordSignals,
     SetTraits,
+    UndoMerge,
+    UnlinkIdentifier,
+    UnmergeRecord,
 )
 from domain.consent import ConsentState, Standing
 from domain.consent_events import CONSENT_EVENTS, VerdictRecorded
 from domain.customer import (
     Customer,
-    Resolution,
-    check_limits,
     fate_of,
     is_admitted,
     purpose_standing,
     remembered_command,
-    resolve,
 )
+from domain.decision import Change, Decision
 from domain.errors import NotFound, PurposeClosed, Refused
-from domain.event import Event
-from domain.identity_events import (
-    CustomersMerged,
-    CustomerTouched,
-    IdentifierClaimed,
-    IdentifiersLinked,
-)
-from domain.ids import RecordId, Stream, identifier_stream, record_stream
+from domain.identity import LeftOut, LeftOutReason
+from domain.ids import IdentifierKey, RecordId, record_stream
+from domain.joining import joining, link_identifiers, merge_customers
+from domain.parting import undo
+from domain.record import Record, RememberedCommand
+from domain.releasing import readmit, unlink
 from domain.replies import SignalResult, Verdict
+from domain.resolution import Resolution, resolve
 from domain.rules import Rules
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import Signal, earliest, signal_key
 
 GATE_CLOSED = "PURPOSE_CLOSED"
+DROPPED = frozenset({LeftOutReason.BLOCKED, LeftOutReason.ERASED})
+"""Why an identifier is as if it had not come; of others it is known whom they would mean."""
 
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """An event that is to be stored on a stream."""
-
-    stream: Stream
-    body: Event
-    happened_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What a command comes to: changes to store together, and what to tell the caller.
-
-    `repeated_revision` is set where the command was carried out before: there is nothing to store.
-    """
-
-    customer_id: RecordId | None
-    changes: tuple[Change, ...] = ()
-    created: bool = False
-    merge_ids: tuple[str, ...] = ()
-    signals: tuple[SignalResult, ...] = ()
-    verdict: Verdict | None = None
-    repeated_revision: int | None = None
+Resolved = (
+    Identify
+    | SetTraits
+    | RecordSignals
+    | RecordConsent
+    | CheckConsent
+    | LinkIdentifiers
+    | UndoMerge
+    | UnmergeRecord
+)
+"""Commands that name one person, by identifiers or a record's id."""
 
 
 def decide(
-    rules: Rules, customers: tuple[Customer, ...], command: PersonCommand, *, now: datetime
+    rules: Rules,
+    customers: tuple[Customer, ...],
+    command: PersonCommand,
+    *,
+    now: datetime,
+    tombstoned: Collection[IdentifierKey] = (),
 ) -> Decision:
-    """Decide one command. Raises `DomainError`; `now` only dates a verdict."""
-    resolution = resolve(customers, command)
-    repeated = remembered_command(resolution.records, command.command_id)
+    """Decide one command. Raises `DomainError`; `now` only dates a verdict.
+
+    `customers` are at least all whom the command touches and who parted from them in the time that
+    commands are remembered; `tombstoned` are identifiers of people who were erased.
+    """
+    # A check is never answered from memory: an old yes may be wrong by now (R13).
+    repeated = remembered_command(customers, command.command_id)
+    if repeated is not None and not isinstance(command, CheckConsent):
+        return _repeated(*repeated, command)
     match command:
-        case CheckConsent():  # Never answered from memory: an old yes may be wrong by now (R13).
+        case ReadmitIdentifier():
+            return readmit(command, tombstoned)
+        case UnlinkIdentifier():
+            return unlink(customers, command)
+        case MergeCustomers():
+            return merge_customers(rules, customers, command)
+        case _:
+            resolution = resolve(rules.identity, customers, command, tombstoned=tombstoned)
+            return _decide_resolved(rules, resolution, command, now=now)
+
+
+def _decide_resolved(
+    rules: Rules, resolution: Resolution, command: Resolved, *, now: datetime
+) -> Decision:
+    match command:
+        case CheckConsent():
             return _check_consent(rules, resolution, command, now=now)
-        case _ if repeated is not None:
-            return _repeated(resolution, command, repeated.revision)
         case Identify():
             return _identify(rules, resolution, command)
         case SetTraits():
@@ -90,6 +106,11 @@ def decide(
             return _record_signals(rules, resolution, command)
         case RecordConsent():
             return _record_consent(rules, resolution, command)
+        case LinkIdentifiers():
+            _require_admitted(rules, resolution, command.source)
+            return link_identifiers(rules, resolution, command)
+        case UndoMerge() | UnmergeRecord():
+            return _undo(rules, resolution, command)
 
 
 def _identify(rules: Rules, resolution: Resolution, command: Identify) -> Decision:
@@ -101,22 +122,24 @@ def _identify(rules: Rules, resolution: Resolution, command: Identify) -> Decisi
         if command.on_closed == "refuse":
             raise PurposeClosed(command.source)
         return _decline(resolution, command, message_ids)
-    changes = _joining(resolution, command, command.source, command.happened_at)
+    at, said = command.happened_at, resolution.left_out
+    left_out = () if command.traits else said
+    changes = joining(rules, resolution, command, source=command.source, at=at, left_out=left_out)
     if command.traits:
-        changes.append(_traits(resolution.address, command))
+        changes.append(_traits(resolution.address, command, said))
     return _decided(resolution, changes, tuple(_recorded(m) for m in message_ids))
 
 
 def _set_traits(rules: Rules, resolution: Resolution, command: SetTraits) -> Decision:
     if not resolution.is_known:
         raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by these identifiers")
-    if resolution.edges or resolution.unclaimed:
+    is_whole = all(item.reason in DROPPED for item in resolution.left_out)
+    if resolution.edges or resolution.unclaimed or not is_whole:
         raise Refused("AMBIGUOUS_CUSTOMER", "the identifiers are not all held by one customer")
-    if not is_admitted(rules, command.source, resolution.records):
-        raise PurposeClosed(command.source)
+    _require_admitted(rules, resolution, command.source)
     if _fates(resolution, command.source, (command.message_id,) if command.message_id else ()):
         return Decision(resolution.root)
-    return _decided(resolution, [_traits(resolution.address, command)])
+    return _decided(resolution, [_traits(resolution.address, command, resolution.left_out)])
 
 
 def _record_signals(rules: Rules, resolution: Resolution, command: RecordSignals) -> Decision:
@@ -140,15 +163,17 @@ def _record_signals(rules: Rules, resolution: Resolution, command: RecordSignals
     if not admitted:
         decision = _decline(resolution, command, tuple(fresh), happened_at=earliest(signals))
         return Decision(decision.customer_id, decision.changes, signals=tuple(results))
-    changes = _joining(resolution, command, command.source, earliest(signals))
-    body = SignalsRecorded(source=command.source, signals=signals)
-    changes.append(Change(record_stream(resolution.address), body, earliest(signals)))
+    at = earliest(signals)
+    changes = joining(rules, resolution, command, source=command.source, at=at)
+    body = SignalsRecorded(source=command.source, signals=signals, left_out=resolution.left_out)
+    changes.append(Change(record_stream(resolution.address), body, at))
     return _decided(resolution, changes, tuple(results))
 
 
 def _record_consent(rules: Rules, resolution: Resolution, command: RecordConsent) -> Decision:
     rules.purpose(command.purpose)
-    changes = _joining(resolution, command, None, command.happened_at)
+    at, left_out = command.happened_at, resolution.left_out
+    changes = joining(rules, resolution, command, source=None, at=at, left_out=left_out)
     body = CONSENT_EVENTS[command.state](
         act_id=command.command_id,
         purpose=command.purpose,
@@ -158,7 +183,9 @@ def _record_consent(rules: Rules, resolution: Resolution, command: RecordConsent
         method=command.method,
         evidence=command.evidence,
     )
-    records = sorted(resolution.records) or [resolution.address]
+    # First where it was said: an undo leaves a grant with that record alone (`parting.py`).
+    others = sorted(resolution.records.keys() - {resolution.address})
+    records = [resolution.address, *others]
     changes += [Change(record_stream(r), body, command.happened_at) for r in records]
     return _decided(resolution, changes)
 
@@ -203,44 +230,28 @@ def verdict_of(
     )
 
 
-def _joining(
-    resolution: Resolution, command: CustomerCommand, source: str | None, at: datetime
-) -> list[Change]:
-    """Claim and link what nobody holds, then join what met; one batch with its record (R5, R7)."""
-    check_limits(resolution)
-    address = resolution.address
-    changes = [
-        Change(identifier_stream(item.key), IdentifierClaimed(record_id=address), at)
-        for item in resolution.unclaimed
-    ]
-    if resolution.unclaimed:
-        body = IdentifiersLinked(
-            source=source,
-            keys=tuple(item.key for item in resolution.unclaimed),
-            identifiers=resolution.unclaimed,
-        )
-        changes.append(Change(record_stream(address), body, at))
-        if address != resolution.root and not resolution.edges:
-            touched = CustomerTouched(record_id=address)
-            changes.append(Change(record_stream(resolution.root), touched, at))
-    return changes + _merging(resolution, command, at)
+def _undo(rules: Rules, resolution: Resolution, command: UndoMerge | UnmergeRecord) -> Decision:
+    if not resolution.is_known:
+        raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by these identifiers")
+    if len(resolution.customers) > 1 or resolution.unclaimed or resolution.left_out:
+        raise Refused("AMBIGUOUS_CUSTOMER", "the identifiers are not all held by one customer")
+    return undo(rules, resolution.customers[0], command, address=resolution.address)
 
 
-def _merging(resolution: Resolution, command: CustomerCommand, at: datetime) -> list[Change]:
-    if not resolution.edges:
-        return []
-    members = tuple(sorted(resolution.records))
-    live = tuple(edge for customer in resolution.customers for edge in customer.edges)
-    evidence = tuple(identifier.key for identifier in command.identifiers)
-    plain = CustomersMerged(root=resolution.root, edges=resolution.edges, evidence=evidence)
-    whole = plain.model_copy(
-        update={"component": members, "live_edges": (*live, *resolution.edges)}
+def _require_admitted(rules: Rules, resolution: Resolution, source: str) -> None:
+    if not is_admitted(rules, source, resolution.records):
+        raise PurposeClosed(source)
+
+
+def _traits(
+    address: RecordId, command: Identify | SetTraits, left_out: tuple[LeftOut, ...]
+) -> Change:
+    body = TraitsSet(
+        source=command.source,
+        traits=command.traits,
+        message_id=command.message_id,
+        left_out=left_out,
     )
-    return [Change(record_stream(m), whole if m == resolution.root else plain, at) for m in members]
-
-
-def _traits(address: RecordId, command: Identify | SetTraits) -> Change:
-    body = TraitsSet(source=command.source, traits=command.traits, message_id=command.message_id)
     return Change(record_stream(address), body, command.happened_at)
 
 
@@ -265,9 +276,15 @@ def _fates(
     resolution: Resolution, source: str, message_ids: tuple[str, ...]
 ) -> dict[str, SignalResult]:
     """Answer for the messages that came before: a duplicate, or declined as it was then."""
+    return _fates_on(resolution.records, source, message_ids)
+
+
+def _fates_on(
+    records: Mapping[RecordId, Record], source: str, message_ids: tuple[str, ...]
+) -> dict[str, SignalResult]:
     fates: dict[str, SignalResult] = {}
     for message_id in message_ids:
-        match fate_of(resolution.records, signal_key(source, message_id)):
+        match fate_of(records, signal_key(source, message_id)):
             case "recorded":
                 fates[message_id] = _duplicate(message_id)
             case "declined":
@@ -277,18 +294,21 @@ def _fates(
     return fates
 
 
-def _repeated(resolution: Resolution, command: CustomerCommand, revision: int) -> Decision:
+def _repeated(
+    customer: Customer, remembered: RememberedCommand, command: CustomerCommand
+) -> Decision:
     """Answer a command that was carried out before; for each message, what became of it."""
+    revision = remembered.revision
     match command:
         case RecordSignals(source=source, signals=signals):
             message_ids = tuple(signal.message_id for signal in signals)
         case Identify(source=source, message_id=str(message_id)):
             message_ids = (message_id,)
         case _:
-            return Decision(resolution.root, repeated_revision=revision)
-    fates = _fates(resolution, source, message_ids)
+            return Decision(customer.root, repeated_revision=revision)
+    fates = _fates_on(customer.records, source, message_ids)
     results = tuple(fates.get(m) or _duplicate(m) for m in message_ids)
-    return Decision(resolution.root, signals=results, repeated_revision=revision)
+    return Decision(customer.root, signals=results, repeated_revision=revision)
 
 
 def _settled(resolution: Resolution, fates: dict[str, SignalResult]) -> Decision:
@@ -316,4 +336,5 @@ def _decided(
         created=not resolution.is_known,
         merge_ids=tuple(edge.merge_id for edge in resolution.edges),
         signals=signals,
+        left_out=resolution.left_out,
     )

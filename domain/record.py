@@ -17,8 +17,13 @@ from pydantic import JsonValue
 from domain.consent import ConsentAct
 from domain.consent_events import ConsentChanged
 from domain.event import Event, Recorded
-from domain.identity import Edge, Identifier
-from domain.identity_events import CustomersMerged, IdentifiersLinked
+from domain.identity import Edge, Identifier, Separation
+from domain.identity_events import (
+    CustomersMerged,
+    CustomersParted,
+    IdentifiersLinked,
+    IdentifiersUnlinked,
+)
 from domain.ids import CommandId, EventId, IdentifierKey, RecordId
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import SignalKey, signal_key
@@ -59,14 +64,17 @@ class Record:
     """What is known under the identifiers of one record.
 
     `traits` is by key, then by source; an identifier whose value was erased keeps its key. On the
-    root of a customer `component` lists its records and `edges` the merges that join them;
-    elsewhere only `root` is kept up.
+    root of a customer `component` lists its records, `edges` the merges that join them and
+    `separations` whom they may not join; elsewhere only `root` is kept up. `parted` says which
+    customers parted from one whose root this was, and when.
     """
 
     id: RecordId
     root: RecordId
     component: tuple[RecordId, ...]
     edges: tuple[Edge, ...] = ()
+    separations: tuple[Separation, ...] = ()
+    parted: Mapping[RecordId, datetime] = field(default_factory=dict)
     identifiers: Mapping[IdentifierKey, Identifier | None] = field(default_factory=dict)
     traits: Mapping[str, Mapping[str, TraitValue]] = field(default_factory=dict)
     acts: tuple[ConsentAct, ...] = ()
@@ -133,6 +141,9 @@ def _apply(record: Record, event: Recorded[Event]) -> Record:
             known = {**dict.fromkeys(held), **record.identifiers}
             known |= {item.key: item for item in linked}
             return replace(record, identifiers=known)
+        case IdentifiersUnlinked(keys=released):
+            held_on = {k: item for k, item in record.identifiers.items() if k not in released}
+            return replace(record, identifiers=held_on)
         case TraitsSet() as body:
             return _set_traits(record, event, body)
         case SignalsRecorded(source=source, signals=signals):
@@ -143,6 +154,8 @@ def _apply(record: Record, event: Recorded[Event]) -> Record:
             return replace(record, messages=_remember_messages(record, keys, "declined"))
         case CustomersMerged() as body:
             return _join(record, body)
+        case CustomersParted() as body:
+            return _part(record, event, body)
         case ConsentChanged() as body:
             return replace(record, acts=_with_act(record.acts, _act(event, body)))
         case _:
@@ -208,12 +221,33 @@ def _later(
 
 def _join(record: Record, body: CustomersMerged) -> Record:
     if record.id != body.root:
-        return replace(record, root=RecordId(body.root), component=(), edges=())
+        return replace(record, root=RecordId(body.root), component=(), edges=(), separations=())
     return replace(
         record,
         root=record.id,
         component=tuple(RecordId(member) for member in body.component),
         edges=body.live_edges,
+        separations=body.separations,
+    )
+
+
+def _part(record: Record, event: Recorded[Event], body: CustomersParted) -> Record:
+    foreign = set(body.foreign_acts)
+    if foreign:
+        kept = [act for act in record.acts if act.act_id not in foreign]
+        record = replace(record, acts=type(record.acts)(kept))
+    if record.id != body.root:
+        return replace(record, root=RecordId(body.root), component=(), edges=(), separations=())
+    oldest = event.recorded_at - COMMANDS_REMEMBERED_FOR
+    parted = {other: at for other, at in record.parted.items() if at >= oldest}
+    others = (RecordId(root) for root in body.roots if root != record.id)
+    return replace(
+        record,
+        root=record.id,
+        component=tuple(RecordId(member) for member in body.component),
+        edges=body.live_edges,
+        separations=body.separations,
+        parted={**parted, **dict.fromkeys(others, event.recorded_at)},
     )
 
 

@@ -1,4 +1,4 @@
-"""A workspace's rules as its stream tells them: purposes with their basis, and sources."""
+"""A workspace's rules as its stream tells them: purposes with their basis, sources, identity."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from domain.commands import (
     DefineSegment,
     RegisterSource,
     RulesCommand,
+    SetIdentityRules,
 )
 from domain.consent import LawfulBasis
 from domain.errors import Invalid, NotFound
 from domain.event import Event, Recorded
+from domain.identity_rules import DEFAULT_IDENTITY_RULES, IdentityRules
 from domain.segments import Segment, decide_segment, evolve_segments
-from domain.workspace_events import PurposeDefined, SourceRegistered
+from domain.workspace_events import IdentityRulesSet, PurposeDefined, SourceRegistered
 
 AUDIT = "audit"
 """The purpose that only the role `auditor` may name; no workspace can define it."""
@@ -49,6 +51,7 @@ class Rules:
     purposes: Mapping[str, Purpose] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
     segments: Mapping[str, Segment] = field(default_factory=dict)
+    identity: IdentityRules = DEFAULT_IDENTITY_RULES
 
     def source(self, name: str) -> Source:
         """Find a registered source, or raise `NotFound` / UNKNOWN_SOURCE."""
@@ -77,6 +80,8 @@ def evolve_rules(rules: Rules, event: Recorded[Event]) -> Rules:
             source = Source(name, frozenset(served), priority)
             sources = {**rules.sources, name: source}
             return replace(rules, version=event.version, sources=sources)
+        case IdentityRulesSet(rules=identity):
+            return replace(rules, version=event.version, identity=identity)
         case body:
             segments = evolve_segments(rules.segments, body)
             return replace(rules, version=event.version, segments=segments)
@@ -98,6 +103,8 @@ def decide_rules(rules: Rules, command: RulesCommand) -> list[Event]:
             return _register_source(rules, command)
         case DefineSegment() | ActivateSegment() | ArchiveSegment():
             return decide_segment(rules.segments, command, purposes=rules.purposes.keys())
+        case SetIdentityRules(rules=wanted):
+            return [] if wanted == rules.identity else [IdentityRulesSet(rules=wanted)]
 
 
 def _define_purpose(rules: Rules, command: DefinePurpose) -> list[Event]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from domain.event import Event, ShortText
+from domain.identity import LeftOut
 from domain.ids import Name, OpenMap
 from domain.signals import MessageId, Signal
 
@@ -15,6 +16,7 @@ class TraitsSet(Event):
     source: Name
     traits: OpenMap
     message_id: MessageId | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class SignalsRecorded(Event):
@@ -24,6 +26,7 @@ class SignalsRecorded(Event):
 
     source: Name
     signals: tuple[Signal, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class SignalsDeclined(Event):

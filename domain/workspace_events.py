@@ -9,6 +9,7 @@ from pydantic import StringConstraints
 
 from domain.consent import LawfulBasis
 from domain.event import Event, ShortText
+from domain.identity_rules import IdentityRules
 from domain.ids import Name
 
 EXPRESSION_CHARACTERS_MAX = 4_096
@@ -66,6 +67,14 @@ class SegmentArchived(Event):
     """A segment has no members any more."""
 
     segment: Name
+
+
+class IdentityRulesSet(Event):
+    """What counts as an identifier, from here on; in place of all that was set before."""
+
+    OPEN = {"rules": "the workspace's own settings; a blocked value is one that names nobody"}
+
+    rules: IdentityRules
 
 
 class ClockAdvanced(Event):

@@ -4,6 +4,7 @@
 implement it and pass one suite. `envelope.py` turns an event into headers and digests, `codec.py`
 its body into bytes, `registry.py` holds the wire names, `subjects.py` the subjects; `outgoing.py`
 and `incoming.py` put these together for both. `commit.py` joins the appends of many callers;
+`guard.py` watches that the log is the one that was written, by `marks.py` and other witnesses.
 `sealing.py` seals personal fields under the keys of `keys/`; `snapshots/` keeps packed states of
 records; `recorder/` is the same log for the `eventsourcing` library. On JetStream, `appender.py`
 writes and settles, `direct_reader.py` reads streams, `leader.py` the heads that may not be old,

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 from domain.ids import Stream
 from eventlog.direct_get import BATCH_BYTES_MAX, direct_get, last_messages
 from eventlog.errors import LogDamaged, LogUnavailable
 from eventlog.incoming import Incoming, Raw, begins_with, check_chain, head_of
-from eventlog.jetstream_api import JetStreamApi
+from eventlog.jetstream_api import JetStreamApi, Json
 from eventlog.leader import LeaderReader
 from eventlog.port import Entry, Head
 from eventlog.subjects import Subjects
@@ -112,3 +113,7 @@ class DirectReader:
     async def leader_revisions(self, streams: Sequence[Stream]) -> list[int]:
         """Ask the leader for the revision of each stream's last event; 0 for an empty stream."""
         return await self._leader.revisions([self._subjects.subject_of(s) for s in streams])
+
+    async def leader_info(self, details: Mapping[str, Any] | None = None) -> Json:
+        """Give what the leader says of the stream. Raises `LogUnavailable`."""
+        return await self._leader.info(details)

@@ -248,11 +248,23 @@ class MemoryEventLog:
                 while len(self._rows) <= after_revision:
                     await self._grown.wait()
 
+    def survey(self) -> AsyncIterator[list[Entry]]:
+        """Yield whatever can be read, in order."""
+        return self.read()
+
     async def shape(self) -> Shape:
         """Give the log's shape, and this machine's clock as the server's."""
         self._require_available()
         last = len(self._rows)
         return Shape(1 if last else 0, last, 0, 0, datetime.now(UTC))
+
+    async def digest_at(self, revision: int) -> bytes | None:
+        """Give the digest of the event at a revision; None where there is none."""
+        self._require_available()
+        if not 0 < revision <= len(self._rows):
+            return None
+        row = self._rows[revision - 1]
+        return event_digest(row.subject, row.headers, row.body)
 
     async def close(self) -> None:
         """Let go of the keys; the log lives as long as it is referred to."""

@@ -124,6 +124,15 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Witness:
+    """What a mark, a checkpoint or an attestation knows of the log: an event and its digest."""
+
+    source: str
+    revision: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """What a log that never deletes cannot have otherwise (R3), and the server's clock."""
 
@@ -206,8 +215,14 @@ class EventLog(Protocol):
     ) -> AsyncIterator[list[Entry]]:
         """Yield everything after a revision, in batches, and go on for ever."""
 
+    def survey(self) -> AsyncIterator[list[Entry]]:
+        """Yield whatever can still be read of a damaged log, in order, with its gaps."""
+
     async def shape(self) -> Shape:
-        """Ask the server for the log's shape."""
+        """Ask the leader for the log's shape."""
+
+    async def digest_at(self, revision: int) -> bytes | None:
+        """Ask the leader for the digest of the event at a revision; None where it has none."""
 
     async def close(self) -> None:
         """Release what the log holds. The connection stays its owner's."""

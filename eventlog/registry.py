@@ -16,13 +16,19 @@ from domain.consent_events import ConsentGiven, ConsentRefused, ConsentWithdrawn
 from domain.event import Event
 from domain.identity_events import (
     CustomersMerged,
+    CustomersParted,
     CustomerTouched,
     IdentifierClaimed,
+    IdentifierReadmitted,
+    IdentifierReleased,
     IdentifiersLinked,
+    IdentifiersUnlinked,
+    IdentifierTombstoned,
 )
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.workspace_events import (
     ClockAdvanced,
+    IdentityRulesSet,
     PurposeDefined,
     SegmentActivated,
     SegmentArchived,
@@ -50,21 +56,27 @@ class UnknownEvent(ValueError):
 
 EVENTS: Mapping[str, type[Event]] = {
     "koseki.record.identifiers-linked.v1": IdentifiersLinked,
+    "koseki.record.identifiers-unlinked.v1": IdentifiersUnlinked,
     "koseki.record.traits-set.v1": TraitsSet,
     "koseki.record.signals-recorded.v1": SignalsRecorded,
     "koseki.record.signals-declined.v1": SignalsDeclined,
     "koseki.customer.merged.v1": CustomersMerged,
+    "koseki.customer.parted.v1": CustomersParted,
     "koseki.customer.touched.v1": CustomerTouched,
     "koseki.consent.given.v1": ConsentGiven,
     "koseki.consent.refused.v1": ConsentRefused,
     "koseki.consent.withdrawn.v1": ConsentWithdrawn,
     "koseki.consent.verdict-recorded.v1": VerdictRecorded,
     "koseki.identifier.claimed.v1": IdentifierClaimed,
+    "koseki.identifier.released.v1": IdentifierReleased,
+    "koseki.identifier.tombstoned.v1": IdentifierTombstoned,
+    "koseki.identifier.readmitted.v1": IdentifierReadmitted,
     "koseki.workspace.purpose-defined.v1": PurposeDefined,
     "koseki.workspace.source-registered.v1": SourceRegistered,
     "koseki.workspace.segment-defined.v1": SegmentDefined,
     "koseki.workspace.segment-activated.v1": SegmentActivated,
     "koseki.workspace.segment-archived.v1": SegmentArchived,
+    "koseki.workspace.identity-rules-set.v1": IdentityRulesSet,
     "koseki.clock.advanced.v1": ClockAdvanced,
 }
 

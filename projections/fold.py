@@ -22,6 +22,7 @@ from projections import (
     consents,
     counts,
     customers,
+    heads,
     identifiers,
     parking,
     profile,
@@ -51,6 +52,7 @@ TABLES: tuple[str, ...] = (
     *(table for model in MODELS for table in model.TABLES),
     *parking.TABLES,
     *(table for part in (clock, timers, membership, journal) for table in part.TABLES),
+    *heads.TABLES,
 )
 SEALED: Mapping[str, Sealed] = {
     table: sealed
@@ -62,7 +64,7 @@ SEALED: Mapping[str, Sealed] = {
 LOCAL_TABLES: tuple[str, ...] = bitmaps.LOCAL_TABLES
 """What each replica makes for itself; in no digest."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised whenever a fold or a row changes: rows of another version are made again from the log."""
 
 _APPLIES = tuple(model.apply for model in MODELS)
@@ -158,6 +160,7 @@ def _fold_entries(tables: Tables, entries: Sequence[Entry], faults: Mapping[int,
     session = Session(tables)
     session.need_keys(entries)
     for entry in entries:
+        heads.note(tables, entry)
         event = entry.event
         fault = faults.get(entry.revision) if event else entry.fault or "unreadable"
         if event is not None:

@@ -10,7 +10,7 @@ from actors.intake.segment_spec import check_message_id
 from actors.router import CommandRouter
 from domain.commands import SIGNALS_PER_COMMAND_MAX, RecordSignals
 from domain.errors import DomainError, Invalid, Kind
-from domain.identity import Identifier
+from domain.identity import Identifier, LeftOut
 from domain.ids import IDENTIFIERS_PER_CUSTOMER_MAX, IdentifierKey
 from domain.replies import Done, Failed
 from domain.signals import Signal, SignalKind
@@ -42,6 +42,7 @@ class _Group:
     """Signals that came with the same identifiers, and their places in the request."""
 
     identifiers: tuple[Identifier, ...]
+    left_out: dict[IdentifierKey, LeftOut]
     signals: list[Signal] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
 
@@ -49,7 +50,7 @@ class _Group:
         """Part the signals in two."""
         middle = len(self.places) // 2
         return [
-            _Group(self.identifiers, self.signals[part], self.places[part])
+            _Group(self.identifiers, self.left_out, self.signals[part], self.places[part])
             for part in (slice(middle), slice(middle, None))
         ]
 
@@ -96,9 +97,9 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
         groups: list[_Group] = []
         for place, given in enumerate(request.signals):
             try:
-                identifiers = self._reader.identifiers(given.identifiers)
+                identifiers, left_out = self._reader.identifiers(given.identifiers)
                 signal = self._signal(given)
-                _check_number(identifiers)
+                _check_number(identifiers, left_out)
             except (DomainError, ValidationError) as error:
                 outcomes[place].result = ingest_service_pb2.SIGNAL_RESULT_INVALID
                 reason = error.reason if isinstance(error, DomainError) else "INVALID_FIELD"
@@ -107,8 +108,9 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
             keys = frozenset(identifier.key for identifier in identifiers)
             group = open_groups.get(keys)
             if group is None or len(group.signals) >= SIGNALS_PER_COMMAND_MAX:
-                group = open_groups[keys] = _Group(identifiers)
+                group = open_groups[keys] = _Group(identifiers, {})
                 groups.append(group)
+            group.left_out |= {item.key: item for item in left_out}
             group.signals.append(signal)
             group.places.append(place)
         return groups
@@ -130,12 +132,15 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
             **self._reader.fresh_command(context),
             new_record_id=self._reader.new_id(),
             identifiers=group.identifiers,
+            left_out=tuple(group.left_out.values()),
             source=source,
             signals=tuple(group.signals),
         )
 
 
-def _check_number(identifiers: tuple[Identifier, ...]) -> None:
+def _check_number(identifiers: tuple[Identifier, ...], left_out: tuple[LeftOut, ...]) -> None:
+    if not identifiers and left_out:
+        raise Invalid("IDENTIFIER_BLOCKED", "every identifier has a value that names nobody")
     if not identifiers:
         raise Invalid("MISSING_IDENTIFIER", "a signal names at least one identifier")
     if len(identifiers) > IDENTIFIERS_PER_CUSTOMER_MAX:

@@ -27,25 +27,73 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from koseki.v1 import common_pb2 as koseki_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n koseki/v1/customer_service.proto\x12\tkoseki.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16koseki/v1/common.proto\"\xe3\x01\n\x0fIdentifyRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12*\n\x0bidentifiers\x18\x04 \x03(\x0b\x32\x15.koseki.v1.Identifier\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\'\n\x06traits\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0bhappened_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"q\n\x10IdentifyResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t\x12\x0f\n\x07\x63reated\x18\x04 \x01(\x08\x12\x11\n\tmerge_ids\x18\x05 \x03(\t\"\xe4\x01\n\x10SetTraitsRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12*\n\x0bidentifiers\x18\x04 \x03(\x0b\x32\x15.koseki.v1.Identifier\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\'\n\x06traits\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0bhappened_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"N\n\x11SetTraitsResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t\"\xea\x02\n\x14RecordConsentRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12*\n\x0bidentifiers\x18\x04 \x03(\x0b\x32\x15.koseki.v1.Identifier\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12&\n\x05state\x18\x06 \x01(\x0e\x32\x17.koseki.v1.ConsentState\x12/\n\x0bhappened_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0enotice_version\x18\x08 \x01(\t\x12\x17\n\x0fnotice_language\x18\t \x01(\t\x12\x14\n\x0cjurisdiction\x18\n \x01(\t\x12\x0e\n\x06method\x18\x0b \x01(\t\x12)\n\x08\x65vidence\x18\x0c \x01(\x0b\x32\x17.google.protobuf.Struct\"R\n\x15RecordConsentResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t2\xf2\x01\n\x0f\x43ustomerService\x12\x43\n\x08Identify\x12\x1a.koseki.v1.IdentifyRequest\x1a\x1b.koseki.v1.IdentifyResponse\x12\x46\n\tSetTraits\x12\x1b.koseki.v1.SetTraitsRequest\x1a\x1c.koseki.v1.SetTraitsResponse\x12R\n\rRecordConsent\x12\x1f.koseki.v1.RecordConsentRequest\x1a .koseki.v1.RecordConsentResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n koseki/v1/customer_service.proto\x12\tkoseki.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16koseki/v1/common.proto\"\xe3\x01\n\x0fIdentifyRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12*\n\x0bidentifiers\x18\x04 \x03(\x0b\x32\x15.koseki.v1.Identifier\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\'\n\x06traits\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0bhappened_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa1\x01\n\x10IdentifyResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t\x12\x0f\n\x07\x63reated\x18\x04 \x01(\x08\x12\x11\n\tmerge_ids\x18\x05 \x03(\t\x12.\n\x08left_out\x18\x06 \x03(\x0b\x32\x1c.koseki.v1.LeftOutIdentifier\"\xe4\x01\n\x10SetTraitsRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12*\n\x0bidentifiers\x18\x04 \x03(\x0b\x32\x15.koseki.v1.Identifier\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\'\n\x06traits\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0bhappened_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"N\n\x11SetTraitsResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t\"\xea\x02\n\x14RecordConsentRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12*\n\x0bidentifiers\x18\x04 \x03(\x0b\x32\x15.koseki.v1.Identifier\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12&\n\x05state\x18\x06 \x01(\x0e\x32\x17.koseki.v1.ConsentState\x12/\n\x0bhappened_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0enotice_version\x18\x08 \x01(\t\x12\x17\n\x0fnotice_language\x18\t \x01(\t\x12\x14\n\x0cjurisdiction\x18\n \x01(\t\x12\x0e\n\x06method\x18\x0b \x01(\t\x12)\n\x08\x65vidence\x18\x0c \x01(\x0b\x32\x17.google.protobuf.Struct\"R\n\x15RecordConsentResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t\"\xc1\x01\n\x16LinkIdentifiersRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12*\n\x0bidentifiers\x18\x04 \x03(\x0b\x32\x15.koseki.v1.Identifier\x12\x0e\n\x06source\x18\x05 \x01(\t\x12/\n\x0bhappened_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"g\n\x17LinkIdentifiersResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t\x12\x11\n\tmerge_ids\x18\x04 \x03(\t\"\x80\x01\n\x17UnlinkIdentifierRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12)\n\nidentifier\x18\x04 \x01(\x0b\x32\x15.koseki.v1.Identifier\"U\n\x18UnlinkIdentifierResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t\"\x7f\n\x18ReadmitIdentifierRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12)\n\nidentifier\x18\x03 \x01(\x0b\x32\x15.koseki.v1.Identifier\x12\x11\n\treference\x18\x04 \x01(\t\"A\n\x19ReadmitIdentifierResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x12\n\ncommand_id\x18\x02 \x01(\t\"\x7f\n\x15MergeCustomersRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12\x19\n\x11other_customer_id\x18\x04 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\"\x94\x01\n\x16MergeCustomersResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t\x12\x10\n\x08merge_id\x18\x04 \x01(\t\x12-\n\x0c\x63onsequences\x18\x05 \x01(\x0b\x32\x17.koseki.v1.Consequences\"q\n\x10UndoMergeRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12\x10\n\x08merge_id\x18\x04 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\"}\n\x11UndoMergeResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t\x12-\n\x0c\x63onsequences\x18\x04 \x01(\x0b\x32\x17.koseki.v1.Consequences\"a\n\x14UnmergeRecordRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x11\n\trecord_id\x18\x03 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\"\x81\x01\n\x15UnmergeRecordResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t\x12-\n\x0c\x63onsequences\x18\x04 \x01(\x0b\x32\x17.koseki.v1.Consequences\"\xca\x01\n\x0c\x43onsequences\x12+\n\tcustomers\x18\x01 \x03(\x0b\x32\x18.koseki.v1.CustomerAfter\x12+\n\x06traits\x18\x02 \x03(\x0b\x32\x1b.koseki.v1.TraitConsequence\x12/\n\x08\x63onsents\x18\x03 \x03(\x0b\x32\x1d.koseki.v1.ConsentConsequence\x12\x14\n\x0c\x63losing_acts\x18\x04 \x03(\t\x12\x19\n\x11\x64\x65\x63lined_messages\x18\x05 \x01(\r\"\xac\x01\n\rCustomerAfter\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x12\n\nrecord_ids\x18\x02 \x03(\t\x12>\n\x0bidentifiers\x18\x03 \x03(\x0b\x32).koseki.v1.CustomerAfter.IdentifiersEntry\x1a\x32\n\x10IdentifiersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"c\n\x10TraitConsequence\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\r\n\x05trait\x18\x02 \x01(\t\x12\x15\n\rsource_before\x18\x03 \x01(\t\x12\x14\n\x0csource_after\x18\x04 \x01(\t\"\xc0\x01\n\x12\x43onsentConsequence\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x13\n\x0bopen_before\x18\x03 \x01(\x08\x12\x12\n\nopen_after\x18\x04 \x01(\x08\x12-\n\x0cstate_before\x18\x05 \x01(\x0e\x32\x17.koseki.v1.ConsentState\x12,\n\x0bstate_after\x18\x06 \x01(\x0e\x32\x17.koseki.v1.ConsentState\"Q\n\x0e\x45xecuteRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12,\n\x08\x63ommands\x18\x02 \x03(\x0b\x32\x1a.koseki.v1.CustomerCommand\"\xa8\x04\n\x0f\x43ustomerCommand\x12.\n\x08identify\x18\x01 \x01(\x0b\x32\x1a.koseki.v1.IdentifyRequestH\x00\x12\x31\n\nset_traits\x18\x02 \x01(\x0b\x32\x1b.koseki.v1.SetTraitsRequestH\x00\x12\x39\n\x0erecord_consent\x18\x03 \x01(\x0b\x32\x1f.koseki.v1.RecordConsentRequestH\x00\x12=\n\x10link_identifiers\x18\x04 \x01(\x0b\x32!.koseki.v1.LinkIdentifiersRequestH\x00\x12?\n\x11unlink_identifier\x18\x05 \x01(\x0b\x32\".koseki.v1.UnlinkIdentifierRequestH\x00\x12\x41\n\x12readmit_identifier\x18\x06 \x01(\x0b\x32#.koseki.v1.ReadmitIdentifierRequestH\x00\x12;\n\x0fmerge_customers\x18\x07 \x01(\x0b\x32 .koseki.v1.MergeCustomersRequestH\x00\x12\x31\n\nundo_merge\x18\x08 \x01(\x0b\x32\x1b.koseki.v1.UndoMergeRequestH\x00\x12\x39\n\x0eunmerge_record\x18\t \x01(\x0b\x32\x1f.koseki.v1.UnmergeRecordRequestH\x00\x42\t\n\x07\x63ommand\">\n\x0f\x45xecuteResponse\x12+\n\x08outcomes\x18\x01 \x03(\x0b\x32\x19.koseki.v1.CommandOutcome\"\x85\x01\n\x0e\x43ommandOutcome\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12&\n\x04\x64one\x18\x02 \x01(\x0b\x32\x16.koseki.v1.CommandDoneH\x00\x12,\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x19.koseki.v1.CommandFailureH\x00\x42\t\n\x07outcome\"\xb7\x01\n\x0b\x43ommandDone\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x08\x12\x11\n\tmerge_ids\x18\x04 \x03(\t\x12.\n\x08left_out\x18\x05 \x03(\x0b\x32\x1c.koseki.v1.LeftOutIdentifier\x12-\n\x0c\x63onsequences\x18\x06 \x01(\x0b\x32\x17.koseki.v1.Consequences\"?\n\x0e\x43ommandFailure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t2\xbe\x06\n\x0f\x43ustomerService\x12\x43\n\x08Identify\x12\x1a.koseki.v1.IdentifyRequest\x1a\x1b.koseki.v1.IdentifyResponse\x12\x46\n\tSetTraits\x12\x1b.koseki.v1.SetTraitsRequest\x1a\x1c.koseki.v1.SetTraitsResponse\x12R\n\rRecordConsent\x12\x1f.koseki.v1.RecordConsentRequest\x1a .koseki.v1.RecordConsentResponse\x12X\n\x0fLinkIdentifiers\x12!.koseki.v1.LinkIdentifiersRequest\x1a\".koseki.v1.LinkIdentifiersResponse\x12[\n\x10UnlinkIdentifier\x12\".koseki.v1.UnlinkIdentifierRequest\x1a#.koseki.v1.UnlinkIdentifierResponse\x12^\n\x11ReadmitIdentifier\x12#.koseki.v1.ReadmitIdentifierRequest\x1a$.koseki.v1.ReadmitIdentifierResponse\x12U\n\x0eMergeCustomers\x12 .koseki.v1.MergeCustomersRequest\x1a!.koseki.v1.MergeCustomersResponse\x12\x46\n\tUndoMerge\x12\x1b.koseki.v1.UndoMergeRequest\x1a\x1c.koseki.v1.UndoMergeResponse\x12R\n\rUnmergeRecord\x12\x1f.koseki.v1.UnmergeRecordRequest\x1a .koseki.v1.UnmergeRecordResponse\x12@\n\x07\x45xecute\x12\x19.koseki.v1.ExecuteRequest\x1a\x1a.koseki.v1.ExecuteResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'koseki.v1.customer_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CUSTOMERAFTER_IDENTIFIERSENTRY']._loaded_options = None
+  _globals['_CUSTOMERAFTER_IDENTIFIERSENTRY']._serialized_options = b'8\001'
   _globals['_IDENTIFYREQUEST']._serialized_start=135
   _globals['_IDENTIFYREQUEST']._serialized_end=362
-  _globals['_IDENTIFYRESPONSE']._serialized_start=364
-  _globals['_IDENTIFYRESPONSE']._serialized_end=477
-  _globals['_SETTRAITSREQUEST']._serialized_start=480
-  _globals['_SETTRAITSREQUEST']._serialized_end=708
-  _globals['_SETTRAITSRESPONSE']._serialized_start=710
-  _globals['_SETTRAITSRESPONSE']._serialized_end=788
-  _globals['_RECORDCONSENTREQUEST']._serialized_start=791
-  _globals['_RECORDCONSENTREQUEST']._serialized_end=1153
-  _globals['_RECORDCONSENTRESPONSE']._serialized_start=1155
-  _globals['_RECORDCONSENTRESPONSE']._serialized_end=1237
-  _globals['_CUSTOMERSERVICE']._serialized_start=1240
-  _globals['_CUSTOMERSERVICE']._serialized_end=1482
+  _globals['_IDENTIFYRESPONSE']._serialized_start=365
+  _globals['_IDENTIFYRESPONSE']._serialized_end=526
+  _globals['_SETTRAITSREQUEST']._serialized_start=529
+  _globals['_SETTRAITSREQUEST']._serialized_end=757
+  _globals['_SETTRAITSRESPONSE']._serialized_start=759
+  _globals['_SETTRAITSRESPONSE']._serialized_end=837
+  _globals['_RECORDCONSENTREQUEST']._serialized_start=840
+  _globals['_RECORDCONSENTREQUEST']._serialized_end=1202
+  _globals['_RECORDCONSENTRESPONSE']._serialized_start=1204
+  _globals['_RECORDCONSENTRESPONSE']._serialized_end=1286
+  _globals['_LINKIDENTIFIERSREQUEST']._serialized_start=1289
+  _globals['_LINKIDENTIFIERSREQUEST']._serialized_end=1482
+  _globals['_LINKIDENTIFIERSRESPONSE']._serialized_start=1484
+  _globals['_LINKIDENTIFIERSRESPONSE']._serialized_end=1587
+  _globals['_UNLINKIDENTIFIERREQUEST']._serialized_start=1590
+  _globals['_UNLINKIDENTIFIERREQUEST']._serialized_end=1718
+  _globals['_UNLINKIDENTIFIERRESPONSE']._serialized_start=1720
+  _globals['_UNLINKIDENTIFIERRESPONSE']._serialized_end=1805
+  _globals['_READMITIDENTIFIERREQUEST']._serialized_start=1807
+  _globals['_READMITIDENTIFIERREQUEST']._serialized_end=1934
+  _globals['_READMITIDENTIFIERRESPONSE']._serialized_start=1936
+  _globals['_READMITIDENTIFIERRESPONSE']._serialized_end=2001
+  _globals['_MERGECUSTOMERSREQUEST']._serialized_start=2003
+  _globals['_MERGECUSTOMERSREQUEST']._serialized_end=2130
+  _globals['_MERGECUSTOMERSRESPONSE']._serialized_start=2133
+  _globals['_MERGECUSTOMERSRESPONSE']._serialized_end=2281
+  _globals['_UNDOMERGEREQUEST']._serialized_start=2283
+  _globals['_UNDOMERGEREQUEST']._serialized_end=2396
+  _globals['_UNDOMERGERESPONSE']._serialized_start=2398
+  _globals['_UNDOMERGERESPONSE']._serialized_end=2523
+  _globals['_UNMERGERECORDREQUEST']._serialized_start=2525
+  _globals['_UNMERGERECORDREQUEST']._serialized_end=2622
+  _globals['_UNMERGERECORDRESPONSE']._serialized_start=2625
+  _globals['_UNMERGERECORDRESPONSE']._serialized_end=2754
+  _globals['_CONSEQUENCES']._serialized_start=2757
+  _globals['_CONSEQUENCES']._serialized_end=2959
+  _globals['_CUSTOMERAFTER']._serialized_start=2962
+  _globals['_CUSTOMERAFTER']._serialized_end=3134
+  _globals['_CUSTOMERAFTER_IDENTIFIERSENTRY']._serialized_start=3084
+  _globals['_CUSTOMERAFTER_IDENTIFIERSENTRY']._serialized_end=3134
+  _globals['_TRAITCONSEQUENCE']._serialized_start=3136
+  _globals['_TRAITCONSEQUENCE']._serialized_end=3235
+  _globals['_CONSENTCONSEQUENCE']._serialized_start=3238
+  _globals['_CONSENTCONSEQUENCE']._serialized_end=3430
+  _globals['_EXECUTEREQUEST']._serialized_start=3432
+  _globals['_EXECUTEREQUEST']._serialized_end=3513
+  _globals['_CUSTOMERCOMMAND']._serialized_start=3516
+  _globals['_CUSTOMERCOMMAND']._serialized_end=4068
+  _globals['_EXECUTERESPONSE']._serialized_start=4070
+  _globals['_EXECUTERESPONSE']._serialized_end=4132
+  _globals['_COMMANDOUTCOME']._serialized_start=4135
+  _globals['_COMMANDOUTCOME']._serialized_end=4268
+  _globals['_COMMANDDONE']._serialized_start=4271
+  _globals['_COMMANDDONE']._serialized_end=4454
+  _globals['_COMMANDFAILURE']._serialized_start=4456
+  _globals['_COMMANDFAILURE']._serialized_end=4519
+  _globals['_CUSTOMERSERVICE']._serialized_start=4522
+  _globals['_CUSTOMERSERVICE']._serialized_end=5352
 # @@protoc_insertion_point(module_scope)

@@ -8,9 +8,18 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
-from domain.commands import Identify, PersonCommand, RecordConsent, RecordSignals
+from domain.commands import (
+    Identify,
+    MergeCustomers,
+    PersonCommand,
+    RecordConsent,
+    RecordSignals,
+    UndoMerge,
+    UnlinkIdentifier,
+    UnmergeRecord,
+)
 from domain.consent import ConsentState
-from domain.customer import Customer
+from domain.customer import Customer, purpose_standing
 from domain.decide import decide
 from domain.errors import DomainError
 from domain.event import Event
@@ -29,6 +38,7 @@ from domain.rules import Rules, evolve_rules
 from domain.workspace_events import PurposeDefined, SourceRegistered
 from eventlog.memory import MemoryEventLog
 from eventlog.port import EMPTY, Attempt, Draft, Entry, Head, Stored
+from projections.counts import read_counts
 from projections.runner import Projector
 from projections.store import Store
 from projections.views import customer_view
@@ -71,7 +81,10 @@ class Writer:
 
     async def carry_out(self, command: PersonCommand) -> None:
         keys = {item.key for item in command.identifiers}
-        roots = {r.root for r in self.records.values() if keys & r.identifiers.keys()}
+        named = {*command.named_records}
+        roots = {
+            r.root for r in self.records.values() if keys & r.identifiers.keys() or r.id in named
+        }
         customers = tuple(
             Customer({i: r for i, r in self.records.items() if r.root == root}) for root in roots
         )
@@ -142,6 +155,31 @@ def random_command(drawn: random.Random, number: int) -> PersonCommand:
             return RecordSignals(**envelope, source=source, signals=(sent,))
 
 
+def random_change_of_identity(drawn: random.Random, number: int, writer: Writer) -> PersonCommand:
+    records = sorted(writer.records)
+    envelope = {
+        "command_id": command_number(2_000_000 + number),
+        "auth_id": "test",
+        "issued_at": START,
+        "deadline": START,
+        "new_record_id": record_id(number),
+    }
+    edges = [edge for record in writer.records.values() for edge in record.edges]
+    match drawn.randrange(4):
+        case 0 if edges:
+            edge = drawn.choice(edges)
+            named = {"record_id": edge.newer, "merge_id": edge.merge_id}
+            return UndoMerge(**envelope, **named)
+        case 1:
+            item = identifier(f"{drawn.randrange(PEOPLE)}@example.com")
+            return UnlinkIdentifier(**envelope, identifiers=(item,))
+        case 2:
+            one, other = drawn.choice(records), drawn.choice(records)
+            return MergeCustomers(**envelope, record_id=one, other_record_id=other)
+        case _:
+            return UnmergeRecord(**envelope, record_id=drawn.choice(records))
+
+
 async def test_decisions_reach_the_read_side_and_are_proved(tmp_path: Path) -> None:
     writer = Writer(EndedLog("test"))
     await writer.set_rules()
@@ -149,6 +187,8 @@ async def test_decisions_reach_the_read_side_and_are_proved(tmp_path: Path) -> N
     store = Store.open_writer(tmp_path)
     for number in range(1, COMMANDS + 1):
         await writer.carry_out(random_command(drawn, number))
+        if number % 7 == 0:
+            await writer.carry_out(random_change_of_identity(drawn, number, writer))
         if number % 100 == 0:
             await Projector(writer.log, store).run()
     census = await count_signals(writer.log)
@@ -163,10 +203,23 @@ async def test_decisions_reach_the_read_side_and_are_proved(tmp_path: Path) -> N
             assert seen.customer_id == record.root
             assert (seen.tallies, seen.traits) == (alone.tallies, alone.traits)
             assert (seen.identifiers, seen.consents) == (alone.identifiers, alone.consents)
+            for place in seen.consents:
+                members = {m: writer.records[m] for m in seen.members}
+                judged = purpose_standing(members, place.purpose)
+                assert place.standing == judged
+            assert {known.key for known in seen.identifiers} == {
+                key for member in seen.members for key in writer.records[member].identifiers
+            }
+            assert set(seen.members) == {
+                r.id for r in writer.records.values() if r.root == record.root
+            }
             if record.id == record.root:
                 counted += sum(tally.count for tally in seen.tallies)
         assert counted >= census.distinct > 0
+        counts = read_counts(snapshot)
+        assert counts.customers == len({record.root for record in writer.records.values()})
     assert any(record.root != record.id for record in writer.records.values())
+    assert any(record.parted for record in writer.records.values())
     store.close()
 
 

@@ -57,10 +57,26 @@ async def test_every_method_of_every_service_is_described(edge: Edge) -> None:
             return {name: {m.name for m in found.methods} for name, found in services.items()}
 
     assert await asyncio.to_thread(methods) == {
-        "koseki.v1.CustomerService": {"Identify", "SetTraits", "RecordConsent"},
+        "koseki.v1.CustomerService": {
+            "Identify",
+            "SetTraits",
+            "RecordConsent",
+            "LinkIdentifiers",
+            "UnlinkIdentifier",
+            "ReadmitIdentifier",
+            "MergeCustomers",
+            "UndoMerge",
+            "UnmergeRecord",
+            "Execute",
+        },
         "koseki.v1.IngestService": {"Ingest"},
         "koseki.v1.QueryService": {"GetCustomer", "BatchGetCustomers", "CheckConsent"},
-        "koseki.v1.WorkspaceService": {"DefinePurpose", "RegisterSource", "GetRules"},
+        "koseki.v1.WorkspaceService": {
+            "DefinePurpose",
+            "RegisterSource",
+            "GetRules",
+            "SetIdentityRules",
+        },
     }
 
 
