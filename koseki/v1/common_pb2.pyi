@@ -56,6 +56,7 @@ No error text holds personal data.
     DEFINITION_CHANGED      another definition of the segment has come since
     PURPOSE_NOT_SERVED      a segment does not serve the purpose that was named
     STALE_PAGE_TOKEN        the list is not kept any more: start again
+    CHANGES_NOT_KEPT        what is asked for is older than the changes that are kept
     COMMAND_TOO_OLD         a command id is good for 24 hours
     EVENT_TOO_LARGE, EVENT_NOT_ENCODABLE, LOG_FULL, LOG_REJECTED
                             the log does not take the event; nothing was stored
@@ -186,6 +187,46 @@ LAWFUL_BASIS_LEGAL_OBLIGATION: LawfulBasis.ValueType  # 3
 LAWFUL_BASIS_LEGITIMATE_INTEREST: LawfulBasis.ValueType  # 4
 """Open until the person objects."""
 Global___LawfulBasis: _TypeAlias = LawfulBasis  # noqa: Y015
+
+class _ChangeCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChangeCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHANGE_CAUSE_UNSPECIFIED: _ChangeCause.ValueType  # 0
+    """Never given."""
+    CHANGE_CAUSE_EVENT: _ChangeCause.ValueType  # 1
+    """Something became known of the customer."""
+    CHANGE_CAUSE_TIME: _ChangeCause.ValueType  # 2
+    """Time passed: a window closed."""
+    CHANGE_CAUSE_MERGED: _ChangeCause.ValueType  # 3
+    """Customers were merged."""
+    CHANGE_CAUSE_PARTED: _ChangeCause.ValueType  # 4
+    """A merge was undone."""
+    CHANGE_CAUSE_DEFINITION: _ChangeCause.ValueType  # 5
+    """The segment's definition or the workspace's rules changed."""
+    CHANGE_CAUSE_PARKED: _ChangeCause.ValueType  # 6
+    """An event of the customer cannot be read: nobody may rely on the customer now."""
+
+class ChangeCause(_ChangeCause, metaclass=_ChangeCauseEnumTypeWrapper):
+    """Why a membership or a customer changed."""
+
+CHANGE_CAUSE_UNSPECIFIED: ChangeCause.ValueType  # 0
+"""Never given."""
+CHANGE_CAUSE_EVENT: ChangeCause.ValueType  # 1
+"""Something became known of the customer."""
+CHANGE_CAUSE_TIME: ChangeCause.ValueType  # 2
+"""Time passed: a window closed."""
+CHANGE_CAUSE_MERGED: ChangeCause.ValueType  # 3
+"""Customers were merged."""
+CHANGE_CAUSE_PARTED: ChangeCause.ValueType  # 4
+"""A merge was undone."""
+CHANGE_CAUSE_DEFINITION: ChangeCause.ValueType  # 5
+"""The segment's definition or the workspace's rules changed."""
+CHANGE_CAUSE_PARKED: ChangeCause.ValueType  # 6
+"""An event of the customer cannot be read: nobody may rely on the customer now."""
+Global___ChangeCause: _TypeAlias = ChangeCause  # noqa: Y015
 
 @_typing.final
 class Identifier(_message.Message):

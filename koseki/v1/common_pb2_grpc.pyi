@@ -56,6 +56,7 @@ No error text holds personal data.
     DEFINITION_CHANGED      another definition of the segment has come since
     PURPOSE_NOT_SERVED      a segment does not serve the purpose that was named
     STALE_PAGE_TOKEN        the list is not kept any more: start again
+    CHANGES_NOT_KEPT        what is asked for is older than the changes that are kept
     COMMAND_TOO_OLD         a command id is good for 24 hours
     EVENT_TOO_LARGE, EVENT_NOT_ENCODABLE, LOG_FULL, LOG_REJECTED
                             the log does not take the event; nothing was stored

@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from koseki.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -22,6 +23,54 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _CustomerChange:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CustomerChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CustomerChange.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CUSTOMER_CHANGE_UNSPECIFIED: _CustomerChange.ValueType  # 0
+    """Never given."""
+    CUSTOMER_CHANGE_DATA: _CustomerChange.ValueType  # 1
+    """Identifiers, traits, signals or acts of consent were recorded."""
+    CUSTOMER_CHANGE_PURPOSE_OPENED: _CustomerChange.ValueType  # 2
+    """The purpose that was named is open from here on."""
+    CUSTOMER_CHANGE_PURPOSE_CLOSED: _CustomerChange.ValueType  # 3
+    """The purpose that was named is closed from here on."""
+    CUSTOMER_CHANGE_MERGED: _CustomerChange.ValueType  # 4
+    """Another customer became part of it."""
+    CUSTOMER_CHANGE_PARTED: _CustomerChange.ValueType  # 5
+    """It came out of another customer, by an undone merge."""
+    CUSTOMER_CHANGE_SEGMENT_ENTERED: _CustomerChange.ValueType  # 6
+    """It belongs to a segment."""
+    CUSTOMER_CHANGE_SEGMENT_EXITED: _CustomerChange.ValueType  # 7
+    """It does not belong to a segment any more."""
+    CUSTOMER_CHANGE_SEGMENT_MOVED: _CustomerChange.ValueType  # 8
+    """It belongs to a segment in place of another customer."""
+
+class CustomerChange(_CustomerChange, metaclass=_CustomerChangeEnumTypeWrapper):
+    """What changed of a customer."""
+
+CUSTOMER_CHANGE_UNSPECIFIED: CustomerChange.ValueType  # 0
+"""Never given."""
+CUSTOMER_CHANGE_DATA: CustomerChange.ValueType  # 1
+"""Identifiers, traits, signals or acts of consent were recorded."""
+CUSTOMER_CHANGE_PURPOSE_OPENED: CustomerChange.ValueType  # 2
+"""The purpose that was named is open from here on."""
+CUSTOMER_CHANGE_PURPOSE_CLOSED: CustomerChange.ValueType  # 3
+"""The purpose that was named is closed from here on."""
+CUSTOMER_CHANGE_MERGED: CustomerChange.ValueType  # 4
+"""Another customer became part of it."""
+CUSTOMER_CHANGE_PARTED: CustomerChange.ValueType  # 5
+"""It came out of another customer, by an undone merge."""
+CUSTOMER_CHANGE_SEGMENT_ENTERED: CustomerChange.ValueType  # 6
+"""It belongs to a segment."""
+CUSTOMER_CHANGE_SEGMENT_EXITED: CustomerChange.ValueType  # 7
+"""It does not belong to a segment any more."""
+CUSTOMER_CHANGE_SEGMENT_MOVED: CustomerChange.ValueType  # 8
+"""It belongs to a segment in place of another customer."""
+Global___CustomerChange: _TypeAlias = CustomerChange  # noqa: Y015
 
 @_typing.final
 class GetCustomerRequest(_message.Message):
@@ -565,3 +614,362 @@ class CheckConsentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CheckConsentResponse: _TypeAlias = CheckConsentResponse  # noqa: Y015
+
+@_typing.final
+class ListSegmentsOfRequest(_message.Message):
+    """Asks for the segments of a customer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    purpose: _builtins.str
+    """What the answer will be used for: a defined purpose."""
+    at_least_revision: _builtins.int
+    """Wait until the read side has reached this revision, at most until the deadline
+    and 30 s; 0: do not wait.
+    """
+    @_builtins.property
+    def reference(self) -> _common_pb2.CustomerReference:
+        """Who."""
+
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        reference: _common_pb2.CustomerReference | None = ...,
+        purpose: _builtins.str = ...,
+        at_least_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reference", b"reference"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "purpose", b"purpose", "reference", b"reference", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSegmentsOfRequest: _TypeAlias = ListSegmentsOfRequest  # noqa: Y015
+
+@_typing.final
+class ListSegmentsOfResponse(_message.Message):
+    """The segments of a customer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    PURPOSE_OPEN_FIELD_NUMBER: _builtins.int
+    MEMBERSHIPS_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The customer's id (a UUID)."""
+    revision: _builtins.int
+    """The revision up to which the read side had read."""
+    purpose_open: _builtins.bool
+    """Whether the purpose is open for the person. If not, there are no segments here."""
+    @_builtins.property
+    def memberships(self) -> _containers.RepeatedCompositeFieldContainer[Global___Membership]:
+        """By name."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        purpose_open: _builtins.bool = ...,
+        memberships: _abc.Iterable[Global___Membership] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "memberships", b"memberships", "purpose_open", b"purpose_open", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSegmentsOfResponse: _TypeAlias = ListSegmentsOfResponse  # noqa: Y015
+
+@_typing.final
+class Membership(_message.Message):
+    """That a customer belongs to a segment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENT_FIELD_NUMBER: _builtins.int
+    SINCE_REVISION_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    SURE_UNTIL_FIELD_NUMBER: _builtins.int
+    segment: _builtins.str
+    """The segment's name."""
+    since_revision: _builtins.int
+    """The revision since which the customer belongs."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """The same on the log's clock."""
+
+    @_builtins.property
+    def sure_until(self) -> _timestamp_pb2.Timestamp:
+        """When that may change with nothing happening; unset: never."""
+
+    def __init__(
+        self,
+        *,
+        segment: _builtins.str = ...,
+        since_revision: _builtins.int = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        sure_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "sure_until", b"sure_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["segment", b"segment", "since", b"since", "since_revision", b"since_revision", "sure_until", b"sure_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Membership: _TypeAlias = Membership  # noqa: Y015
+
+@_typing.final
+class ListTimelineRequest(_message.Message):
+    """Asks for what a customer did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    FROM_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    PAGE_SIGNALS_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    purpose: _builtins.str
+    """What the answer will be used for: a defined purpose."""
+    page_signals: _builtins.int
+    """1 to 1,000 signals a page; 0 means 100."""
+    page_token: _builtins.str
+    """Go on behind a page; empty: begin."""
+    at_least_revision: _builtins.int
+    """Wait until the read side has reached this revision, at most until the deadline
+    and 30 s; 0: do not wait.
+    """
+    @_builtins.property
+    def reference(self) -> _common_pb2.CustomerReference:
+        """Who."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Only what happened before this time; unset: to the end."""
+
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only signals of these names, 64 at most; none: of all names."""
+
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        reference: _common_pb2.CustomerReference | None = ...,
+        purpose: _builtins.str = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+        page_signals: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        at_least_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "reference", b"reference", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "from", b"from", "names", b"names", "page_signals", b"page_signals", "page_token", b"page_token", "purpose", b"purpose", "reference", b"reference", "until", b"until", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTimelineRequest: _TypeAlias = ListTimelineRequest  # noqa: Y015
+
+@_typing.final
+class ListTimelineResponse(_message.Message):
+    """A page of what a customer did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    PURPOSE_OPEN_FIELD_NUMBER: _builtins.int
+    SIGNALS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The customer's id (a UUID)."""
+    revision: _builtins.int
+    """The revision up to which the read side had read."""
+    purpose_open: _builtins.bool
+    """Whether the purpose is open for the person. If not, there are no signals here."""
+    next_page_token: _builtins.str
+    """Goes on behind this page: with what happened earlier. Empty on the last one."""
+    @_builtins.property
+    def signals(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimelineSignal]:
+        """The newest first."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        purpose_open: _builtins.bool = ...,
+        signals: _abc.Iterable[Global___TimelineSignal] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "next_page_token", b"next_page_token", "purpose_open", b"purpose_open", "revision", b"revision", "signals", b"signals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTimelineResponse: _TypeAlias = ListTimelineResponse  # noqa: Y015
+
+@_typing.final
+class TimelineSignal(_message.Message):
+    """A signal in the life of a customer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    HAPPENED_AT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    RECORD_ID_FIELD_NUMBER: _builtins.int
+    PROPERTIES_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """The source that sent it."""
+    message_id: _builtins.str
+    """The source's own id of it."""
+    kind: _builtins.str
+    """`track`, `page`, `screen` or `group`."""
+    name: _builtins.str
+    """Its name."""
+    revision: _builtins.int
+    """The revision that recorded it."""
+    record_id: _builtins.str
+    """The record that holds it (a UUID)."""
+    @_builtins.property
+    def happened_at(self) -> _timestamp_pb2.Timestamp:
+        """When it happened; one from the future counts as of when it was recorded."""
+
+    @_builtins.property
+    def properties(self) -> _struct_pb2.Struct:
+        """What the source said of it."""
+
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        message_id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        name: _builtins.str = ...,
+        happened_at: _timestamp_pb2.Timestamp | None = ...,
+        revision: _builtins.int = ...,
+        record_id: _builtins.str = ...,
+        properties: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["happened_at", b"happened_at", "properties", b"properties"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["happened_at", b"happened_at", "kind", b"kind", "message_id", b"message_id", "name", b"name", "properties", b"properties", "record_id", b"record_id", "revision", b"revision", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimelineSignal: _TypeAlias = TimelineSignal  # noqa: Y015
+
+@_typing.final
+class WatchCustomerRequest(_message.Message):
+    """Asks to be told of a customer's changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    AFTER_REVISION_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    purpose: _builtins.str
+    """What the answer will be used for: a defined purpose."""
+    after_revision: _builtins.int
+    """Tell what changed after this revision, such as that of GetCustomer; 0: from the beginning."""
+    resume_token: _builtins.str
+    """In place of the revision: go on behind the change that came with this token."""
+    @_builtins.property
+    def reference(self) -> _common_pb2.CustomerReference:
+        """Who."""
+
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        reference: _common_pb2.CustomerReference | None = ...,
+        purpose: _builtins.str = ...,
+        after_revision: _builtins.int = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reference", b"reference"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_revision", b"after_revision", "purpose", b"purpose", "reference", b"reference", "resume_token", b"resume_token", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchCustomerRequest: _TypeAlias = WatchCustomerRequest  # noqa: Y015
+
+@_typing.final
+class WatchCustomerResponse(_message.Message):
+    """A change of a customer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    FROM_CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    SEGMENT_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    HAPPENED_AT_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The revision by which it changed; of DATA, the last of several that came close together."""
+    change: Global___CustomerChange.ValueType
+    """What changed."""
+    customer_id: _builtins.str
+    """The customer's id (a UUID)."""
+    from_customer_id: _builtins.str
+    """Of MERGED, a customer that became part of it; of PARTED, the one it came out of; of
+    SEGMENT_MOVED, either of these.
+    """
+    segment: _builtins.str
+    """Of SEGMENT_*, the segment."""
+    cause: _common_pb2.ChangeCause.ValueType
+    """Why."""
+    resume_token: _builtins.str
+    """Goes on behind this change."""
+    @_builtins.property
+    def happened_at(self) -> _timestamp_pb2.Timestamp:
+        """When, on the log's clock; unset of DATA."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        change: Global___CustomerChange.ValueType = ...,
+        customer_id: _builtins.str = ...,
+        from_customer_id: _builtins.str = ...,
+        segment: _builtins.str = ...,
+        cause: _common_pb2.ChangeCause.ValueType = ...,
+        happened_at: _timestamp_pb2.Timestamp | None = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["happened_at", b"happened_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "change", b"change", "customer_id", b"customer_id", "from_customer_id", b"from_customer_id", "happened_at", b"happened_at", "resume_token", b"resume_token", "revision", b"revision", "segment", b"segment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchCustomerResponse: _TypeAlias = WatchCustomerResponse  # noqa: Y015

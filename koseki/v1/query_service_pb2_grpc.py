@@ -50,6 +50,21 @@ class QueryServiceStub:
                 request_serializer=koseki_dot_v1_dot_query__service__pb2.CheckConsentRequest.SerializeToString,
                 response_deserializer=koseki_dot_v1_dot_query__service__pb2.CheckConsentResponse.FromString,
                 _registered_method=True)
+        self.ListSegmentsOf = channel.unary_unary(
+                '/koseki.v1.QueryService/ListSegmentsOf',
+                request_serializer=koseki_dot_v1_dot_query__service__pb2.ListSegmentsOfRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_query__service__pb2.ListSegmentsOfResponse.FromString,
+                _registered_method=True)
+        self.ListTimeline = channel.unary_unary(
+                '/koseki.v1.QueryService/ListTimeline',
+                request_serializer=koseki_dot_v1_dot_query__service__pb2.ListTimelineRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_query__service__pb2.ListTimelineResponse.FromString,
+                _registered_method=True)
+        self.WatchCustomer = channel.unary_stream(
+                '/koseki.v1.QueryService/WatchCustomer',
+                request_serializer=koseki_dot_v1_dot_query__service__pb2.WatchCustomerRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_query__service__pb2.WatchCustomerResponse.FromString,
+                _registered_method=True)
 
 
 class QueryServiceServicer:
@@ -96,6 +111,40 @@ class QueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSegmentsOf(self, request, context):
+        """Lists the segments that a customer belongs to and that serve the purpose, by name.
+
+        Errors: those of GetCustomer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTimeline(self, request, context):
+        """Lists what a customer did, the newest first: signals of sources that serve the purpose, each
+        once, where they happened, however late they came.
+
+        Errors: those of GetCustomer; INVALID_ARGUMENT (INVALID_FIELD, INVALID_TIMESTAMP).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchCustomer(self, request, context):
+        """Tells, from a revision on and for as long as the caller listens, that what can be read of a
+        customer has changed. After a break, the last change's token goes on behind it without a gap or
+        a repeat, on any server process. A slow caller delays only itself.
+
+        While the purpose is closed for the person, changes of data and segments are not told. Those
+        told are changes under the ids that the customer holds when they are read.
+
+        Errors: those of GetCustomer without REVISION_NOT_REACHED; INVALID_ARGUMENT (INVALID_FIELD),
+        FAILED_PRECONDITION (CHANGES_NOT_KEPT: read the customer, then watch from its revision).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +162,21 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.CheckConsent,
                     request_deserializer=koseki_dot_v1_dot_query__service__pb2.CheckConsentRequest.FromString,
                     response_serializer=koseki_dot_v1_dot_query__service__pb2.CheckConsentResponse.SerializeToString,
+            ),
+            'ListSegmentsOf': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSegmentsOf,
+                    request_deserializer=koseki_dot_v1_dot_query__service__pb2.ListSegmentsOfRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_query__service__pb2.ListSegmentsOfResponse.SerializeToString,
+            ),
+            'ListTimeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTimeline,
+                    request_deserializer=koseki_dot_v1_dot_query__service__pb2.ListTimelineRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_query__service__pb2.ListTimelineResponse.SerializeToString,
+            ),
+            'WatchCustomer': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchCustomer,
+                    request_deserializer=koseki_dot_v1_dot_query__service__pb2.WatchCustomerRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_query__service__pb2.WatchCustomerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -197,6 +261,87 @@ class QueryService:
             '/koseki.v1.QueryService/CheckConsent',
             koseki_dot_v1_dot_query__service__pb2.CheckConsentRequest.SerializeToString,
             koseki_dot_v1_dot_query__service__pb2.CheckConsentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSegmentsOf(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.QueryService/ListSegmentsOf',
+            koseki_dot_v1_dot_query__service__pb2.ListSegmentsOfRequest.SerializeToString,
+            koseki_dot_v1_dot_query__service__pb2.ListSegmentsOfResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTimeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.QueryService/ListTimeline',
+            koseki_dot_v1_dot_query__service__pb2.ListTimelineRequest.SerializeToString,
+            koseki_dot_v1_dot_query__service__pb2.ListTimelineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchCustomer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/koseki.v1.QueryService/WatchCustomer',
+            koseki_dot_v1_dot_query__service__pb2.WatchCustomerRequest.SerializeToString,
+            koseki_dot_v1_dot_query__service__pb2.WatchCustomerResponse.FromString,
             options,
             channel_credentials,
             insecure,

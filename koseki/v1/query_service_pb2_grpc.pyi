@@ -63,6 +63,28 @@ class QueryServiceStub:
     ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS (with `record`), UNKNOWN
     (UNKNOWN_OUTCOME, with `record`).
     """
+    ListSegmentsOf: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListSegmentsOfRequest, _query_service_pb2.ListSegmentsOfResponse]
+    """Lists the segments that a customer belongs to and that serve the purpose, by name.
+
+    Errors: those of GetCustomer.
+    """
+    ListTimeline: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListTimelineRequest, _query_service_pb2.ListTimelineResponse]
+    """Lists what a customer did, the newest first: signals of sources that serve the purpose, each
+    once, where they happened, however late they came.
+
+    Errors: those of GetCustomer; INVALID_ARGUMENT (INVALID_FIELD, INVALID_TIMESTAMP).
+    """
+    WatchCustomer: _grpc.UnaryStreamMultiCallable[_query_service_pb2.WatchCustomerRequest, _query_service_pb2.WatchCustomerResponse]
+    """Tells, from a revision on and for as long as the caller listens, that what can be read of a
+    customer has changed. After a break, the last change's token goes on behind it without a gap or
+    a repeat, on any server process. A slow caller delays only itself.
+
+    While the purpose is closed for the person, changes of data and segments are not told. Those
+    told are changes under the ids that the customer holds when they are read.
+
+    Errors: those of GetCustomer without REVISION_NOT_REACHED; INVALID_ARGUMENT (INVALID_FIELD),
+    FAILED_PRECONDITION (CHANGES_NOT_KEPT: read the customer, then watch from its revision).
+    """
 
 @_typing.type_check_only
 class QueryServiceAsyncStub(QueryServiceStub):
@@ -96,6 +118,28 @@ class QueryServiceAsyncStub(QueryServiceStub):
     nobody is known), PERMISSION_DENIED (AUDITOR_ONLY), FAILED_PRECONDITION (COMMAND_TOO_OLD),
     ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS (with `record`), UNKNOWN
     (UNKNOWN_OUTCOME, with `record`).
+    """
+    ListSegmentsOf: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListSegmentsOfRequest, _query_service_pb2.ListSegmentsOfResponse]  # type: ignore[assignment]
+    """Lists the segments that a customer belongs to and that serve the purpose, by name.
+
+    Errors: those of GetCustomer.
+    """
+    ListTimeline: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListTimelineRequest, _query_service_pb2.ListTimelineResponse]  # type: ignore[assignment]
+    """Lists what a customer did, the newest first: signals of sources that serve the purpose, each
+    once, where they happened, however late they came.
+
+    Errors: those of GetCustomer; INVALID_ARGUMENT (INVALID_FIELD, INVALID_TIMESTAMP).
+    """
+    WatchCustomer: _aio.UnaryStreamMultiCallable[_query_service_pb2.WatchCustomerRequest, _query_service_pb2.WatchCustomerResponse]  # type: ignore[assignment]
+    """Tells, from a revision on and for as long as the caller listens, that what can be read of a
+    customer has changed. After a break, the last change's token goes on behind it without a gap or
+    a repeat, on any server process. A slow caller delays only itself.
+
+    While the purpose is closed for the person, changes of data and segments are not told. Those
+    told are changes under the ids that the customer holds when they are read.
+
+    Errors: those of GetCustomer without REVISION_NOT_REACHED; INVALID_ARGUMENT (INVALID_FIELD),
+    FAILED_PRECONDITION (CHANGES_NOT_KEPT: read the customer, then watch from its revision).
     """
 
 class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -145,6 +189,46 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         nobody is known), PERMISSION_DENIED (AUDITOR_ONLY), FAILED_PRECONDITION (COMMAND_TOO_OLD),
         ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS (with `record`), UNKNOWN
         (UNKNOWN_OUTCOME, with `record`).
+        """
+
+    @_abc_1.abstractmethod
+    def ListSegmentsOf(
+        self,
+        request: _query_service_pb2.ListSegmentsOfRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_service_pb2.ListSegmentsOfResponse, _abc.Awaitable[_query_service_pb2.ListSegmentsOfResponse]]:
+        """Lists the segments that a customer belongs to and that serve the purpose, by name.
+
+        Errors: those of GetCustomer.
+        """
+
+    @_abc_1.abstractmethod
+    def ListTimeline(
+        self,
+        request: _query_service_pb2.ListTimelineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_service_pb2.ListTimelineResponse, _abc.Awaitable[_query_service_pb2.ListTimelineResponse]]:
+        """Lists what a customer did, the newest first: signals of sources that serve the purpose, each
+        once, where they happened, however late they came.
+
+        Errors: those of GetCustomer; INVALID_ARGUMENT (INVALID_FIELD, INVALID_TIMESTAMP).
+        """
+
+    @_abc_1.abstractmethod
+    def WatchCustomer(
+        self,
+        request: _query_service_pb2.WatchCustomerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_query_service_pb2.WatchCustomerResponse], _abc.AsyncIterator[_query_service_pb2.WatchCustomerResponse]]:
+        """Tells, from a revision on and for as long as the caller listens, that what can be read of a
+        customer has changed. After a break, the last change's token goes on behind it without a gap or
+        a repeat, on any server process. A slow caller delays only itself.
+
+        While the purpose is closed for the person, changes of data and segments are not told. Those
+        told are changes under the ids that the customer holds when they are read.
+
+        Errors: those of GetCustomer without REVISION_NOT_REACHED; INVALID_ARGUMENT (INVALID_FIELD),
+        FAILED_PRECONDITION (CHANGES_NOT_KEPT: read the customer, then watch from its revision).
         """
 
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
