@@ -64,7 +64,7 @@ SEALED: Mapping[str, Sealed] = {
 LOCAL_TABLES: tuple[str, ...] = bitmaps.LOCAL_TABLES
 """What each replica makes for itself; in no digest."""
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised whenever a fold or a row changes: rows of another version are made again from the log."""
 
 _APPLIES = tuple(model.apply for model in MODELS)

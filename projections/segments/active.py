@@ -38,11 +38,6 @@ class Standing:
     expression: Expression
     sight: Sight
 
-    @property
-    def is_own(self) -> bool:
-        """Whether the workspace defined it, so that its changes are told."""
-        return not self.name.startswith("~")
-
 
 @dataclass(frozen=True)
 class ActiveSet:

@@ -5,6 +5,8 @@ SegmentError
 ├── UnknownSegment      no active segment of that name
 ├── PurposeNotServed    the segment does not serve the purpose that was named (R12)
 ├── AudienceTooLarge    the audience is made of too many parts
+├── InvalidToken        a token that was never given out
+├── ChangesNotKept      what is asked for is older than the journal: list, then watch from there
 ├── StaleToken          the page's set is no longer kept: start again
 └── TooManyPins         as many lists as may be are being read: try again
 """
@@ -67,6 +69,19 @@ class AudienceTooLarge(SegmentError):
     """The audience is made of too many parts."""
 
     reason = "AUDIENCE_TOO_LARGE"
+
+
+class InvalidToken(SegmentError):
+    """The token was never given out."""
+
+    reason = "INVALID_FIELD"
+
+
+class ChangesNotKept(SegmentError):
+    """What is asked for is older than the changes that are kept."""
+
+    kind = Kind.REFUSED
+    reason = "CHANGES_NOT_KEPT"
 
 
 class StaleToken(SegmentError):

@@ -13,7 +13,7 @@ from domain.ids import RecordId
 from projections import clock, customers
 from projections.instants import microseconds
 from projections.rules import read_rules
-from projections.segments.active import active_set, sight_of
+from projections.segments.active import PURPOSE_PREFIX, active_set, sight_of
 from projections.segments.definitions import read_segments
 from projections.segments.errors import ExpressionFault, InvalidExpression, UnknownSegment
 from projections.segments.evaluation import Reading, evaluator
@@ -58,20 +58,24 @@ def check_definition(tables: ReadTables, expression: str) -> Expression:
     return read
 
 
-def preview_count(
+def preview_counts(
     tables: ReadTables, expression: str, *, purposes: Iterable[str], exception: str | None = None
-) -> int:
-    """Count who would belong now, by looking at every customer. Raises `InvalidExpression`."""
-    read = check_definition(tables, expression)
+) -> dict[str, int]:
+    """Count, by purpose, who would belong now and has it open (R12), by looking at every customer.
+
+    Raises `InvalidExpression`.
+    """
+    read, counts = check_definition(tables, expression), dict.fromkeys(purposes, 0)
     rules = read_rules(tables)
-    sight, now = sight_of(rules, purposes, exception), _now(tables)
+    sight, now = sight_of(rules, counts, exception), _now(tables)
     tables.need(everybody(tables))
-    found = 0
     for _, row in tables.scan(MEMBERSHIPS, b""):
         facts = Facts(tables, tuple(row["members"]), rules)
         answer = evaluator().answer(read, facts, sight=sight, now=now, belongs=row["in"])
-        found += answer.is_in
-    return found
+        if answer.is_in:
+            for purpose in counts:
+                counts[purpose] += f"{PURPOSE_PREFIX}{purpose}" in row["in"]
+    return counts
 
 
 def explain_membership(tables: ReadTables, segment: str, record_id: RecordId) -> Explanation | None:

@@ -1,16 +1,18 @@
 """Read model: every change of membership, in the order of the log, for who watches or publishes.
 
-Table `segment_changes`: revision/number -> {segment, change, customer, from, cause, at}. `entered`
+Table `segment_changes`: revision/number -> {segment, change, customer, from,
+belonged, cause, at}. `entered`
 and `exited` say what they say. `moved` says that `customer` belongs in place of `from`: with cause
 `merged`, `from` is no customer any more; with `parted` it still is, and an `exited` of its own
-follows if it does not belong. Kept for the last `REVISIONS_KEPT` revisions.
+follows if it does not belong. The sets that are given (`~everyone`, `~purpose.…`) are journaled as
+well. Kept for the last `REVISIONS_KEPT` revisions; all of a revision is in one transaction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from domain.ids import RecordId
 from projections.tables import ReadTables, Tables
@@ -20,6 +22,7 @@ TABLES = (CHANGES,)
 
 REVISIONS_KEPT = 1_000_000
 TRIMMED_EVERY_REVISIONS = 1_024
+NUMBER_MAX = 99_999_999
 
 ChangeKind = Literal["entered", "exited", "moved"]
 Cause = Literal["event", "time", "merged", "parted", "definition", "parked"]
@@ -36,6 +39,20 @@ class MembershipChange:
     moved_from: RecordId | None
     cause: Cause
     at: int
+    belonged: bool = False
+    """Of `moved`, whether `customer` belonged already by itself."""
+
+
+class Position(NamedTuple):
+    """A place in the journal: that of a change, or behind all changes of a revision."""
+
+    revision: int
+    number: int
+
+
+def behind(revision: int) -> Position:
+    """Give the place behind everything of a revision."""
+    return Position(revision, NUMBER_MAX)
 
 
 class Journal:
@@ -56,6 +73,7 @@ class Journal:
             "change": change.change,
             "customer": change.customer,
             "from": change.moved_from,
+            "belonged": change.belonged,
             "cause": change.cause,
             "at": change.at,
         }
@@ -76,19 +94,40 @@ class Journal:
 
 
 def changes(tables: ReadTables, *, after_revision: int = 0) -> Iterator[MembershipChange]:
-    """Yield the kept changes after a revision, in order."""
-    start = _place(after_revision + 1, 0)
+    """Yield the kept changes of the workspace's own segments after a revision, in order."""
+    for _, change in everything_after(tables, behind(after_revision)):
+        if not change.segment.startswith("~"):
+            yield change
+
+
+def everything_after(
+    tables: ReadTables, after: Position
+) -> Iterator[tuple[Position, MembershipChange]]:
+    """Yield the kept changes behind a place, of the given sets as well, in order."""
+    start = _place(after.revision, after.number + 1)
     for key, row in tables.scan(CHANGES, b"", start=start):
-        yield MembershipChange(
-            revision=int(key.split(b"/")[0]),
-            segment=row["segment"],
-            change=row["change"],
-            customer=RecordId(row["customer"]),
-            moved_from=row["from"],
-            cause=row["cause"],
-            at=row["at"],
+        revision, _, number = key.partition(b"/")
+        position = Position(int(revision), int(number))
+        yield (
+            position,
+            MembershipChange(
+                revision=position.revision,
+                segment=row["segment"],
+                change=row["change"],
+                customer=RecordId(row["customer"]),
+                moved_from=row["from"],
+                cause=row["cause"],
+                at=row["at"],
+                belonged=row["belonged"],
+            ),
         )
 
 
+def is_kept_after(revision: int, *, now: int) -> bool:
+    """Say whether every change after a revision is still kept at another, later one."""
+    trimmed = now - now % TRIMMED_EVERY_REVISIONS
+    return trimmed <= REVISIONS_KEPT or revision + 1 >= trimmed - REVISIONS_KEPT
+
+
 def _place(revision: int, number: int) -> bytes:
-    return f"{revision:020d}/{number:08d}".encode()
+    return f"{revision:020d}/{number:09d}".encode()

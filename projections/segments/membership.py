@@ -123,12 +123,11 @@ class Ledger:
         *,
         moment: Moment,
         moved_from: RecordId | None = None,
+        belonged: bool = False,
     ) -> None:
-        """Journal a change of a segment that the workspace defined."""
-        if name.startswith("~"):
-            return
+        """Journal a change."""
         noted = MembershipChange(
-            moment.revision, name, change, root, moved_from, moment.cause, moment.at
+            moment.revision, name, change, root, moved_from, moment.cause, moment.at, belonged
         )
         self.journal.note(noted)
 

@@ -95,9 +95,9 @@ def _tell(
     sources = [origin.own] if origin.own and name in origin.own["in"] else []
     for old, was in sorted(origin.absorbed.items()):
         if name in was["in"]:
+            merged, belonged = replace(moment, cause="merged"), bool(sources)
+            ledger.tell("moved", name, root, moment=merged, moved_from=old, belonged=belonged)
             sources.append(was)
-            merged = replace(moment, cause="merged")
-            ledger.tell("moved", name, root, moment=merged, moved_from=old)
     for old, was in sorted(origin.left.items()):
         if is_in and not sources and name in was["in"]:
             sources.append(was)

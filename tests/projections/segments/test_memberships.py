@@ -9,7 +9,7 @@ from projections.instants import microseconds
 from projections.segments.explaining import (
     check_definition,
     explain_membership,
-    preview_count,
+    preview_counts,
     ready_for_activation,
 )
 from projections.segments.journal import changes
@@ -201,4 +201,4 @@ def test_a_count_is_previewed_before_a_segment_is_saved() -> None:
     tables = folded(history)
     expression = 'sum("Bought", "amount") >= 2.0'
     assert check_definition(tables, expression).signals == {"Bought"}
-    assert preview_count(tables, expression, purposes=("analytics",)) == 3
+    assert preview_counts(tables, expression, purposes=("analytics",)) == {"analytics": 3}

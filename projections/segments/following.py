@@ -1,0 +1,155 @@
+"""Changes of one customer as a purpose may see them (R12), and the segments that it belongs to.
+
+What was recorded of a customer is told once for all that came since the last look, by the newest
+revision of its records; the rest comes from the journal. A place is a function of the log, as in
+`watching.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from domain.ids import RecordId
+from projections import customers, heads
+from projections.rules import read_rules
+from projections.segments.active import EVERYONE, PURPOSE_PREFIX
+from projections.segments.definitions import read_segments
+from projections.segments.journal import Cause, MembershipChange, Position, everything_after
+from projections.segments.membership import read_membership
+from projections.segments.watching import Place, require_kept
+from projections.tables import ReadTables
+
+CustomerChangeKind = Literal[
+    "data",
+    "purpose_opened",
+    "purpose_closed",
+    "merged",
+    "parted",
+    "segment_entered",
+    "segment_exited",
+    "segment_moved",
+]
+_OF_SEGMENTS: dict[str, CustomerChangeKind] = {
+    "entered": "segment_entered",
+    "exited": "segment_exited",
+    "moved": "segment_moved",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """That a customer belongs; instants are microseconds since the year 1."""
+
+    segment: str
+    since_revision: int
+    since_at: int
+    sure_until: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerChange:
+    """A change of a customer and the place behind it; `at` as in the journal, None of data."""
+
+    kind: CustomerChangeKind
+    revision: int
+    customer: RecordId
+    place: Place
+    other: RecordId | None = None
+    segment: str = ""
+    cause: Cause = "event"
+    at: int | None = None
+
+
+def is_open_for(tables: ReadTables, root: RecordId, purpose: str) -> bool:
+    """Say whether a purpose is open for a customer, as of the checkpoint."""
+    row = read_membership(tables, root)
+    return row is not None and f"{PURPOSE_PREFIX}{purpose}" in row["in"]
+
+
+def segments_of(tables: ReadTables, root: RecordId, purpose: str) -> list[Membership]:
+    """List to what a customer belongs that serves a purpose, by name; nothing if it is closed."""
+    row = read_membership(tables, root)
+    if row is None or not is_open_for(tables, root, purpose):
+        return []
+    return [
+        Membership(name, *row["in"][name], row["due"].get(name))
+        for name in sorted(served_by(tables, purpose) & row["in"].keys())
+    ]
+
+
+def served_by(tables: ReadTables, purpose: str) -> set[str]:
+    """Name the active segments that a purpose may use (R12)."""
+    return {
+        name
+        for name, segment in read_segments(tables).items()
+        if segment.active
+        and (segment.active.exception is not None or purpose in segment.active.purposes)
+    }
+
+
+class CustomerWatch:
+    """Look for what changed of the customer of a record; one instance a reader."""
+
+    def __init__(self, record_id: RecordId, purpose: str, place: Place) -> None:
+        self._record = record_id
+        self._purpose = purpose
+        self._place = place
+
+    def read(self, tables: ReadTables) -> list[CustomerChange]:
+        """Give what has changed since the last look, in order. Raises `ChangesNotKept`."""
+        require_kept(tables, self._place)
+        read_rules(tables).purpose(self._purpose)
+        root = customers.root(tables, self._record)
+        if root is None:
+            return []
+        members = customers.members(tables, root)
+        found = [*self._journaled(tables, frozenset(members))]
+        found += self._data(tables, root, members)
+        if not is_open_for(tables, root, self._purpose):
+            found = [change for change in found if _may_always_be_told(change)]
+        if found:
+            found.sort(key=lambda change: change.place.position)
+            self._place = found[-1].place
+        return found
+
+    def _data(
+        self, tables: ReadTables, root: RecordId, members: tuple[RecordId, ...]
+    ) -> Iterator[CustomerChange]:
+        known = [head for member in members if (head := heads.head_of(tables, member))]
+        newest = max((head.revision for head in known), default=0)
+        if newest > self._place.position.revision:
+            yield CustomerChange("data", newest, root, Place(Position(newest, 0)))
+
+    def _journaled(
+        self, tables: ReadTables, members: frozenset[RecordId]
+    ) -> Iterator[CustomerChange]:
+        served = served_by(tables, self._purpose)
+        for position, change in everything_after(tables, self._place.position):
+            if change.customer not in members and change.moved_from not in members:
+                continue
+            kind = self._kind(change, served)
+            if kind is not None:
+                segment = "" if change.segment.startswith("~") else change.segment
+                yield CustomerChange(
+                    kind=kind,
+                    revision=change.revision,
+                    customer=change.customer,
+                    place=Place(position),
+                    other=change.moved_from,
+                    segment=segment,
+                    cause=change.cause,
+                    at=change.at,
+                )
+
+    def _kind(self, change: MembershipChange, served: set[str]) -> CustomerChangeKind | None:
+        if change.segment == EVERYONE and change.moved_from is not None:
+            return "merged" if change.cause == "merged" else "parted"
+        if change.segment == f"{PURPOSE_PREFIX}{self._purpose}" and change.change != "moved":
+            return "purpose_opened" if change.change == "entered" else "purpose_closed"
+        return _OF_SEGMENTS[change.change] if change.segment in served else None
+
+
+def _may_always_be_told(change: CustomerChange) -> bool:
+    return change.kind in {"purpose_opened", "purpose_closed", "merged", "parted"}

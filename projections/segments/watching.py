@@ -1,0 +1,203 @@
+"""Changes of a segment as one purpose may see them: of the people for whom it is open (R12).
+
+A watch holds who is in the segment and who has the purpose open, as of a place in the journal, and
+folds the journal on from there; what it tells is a function of the log and of that place alone, so
+any process can go on where another one stopped. `following.py` does the like for one customer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from pyroaring import BitMap
+
+from domain.ids import RecordId
+from projections.segments.active import PURPOSE_PREFIX
+from projections.segments.bitmaps import number_of, read_bitmap
+from projections.segments.errors import ChangesNotKept, InvalidToken
+from projections.segments.journal import (
+    NUMBER_MAX,
+    ChangeKind,
+    MembershipChange,
+    Position,
+    behind,
+    everything_after,
+    is_kept_after,
+)
+from projections.tables import ReadTables
+
+JOURNAL_ROWS_READ_MAX = 5_000
+"""Rows of one snapshot; the last revision among them is always read to its end."""
+
+REVISION_MAX = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a reader stands: behind `told` changes of what comes after a position."""
+
+    position: Position
+    told: int = 0
+
+    def token(self) -> str:
+        """Write it for the reader to keep."""
+        return f"{self.position.revision}.{self.position.number}.{self.told}"
+
+
+def read_place(token: str, *, after_revision: int) -> Place:
+    """Read a token, or make a place of a revision. Raises `InvalidToken`."""
+    if not token:
+        return Place(behind(min(after_revision, REVISION_MAX)))
+    parts = token.split(".")
+    if len(parts) != len(("revision", "number", "told")) or not all(map(_is_number, parts)):
+        raise InvalidToken("this is no token of a change")
+    revision, number, told = map(int, parts)
+    if revision > REVISION_MAX or number > NUMBER_MAX:
+        raise InvalidToken("this is no token of a change")
+    return Place(Position(revision, number), told)
+
+
+def require_kept(tables: ReadTables, place: Place) -> None:
+    """Require that the journal reaches back to a place. Raises `ChangesNotKept`."""
+    # What is behind a place within a revision is of that revision.
+    before = place.position.revision - (place.position.number < NUMBER_MAX)
+    if not is_kept_after(before, now=tables.checkpoint.revision):
+        raise ChangesNotKept("the changes after this are not kept any more")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A change and the place behind it."""
+
+    change: MembershipChange
+    place: Place
+
+
+class SegmentWatch:
+    """Fold the journal for one segment and one purpose; one instance a reader."""
+
+    def __init__(self, segment: str, purpose: str, place: Place) -> None:
+        self._segment = segment
+        self._purpose = f"{PURPOSE_PREFIX}{purpose}"
+        self._place = place
+        self._sets: dict[str, BitMap] | None = None
+
+    def read(self, tables: ReadTables) -> list[Told]:
+        """Give what comes next, of a limited part of the journal. Raises `ChangesNotKept`."""
+        require_kept(tables, self._place)
+        if self._sets is None:
+            self._sets = self._as_of(tables, self._place.position)
+        found: list[Told] = []
+        for position, group in _groups(tables, self._place.position):
+            told = self._fold(tables, [c for c in group if c.segment in self._sets])
+            before = self._place
+            for number, change in enumerate(told, start=1):
+                is_last = number == len(told)
+                place = Place(position) if is_last else Place(before.position, number)
+                if number > before.told:
+                    found.append(Told(change, place))
+            self._place = Place(position)
+        return found
+
+    def _as_of(self, tables: ReadTables, position: Position) -> dict[str, BitMap]:
+        """Give both sets as they were: those of now, with what came after taken back."""
+        sets = {name: read_bitmap(tables, name) for name in (self._segment, self._purpose)}
+        first: dict[tuple[str, RecordId], bool] = {}
+        for _, change in everything_after(tables, position):
+            if change.segment in sets:
+                for customer, was_in in _before(change):
+                    first.setdefault((change.segment, customer), was_in)
+        for (name, customer), was_in in first.items():
+            number = number_of(tables, customer)
+            if number is not None:
+                (sets[name].add if was_in else sets[name].discard)(number)
+        return sets
+
+    def _fold(
+        self, tables: ReadTables, group: list[MembershipChange]
+    ) -> list[MembershipChange]:
+        """Apply what changed at one instant; give what of it can be seen."""
+        customers = dict.fromkeys(c for change in group for c in _customers(change))
+        before = {customer: self._sees(tables, customer) for customer in customers}
+        for change in group:
+            self._apply(tables, change)
+        after = {customer: self._sees(tables, customer) for customer in customers}
+        moved = list(self._moved(group, before, after))
+        settled = {change.customer for change in moved if not change.belonged}
+        settled |= {c.moved_from for c in moved if c.moved_from and c.cause == "merged"}
+        last = {c: change for change in group for c in _customers(change)}
+        return moved + [
+            replace(
+                last[customer],
+                segment=self._segment,
+                change="entered" if after[customer] else "exited",
+                customer=customer,
+                moved_from=None,
+                belonged=False,
+            )
+            for customer in customers
+            if before[customer] != after[customer] and customer not in settled
+        ]
+
+    def _moved(
+        self,
+        group: list[MembershipChange],
+        before: dict[RecordId, bool],
+        after: dict[RecordId, bool],
+    ) -> Iterator[MembershipChange]:
+        arrived: set[RecordId] = set()
+        for change in group:
+            old, new = change.moved_from, change.customer
+            if change.segment == self._segment and old and before[old] and after[new]:
+                yield replace(change, belonged=before[new] or new in arrived)
+                arrived.add(new)
+
+    def _apply(self, tables: ReadTables, change: MembershipChange) -> None:
+        assert self._sets is not None
+        members = self._sets[change.segment]
+        for customer, is_in in _after(change):
+            number = number_of(tables, customer)
+            if number is not None:
+                (members.add if is_in else members.discard)(number)
+
+    def _sees(self, tables: ReadTables, customer: RecordId) -> bool:
+        assert self._sets is not None
+        number = number_of(tables, customer)
+        return number is not None and all(number in members for members in self._sets.values())
+
+
+def _groups(
+    tables: ReadTables, after: Position
+) -> Iterator[tuple[Position, list[MembershipChange]]]:
+    """Yield what changed instant by instant, with the last position; stops after enough rows."""
+    rows = 0
+    by_instant = groupby(everything_after(tables, after), lambda row: (row[1].revision, row[1].at))
+    for _, found in by_instant:
+        group = list(found)
+        yield group[-1][0], [change for _, change in group]
+        rows += len(group)
+        if rows >= JOURNAL_ROWS_READ_MAX:
+            return
+
+
+def _before(change: MembershipChange) -> Iterable[tuple[RecordId, bool]]:
+    if change.moved_from is not None:
+        return ((change.customer, change.belonged), (change.moved_from, True))
+    return ((change.customer, change.change == "exited"),)
+
+
+def _after(change: MembershipChange) -> Iterable[tuple[RecordId, bool]]:
+    kind: ChangeKind = change.change
+    if change.moved_from is not None and change.cause == "merged":
+        return ((change.moved_from, False), (change.customer, True))
+    return ((change.customer, kind != "exited"),)
+
+
+def _customers(change: MembershipChange) -> Iterable[RecordId]:
+    return (change.moved_from, change.customer) if change.moved_from else (change.customer,)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= len(str(REVISION_MAX))
