@@ -32,6 +32,7 @@ from eventlog.jetstream import JetStreamEventLog
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.key_stream import refuse_encryption
+from eventlog.out_stream import OutStream
 from eventlog.snapshots.jetstream import JetStreamSnapshotStore
 from projections.errors import ReadSideError
 from projections.fold import row_codec
@@ -106,6 +107,7 @@ async def prepare_streams(settings: Settings) -> None:
             await _prepare_keys_and_snapshots(connection, settings)
             await JetStreamIntake(connection, workspace=workspace, replicas=replicas).open_stream()
             await JetStreamDeadLetters(connection, workspace=workspace, replicas=replicas).open()
+            await OutStream(connection, workspace).open(replicas=replicas)
 
         # A cluster that has just started takes a moment to elect whoever makes streams.
         await until_answered(connection, prepare, timeout_seconds=CONNECT_SECONDS_MAX)

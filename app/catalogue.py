@@ -41,6 +41,14 @@ QUERIES = {
     "GetCustomer": "services/query.py",
     "BatchGetCustomers": "services/query.py",
     "CheckConsent": "services/query.py",
+    "ListSegmentsOf": "services/query.py",
+    "ListTimeline": "services/query.py",
+    "WatchCustomer": "services/query.py",
+    "ListSegments": "services/segment.py",
+    "ListMembers": "services/segment.py",
+    "CountAudience": "services/segment.py",
+    "WatchSegment": "services/segment.py",
+    "ExplainMembership": "services/segment.py",
     "GetRules": "services/workspace.py",
 }
 """Methods that change nothing, unless a check is to be recorded."""

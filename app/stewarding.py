@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
-from actors.clock_turning import let_time_pass
+import structlog
+
+from actors.clock import Clock
+from actors.clock_turning import STEWARD, let_time_pass
 from actors.log_clock import LogClock
+from actors.rules import RulesKeeper
 from actors.steward import Duty, Steward
 from app.bootstrap import begin, open_clock, open_connection, open_log, open_read_side
 from app.integrity import open_guard
+from app.publishing import OutPublisher
+from domain.commands import ActivateSegment
+from domain.errors import NotFound, Refused
 from eventlog.guard import LogGuard
 from eventlog.jetstream import JetStreamEventLog
+from eventlog.out_stream import OutStream
 from projections.instants import time_of
+from projections.segments.explaining import ready_for_activation
 from projections.segments.timers import first_due
 from projections.store import Store
 
 CLOCK_SECONDS = 0.1
 """How often it is looked whether time has to pass: at most ten events a second (R15)."""
+
+ACTIVATION_SECONDS = 0.1
+"""How often it is looked whether a definition waits."""
+
+ACTIVATION_SECONDS_MAX = 10.0
+PUBLISHING_SECONDS = 0.05
+_log = structlog.get_logger()
 
 
 class StewardComponent:
@@ -47,7 +64,15 @@ async def build_steward(config: bytes, _number: int) -> StewardComponent:
     guard = open_guard(connection, log, settings, checkpoint=lambda: store.checkpoint)
     await guard.start()
     clock = await open_clock(log, guard)
-    duties = [Duty("clock", CLOCK_SECONDS, ClockDuty(log, store, clock).do)]
+    rules = RulesKeeper(log, clock, on_damage=guard.condemn)
+    out = OutStream(connection, settings.workspace)
+    await out.open(replicas=settings.replicas)
+    publisher = OutPublisher(out, store, workspace=settings.workspace)
+    duties = [
+        Duty("clock", CLOCK_SECONDS, ClockDuty(log, store, clock).do),
+        Duty("activation", ACTIVATION_SECONDS, ActivationDuty(rules, store, clock).do),
+        Duty("publishing", PUBLISHING_SECONDS, publisher.do),
+    ]
     return StewardComponent(Steward(duties), clock, guard)
 
 
@@ -65,3 +90,33 @@ class ClockDuty:
             due = first_due(tables)
         if due is not None and not self._clock.is_manual:
             await let_time_pass(self._log, time_of(due), clock=self._clock)
+
+
+class ActivationDuty:
+    """Let the definitions of segments take effect that wait for nothing else (R16).
+
+    Of several stewards each may try: the rules refuse what was activated, or defined anew, already.
+    """
+
+    def __init__(self, rules: RulesKeeper, store: Store, clock: Clock) -> None:
+        self._rules = rules
+        self._store = store
+        self._clock = clock
+
+    async def do(self) -> None:
+        """Activate what is ready. Raises `DomainError` or `ReadSideError`."""
+        with self._store.snapshot() as tables:
+            ready = ready_for_activation(tables)
+        for segment, definition in ready:
+            command = ActivateSegment(
+                command_id=self._clock.new_id(),
+                auth_id=STEWARD,
+                issued_at=self._clock.recorded_now(),
+                deadline=self._clock.now() + timedelta(seconds=ACTIVATION_SECONDS_MAX),
+                segment=segment,
+                definition=definition,
+            )
+            try:
+                await self._rules.execute(command)
+            except (NotFound, Refused) as error:  # the rules have moved on: it is looked again
+                _log.info("segment_not_activated", segment=segment, reason=error.reason)

@@ -6,6 +6,7 @@ Rows are read where nobody can wait, and keys come over the network: a read that
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
@@ -85,3 +86,13 @@ async def read_rows(store: Readable, read: Callable[[ReadTables], T]) -> T:
             return read(tables)
 
     return await with_keys(store.codec, work)
+
+
+async def read_long(store: Readable, read: Callable[[ReadTables], T]) -> T:
+    """Read as `read_rows` what may take long: in a thread, so that nothing else waits for it."""
+
+    def once() -> T:
+        with store.snapshot() as tables:
+            return read(tables)
+
+    return await with_keys(store.codec, lambda: asyncio.to_thread(once))

@@ -127,6 +127,12 @@ def record_holding(tables: ReadTables, key: IdentifierKey) -> RecordId | None:
     return identifiers.holder(tables, key)
 
 
+def customer_of(tables: ReadTables, record_id: RecordId) -> RecordId | None:
+    """Name the customer of a record; None for nobody. Raises `CustomerParked`."""
+    customer = _unparked(tables, record_id)
+    return None if customer is None else customer.root
+
+
 def customer_standings(
     tables: ReadTables, rules: Rules, members: Iterable[RecordId]
 ) -> tuple[PurposeStanding, ...]:

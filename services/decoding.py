@@ -6,14 +6,14 @@ and a reason like all others.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from domain.errors import Invalid
-from services.errors import CallContext, translated
+from services.errors import CallContext, translated, translated_stream
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]  # the messages' types are the method's own
@@ -29,7 +29,13 @@ class DecodingInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """Give the method, taking bytes."""
         handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None or handler.request_deserializer is None:
+        if handler is None or handler.request_deserializer is None:
+            return handler
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(
+                _Decoding(handler).answers, response_serializer=handler.response_serializer
+            )
+        if handler.unary_unary is None:
             return handler
         return grpc.unary_unary_rpc_method_handler(
             _Decoding(handler).answer, response_serializer=handler.response_serializer
@@ -38,14 +44,22 @@ class DecodingInterceptor(grpc.aio.ServerInterceptor):
 
 class _Decoding:
     def __init__(self, handler: Handler) -> None:
-        self._decode: Any = handler.request_deserializer
-        self._method: Any = handler.unary_unary
+        self._from_bytes: Any = handler.request_deserializer
+        self._method: Any = handler.unary_unary or handler.unary_stream
 
     @translated
     async def answer(self, encoded: bytes, context: CallContext) -> Any:  # noqa: ANN401 - a message
         """Decode and go on."""
+        return await self._method(self._decode(encoded), context)
+
+    @translated_stream
+    async def answers(self, encoded: bytes, context: CallContext) -> AsyncIterator[Any]:
+        """Decode and go on with a stream."""
+        async for response in self._method(self._decode(encoded), context):
+            yield response
+
+    def _decode(self, encoded: bytes) -> Any:  # noqa: ANN401 - a message
         try:
-            request = self._decode(encoded)
+            return self._from_bytes(encoded)
         except DecodeError:
             raise Invalid("INVALID_FIELD", "the request is not a message of the contract") from None
-        return await self._method(request, context)

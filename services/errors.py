@@ -6,7 +6,7 @@ Every status carries a `google.rpc.ErrorInfo` with a stable reason; a malformed 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from domain.errors import DomainError, Kind
 from domain.replies import Failed
 from eventlog.errors import LogDamaged, LogError
 from projections.errors import ReadSideError
+from projections.segments.errors import InvalidExpression, SegmentError
 
 ERROR_DOMAIN = "koseki.dev"
 REQUEST_FIELDS = {
@@ -62,6 +63,10 @@ def status_of(error: Exception) -> status_pb2.Status:
             return _status(CODES[error.kind], error.reason, error.message, {})
         case ValidationError():
             return _invalid(error)
+        case InvalidExpression():
+            return _invalid_expression(error)
+        case SegmentError():
+            return _status(CODES[error.kind], error.reason, error.message, {})
         case LogDamaged():
             return _status(code_pb2.DATA_LOSS, error.reason, error.message, {})
         case LogError() | ReadSideError():
@@ -98,6 +103,21 @@ def _invalid(error: ValidationError) -> status_pb2.Status:
     return status
 
 
+def _invalid_expression(error: InvalidExpression) -> status_pb2.Status:
+    """Name each fault with its place; an expression is the workspace's own and about nobody."""
+    violations = [
+        error_details_pb2.BadRequest.FieldViolation(
+            field="expression",
+            description=f"line {fault.line}, column {fault.column}: {fault.message}",
+            reason=fault.reason,
+        )
+        for fault in error.faults
+    ]
+    status = _status(CODES[error.kind], error.reason, error.message, {})
+    status.details.append(_packed(error_details_pb2.BadRequest(field_violations=violations)))
+    return status
+
+
 def _packed(detail: Any) -> any_pb2.Any:  # noqa: ANN401 - any protobuf message
     packed = any_pb2.Any()
     packed.Pack(detail)
@@ -113,6 +133,9 @@ Response = TypeVar("Response")
 Method = Callable[[Service, Request, CallContext], Awaitable[Response]]
 
 
+Stream = Callable[[Service, Request, CallContext], AsyncIterator[Response]]
+
+
 def translated(method: Method[Service, Request, Response]) -> Method[Service, Request, Response]:
     """Make a service method end with a status where it raises."""
 
@@ -123,10 +146,35 @@ def translated(method: Method[Service, Request, Response]) -> Method[Service, Re
         except (grpc.aio.AbortError, grpc.RpcError):
             raise
         except Exception as error:
-            status = status_of(error)
-            if status.code == code_pb2.INTERNAL:
-                _log.exception("request_failed", method=method.__name__)
-            await context.abort_with_status(rpc_status.to_status(status))
+            await _abort(error, context, method=method.__name__)
             raise
 
     return answer
+
+
+def translated_stream(
+    method: Stream[Service, Request, Response],
+) -> Stream[Service, Request, Response]:
+    """Make a service method that answers with a stream end with a status where it raises."""
+
+    @wraps(method)
+    async def answer(
+        service: Service, request: Request, context: CallContext
+    ) -> AsyncIterator[Response]:
+        try:
+            async for response in method(service, request, context):
+                yield response
+        except (grpc.aio.AbortError, grpc.RpcError):
+            raise
+        except Exception as error:
+            await _abort(error, context, method=method.__name__)
+            raise
+
+    return answer
+
+
+async def _abort(error: Exception, context: CallContext, *, method: str) -> None:
+    status = status_of(error)
+    if status.code == code_pb2.INTERNAL:
+        _log.exception("request_failed", method=method)
+    await context.abort_with_status(rpc_status.to_status(status))

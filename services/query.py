@@ -2,25 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from typing import Literal
+
 from actors.router import CommandRouter
 from domain.commands import CheckConsent
-from domain.errors import Denied, DomainError, Invalid, NotFound
+from domain.errors import DomainError, Invalid, NotFound
 from domain.ids import RecordId
-from domain.rules import AUDIT
 from koseki.v1 import common_pb2, query_service_pb2, query_service_pb2_grpc
+from projections import customers
 from projections.errors import CustomerParked, KeysNotHeld
-from projections.row_keys import read_rows
+from projections.instants import microseconds
+from projections.row_keys import read_long, read_rows
+from projections.rules import read_rules
+from projections.segments.following import CustomerWatch, is_open_for, segments_of
+from projections.segments.watching import read_place
 from projections.store import Store
 from projections.tables import ReadTables
 from projections.views import CustomerView, customer_view, customer_view_by_identifier
 from services.answers import STATES, customer_message, stamp
 from services.customer import execute
-from services.errors import CallContext, translated
+from services.errors import CallContext, translated, translated_stream
 from services.freshness import Freshness
-from services.requests import RequestReader
+from services.people import People, require_purpose
+from services.requests import RequestReader, read_time
+from services.segment_answers import customer_change_message, membership_messages
+from services.timeline_pages import (
+    TimelineView,
+    read_timeline_token,
+    signal_message,
+    timeline_token,
+)
+from services.watching import Watches
 
 REFERENCES_MAX = 1_000
-_Read = query_service_pb2.GetCustomerRequest | query_service_pb2.BatchGetCustomersRequest
+PAGE_SIGNALS_MAX = 1_000
+PAGE_SIGNALS_DEFAULT = 100
+NAMES_MAX = 64
+_About = (
+    query_service_pb2.ListSegmentsOfRequest
+    | query_service_pb2.ListTimelineRequest
+    | query_service_pb2.WatchCustomerRequest
+)
+_Read = (
+    query_service_pb2.GetCustomerRequest
+    | query_service_pb2.BatchGetCustomersRequest
+    | query_service_pb2.ListSegmentsOfRequest
+    | query_service_pb2.ListTimelineRequest
+)
 
 
 class QueryService(query_service_pb2_grpc.QueryServiceServicer):
@@ -33,11 +62,14 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         *,
         store: Store,
         freshness: Freshness,
+        watches: Watches,
     ) -> None:
         self._router = router
         self._store = store
         self._freshness = freshness
+        self._watches = watches
         self._reader = reader
+        self._people = People(reader)
 
     @translated
     async def GetCustomer(
@@ -89,6 +121,55 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             rules_version=verdict.rules_version,
             decided_at=stamp(verdict.decided_at),
         )
+
+    @translated
+    async def ListSegmentsOf(
+        self, request: query_service_pb2.ListSegmentsOfRequest, context: CallContext
+    ) -> query_service_pb2.ListSegmentsOfResponse:
+        """List the segments of a customer that serve a purpose."""
+        await self._prepare(request, context)
+
+        def read(tables: ReadTables) -> query_service_pb2.ListSegmentsOfResponse:
+            root = self._find(tables, request)
+            return query_service_pb2.ListSegmentsOfResponse(
+                customer_id=root,
+                revision=tables.checkpoint.revision,
+                purpose_open=is_open_for(tables, root, request.purpose),
+                memberships=membership_messages(segments_of(tables, root, request.purpose)),
+            )
+
+        return await read_rows(self._store, read)
+
+    @translated
+    async def ListTimeline(
+        self, request: query_service_pb2.ListTimelineRequest, context: CallContext
+    ) -> query_service_pb2.ListTimelineResponse:
+        """List what a customer did, the newest first."""
+        if request.page_signals > PAGE_SIGNALS_MAX or len(request.names) > NAMES_MAX:
+            limits = f"at most {PAGE_SIGNALS_MAX} signals a page and {NAMES_MAX} names"
+            raise Invalid("INVALID_FIELD", limits)
+        await self._prepare(request, context)
+        return await read_long(
+            self._store, lambda tables: _timeline(tables, self._find(tables, request), request)
+        )
+
+    @translated_stream
+    async def WatchCustomer(
+        self, request: query_service_pb2.WatchCustomerRequest, context: CallContext
+    ) -> AsyncIterator[query_service_pb2.WatchCustomerResponse]:
+        """Tell what changes of a customer, from a revision on."""
+        self._reader.require_workspace(request.workspace)
+        require_purpose(request.purpose)
+        place = read_place(request.resume_token, after_revision=request.after_revision)
+        with self._store.snapshot() as tables:
+            root = self._find(tables, request)
+        watch = CustomerWatch(root, request.purpose, place)
+        async for change in self._watches.follow(watch.read):
+            yield customer_change_message(change)
+
+    def _find(self, tables: ReadTables, request: _About) -> RecordId:
+        read_rules(tables).purpose(request.purpose)
+        return self._people.find(tables, request.reference)
 
     async def _prepare(self, request: _Read, context: CallContext) -> None:
         self._reader.require_workspace(request.workspace)
@@ -142,9 +223,33 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
                 raise Invalid("MISSING_IDENTIFIER", "name a customer id or an identifier")
 
 
-def require_purpose(purpose: str) -> None:
-    """Refuse a read that does not say what it is for, or claims to be an audit (R12)."""
-    if not purpose:
-        raise Invalid("MISSING_PURPOSE", "every read names its purpose")
-    if purpose == AUDIT:
-        raise Denied("AUDITOR_ONLY", "only the role auditor may read for audit")
+def _timeline(
+    tables: ReadTables, root: RecordId, request: query_service_pb2.ListTimelineRequest
+) -> query_service_pb2.ListTimelineResponse:
+    size = request.page_signals or PAGE_SIGNALS_DEFAULT
+    view = TimelineView(
+        sources=read_rules(tables).sources_serving(request.purpose),
+        names=frozenset(request.names),
+        start=_bound(request, "from"),
+        end=_bound(request, "until"),
+        before=read_timeline_token(request.page_token),
+    )
+    answer = query_service_pb2.ListTimelineResponse(
+        customer_id=root, revision=tables.checkpoint.revision
+    )
+    if not is_open_for(tables, root, request.purpose):
+        return answer
+    answer.purpose_open = True
+    found = view.newest(tables, customers.members(tables, root), limit=size + 1)
+    answer.signals.extend(map(signal_message, found[:size]))
+    if len(found) > size:
+        answer.next_page_token = timeline_token(found[size - 1])
+    return answer
+
+
+def _bound(
+    request: query_service_pb2.ListTimelineRequest, field: Literal["from", "until"]
+) -> int | None:
+    if not request.HasField(field):
+        return None
+    return microseconds(read_time(getattr(request, field)))

@@ -6,6 +6,7 @@ Several processes may share the port (`SO_REUSEPORT`); each runs one event loop.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -22,6 +23,8 @@ from koseki.v1 import (
     ingest_service_pb2_grpc,
     query_service_pb2,
     query_service_pb2_grpc,
+    segment_service_pb2,
+    segment_service_pb2_grpc,
     workspace_service_pb2,
     workspace_service_pb2_grpc,
 )
@@ -32,6 +35,8 @@ from services.freshness import Freshness
 from services.ingest import IngestService
 from services.query import QueryService
 from services.requests import RequestReader
+from services.segment import SegmentService
+from services.watching import Watches
 from services.workspace import WorkspaceService
 
 REQUEST_BYTES_MAX = 4 * 1024 * 1024
@@ -42,6 +47,7 @@ _DESCRIPTORS = (
     customer_service_pb2.DESCRIPTOR,
     ingest_service_pb2.DESCRIPTOR,
     query_service_pb2.DESCRIPTOR,
+    segment_service_pb2.DESCRIPTOR,
     workspace_service_pb2.DESCRIPTOR,
 )
 SERVICES = tuple(
@@ -64,6 +70,12 @@ class GatewayParts:
     clock: Clock
 
 
+class _Reading(TypedDict):
+    store: Store
+    freshness: Freshness
+    watches: Watches
+
+
 class GatewayServer:
     """Serve on one address until stopped."""
 
@@ -81,6 +93,8 @@ class GatewayServer:
         )
         reader = RequestReader(parts.workspace, normaliser=parts.normaliser, clock=parts.clock)
         freshness = Freshness(lambda: parts.store.checkpoint.revision)
+        watches = Watches(parts.store, freshness)
+        reading = _Reading(store=parts.store, freshness=freshness, watches=watches)
         customer_service_pb2_grpc.add_CustomerServiceServicer_to_server(
             CustomerService(parts.router, reader), self._server
         )
@@ -88,8 +102,10 @@ class GatewayServer:
             IngestService(parts.router, reader), self._server
         )
         query_service_pb2_grpc.add_QueryServiceServicer_to_server(
-            QueryService(parts.router, reader, store=parts.store, freshness=freshness),
-            self._server,
+            QueryService(parts.router, reader, **reading), self._server
+        )
+        segment_service_pb2_grpc.add_SegmentServiceServicer_to_server(
+            SegmentService(parts.rules, reader, **reading), self._server
         )
         workspace_service_pb2_grpc.add_WorkspaceServiceServicer_to_server(
             WorkspaceService(parts.rules, reader), self._server

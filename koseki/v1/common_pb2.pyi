@@ -70,6 +70,7 @@ No error text holds personal data.
     READ_SIDE_FAILED, READ_SIDE_NOT_READY, READ_SIDE_OUTDATED, STORE_FAILED
                             the read side cannot answer now
     TOO_MANY_LISTS          as many lists as may be are being read
+    TOO_MANY_WATCHES        as many changes as may be are watched
     CUSTOMER_PARKED         the read side holds an event of this customer that it cannot fold
   DATA_LOSS: no writes, and no yes, until an operator has looked
     LOG_DAMAGED             the log's shape or chain does not hold

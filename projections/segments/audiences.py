@@ -124,7 +124,7 @@ def _check_size(audience: Audience) -> None:
 def _resolve(tables: ReadTables, sets: Sets, audience: Audience, purpose: str) -> BitMap:
     match audience:
         case InSegment(segment=name):
-            _check_serves(tables, sets, name, purpose=purpose)
+            check_serves(tables, sets, name, purpose=purpose)
             return sets.read(tables, name)
         case Having(purpose=name):
             return _having(tables, sets, name)
@@ -149,10 +149,20 @@ def _having(tables: ReadTables, sets: Sets, purpose: str) -> BitMap:
     return sets.read(tables, f"{PURPOSE_PREFIX}{purpose}")
 
 
-def _check_serves(tables: ReadTables, sets: Sets, name: str, *, purpose: str) -> None:
-    _, segments = sets.rules(tables)
+def check_serves(
+    tables: ReadTables, sets: Sets, name: str, *, purpose: str, may_be_archived: bool = False
+) -> None:
+    """Require that a segment is active and may be used for a purpose (R12).
+
+    Raises `NotFound`, `UnknownSegment` and `PurposeNotServed`.
+    """
+    rules, segments = sets.rules(tables)
+    rules.purpose(purpose)
     segment = segments.get(name)
-    if segment is None or segment.active is None:
+    definition = segment.active if segment else None
+    if segment is not None and segment.is_archived and may_be_archived:
+        definition = segment.latest
+    if definition is None:
         raise UnknownSegment("no active segment has this name")
-    if segment.active.exception is None and purpose not in segment.active.purposes:
+    if definition.exception is None and purpose not in definition.purposes:
         raise PurposeNotServed("the segment does not serve this purpose")

@@ -16,7 +16,13 @@ from projections import customers, heads
 from projections.rules import read_rules
 from projections.segments.active import EVERYONE, PURPOSE_PREFIX
 from projections.segments.definitions import read_segments
-from projections.segments.journal import Cause, MembershipChange, Position, everything_after
+from projections.segments.journal import (
+    Cause,
+    MembershipChange,
+    Position,
+    behind,
+    everything_after,
+)
 from projections.segments.membership import read_membership
 from projections.segments.watching import Place, require_kept
 from projections.tables import ReadTables
@@ -73,10 +79,11 @@ def segments_of(tables: ReadTables, root: RecordId, purpose: str) -> list[Member
     row = read_membership(tables, root)
     if row is None or not is_open_for(tables, root, purpose):
         return []
-    return [
-        Membership(name, *row["in"][name], row["due"].get(name))
-        for name in sorted(served_by(tables, purpose) & row["in"].keys())
-    ]
+    found = []
+    for name in sorted(served_by(tables, purpose) & row["in"].keys()):
+        revision, at = row["in"][name]
+        found.append(Membership(name, revision, at, row["due"].get(name)))
+    return found
 
 
 def served_by(tables: ReadTables, purpose: str) -> set[str]:
@@ -109,10 +116,8 @@ class CustomerWatch:
         found += self._data(tables, root, members)
         if not is_open_for(tables, root, self._purpose):
             found = [change for change in found if _may_always_be_told(change)]
-        if found:
-            found.sort(key=lambda change: change.place.position)
-            self._place = found[-1].place
-        return found
+        self._place = Place(behind(tables.checkpoint.revision))
+        return sorted(found, key=lambda change: change.place.position)
 
     def _data(
         self, tables: ReadTables, root: RecordId, members: tuple[RecordId, ...]

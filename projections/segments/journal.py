@@ -125,8 +125,13 @@ def everything_after(
 
 def is_kept_after(revision: int, *, now: int) -> bool:
     """Say whether every change after a revision is still kept at another, later one."""
+    return behind(revision) >= oldest_kept(now)
+
+
+def oldest_kept(now: int) -> Position:
+    """Give the place behind which every change is kept at a revision."""
     trimmed = now - now % TRIMMED_EVERY_REVISIONS
-    return trimmed <= REVISIONS_KEPT or revision + 1 >= trimmed - REVISIONS_KEPT
+    return behind(max(trimmed - REVISIONS_KEPT, 1) - 1)
 
 
 def _place(revision: int, number: int) -> bytes:

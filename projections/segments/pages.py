@@ -21,6 +21,7 @@ from projections.tables import ReadTables
 PINS_MAX = 64
 PIN_LIFE_SECONDS = 600.0
 PAGE_MEMBERS_MAX = 10_000
+DIGITS_MAX = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Page:
 @dataclass(slots=True)
 class _Pin:
     members: BitMap
+    purpose: str
     revision: int
     expires_at: float
 
@@ -47,10 +49,13 @@ class Pages:
         self._seconds = seconds
         self._pins: dict[str, _Pin] = {}
 
-    def first(self, tables: ReadTables, members: BitMap, *, page_members: int) -> Page:
+    def first(
+        self, tables: ReadTables, members: BitMap, *, purpose: str, page_members: int
+    ) -> Page:
         """Pin a set and give its first page; raises `TooManyPins`."""
         self._drop_outdated()
-        pin = _Pin(members, tables.checkpoint.revision, self._seconds() + PIN_LIFE_SECONDS)
+        expires_at = self._seconds() + PIN_LIFE_SECONDS
+        pin = _Pin(members, purpose, tables.checkpoint.revision, expires_at)
         if len(members) <= page_members:
             return _page(tables, pin, 0, page_members)
         if len(self._pins) >= PINS_MAX:
@@ -59,11 +64,13 @@ class Pages:
         self._pins[name] = pin
         return self._continued(tables, name, 0, page_members=page_members)
 
-    def next(self, tables: ReadTables, token: str, *, page_members: int) -> Page:
-        """Give the page that a token names; raises `StaleToken`."""
+    def next(self, tables: ReadTables, token: str, *, purpose: str, page_members: int) -> Page:
+        """Give the page that a token names, for its purpose; raises `StaleToken`."""
         self._drop_outdated()
         name, _, position = token.partition(".")
-        if name not in self._pins or not position.isascii() or not position.isdigit():
+        pin = self._pins.get(name)
+        is_number = position.isascii() and position.isdigit() and len(position) < DIGITS_MAX
+        if pin is None or pin.purpose != purpose or not is_number:
             raise StaleToken("the list is not kept any more: start again")
         return self._continued(tables, name, int(position), page_members=page_members)
 

@@ -63,7 +63,7 @@ def require_kept(tables: ReadTables, place: Place) -> None:
     """Require that the journal reaches back to a place. Raises `ChangesNotKept`."""
     # What is behind a place within a revision is of that revision.
     before = place.position.revision - (place.position.number < NUMBER_MAX)
-    if not is_kept_after(before, now=tables.checkpoint.revision):
+    if not is_kept_after(max(before, 0), now=tables.checkpoint.revision):
         raise ChangesNotKept("the changes after this are not kept any more")
 
 
@@ -115,9 +115,7 @@ class SegmentWatch:
                 (sets[name].add if was_in else sets[name].discard)(number)
         return sets
 
-    def _fold(
-        self, tables: ReadTables, group: list[MembershipChange]
-    ) -> list[MembershipChange]:
+    def _fold(self, tables: ReadTables, group: list[MembershipChange]) -> list[MembershipChange]:
         """Apply what changed at one instant; give what of it can be seen."""
         customers = dict.fromkeys(c for change in group for c in _customers(change))
         before = {customer: self._sees(tables, customer) for customer in customers}

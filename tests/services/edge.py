@@ -18,6 +18,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from actors.intake.identifiers import IdentifierNormaliser
+from actors.steward import Duty, Steward
+from app.stewarding import ActivationDuty
 from eventlog.port import EventLog
 from eventlog.server import free_port
 from koseki.v1 import (
@@ -28,6 +30,8 @@ from koseki.v1 import (
     ingest_service_pb2_grpc,
     query_service_pb2,
     query_service_pb2_grpc,
+    segment_service_pb2,
+    segment_service_pb2_grpc,
     workspace_service_pb2,
     workspace_service_pb2_grpc,
 )
@@ -95,6 +99,7 @@ class Edge:
         self.customer = customer_service_pb2_grpc.CustomerServiceStub(self.channel)
         self.signals = ingest_service_pb2_grpc.IngestServiceStub(self.channel)
         self.query = query_service_pb2_grpc.QueryServiceStub(self.channel)
+        self.segments = segment_service_pb2_grpc.SegmentServiceStub(self.channel)
         self.workspace = workspace_service_pb2_grpc.WorkspaceServiceStub(self.channel)
 
     async def restart_hosts(self) -> None:
@@ -119,6 +124,16 @@ class Edge:
         """Register a source."""
         request = workspace_service_pb2.RegisterSourceRequest(**fields)
         return await self.workspace.RegisterSource(request, timeout=SECONDS)
+
+    async def define_segment(
+        self, segment: str, expression: str, **fields: Any
+    ) -> segment_service_pb2.DefineSegmentResponse:
+        """Define a segment, for analytics."""
+        fields = {"purposes": ["analytics"]} | fields
+        request = segment_service_pb2.DefineSegmentRequest(
+            segment=segment, expression=expression, **fields
+        )
+        return await self.segments.DefineSegment(request, timeout=SECONDS)
 
     async def rules(self, **fields: Any) -> workspace_service_pb2.GetRulesResponse:
         """Ask for the rules."""
@@ -215,6 +230,8 @@ async def edge_over(
     await house.rules.start()
     store = Store.open_writer(folder, row_codec(log))
     projecting = asyncio.create_task(Projector(log, store).run())
+    activation = Duty("activation", 0.01, ActivationDuty(house.rules, store, CLOCK).do)
+    stewarding = asyncio.create_task(Steward([activation]).run())
     parts = GatewayParts(
         workspace=log.workspace,
         router=house.router,
@@ -233,7 +250,8 @@ async def edge_over(
     finally:
         await server.stop()
         projecting.cancel()
-        await asyncio.gather(projecting, return_exceptions=True)
+        stewarding.cancel()
+        await asyncio.gather(projecting, stewarding, return_exceptions=True)
         await house.rules.close()
         await house.close()
         store.close()

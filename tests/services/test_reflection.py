@@ -20,6 +20,7 @@ OURS = {
     "koseki.v1.CustomerService",
     "koseki.v1.IngestService",
     "koseki.v1.QueryService",
+    "koseki.v1.SegmentService",
     "koseki.v1.WorkspaceService",
 }
 
@@ -70,7 +71,23 @@ async def test_every_method_of_every_service_is_described(edge: Edge) -> None:
             "Execute",
         },
         "koseki.v1.IngestService": {"Ingest"},
-        "koseki.v1.QueryService": {"GetCustomer", "BatchGetCustomers", "CheckConsent"},
+        "koseki.v1.QueryService": {
+            "GetCustomer",
+            "BatchGetCustomers",
+            "CheckConsent",
+            "ListSegmentsOf",
+            "ListTimeline",
+            "WatchCustomer",
+        },
+        "koseki.v1.SegmentService": {
+            "DefineSegment",
+            "ListSegments",
+            "ArchiveSegment",
+            "ListMembers",
+            "CountAudience",
+            "WatchSegment",
+            "ExplainMembership",
+        },
         "koseki.v1.WorkspaceService": {
             "DefinePurpose",
             "RegisterSource",

@@ -134,14 +134,14 @@ def test_pages_are_of_one_set_while_membership_moves() -> None:
     tables = tables_of(made)
     members = audience_members(tables, Sets(), InSegment("a"), purpose="analytics")
     wanted = asked_of_rows(tables, InSegment("a"))
-    page = pages.first(tables, members, page_members=3)
+    page = pages.first(tables, members, purpose="analytics", page_members=3)
     listed = list(page.customers)
     known = len(made.entries)
     for number in range(20, 30):
         made.did(number, "a")
     fold_batch(tables, made.entries[known:])
     while page.next_token:
-        page = pages.next(tables, page.next_token, page_members=3)
+        page = pages.next(tables, page.next_token, purpose="analytics", page_members=3)
         listed += page.customers
     assert (len(listed), set(listed)) == (len(wanted), wanted)
     assert page.revision == known
@@ -151,16 +151,19 @@ def test_a_list_that_is_not_kept_any_more_is_refused_and_pins_are_limited() -> N
     now = [0.0]
     pages = Pages(seconds=lambda: now[0])
     members = audience_members(TABLES, Sets(), AllOf(()), purpose="analytics")
-    tokens = [pages.first(TABLES, members, page_members=2).next_token for _ in range(PINS_MAX)]
+    tokens = [
+        pages.first(TABLES, members, purpose="analytics", page_members=2).next_token
+        for _ in range(PINS_MAX)
+    ]
     with pytest.raises(TooManyPins):
-        pages.first(TABLES, members, page_members=2)
+        pages.first(TABLES, members, purpose="analytics", page_members=2)
     now[0] = PIN_LIFE_SECONDS + 1
     with pytest.raises(StaleToken):
-        pages.next(TABLES, tokens[0] or "", page_members=2)
-    assert pages.first(TABLES, members, page_members=2).total == len(members)
+        pages.next(TABLES, tokens[0] or "", purpose="analytics", page_members=2)
+    assert pages.first(TABLES, members, purpose="analytics", page_members=2).total == len(members)
     for token in ("", "x", "x.1", "."):
         with pytest.raises(StaleToken):
-            pages.next(TABLES, token, page_members=2)
+            pages.next(TABLES, token, purpose="analytics", page_members=2)
 
 
 def test_a_merged_customer_is_counted_once() -> None:

@@ -1,0 +1,121 @@
+"""Changes as CloudEvents for the outside: ids, names of segments and purposes, and nothing else.
+
+A segment's changes name the purposes that it serves and that are open for the person then; one that
+enters while none is open is not told (R12). When a purpose opens, its message names the segments
+that the customer belongs to, as if it had entered them for that purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from eventlog.out_stream import OutMessage
+from projections.instants import instant_text, time_of
+from projections.segments.active import EVERYONE, PURPOSE_PREFIX
+from projections.segments.definitions import read_segments
+from projections.segments.following import segments_of
+from projections.segments.journal import MembershipChange, Position
+from projections.segments.membership import read_membership
+from projections.tables import ReadTables
+
+CUSTOMER_SUBJECT = "customer"
+GAP_SUBJECT = "gap"
+Data = dict[str, Any]  # Any: JSON
+
+
+class OutWriter:
+    """Write the changes of one snapshot."""
+
+    def __init__(self, tables: ReadTables, workspace: str) -> None:
+        self._tables = tables
+        self._source = f"/koseki/{workspace}"
+        self._purposes: Mapping[str, tuple[str, ...]] = {
+            name: (segment.active or segment.latest).purposes
+            for name, segment in read_segments(tables).items()
+        }
+
+    def message(self, position: Position, change: MembershipChange) -> OutMessage | None:
+        """Write a change; None for what nobody is told of."""
+        if change.segment == EVERYONE:
+            return self._joined_or_parted(position, change)
+        if change.segment.startswith(PURPOSE_PREFIX):
+            return self._purpose(position, change)
+        purposes = self._open(change)
+        if not purposes and change.change != "exited":
+            return None
+        data = {"segment": change.segment, "purposes": purposes, **_moved(change)}
+        subject = f"segment.{change.segment}"
+        return self._written(subject, f"segment.{change.change}", position, change, data)
+
+    def gap(self, position: Position, at: str) -> OutMessage:
+        """Write that changes up to a place were lost: list the members anew."""
+        headers = self._headers("gap", position, at)
+        body = orjson.dumps({"revision": position.revision})
+        return OutMessage(GAP_SUBJECT, headers, body, write_position(position))
+
+    def _joined_or_parted(self, position: Position, change: MembershipChange) -> OutMessage | None:
+        if change.moved_from is None:
+            return None
+        kind = "merged" if change.cause == "merged" else "parted"
+        data = {"from_customer_id": change.moved_from}
+        return self._written(CUSTOMER_SUBJECT, f"customer.{kind}", position, change, data)
+
+    def _purpose(self, position: Position, change: MembershipChange) -> OutMessage | None:
+        if change.change == "moved":
+            return None
+        purpose = change.segment.removeprefix(PURPOSE_PREFIX)
+        data: Data = {"purpose": purpose}
+        if change.change == "entered":
+            belongs = segments_of(self._tables, change.customer, purpose)
+            data["segments"] = [membership.segment for membership in belongs]
+        kind = "opened" if change.change == "entered" else "closed"
+        return self._written(CUSTOMER_SUBJECT, f"customer.purpose_{kind}", position, change, data)
+
+    def _open(self, change: MembershipChange) -> list[str]:
+        row = read_membership(self._tables, change.customer)
+        belongs = row["in"] if row else {}
+        served = self._purposes.get(change.segment, ())
+        return [name for name in served if f"{PURPOSE_PREFIX}{name}" in belongs]
+
+    def _written(
+        self, subject: str, kind: str, position: Position, change: MembershipChange, data: Data
+    ) -> OutMessage:
+        at = instant_text(time_of(change.at))
+        told = {
+            "revision": change.revision,
+            "customer_id": change.customer,
+            "cause": change.cause,
+            **data,
+        }
+        headers = self._headers(kind, position, at)
+        return OutMessage(subject, headers, orjson.dumps(told), write_position(position))
+
+    def _headers(self, kind: str, position: Position, at: str) -> dict[str, str]:
+        return {
+            "ce-specversion": "1.0",
+            "ce-id": write_position(position),
+            "ce-type": f"koseki.out.{kind}.v1",
+            "ce-source": self._source,
+            "ce-time": at,
+            "content-type": "application/json",
+        }
+
+
+def write_position(position: Position) -> str:
+    """Write a place in the journal."""
+    return f"{position.revision}.{position.number}"
+
+
+def read_position(text: str) -> Position:
+    """Read what `write_position` wrote."""
+    revision, _, number = text.partition(".")
+    return Position(int(revision), int(number))
+
+
+def _moved(change: MembershipChange) -> Data:
+    if change.moved_from is None:
+        return {}
+    return {"from_customer_id": change.moved_from, "belonged": change.belonged}

@@ -1,0 +1,93 @@
+"""Tells the outside what the journal of changes holds: a duty of the steward.
+
+The read side decides what is told and the out stream how far it was told, so there is nothing to
+remember: killed anywhere, or doubled, it tells every change once and in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+
+import structlog
+
+from app.out_messages import OutWriter, read_position
+from eventlog.out_stream import BATCH_CHANGES_MAX, OutEnd, OutMessage, OutMoved, OutStream
+from projections.clock import read_clock
+from projections.instants import instant_text
+from projections.segments.journal import (
+    Position,
+    behind,
+    everything_after,
+    is_kept_after,
+    oldest_kept,
+)
+from projections.store import Store
+
+JOURNAL_ROWS_MAX = 2_000
+"""Rows that are looked at in one snapshot."""
+
+_log = structlog.get_logger()
+
+
+class OutPublisher:
+    """Publish the changes of one workspace."""
+
+    def __init__(self, out: OutStream, store: Store, *, workspace: str) -> None:
+        self._out = out
+        self._store = store
+        self._workspace = workspace
+        self._end: OutEnd | None = None
+        self._looked_at = Position(0, 0)
+
+    async def do(self) -> None:
+        """Tell all that is not told yet. Raises `LogUnavailable` or `ReadSideError`."""
+        while await self._step():
+            pass
+
+    async def _step(self) -> bool:
+        """Tell some; whether there may be more."""
+        if self._end is None:
+            self._end = await self._out.end()
+            self._looked_at = self._begin(self._end)
+        messages, looked_at, is_more = await asyncio.to_thread(self._read, self._end)
+        for first in range(0, len(messages), BATCH_CHANGES_MAX):
+            await self._append(messages[first : first + BATCH_CHANGES_MAX])
+        self._looked_at = looked_at
+        return is_more
+
+    async def _append(self, messages: list[OutMessage]) -> None:
+        assert self._end is not None
+        try:
+            sequence = await self._out.append(messages, after=self._end.sequence)
+        except BaseException as error:
+            self._end = None  # it may be stored, or another publisher told: look again
+            if isinstance(error, OutMoved):
+                _log.info("out_stream_moved")
+            raise
+        self._end = OutEnd(sequence, messages[-1].position)
+
+    def _begin(self, end: OutEnd) -> Position:
+        if end.position is not None:
+            return read_position(end.position)
+        with self._store.snapshot() as tables:
+            now = tables.checkpoint.revision
+        # A stream that was emptied does not say what it held: told again would be twice.
+        return Position(0, 0) if end.sequence == 0 else behind(now)
+
+    def _read(self, end: OutEnd) -> tuple[list[OutMessage], Position, bool]:
+        """Write what comes next; give also how far that looked, and whether there is more."""
+        with self._store.snapshot() as tables:
+            writer = OutWriter(tables, self._workspace)
+            now, after = tables.checkpoint.revision, self._looked_at
+            messages: list[OutMessage] = []
+            is_emptied = end.position is None and end.sequence > 0
+            if is_emptied or not is_kept_after(max(after.revision - 1, 0), now=now):
+                after = max(after, oldest_kept(now))
+                _log.error("changes_not_told", until_revision=after.revision)
+                messages.append(writer.gap(after, instant_text(read_clock(tables))))
+            rows = list(islice(everything_after(tables, after), JOURNAL_ROWS_MAX))
+            written = [writer.message(position, change) for position, change in rows]
+        messages += [message for message in written if message is not None]
+        is_more = len(rows) == JOURNAL_ROWS_MAX
+        return messages, rows[-1][0] if is_more else behind(now), is_more

@@ -1,0 +1,228 @@
+"""`SegmentService`: segments defined, listed, watched and explained; audiences counted and listed.
+
+Rules go to the log; everything else is read from the read side, for one purpose (R12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from actors.rules import RulesKeeper
+from domain.commands import ArchiveSegment, DefineSegment
+from domain.errors import Invalid, NotFound
+from domain.ids import RecordId
+from koseki.v1 import segment_service_pb2, segment_service_pb2_grpc
+from projections.row_keys import read_long, read_rows
+from projections.segments.audiences import Sets, audience_members, check_serves, count_audience
+from projections.segments.definitions import read_segments
+from projections.segments.explaining import check_definition, explain_membership, preview_counts
+from projections.segments.following import is_open_for
+from projections.segments.language import Expression
+from projections.segments.pages import PAGE_MEMBERS_MAX, Page, Pages
+from projections.segments.watching import SegmentWatch, Told, read_place
+from projections.store import Store
+from projections.tables import ReadTables
+from services.errors import CallContext, translated, translated_stream
+from services.freshness import Freshness
+from services.people import People, require_purpose
+from services.requests import RequestReader
+from services.segment_answers import (
+    explanation_message,
+    read_audience,
+    segment_change_message,
+    segment_message,
+)
+from services.watching import Watches
+
+PAGE_MEMBERS_DEFAULT = 1_000
+
+
+class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
+    """Serve the segments of one workspace."""
+
+    def __init__(
+        self,
+        rules: RulesKeeper,
+        reader: RequestReader,
+        *,
+        store: Store,
+        freshness: Freshness,
+        watches: Watches,
+    ) -> None:
+        self._rules = rules
+        self._reader = reader
+        self._store = store
+        self._freshness = freshness
+        self._watches = watches
+        self._people = People(reader)
+        self._sets = Sets()
+        self._pages = Pages()
+
+    @translated
+    async def DefineSegment(
+        self, request: segment_service_pb2.DefineSegmentRequest, context: CallContext
+    ) -> segment_service_pb2.DefineSegmentResponse:
+        """Define or change a segment, or only count."""
+        command = DefineSegment(
+            **self._reader.command(request, context),
+            segment=request.segment,
+            expression=request.expression,
+            purposes=tuple(dict.fromkeys(request.purposes)),
+            exception=request.exception if request.HasField("exception") else None,
+            description=request.description,
+        )
+        await self._rules.refresh()
+        for purpose in command.purposes:
+            self._rules.rules.purpose(purpose)
+        await self._freshness.reach(self._rules.revision, timeout_seconds=context.time_remaining())
+        if request.dry_run:
+            return await read_long(self._store, lambda tables: _previewed(tables, command))
+
+        def check(tables: ReadTables) -> Expression:
+            return check_definition(tables, command.expression)
+
+        uses = (await read_rows(self._store, check)).uses
+        done = await self._rules.execute(command.model_copy(update={"uses": tuple(sorted(uses))}))
+        return segment_service_pb2.DefineSegmentResponse(
+            revision=done.revision, command_id=command.command_id
+        )
+
+    @translated
+    async def ListSegments(
+        self, request: segment_service_pb2.ListSegmentsRequest, context: CallContext
+    ) -> segment_service_pb2.ListSegmentsResponse:
+        """List every segment."""
+        self._reader.require_workspace(request.workspace)
+        await self._reach(request.at_least_revision, context)
+        with self._store.snapshot() as tables:
+            return segment_service_pb2.ListSegmentsResponse(
+                segments=[segment_message(*found) for found in read_segments(tables).items()],
+                revision=tables.checkpoint.revision,
+            )
+
+    @translated
+    async def ArchiveSegment(
+        self, request: segment_service_pb2.ArchiveSegmentRequest, context: CallContext
+    ) -> segment_service_pb2.ArchiveSegmentResponse:
+        """End a segment."""
+        command = ArchiveSegment(**self._reader.command(request, context), segment=request.segment)
+        done = await self._rules.execute(command)
+        return segment_service_pb2.ArchiveSegmentResponse(
+            revision=done.revision, command_id=command.command_id
+        )
+
+    @translated_stream
+    async def ListMembers(
+        self, request: segment_service_pb2.ListMembersRequest, context: CallContext
+    ) -> AsyncIterator[segment_service_pb2.ListMembersResponse]:
+        """Give the members of an audience page by page, as of one revision."""
+        self._reader.require_workspace(request.workspace)
+        require_purpose(request.purpose)
+        size = request.page_members or PAGE_MEMBERS_DEFAULT
+        if size > PAGE_MEMBERS_MAX:
+            raise Invalid("INVALID_FIELD", f"a page has at most {PAGE_MEMBERS_MAX} members")
+        await self._reach(request.at_least_revision, context)
+        token: str | None = request.page_token
+        while token is not None:
+            with self._store.snapshot() as tables:
+                page = self._page(tables, request, token=token, page_members=size)
+            yield segment_service_pb2.ListMembersResponse(
+                customer_ids=page.customers,
+                total=page.total,
+                revision=page.revision,
+                next_page_token=page.next_token or "",
+            )
+            token = page.next_token
+
+    def _page(
+        self,
+        tables: ReadTables,
+        request: segment_service_pb2.ListMembersRequest,
+        *,
+        token: str,
+        page_members: int,
+    ) -> Page:
+        if token:
+            return self._pages.next(
+                tables, token, purpose=request.purpose, page_members=page_members
+            )
+        audience = read_audience(request.audience)
+        members = audience_members(tables, self._sets, audience, purpose=request.purpose)
+        return self._pages.first(
+            tables, members, purpose=request.purpose, page_members=page_members
+        )
+
+    @translated
+    async def CountAudience(
+        self, request: segment_service_pb2.CountAudienceRequest, context: CallContext
+    ) -> segment_service_pb2.CountAudienceResponse:
+        """Count the members of an audience."""
+        self._reader.require_workspace(request.workspace)
+        require_purpose(request.purpose)
+        audience = read_audience(request.audience)
+        await self._reach(request.at_least_revision, context)
+        with self._store.snapshot() as tables:
+            return segment_service_pb2.CountAudienceResponse(
+                count=count_audience(tables, self._sets, audience, purpose=request.purpose),
+                revision=tables.checkpoint.revision,
+            )
+
+    @translated_stream
+    async def WatchSegment(
+        self, request: segment_service_pb2.WatchSegmentRequest, context: CallContext
+    ) -> AsyncIterator[segment_service_pb2.WatchSegmentResponse]:
+        """Tell who enters and exits, from a revision on."""
+        self._reader.require_workspace(request.workspace)
+        require_purpose(request.purpose)
+        place = read_place(request.resume_token, after_revision=request.after_revision)
+        watch = SegmentWatch(request.segment, request.purpose, place)
+
+        def look(tables: ReadTables) -> list[Told]:
+            segment, purpose = request.segment, request.purpose
+            check_serves(tables, self._sets, segment, purpose=purpose, may_be_archived=True)
+            told = watch.read(tables)
+            if not told:  # of a segment that has ended, the exits come first
+                check_serves(tables, self._sets, segment, purpose=purpose)
+            return told
+
+        async for told in self._watches.follow(look):
+            yield segment_change_message(told)
+
+    @translated
+    async def ExplainMembership(
+        self, request: segment_service_pb2.ExplainMembershipRequest, context: CallContext
+    ) -> segment_service_pb2.ExplainMembershipResponse:
+        """Say why a customer belongs to a segment or does not."""
+        self._reader.require_workspace(request.workspace)
+        require_purpose(request.purpose)
+        await self._reach(request.at_least_revision, context)
+        return await read_long(self._store, lambda tables: self._explained(tables, request))
+
+    def _explained(
+        self, tables: ReadTables, request: segment_service_pb2.ExplainMembershipRequest
+    ) -> segment_service_pb2.ExplainMembershipResponse:
+        check_serves(tables, self._sets, request.segment, purpose=request.purpose)
+        root: RecordId = self._people.find(tables, request.reference)
+        revision = tables.checkpoint.revision
+        if not is_open_for(tables, root, request.purpose):
+            return segment_service_pb2.ExplainMembershipResponse(
+                customer_id=root, revision=revision
+            )
+        explanation = explain_membership(tables, request.segment, root)
+        if explanation is None:
+            raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
+        return explanation_message(explanation, revision=revision)
+
+    async def _reach(self, revision: int, context: CallContext) -> None:
+        await self._freshness.reach(revision, timeout_seconds=context.time_remaining())
+
+
+def _previewed(
+    tables: ReadTables, command: DefineSegment
+) -> segment_service_pb2.DefineSegmentResponse:
+    counts = preview_counts(
+        tables, command.expression, purposes=command.purposes, exception=command.exception
+    )
+    return segment_service_pb2.DefineSegmentResponse(
+        revision=tables.checkpoint.revision, counts=counts
+    )

@@ -1,0 +1,206 @@
+"""The out stream over a real server: every change exactly once and in order, whoever is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import orjson
+import pytest
+
+from app.out_messages import write_position
+from app.publishing import OutPublisher
+from domain.consent import ConsentState
+from eventlog.connection import Connection
+from eventlog.jetstream_api import JetStreamApi, StoredMessage
+from eventlog.out_stream import POSITION, OutMoved, OutStream
+from eventlog.server import EmbeddedServer
+from projections.fold import fold_batch
+from projections.segments import journal
+from projections.store import Store
+from tests.projections.histories import batches
+from tests.projections.segments.happenings import Happenings
+from tests.support.nats import connection, nats_server, new_workspace
+
+__all__ = ["connection", "nats_server"]
+
+
+async def told(connection: Connection, out: OutStream) -> list[StoredMessage]:
+    """Read the whole stream as an outsider does."""
+    api = JetStreamApi(connection)
+    info = await api.call(f"STREAM.INFO.{out.name}")
+    found = [
+        await api.message(out.name, {"seq": sequence})
+        for sequence in range(1, info["state"]["last_seq"] + 1)
+    ]
+    return [message for message in found if message is not None]
+
+
+def history(people: int) -> Happenings:
+    """Let people buy, agree and be merged; a purpose and a window close again."""
+    made = Happenings()
+    made.rules()
+    made.segment("buyers", 'count("Bought") >= 1')
+    made.segment("fresh", 'seen("Bought", "1h")')
+    for number in range(people):
+        made.now += 60
+        made.did(number, "Bought", amount=number)
+    return made
+
+
+async def open_stream(connection: Connection) -> tuple[OutStream, str]:
+    workspace = new_workspace()
+    out = OutStream(connection, workspace)
+    await out.open()
+    return out, workspace
+
+
+KILLS = 6
+PUBLISHER = """\
+import asyncio, sys
+from pathlib import Path
+from app.publishing import OutPublisher
+from eventlog.connection import Connection
+from eventlog.out_stream import OutStream
+from projections.store import Store
+
+async def main(url, folder, workspace):
+    connection = await Connection.open(url, name="publisher")
+    publisher = OutPublisher(
+        OutStream(connection, workspace), Store.open_reader(Path(folder)), workspace=workspace
+    )
+    print("ready", flush=True)
+    while True:
+        await publisher.do()
+        await asyncio.sleep(0.001)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def expected(store: Store) -> list[str]:
+    """List the places of what must be told, from nothing but the journal."""
+    with store.snapshot() as tables:
+        return [
+            write_position(position)
+            for position, change in journal.everything_after(tables, journal.Position(0, 0))
+            if (change.segment != "~everyone" or change.moved_from)
+            and not (change.segment.startswith("~purpose") and change.moved_from)
+        ]
+
+
+def places(messages: list[StoredMessage]) -> list[str]:
+    return [message.headers[POSITION] for message in messages]
+
+
+async def published(publisher: OutPublisher) -> None:
+    async with asyncio.timeout(20):
+        await publisher.do()
+
+
+@pytest.mark.timeout(120)
+async def test_publishers_that_are_killed_tell_every_change_once_and_in_order(
+    nats_server: EmbeddedServer, connection: Connection, tmp_path: Path
+) -> None:
+    out, workspace = await open_stream(connection)
+    store, chosen = Store.open_writer(tmp_path / "rows"), random.Random(5)
+    entries = history(people=400).entries
+    step = len(entries) // (KILLS * 20) + 1
+    at = 0
+    for _ in range(KILLS):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", PUBLISHER, nats_server.url, str(tmp_path / "rows"), workspace),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        if at == 0:
+            fold_batch(store, entries[:1])
+            at = 1
+        assert await asyncio.wait_for(process.stdout.readline(), 30) == b"ready\n"
+        for _ in range(chosen.randrange(5, 20)):
+            if at < len(entries):
+                fold_batch(store, entries[at : at + step])
+                at += step
+            await asyncio.sleep(chosen.random() * 0.01)
+        process.kill()
+        await process.wait()
+    if at < len(entries):
+        fold_batch(store, entries[at:])
+    await published(OutPublisher(out, store, workspace=workspace))
+    told_places = places(await told(connection, out))
+    assert len(told_places) > 800
+    assert told_places == expected(store)
+    store.close()
+
+
+async def test_two_publishers_tell_together_what_one_would(
+    connection: Connection, tmp_path: Path
+) -> None:
+    out, workspace = await open_stream(connection)
+    store = Store.open_writer(tmp_path / "rows")
+    pair = [OutPublisher(out, store, workspace=workspace) for _ in range(2)]
+
+    async def publish(publisher: OutPublisher) -> None:
+        for _ in range(100):
+            with suppress(OutMoved):
+                await publisher.do()
+            await asyncio.sleep(0)
+
+    entries = history(people=60).entries
+    for first in range(0, len(entries), 20):
+        fold_batch(store, entries[first : first + 20])
+        await asyncio.gather(*(publish(publisher) for publisher in pair))
+    assert places(await told(connection, out)) == expected(store)
+    store.close()
+
+
+async def test_changes_are_cloud_events_of_ids_and_purposes(
+    connection: Connection, tmp_path: Path
+) -> None:
+    out, workspace = await open_stream(connection)
+    store = Store.open_writer(tmp_path / "rows")
+    made, publisher = history(people=2), OutPublisher(out, store, workspace=workspace)
+    fold_batch(store, made.entries)
+    await published(publisher)
+    known = len(made.entries)
+    made.say(0, "analytics", ConsentState.REFUSED)
+    made.did(1, "Bought")
+    made.merge(0, 1)
+    fold_batch(store, made.entries[known:])
+    await published(publisher)
+    messages = await told(connection, out)
+    types = [message.headers["ce-type"].removeprefix("koseki.out.") for message in messages]
+    assert {"segment.entered.v1", "customer.purpose_closed.v1", "customer.merged.v1"} <= {*types}
+    prefix = f"koseki.{workspace}.out."
+    subjects = {message.subject.removeprefix(prefix) for message in messages}
+    assert subjects <= {"customer", "segment.buyers", "segment.fresh"}
+    fields = {key for message in messages for key in orjson.loads(message.body)}
+    assert fields <= {
+        *("revision", "customer_id", "cause", "segment", "segments", "purpose", "purposes"),
+        *("from_customer_id", "belonged"),
+    }
+    assert len({message.headers["ce-id"] for message in messages}) == len(messages)
+    store.close()
+
+
+async def test_what_the_journal_does_not_keep_any_more_is_told_as_a_gap(
+    connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "REVISIONS_KEPT", 16)
+    monkeypatch.setattr(journal, "TRIMMED_EVERY_REVISIONS", 8)
+    out, workspace = await open_stream(connection)
+    store = Store.open_writer(tmp_path / "rows")
+    for append in batches(history(people=60).entries, 1):
+        fold_batch(store, append)
+    publisher = OutPublisher(out, store, workspace=workspace)
+    await published(publisher)
+    await published(publisher)
+    messages = await told(connection, out)
+    kinds = [message.headers["ce-type"] for message in messages]
+    assert kinds[0] == "koseki.out.gap.v1"
+    assert kinds.count(kinds[0]) == 1
+    assert places(messages)[1:] == expected(store)
+    store.close()

@@ -1,0 +1,161 @@
+"""A watch tells exactly what turns one audience into the next, wherever it begins or goes on."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from domain.consent import ConsentState
+from domain.ids import RecordId
+from projections.fold import fold_batch
+from projections.segments import journal
+from projections.segments.audiences import InSegment, Sets, audience_members
+from projections.segments.bitmaps import customer_numbered
+from projections.segments.errors import ChangesNotKept, InvalidToken
+from projections.segments.following import CustomerWatch
+from projections.segments.watching import Place, SegmentWatch, Told, read_place
+from projections.tables import MemoryTables
+from tests.projections.histories import batches, record_id
+from tests.projections.segments.happenings import Happenings
+
+PEOPLE, HAPPENINGS = 8, 120
+PURPOSE = "marketing"
+Audience = frozenset[RecordId]
+
+
+def random_life(seed: int) -> Happenings:
+    """People who buy, agree, take it back and are merged, while time passes."""
+    drawn, made = random.Random(seed), Happenings()
+    made.rules()
+    made.segment("buyers", 'count("Bought", "1h") >= 1', purposes=(PURPOSE,))
+    for _ in range(HAPPENINGS):
+        made.now += drawn.randrange(900)
+        who = drawn.randrange(PEOPLE)
+        match drawn.randrange(8):
+            case 0 | 1 | 2:
+                made.did(who, "Bought", at=made.now - drawn.randrange(5_000))
+            case 3 | 4:
+                made.say(who, PURPOSE, ConsentState.GIVEN)
+            case 5:
+                made.say(who, PURPOSE, ConsentState.WITHDRAWN)
+            case 6 if drawn.randrange(4) == 0:
+                made.merge(who, drawn.randrange(PEOPLE))
+            case _:
+                made.advance(made.now)
+    return made
+
+
+def audience(tables: MemoryTables) -> Audience:
+    numbers = audience_members(tables, Sets(), InSegment("buyers"), purpose=PURPOSE)
+    found = (customer_numbered(tables, number) for number in numbers)
+    return frozenset(root for root in found if root is not None)
+
+
+def play(members: Audience, told: Told) -> Audience:
+    """Apply a change as whoever is told of it would; nothing may be told that is not so."""
+    change, changed = told.change, set(members)
+    if change.moved_from is not None:
+        assert change.moved_from in changed
+        assert (change.customer in changed) == change.belonged
+        if change.cause == "merged":
+            changed.remove(change.moved_from)
+        changed.add(change.customer)
+    elif change.change == "entered":
+        assert change.customer not in changed
+        changed.add(change.customer)
+    else:
+        changed.remove(change.customer)
+    return frozenset(changed)
+
+
+def lived(seed: int) -> tuple[MemoryTables, dict[int, Audience]]:
+    """Fold a life; note the audience at every revision where there is one."""
+    tables, audiences = MemoryTables(), dict[int, Audience]()
+    for append in batches(random_life(seed).entries, 1):
+        fold_batch(tables, append)
+        revision = append[-1].revision
+        audiences[revision] = audience(tables) if revision > len(append) + 8 else frozenset()
+    return tables, audiences
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_is_told_from_any_revision_on_makes_the_audience_of_every_later_one(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.segments.watching.JOURNAL_ROWS_READ_MAX", 7)
+    tables, audiences = lived(seed)
+    last = max(audiences)
+    for start in random.Random(seed).sample(sorted(audiences)[12:], 6):
+        members, reached = audiences[start], start
+        watch = SegmentWatch("buyers", PURPOSE, read_place("", after_revision=start))
+        for told in everything(watch, tables):
+            if told.change.revision != reached:
+                assert_same(audiences, members, since=reached, until=told.change.revision)
+            members, reached = play(members, told), told.change.revision
+        assert_same(audiences, members, since=reached, until=last + 1)
+
+
+def assert_same(
+    audiences: dict[int, Audience], members: Audience, *, since: int, until: int
+) -> None:
+    for revision, expected in audiences.items():
+        if since <= revision < until:
+            assert members == expected, revision
+
+
+def everything(watch: SegmentWatch, tables: MemoryTables) -> list[Told]:
+    """Read until there is no more; an empty read only says that nothing of it could be seen."""
+    return [told for _ in range(200) for told in watch.read(tables)]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_watch_that_goes_on_after_any_change_tells_the_rest_and_no_more(seed: int) -> None:
+    tables, _ = lived(seed)
+    whole = everything(SegmentWatch("buyers", PURPOSE, read_place("", after_revision=0)), tables)
+    assert len(whole) > 10
+    for number, told in enumerate(whole, start=1):
+        place = read_place(told.place.token(), after_revision=0)
+        rest = everything(SegmentWatch("buyers", PURPOSE, place), tables)
+        assert rest == whole[number:]
+
+
+def test_a_place_that_the_journal_does_not_reach_back_to_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(journal, "REVISIONS_KEPT", 16)
+    monkeypatch.setattr(journal, "TRIMMED_EVERY_REVISIONS", 8)
+    tables, audiences = lived(1)
+    last = max(audiences)
+    with pytest.raises(ChangesNotKept):
+        SegmentWatch("buyers", PURPOSE, read_place("", after_revision=0)).read(tables)
+    SegmentWatch("buyers", PURPOSE, read_place("", after_revision=last - 10)).read(tables)
+
+
+@pytest.mark.parametrize(
+    "token", ["x", "1.2", "1.2.3.4", "-1.2.3", "1.2.\u0663", "9" * 30 + ".1.1"]
+)
+def test_what_is_no_token_is_refused(token: str) -> None:
+    with pytest.raises(InvalidToken):
+        read_place(token, after_revision=0)
+
+
+def test_a_customers_changes_come_in_order_and_only_while_the_purpose_is_open() -> None:
+    made = Happenings()
+    made.rules()
+    made.segment("buyers", 'seen("Bought")', purposes=(PURPOSE,))
+    made.did(1, "Bought")
+    made.say(1, PURPOSE, ConsentState.GIVEN)
+    tables = MemoryTables()
+    fold_batch(tables, made.entries)
+    watch = CustomerWatch(record_id(1), PURPOSE, Place(journal.behind(0)))
+    kinds = [change.kind for change in watch.read(tables)]
+    assert kinds == ["segment_entered", "data", "purpose_opened"]
+    assert watch.read(tables) == []
+    known = len(made.entries)
+    made.did(2, "Bought")
+    made.say(1, PURPOSE, ConsentState.WITHDRAWN)
+    made.did(1, "Bought")
+    fold_batch(tables, made.entries[known:])
+    told = watch.read(tables)
+    assert [(change.kind, change.customer) for change in told] == [("purpose_closed", record_id(1))]
