@@ -26,10 +26,10 @@ def parts(*given: segment_service_pb2.Audience) -> segment_service_pb2.AudienceP
     return segment_service_pb2.AudienceParts(parts=given)
 
 
-async def until_active(edge: Edge, name: str) -> segment_service_pb2.Segment:
+async def until_active(edge: Edge, name: str, *, revision: int) -> segment_service_pb2.Segment:
     async with asyncio.timeout(SECONDS):
         while True:
-            request = segment_service_pb2.ListSegmentsRequest()
+            request = segment_service_pb2.ListSegmentsRequest(at_least_revision=revision)
             answer = await edge.segments.ListSegments(request, timeout=SECONDS)
             found = {segment.name: segment for segment in answer.segments}
             if found[name].state == ACTIVE:
@@ -37,9 +37,11 @@ async def until_active(edge: Edge, name: str) -> segment_service_pb2.Segment:
             await asyncio.sleep(0.01)
 
 
-async def define(edge: Edge, name: str, expression: str, **fields: Any) -> None:
-    await edge.define_segment(name, expression, **fields)
-    await until_active(edge, name)
+async def define(
+    edge: Edge, name: str, expression: str, **fields: Any
+) -> segment_service_pb2.Segment:
+    done = await edge.define_segment(name, expression, **fields)
+    return await until_active(edge, name, revision=done.revision)
 
 
 async def buy(edge: Edge, *people: str) -> int:
@@ -72,7 +74,7 @@ async def test_a_definition_takes_effect_by_itself_and_its_members_are_listed(
     bought = await buy(edge, "a", "b", "c")
     done = await edge.define_segment("buyers", BUYERS, description="who buys")
     assert done.revision > bought
-    segment = await until_active(edge, "buyers")
+    segment = await until_active(edge, "buyers", revision=done.revision)
     assert (segment.active.number, segment.active.expression) == (1, BUYERS)
     [page] = await members(edge, audience=part(segment="buyers"), revision=done.revision)
     assert page.total == len(page.customer_ids) == 3
@@ -81,8 +83,7 @@ async def test_a_definition_takes_effect_by_itself_and_its_members_are_listed(
 async def test_a_changed_definition_replaces_the_one_before_it(edge: Edge) -> None:
     await buy(edge, "a")
     await define(edge, "buyers", BUYERS)
-    await define(edge, "buyers", 'count("Order Completed") >= 2')
-    segment = await until_active(edge, "buyers")
+    segment = await define(edge, "buyers", 'count("Order Completed") >= 2')
     assert (segment.latest.number, segment.active.number) == (2, 2)
     [page] = await members(edge, audience=part(segment="buyers"))
     assert page.total == 0
@@ -109,11 +110,11 @@ async def test_a_dry_run_counts_by_purpose_and_stores_nothing(edge: Edge) -> Non
         ('segment("unheard_of")', "unheard_of is not known here"),
     ],
 )
-@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize("fields", [{"dry_run": True}, {}])
 async def test_a_fault_of_an_expression_is_named_with_its_place(
-    edge: Edge, expression: str, said: str, dry_run: bool
+    edge: Edge, expression: str, said: str, fields: dict[str, bool]
 ) -> None:
-    found = await refusal(edge.define_segment("x", expression, dry_run=dry_run))
+    found = await refusal(edge.define_segment("x", expression, **fields))
     assert (found.code, found.reason) == (
         grpc.StatusCode.INVALID_ARGUMENT,
         "INVALID_EXPRESSION",
@@ -294,7 +295,7 @@ async def test_a_customers_segments_and_timeline_are_for_a_purpose(edge: Edge) -
     newest = await page(page_signals=2)
     rest = await page(page_signals=2, page_token=newest.next_page_token)
     orders = await page(names=["Order Completed"])
-    assert [s.message_id for s in whole.signals][0] == "3"
+    assert whole.signals[0].message_id == "3"
     assert [*newest.signals, *rest.signals] == [*whole.signals]
     assert (len(whole.signals), rest.next_page_token, len(orders.signals)) == (3, "", 2)
     assert (await refusal(page(page_token="x"))).reason == "INVALID_FIELD"
