@@ -19,6 +19,7 @@ import orjson
 from benchmarks.happenings import SIGNAL_NAMES, START, Happenings
 from benchmarks.measuring import Metric, Metrics, Rounds, alternate
 from benchmarks.projection import BATCH_EVENTS
+from benchmarks.segment_lag import LagLoad, measure_lag
 from eventlog.port import Entry
 from projections.fold import fold_batch
 from projections.profile import PROFILES
@@ -45,7 +46,8 @@ QUICK = Load(rounds=Rounds(3, seconds_max=30.0), customers=5_000, counts=100)
 
 async def measure(is_quick: bool) -> Metrics:  # noqa: FBT001  # what every part takes
     """Measure the part."""
-    return await measure_load(QUICK if is_quick else Load())
+    folds = await measure_load(QUICK if is_quick else Load())
+    return {**folds, **await measure_lag(LagLoad(seconds=4.0) if is_quick else LagLoad())}
 
 
 async def measure_load(load: Load) -> Metrics:
@@ -63,7 +65,7 @@ async def measure_load(load: Load) -> Metrics:
         metrics = {
             "count_audience_us": await _count(store, load),
             "backfill_customers_per_second": await _backfill(store, happenings, load),
-            "window_expiry_ms": _expire(store, happenings, load),
+            "window_fold_ms": _expire(store, happenings, load),
         }
         store.close()
     return metrics

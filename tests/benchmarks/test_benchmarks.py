@@ -13,6 +13,7 @@ from benchmarks.log import Load, measure_load
 from benchmarks.measuring import Metric, Metrics, Rounds, alternate
 from benchmarks.parts import PARTS
 from benchmarks.report import one_line, write_results
+from benchmarks.segment_lag import LagLoad, measure_lag
 
 TINY = Load(
     rounds=Rounds(1, seconds_max=0),
@@ -111,10 +112,13 @@ async def test_the_parts_of_the_read_side_give_every_number() -> None:
         projection.Load(rounds=tiny, events=200, customers=20, segments=5)
     )
     judged = await segments.measure_load(segments.Load(rounds=tiny, customers=50, counts=5))
-    assert folded.keys() | judged.keys() == {
+    late = await measure_lag(LagLoad(seconds=0.1, people=20))
+    assert folded.keys() | judged.keys() | late.keys() == {
         "project_events_per_second",
         "count_audience_us",
         "backfill_customers_per_second",
+        "window_fold_ms",
+        "segment_lag_ms",
         "window_expiry_ms",
     }
-    assert all(metric.value > 0 for metric in (*folded.values(), *judged.values()))
+    assert all(metric.value > 0 for metric in (*folded.values(), *judged.values(), *late.values()))
