@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from domain.commands import CustomerCommand
-from domain.consent import ConsentAct, Standing, standing
 from domain.errors import NotFound, Refused
 from domain.identity import Edge, Identifier, root_of, strength
 from domain.ids import (
@@ -19,7 +18,6 @@ from domain.ids import (
     derived_id,
 )
 from domain.record import Fate, Record, RememberedCommand
-from domain.rules import Purpose, Rules
 from domain.signals import SignalKey
 
 
@@ -137,25 +135,6 @@ def check_limits(resolution: Resolution) -> None:
     identifiers = sum(len(record.identifiers) for record in records.values())
     if identifiers + len(resolution.unclaimed) > IDENTIFIERS_PER_CUSTOMER_MAX:
         raise Refused("TOO_MANY_IDENTIFIERS", "the customer would hold more than 512 identifiers")
-
-
-def acts_by_record(records: Mapping[RecordId, Record]) -> dict[RecordId, tuple[ConsentAct, ...]]:
-    """Give the acts of consent as each record holds them."""
-    return {record.id: record.acts for record in records.values()}
-
-
-def purpose_standing(records: Mapping[RecordId, Record], purpose: Purpose) -> Standing:
-    """Judge a purpose for the customer that these records form."""
-    return standing(purpose.name, purpose.basis, acts_by_record(records))
-
-
-def is_admitted(rules: Rules, source: str, records: Mapping[RecordId, Record]) -> bool:
-    """Judge the gate in (R11): whether at least one purpose of the source is open."""
-    return any(
-        purpose_standing(records, rules.purposes[name]).is_open
-        for name in sorted(rules.source(source).purposes)
-        if name in rules.purposes
-    )
 
 
 def remembered_command(

@@ -5,32 +5,43 @@ Pure: called by hosts, once a turn; called again on fresher state after a confli
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from domain.choices import (
+    Choices,
+    acts_of_choices,
+    by_purpose,
+    closes_something,
+    pending_act,
+)
 from domain.commands import (
     CheckConsent,
     CustomerCommand,
     Identify,
+    LinkHousehold,
     PersonCommand,
     RecordConsent,
     RecordSignals,
+    RecordTcfChoices,
+    SetPreferences,
     SetTraits,
+    UnlinkHousehold,
 )
-from domain.consent import ConsentState, Standing
-from domain.consent_events import CONSENT_EVENTS, VerdictRecorded
+from domain.consent_acts import body_of, check_act, verdict_of
+from domain.consent_events import ConsentChanged, VerdictRecorded
 from domain.customer import (
     Customer,
     Resolution,
     check_limits,
-    fate_of,
-    is_admitted,
-    purpose_standing,
     remembered_command,
     resolve,
 )
 from domain.errors import NotFound, PurposeClosed, Refused
 from domain.event import Event
+from domain.fates import GATE_CLOSED, declined, duplicate, fates_of, recorded, results_of
+from domain.gate import Gate, gate_of
 from domain.identity_events import (
     CustomersMerged,
     CustomerTouched,
@@ -38,12 +49,12 @@ from domain.identity_events import (
     IdentifiersLinked,
 )
 from domain.ids import RecordId, Stream, identifier_stream, record_stream
+from domain.preference_events import HouseholdLinked, HouseholdUnlinked, PreferencesSet
 from domain.replies import SignalResult, Verdict
 from domain.rules import Rules
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
-from domain.signals import Signal, earliest, signal_key
-
-GATE_CLOSED = "PURPOSE_CLOSED"
+from domain.signals import Signal, earliest
+from domain.tcf import choices_of_tcf
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,106 +79,174 @@ class Decision:
     merge_ids: tuple[str, ...] = ()
     signals: tuple[SignalResult, ...] = ()
     verdict: Verdict | None = None
+    ignored: str | None = None
     repeated_revision: int | None = None
 
 
 def decide(
     rules: Rules, customers: tuple[Customer, ...], command: PersonCommand, *, now: datetime
 ) -> Decision:
-    """Decide one command. Raises `DomainError`; `now` only dates a verdict."""
+    """Decide one command as of a time. Raises `DomainError`."""
     resolution = resolve(customers, command)
+    gate = gate_of(rules, resolution.records, at=now)
     repeated = remembered_command(resolution.records, command.command_id)
     match command:
         case CheckConsent():  # Never answered from memory: an old yes may be wrong by now (R13).
-            return _check_consent(rules, resolution, command, now=now)
+            return _check_consent(gate, resolution, command)
         case _ if repeated is not None:
             return _repeated(resolution, command, repeated.revision)
         case Identify():
-            return _identify(rules, resolution, command)
+            return _identify(gate, resolution, command)
         case SetTraits():
-            return _set_traits(rules, resolution, command)
+            return _set_traits(gate, resolution, command)
         case RecordSignals():
-            return _record_signals(rules, resolution, command)
+            return _record_signals(gate, resolution, command)
         case RecordConsent():
-            return _record_consent(rules, resolution, command)
+            return _record_consent(gate, resolution, command)
+        case RecordTcfChoices():
+            return _record_tcf_choices(gate, resolution, command)
+        case SetPreferences():
+            return _set_preferences(resolution, command)
+        case LinkHousehold() | UnlinkHousehold():
+            return _change_household(gate, resolution, command)
 
 
-def _identify(rules: Rules, resolution: Resolution, command: Identify) -> Decision:
+def _identify(gate: Gate, resolution: Resolution, command: Identify) -> Decision:
     message_ids = (command.message_id,) if command.message_id else ()
-    fates = _fates(resolution, command.source, message_ids)
+    fates = fates_of(resolution, command.source, message_ids)
     if fates:
         return _settled(resolution, fates)
-    if not is_admitted(rules, command.source, resolution.records):
+    at = command.happened_at
+    acts, is_admitted = _pass_gate(gate, resolution, command, opened_at=at, closed_at=at)
+    if not is_admitted:
         if command.on_closed == "refuse":
             raise PurposeClosed(command.source)
-        return _decline(resolution, command, message_ids)
-    changes = _joining(resolution, command, command.source, command.happened_at)
+        return _decline(resolution, command, message_ids, acts=acts, at=at)
+    changes = [*_joining(resolution, command, command.source, at), *acts]
     if command.traits:
         changes.append(_traits(resolution.address, command))
-    return _decided(resolution, changes, tuple(_recorded(m) for m in message_ids))
+    return _decided(resolution, changes, tuple(recorded(m) for m in message_ids))
 
 
-def _set_traits(rules: Rules, resolution: Resolution, command: SetTraits) -> Decision:
-    if not resolution.is_known:
-        raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by these identifiers")
-    if resolution.edges or resolution.unclaimed:
-        raise Refused("AMBIGUOUS_CUSTOMER", "the identifiers are not all held by one customer")
-    if not is_admitted(rules, command.source, resolution.records):
+def _set_traits(gate: Gate, resolution: Resolution, command: SetTraits) -> Decision:
+    _require_one(resolution)
+    if not gate.admits(command.source):
         raise PurposeClosed(command.source)
-    if _fates(resolution, command.source, (command.message_id,) if command.message_id else ()):
+    if fates_of(resolution, command.source, (command.message_id,) if command.message_id else ()):
         return Decision(resolution.root)
     return _decided(resolution, [_traits(resolution.address, command)])
 
 
-def _record_signals(rules: Rules, resolution: Resolution, command: RecordSignals) -> Decision:
-    admitted = is_admitted(rules, command.source, resolution.records)
-    known = _fates(resolution, command.source, tuple(s.message_id for s in command.signals))
+def _require_one(resolution: Resolution) -> None:
+    if not resolution.is_known:
+        raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by these identifiers")
+    if resolution.edges or resolution.unclaimed:
+        raise Refused("AMBIGUOUS_CUSTOMER", "the identifiers are not all held by one customer")
+
+
+def _record_signals(gate: Gate, resolution: Resolution, command: RecordSignals) -> Decision:
+    known = fates_of(resolution, command.source, tuple(s.message_id for s in command.signals))
     fresh: dict[str, Signal] = {}
-    results: list[SignalResult] = []
     for signal in command.signals:
-        if signal.message_id in known:
-            results.append(known[signal.message_id])
-        elif signal.message_id in fresh:
-            results.append((_duplicate if admitted else _declined)(signal.message_id))
-        else:
-            fresh[signal.message_id] = signal
-            results.append(
-                _recorded(signal.message_id) if admitted else _declined(signal.message_id)
-            )
+        if signal.message_id not in known:
+            fresh.setdefault(signal.message_id, signal)
+    gate.rules.source(command.source)
     if not fresh:
-        return Decision(resolution.root if resolution.is_known else None, signals=tuple(results))
+        results = tuple(known[signal.message_id] for signal in command.signals)
+        return Decision(resolution.root if resolution.is_known else None, signals=results)
     signals = tuple(fresh.values())
-    if not admitted:
-        decision = _decline(resolution, command, tuple(fresh), happened_at=earliest(signals))
-        return Decision(decision.customer_id, decision.changes, signals=tuple(results))
-    changes = _joining(resolution, command, command.source, earliest(signals))
-    body = SignalsRecorded(source=command.source, signals=signals)
-    changes.append(Change(record_stream(resolution.address), body, earliest(signals)))
-    return _decided(resolution, changes, tuple(results))
-
-
-def _record_consent(rules: Rules, resolution: Resolution, command: RecordConsent) -> Decision:
-    rules.purpose(command.purpose)
-    changes = _joining(resolution, command, None, command.happened_at)
-    body = CONSENT_EVENTS[command.state](
-        act_id=command.command_id,
-        purpose=command.purpose,
-        notice_version=command.notice_version,
-        notice_language=command.notice_language,
-        jurisdiction=command.jurisdiction,
-        method=command.method,
-        evidence=command.evidence,
+    at = earliest(signals)
+    acts, is_admitted = _pass_gate(
+        gate, resolution, command, opened_at=at, closed_at=max(s.happened_at for s in signals)
     )
+    results = results_of(command.signals, known, is_admitted=is_admitted)
+    if not is_admitted:
+        decision = _decline(resolution, command, tuple(fresh), acts=acts, at=at)
+        return replace(decision, signals=results)
+    changes = [*_joining(resolution, command, command.source, at), *acts]
+    ttl = gate.rules.source(command.source).context_ttl_seconds
+    body = SignalsRecorded(source=command.source, signals=signals, context_ttl_seconds=ttl)
+    changes.append(Change(record_stream(resolution.address), body, at))
+    return _decided(resolution, changes, results)
+
+
+def _pass_gate(
+    gate: Gate,
+    resolution: Resolution,
+    command: Identify | RecordSignals,
+    *,
+    opened_at: datetime,
+    closed_at: datetime,
+) -> tuple[list[Change], bool]:
+    """Judge the gate after the choices that came along (R11); give their acts, and the answer.
+
+    Of somebody unknown whom the gate keeps out, only a no that closes something is kept.
+    """
+    source = gate.rules.source(command.source)
+    chosen = by_purpose(command.category_preferences, source.consent_categories)
+    choices = Choices(command.source, chosen, opened_at, closed_at)
+    acts = list(acts_of_choices(gate, choices, command_id=command.command_id))
+    pending = [pending_act(body, at, now=gate.at) for body, at in acts]
+    is_admitted = gate.after(pending).admits(command.source)
+    if not (resolution.is_known or is_admitted or closes_something(gate, pending)):
+        return [], False
+    return _on_every_record(resolution, acts), is_admitted
+
+
+def _on_every_record(
+    resolution: Resolution, acts: Iterable[tuple[ConsentChanged, datetime]]
+) -> list[Change]:
     records = sorted(resolution.records) or [resolution.address]
-    changes += [Change(record_stream(r), body, command.happened_at) for r in records]
+    return [Change(record_stream(r), body, at) for body, at in acts for r in records]
+
+
+def _record_consent(gate: Gate, resolution: Resolution, command: RecordConsent) -> Decision:
+    ignored = check_act(gate, gate.rules.purpose(command.purpose), command)
+    if ignored is not None:
+        return Decision(resolution.root if resolution.is_known else None, ignored=ignored)
+    changes = _joining(resolution, command, None, command.happened_at)
+    changes += _on_every_record(resolution, [(body_of(command), command.happened_at)])
     return _decided(resolution, changes)
 
 
-def _check_consent(
-    rules: Rules, resolution: Resolution, command: CheckConsent, *, now: datetime
+def _record_tcf_choices(gate: Gate, resolution: Resolution, command: RecordTcfChoices) -> Decision:
+    choices = choices_of_tcf(gate.rules, command)
+    acts = list(acts_of_choices(gate, choices, command_id=command.command_id))
+    if not acts:
+        return Decision(resolution.root if resolution.is_known else None, ignored="ALREADY_SAID")
+    changes = _joining(resolution, command, None, command.happened_at)
+    return _decided(resolution, [*changes, *_on_every_record(resolution, acts)])
+
+
+def _set_preferences(resolution: Resolution, command: SetPreferences) -> Decision:
+    _require_one(resolution)
+    body = PreferencesSet(preferences=command.preferences)
+    change = Change(record_stream(resolution.address), body, command.happened_at)
+    return _decided(resolution, [change])
+
+
+def _change_household(
+    gate: Gate, resolution: Resolution, command: LinkHousehold | UnlinkHousehold
 ) -> Decision:
-    judged = purpose_standing(resolution.records, rules.purpose(command.purpose))
-    verdict = verdict_of(command.purpose, judged, rules_version=rules.version, decided_at=now)
+    _require_one(resolution)
+    household, at = command.household_id, command.happened_at
+    held = [r.id for r in resolution.records.values() if household in r.households]
+    if isinstance(command, UnlinkHousehold):
+        unlinked = HouseholdUnlinked(household_id=household)
+        changes = [Change(record_stream(r), unlinked, at) for r in sorted(held)]
+        return _decided(resolution, changes)
+    if not gate.admits(command.source):
+        raise PurposeClosed(command.source)
+    linked = HouseholdLinked(household_id=household, source=command.source)
+    changes = [Change(record_stream(resolution.address), linked, at)]
+    return _decided(resolution, [] if held else changes)
+
+
+def _check_consent(gate: Gate, resolution: Resolution, command: CheckConsent) -> Decision:
+    judged = gate.standing(gate.rules.purpose(command.purpose))
+    verdict = verdict_of(
+        command.purpose, judged, rules_version=gate.rules.version, decided_at=gate.at
+    )
     customer_id = resolution.root if resolution.is_known else None
     if not command.record:
         return Decision(customer_id, verdict=verdict)
@@ -180,27 +259,11 @@ def _check_consent(
         act_event_id=verdict.act_event_id,
         notice_version=verdict.notice_version,
         rules_version=verdict.rules_version,
+        valid_until=verdict.valid_until,
     )
     roots = [customer.root for customer in resolution.customers]
-    changes = tuple(Change(record_stream(root), body, now) for root in roots)
+    changes = tuple(Change(record_stream(root), body, gate.at) for root in roots)
     return Decision(customer_id, changes, verdict=verdict)
-
-
-def verdict_of(
-    purpose: str, judged: Standing, *, rules_version: int, decided_at: datetime
-) -> Verdict:
-    """Put a standing into words."""
-    closed = "NOT_GIVEN" if judged.state is ConsentState.UNKNOWN else judged.state.upper()
-    return Verdict(
-        purpose=purpose,
-        is_open=judged.is_open,
-        state=judged.state,
-        reason="OPEN" if judged.is_open else closed,
-        act_event_id=judged.act.event_id if judged.act else None,
-        notice_version=judged.act.notice_version if judged.act else None,
-        rules_version=rules_version,
-        decided_at=decided_at,
-    )
 
 
 def _joining(
@@ -240,7 +303,12 @@ def _merging(resolution: Resolution, command: CustomerCommand, at: datetime) -> 
 
 
 def _traits(address: RecordId, command: Identify | SetTraits) -> Change:
-    body = TraitsSet(source=command.source, traits=command.traits, message_id=command.message_id)
+    body = TraitsSet(
+        source=command.source,
+        traits=command.traits,
+        message_id=command.message_id,
+        expires_at=command.expires_at,
+    )
     return Change(record_stream(address), body, command.happened_at)
 
 
@@ -249,32 +317,17 @@ def _decline(
     command: Identify | RecordSignals,
     message_ids: tuple[str, ...],
     *,
-    happened_at: datetime | None = None,
+    acts: list[Change],
+    at: datetime,
 ) -> Decision:
-    """Leave a trace of what was not let in; for somebody unknown, none at all (R11)."""
-    results = tuple(_declined(message_id) for message_id in message_ids)
-    if not resolution.is_known:
+    """Leave a trace of what was not let in; for somebody unknown, none but a no (R11)."""
+    results = tuple(declined(message_id) for message_id in message_ids)
+    if not resolution.is_known and not acts:
         return Decision(None, signals=results)
-    at = happened_at or (command.happened_at if isinstance(command, Identify) else None)
+    changes = [] if resolution.is_known else _joining(resolution, command, None, at)
     body = SignalsDeclined(source=command.source, reason=GATE_CLOSED, message_ids=message_ids)
-    change = Change(record_stream(resolution.address), body, at or command.issued_at)
-    return Decision(resolution.root, (change,), signals=results)
-
-
-def _fates(
-    resolution: Resolution, source: str, message_ids: tuple[str, ...]
-) -> dict[str, SignalResult]:
-    """Answer for the messages that came before: a duplicate, or declined as it was then."""
-    fates: dict[str, SignalResult] = {}
-    for message_id in message_ids:
-        match fate_of(resolution.records, signal_key(source, message_id)):
-            case "recorded":
-                fates[message_id] = _duplicate(message_id)
-            case "declined":
-                fates[message_id] = _declined(message_id)
-            case None:
-                pass
-    return fates
+    changes += [*acts, Change(record_stream(resolution.address), body, at)]
+    return replace(_decided(resolution, changes, results), merge_ids=())
 
 
 def _repeated(resolution: Resolution, command: CustomerCommand, revision: int) -> Decision:
@@ -286,25 +339,13 @@ def _repeated(resolution: Resolution, command: CustomerCommand, revision: int) -
             message_ids = (message_id,)
         case _:
             return Decision(resolution.root, repeated_revision=revision)
-    fates = _fates(resolution, source, message_ids)
-    results = tuple(fates.get(m) or _duplicate(m) for m in message_ids)
+    fates = fates_of(resolution, source, message_ids)
+    results = tuple(fates.get(m) or duplicate(m) for m in message_ids)
     return Decision(resolution.root, signals=results, repeated_revision=revision)
 
 
 def _settled(resolution: Resolution, fates: dict[str, SignalResult]) -> Decision:
     return Decision(resolution.root, signals=tuple(fates.values()))
-
-
-def _recorded(message_id: str) -> SignalResult:
-    return SignalResult(message_id=message_id, result="recorded")
-
-
-def _duplicate(message_id: str) -> SignalResult:
-    return SignalResult(message_id=message_id, result="duplicate")
-
-
-def _declined(message_id: str) -> SignalResult:
-    return SignalResult(message_id=message_id, result="declined", reason=GATE_CLOSED)
 
 
 def _decided(

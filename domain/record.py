@@ -10,11 +10,12 @@ from typing import Literal
 from pydantic import JsonValue
 
 from domain.consent import ConsentAct
-from domain.consent_events import ConsentChanged
+from domain.consent_events import ConsentChanged, act_of
 from domain.event import Event, Recorded
 from domain.identity import Edge, Identifier
 from domain.identity_events import CustomersMerged, IdentifiersLinked
 from domain.ids import CommandId, EventId, IdentifierKey, RecordId
+from domain.preference_events import HouseholdLinked, HouseholdUnlinked
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import SignalKey, signal_key
 
@@ -59,6 +60,7 @@ class Record:
     identifiers: Mapping[IdentifierKey, Identifier | None] = field(default_factory=dict)
     traits: Mapping[str, Mapping[str, TraitValue]] = field(default_factory=dict)
     acts: tuple[ConsentAct, ...] = ()
+    households: frozenset[str] = frozenset()
     messages: Mapping[SignalKey, Fate] = field(default_factory=dict)
     commands: Mapping[CommandId, RememberedCommand] = field(default_factory=dict)
 
@@ -100,7 +102,11 @@ def _apply(record: Record, event: Recorded[Event]) -> Record:
         case CustomersMerged() as body:
             return _join(record, body)
         case ConsentChanged() as body:
-            return replace(record, acts=(*record.acts, _act(event, body)))
+            return replace(record, acts=(*record.acts, act_of(event, body)))
+        case HouseholdLinked(household_id=household):
+            return replace(record, households=record.households | {household})
+        case HouseholdUnlinked(household_id=household):
+            return replace(record, households=record.households - {household})
         case _:
             return record
 
@@ -143,7 +149,8 @@ def _remember_messages(
 
 def _set_traits(record: Record, event: Recorded[Event], body: TraitsSet) -> Record:
     traits = dict(record.traits)
-    for key, value in body.traits.items():
+    slow_facts = body.traits if body.expires_at is None else {}  # of the others none is decided on
+    for key, value in slow_facts.items():
         said = TraitValue(value, event.effective_at, event.event_id)
         traits[key] = {**traits.get(key, {}), body.source: _later(traits, key, body.source, said)}
     if body.message_id is None:
@@ -169,16 +176,4 @@ def _join(record: Record, body: CustomersMerged) -> Record:
         root=record.id,
         component=tuple(RecordId(member) for member in body.component),
         edges=body.live_edges,
-    )
-
-
-def _act(event: Recorded[Event], body: ConsentChanged) -> ConsentAct:
-    return ConsentAct(
-        act_id=body.act_id,
-        purpose=body.purpose,
-        state=body.state,
-        effective_at=event.effective_at,
-        revision=event.revision,
-        event_id=event.event_id,
-        notice_version=body.notice_version,
     )

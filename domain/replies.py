@@ -33,6 +33,7 @@ class Verdict(BaseModel):
     notice_version: str | None = None
     rules_version: int
     decided_at: datetime
+    valid_until: datetime | None = None
 
 
 class Done(BaseModel):
@@ -47,6 +48,7 @@ class Done(BaseModel):
     merge_ids: tuple[str, ...] = ()
     signals: tuple[SignalResult, ...] = ()
     verdict: Verdict | None = None
+    ignored: str | None = None
 
 
 class Moved(BaseModel):
