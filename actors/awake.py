@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from time import monotonic
 
 from domain.ids import IdentifierKey, RecordId, record_stream
@@ -117,8 +118,11 @@ class AwakeCustomers:
 class Waker:
     """Load customers from the log, many at once, in waves: records, their roots, the members."""
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(
+        self, log: EventLog, *, note: Callable[[datetime], None] = lambda _recorded_at: None
+    ) -> None:
         self._log = log
+        self._note = note
 
     async def wake(
         self, wanted: Iterable[RecordId], known: Mapping[RecordId, AwakeRecord]
@@ -152,7 +156,7 @@ class Waker:
         broken: set[RecordId] = set()
         for record_id, awake in before.items():
             try:
-                loaded[record_id] = _brought_up(awake, entries.get(record_stream(record_id), []))
+                loaded[record_id] = self._bring_up(awake, entries.get(record_stream(record_id), []))
             except Unreadable:
                 broken.add(record_id)
         return loaded, broken
@@ -166,19 +170,19 @@ class Waker:
         for record_id, awake in before.items():
             try:
                 entries = await self._log.load(record_stream(record_id), after=awake.head)
-                loaded[record_id] = _brought_up(awake, entries)
+                loaded[record_id] = self._bring_up(awake, entries)
             except (LogDamaged, Unreadable):
                 broken.add(record_id)
         return loaded, broken
 
-
-def _brought_up(awake: AwakeRecord, entries: list[Entry]) -> AwakeRecord:
-    if not entries:
-        return awake
-    events = [entry.event for entry in entries if entry.event is not None]
-    if len(events) != len(entries):
-        raise Unreadable
-    return AwakeRecord(fold(awake.record, events), entries[-1].head)
+    def _bring_up(self, awake: AwakeRecord, entries: list[Entry]) -> AwakeRecord:
+        if not entries:
+            return awake
+        events = [entry.event for entry in entries if entry.event is not None]
+        if len(events) != len(entries):
+            raise Unreadable
+        self._note(events[-1].recorded_at)
+        return AwakeRecord(fold(awake.record, events), entries[-1].head)
 
 
 def _incomplete(loaded: Mapping[RecordId, AwakeRecord]) -> set[RecordId]:

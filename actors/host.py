@@ -72,7 +72,7 @@ class CustomerHost:
         self._awake = AwakeCustomers(
             customers_max=self._limits.customers_max, idle_seconds=self._limits.idle_seconds
         )
-        self._ready = Readiness(log, awake=self._awake, rules=self._rules)
+        self._ready = Readiness(log, awake=self._awake, rules=self._rules, clock=clock)
         self._keeper = TurnKeeper()
         self._inbox: deque[Waiting] = deque()
         self._arrived = asyncio.Event()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from actors.awake import AwakeCustomers, AwakeRecord, Waker
+from actors.clock import Clock
 from actors.messages import failed
 from actors.rounds import Waiting
 from actors.rules import RulesKeeper
@@ -35,11 +36,13 @@ Unreadable = set[RecordId | IdentifierKey]
 class Readiness:
     """Keep the awake customers in step with what the commands of a round need."""
 
-    def __init__(self, log: EventLog, *, awake: AwakeCustomers, rules: RulesKeeper) -> None:
+    def __init__(
+        self, log: EventLog, *, awake: AwakeCustomers, rules: RulesKeeper, clock: Clock
+    ) -> None:
         self._log = log
         self._awake = awake
         self._rules = rules
-        self._waker = Waker(log)
+        self._waker = Waker(log, note=clock.note)
 
     async def prepare(self, batch: Sequence[Waiting]) -> Unreadable:
         """Wake everybody, check the owners, fence the checks. Raises `LogError`."""

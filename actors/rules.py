@@ -10,7 +10,7 @@ import structlog
 
 from actors.clock import Clock
 from actors.drafting import drafts_of
-from domain.commands import DefinePurpose, RegisterSource
+from domain.commands import RulesCommand
 from domain.decide import Change
 from domain.errors import DomainError, Kind
 from domain.ids import WORKSPACE_STREAM
@@ -78,7 +78,7 @@ class RulesKeeper:
                 self._rules = fold_rules(self._rules, events)
                 self._head = entries[-1].head
 
-    async def execute(self, command: DefinePurpose | RegisterSource) -> Done:
+    async def execute(self, command: RulesCommand) -> Done:
         """Change the rules. Raises `DomainError`, with kind unavailable where the log is away."""
         for _try in range(TRIES_MAX):
             await self._refresh_or_fail()
@@ -126,8 +126,6 @@ class RulesKeeper:
                 _log.warning("rules_not_refreshed", reason=error.reason)
 
 
-def _attempt(
-    command: DefinePurpose | RegisterSource, changes: list[Change], *, head: Head, clock: Clock
-) -> Attempt:
+def _attempt(command: RulesCommand, changes: list[Change], *, head: Head, clock: Clock) -> Attempt:
     drafts = drafts_of(changes, command, clock=clock, now=clock.recorded_now())
     return Attempt(tuple(drafts), {WORKSPACE_STREAM: head})

@@ -178,6 +178,7 @@ def _done(staged: Staged, scene: Scene, stored: Stored | None) -> Done:
         merge_ids=decision.merge_ids,
         signals=decision.signals,
         verdict=decision.verdict,
+        ignored=decision.ignored,
     )
 
 

@@ -15,8 +15,13 @@ COMMANDS: tuple[type[commands.Command], ...] = (
     commands.SetTraits,
     commands.RecordSignals,
     commands.RecordConsent,
+    commands.RecordTcfChoices,
+    commands.SetPreferences,
+    commands.LinkHousehold,
+    commands.UnlinkHousehold,
     commands.CheckConsent,
     commands.DefinePurpose,
+    commands.PublishNotice,
     commands.RegisterSource,
 )
 """Decided in `domain/decide.py` (of a person) and `domain/rules.py` (of a workspace)."""

@@ -18,11 +18,15 @@ from eventlog.envelope import extend_log_digest
 from eventlog.errors import LogDamaged
 from eventlog.port import Entry, EventLog
 from projections import (
+    clock,
+    consent_history,
     consents,
+    contexts,
     counts,
     customers,
     identifiers,
     parking,
+    preferences,
     profile,
     rules,
     tallies,
@@ -32,17 +36,31 @@ from projections.row_keys import RowKeys
 from projections.rows import OpenRows, RowCodec, Sealed, SealedRows
 from projections.tables import Checkpoint, Tables, Transaction
 
-MODELS = (customers, identifiers, profile, consents, tallies, rules, counts)
+MODELS = (
+    clock,
+    customers,
+    identifiers,
+    profile,
+    contexts,
+    preferences,
+    consents,
+    consent_history,
+    tallies,
+    rules,
+    counts,
+)
 TABLES: tuple[str, ...] = (
     *(table for model in MODELS for table in model.TABLES),
     *parking.TABLES,
 )
 SEALED: Mapping[str, Sealed] = {
-    table: sealed for model in (profile, tallies) for table, sealed in model.SEALED.items()
+    table: sealed
+    for model in (profile, contexts, preferences, consent_history, tallies)
+    for table, sealed in model.SEALED.items()
 }
 """What is personal in each table; what is not here stays open."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised whenever a fold or a row changes: rows of another version are made again from the log."""
 
 _APPLIES = tuple(model.apply for model in MODELS)

@@ -10,7 +10,7 @@ from datetime import datetime
 from fractions import Fraction
 
 from domain.consent import ConsentAct, LawfulBasis, standing
-from domain.consent_events import ConsentChanged
+from domain.consent_events import ConsentChanged, act_of
 from domain.event import Event, Recorded
 from domain.identity_events import CustomersMerged, IdentifiersLinked
 from domain.ids import RecordId, StreamKind
@@ -84,14 +84,5 @@ def is_open(events: Events, members: set[RecordId], purpose: str, basis: LawfulB
     acts: dict[RecordId, list[ConsentAct]] = {member: [] for member in members}
     for event in events:
         if event.stream.key in members and isinstance(event.body, ConsentChanged):
-            act = ConsentAct(
-                act_id=event.body.act_id,
-                purpose=event.body.purpose,
-                state=event.body.state,
-                effective_at=event.effective_at,
-                revision=event.revision,
-                event_id=event.event_id,
-                notice_version=event.body.notice_version,
-            )
-            acts[RecordId(event.stream.key)].append(act)
-    return standing(purpose, basis, acts).is_open
+            acts[RecordId(event.stream.key)].append(act_of(event, event.body))
+    return standing(purpose, basis, acts, at=max(e.recorded_at for e in events)).is_open
