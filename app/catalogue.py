@@ -36,6 +36,8 @@ QUERIES = {
     "GetCustomer": "services/query.py",
     "BatchGetCustomers": "services/query.py",
     "CheckConsent": "services/query.py",
+    "ListConsentHistory": "services/query.py",
+    "GetReceipt": "services/audit.py",
     "GetRules": "services/workspace.py",
 }
 """Methods that change nothing, unless a check is to be recorded."""

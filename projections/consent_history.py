@@ -8,7 +8,7 @@ happened_at, recorded_at, ...; personal: {method, evidence}}. What an act leaves
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from domain.consent import ConsentState
@@ -27,11 +27,15 @@ SEALED = {CONSENT_HISTORY: Sealed({"personal": {"method": None, "evidence": {}}}
 
 @dataclass(frozen=True, slots=True)
 class ConsentTransition:
-    """One act with its details; `effective_at` is when it counts from."""
+    """One act with its details; `effective_at` is when it counts from.
+
+    It stands on each record that the customer had; `event_ids` names all of its events.
+    """
 
     record_id: RecordId
     revision: int
     act_id: str
+    event_ids: frozenset[str]
     event_id: str
     purpose: str
     state: ConsentState
@@ -87,8 +91,10 @@ def consent_history(
         for transition in _transitions(tables, member):
             key = (transition.act_id, transition.purpose)
             known = found.get(key)
-            if known is None or transition.revision < known.revision:
-                found[key] = transition
+            first, second = transition, known or transition
+            if second.revision < first.revision:
+                first, second = second, first
+            found[key] = replace(first, event_ids=first.event_ids | second.event_ids)
     return tuple(sorted(found.values(), key=lambda transition: transition.revision))
 
 
@@ -99,6 +105,7 @@ def _transitions(tables: ReadTables, record_id: RecordId) -> Iterator[ConsentTra
             record_id=record_id,
             revision=int(key.decode().rpartition("/")[2], 16),
             act_id=row["act_id"],
+            event_ids=frozenset({row["event_id"]}),
             event_id=row["event_id"],
             purpose=row["purpose"],
             state=ConsentState(row["state"]),

@@ -12,15 +12,26 @@ from projections.errors import CustomerParked, KeysNotHeld
 from projections.row_keys import read_rows
 from projections.store import Store
 from projections.tables import ReadTables
-from projections.views import CustomerView, customer_view, customer_view_by_identifier
-from services.answers import STATES, customer_message, stamp
+from projections.views import (
+    CustomerView,
+    customer_view,
+    customer_view_by_identifier,
+    history_view,
+)
+from services.answers import STATES, act_message, customer_message, stamp
 from services.customer import execute
 from services.errors import CallContext, translated
 from services.freshness import Freshness
+from services.lookup import record_named
+from services.pages import page_of
 from services.requests import RequestReader
 
 REFERENCES_MAX = 1_000
-_Read = query_service_pb2.GetCustomerRequest | query_service_pb2.BatchGetCustomersRequest
+_Read = (
+    query_service_pb2.GetCustomerRequest
+    | query_service_pb2.BatchGetCustomersRequest
+    | query_service_pb2.ListConsentHistoryRequest
+)
 
 
 class QueryService(query_service_pb2_grpc.QueryServiceServicer):
@@ -88,6 +99,33 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             notice_version=verdict.notice_version or "",
             rules_version=verdict.rules_version,
             decided_at=stamp(verdict.decided_at),
+            valid_until=stamp(verdict.valid_until) if verdict.valid_until else None,
+        )
+
+    @translated
+    async def ListConsentHistory(
+        self, request: query_service_pb2.ListConsentHistoryRequest, context: CallContext
+    ) -> query_service_pb2.ListConsentHistoryResponse:
+        """List the acts of consent of one customer."""
+        await self._prepare(request, context)
+        with self._store.snapshot() as tables:
+            record_id = record_named(tables, request, self._reader)
+            view = record_id and history_view(
+                tables, record_id, request.purpose, now=self._reader.now()
+            )
+        if not view:
+            raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
+        page, token = page_of(
+            view.transitions,
+            key=lambda act: act.revision,
+            size=request.page_size,
+            token=request.page_token,
+        )
+        return query_service_pb2.ListConsentHistoryResponse(
+            customer_id=view.customer_id,
+            acts=[act_message(act) for act in page],
+            next_page_token=token,
+            revision=view.revision,
         )
 
     async def _prepare(self, request: _Read, context: CallContext) -> None:
@@ -132,12 +170,13 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         reference: common_pb2.CustomerReference | query_service_pb2.GetCustomerRequest,
         purpose: str,
     ) -> CustomerView | None:
+        now = self._reader.now()
         match reference.WhichOneof("reference"):
             case "customer_id":
-                return customer_view(tables, RecordId(reference.customer_id), purpose)
+                return customer_view(tables, RecordId(reference.customer_id), purpose, now=now)
             case "identifier":
                 key = self._reader.identifier(reference.identifier).key
-                return customer_view_by_identifier(tables, key, purpose)
+                return customer_view_by_identifier(tables, key, purpose, now=now)
             case _:
                 raise Invalid("MISSING_IDENTIFIER", "name a customer id or an identifier")
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from actors.intake.consent_choices import category_preferences
 from actors.intake.identifiers import IdentifierNormaliser, has_unprintable
 from actors.intake.json_values import check_json
 from domain.errors import Invalid
@@ -46,20 +47,22 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class IdentifyCall:
-    """Identifiers that belong together, and traits."""
+    """Identifiers that belong together, traits, and what the person chose."""
 
     identifiers: tuple[Identifier, ...]
     traits: OpenMap
     happened_at: datetime
     message_id: str
+    choices: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class SignalCall:
-    """A signal, and the identifiers that it came with."""
+    """A signal, the identifiers that it came with, and what the person chose."""
 
     identifiers: tuple[Identifier, ...]
     signal: Signal
+    choices: Mapping[str, bool] = field(default_factory=dict)
 
 
 DecodedCall = IdentifyCall | SignalCall
@@ -125,7 +128,13 @@ def _decode_alias(given: _Given) -> IdentifyCall:
 
 
 def _identify(given: _Given, *, identifiers: list[Identifier], traits: OpenMap) -> IdentifyCall:
-    return IdentifyCall(_distinct(identifiers), traits, _happened_at(given), _message_id(given))
+    return IdentifyCall(
+        identifiers=_distinct(identifiers),
+        traits=traits,
+        happened_at=_happened_at(given),
+        message_id=_message_id(given),
+        choices=category_preferences(_open_map(given.call, "context", "INVALID_CONTEXT")),
+    )
 
 
 def _decode_track(given: _Given) -> SignalCall:
@@ -179,7 +188,7 @@ def _signal(
         properties=properties,
         context=_open_map(given.call, "context", "INVALID_CONTEXT"),
     )
-    return SignalCall(identifiers, signal)
+    return SignalCall(identifiers, signal, category_preferences(signal.context))
 
 
 def _viewed(call: JsonObject, thing: str) -> str:
@@ -222,8 +231,8 @@ def _happened_at(given: _Given) -> datetime:
 def _identifiers(given: _Given) -> list[Identifier]:
     """Find the identifiers that a call names outright: userId, anonymousId, externalIds."""
     found = []
-    for field, namespace in (("userId", "user_id"), ("anonymousId", "anonymous_id")):
-        raw = given.call.get(field)
+    for name, namespace in (("userId", "user_id"), ("anonymousId", "anonymous_id")):
+        raw = given.call.get(name)
         if raw is not None:
             found.append(_identifier(namespace, raw, given.normaliser))
     external = _open_map(given.call, "context", "INVALID_CONTEXT").get("externalIds")

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from koseki.v1 import common_pb2 as koseki_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n koseki/v1/customer_service.proto\x12\tkoseki.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16koseki/v1/common.proto\"\xe3\x01\n\x0fIdentifyRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12*\n\x0bidentifiers\x18\x04 \x03(\x0b\x32\x15.koseki.v1.Identifier\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\'\n\x06traits\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0bhappened_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"q\n\x10IdentifyResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t\x12\x0f\n\x07\x63reated\x18\x04 \x01(\x08\x12\x11\n\tmerge_ids\x18\x05 \x03(\t\"\xe4\x01\n\x10SetTraitsRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12*\n\x0bidentifiers\x18\x04 \x03(\x0b\x32\x15.koseki.v1.Identifier\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\'\n\x06traits\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0bhappened_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"N\n\x11SetTraitsResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t\"\xea\x02\n\x14RecordConsentRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12*\n\x0bidentifiers\x18\x04 \x03(\x0b\x32\x15.koseki.v1.Identifier\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12&\n\x05state\x18\x06 \x01(\x0e\x32\x17.koseki.v1.ConsentState\x12/\n\x0bhappened_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0enotice_version\x18\x08 \x01(\t\x12\x17\n\x0fnotice_language\x18\t \x01(\t\x12\x14\n\x0cjurisdiction\x18\n \x01(\t\x12\x0e\n\x06method\x18\x0b \x01(\t\x12)\n\x08\x65vidence\x18\x0c \x01(\x0b\x32\x17.google.protobuf.Struct\"R\n\x15RecordConsentResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t2\xf2\x01\n\x0f\x43ustomerService\x12\x43\n\x08Identify\x12\x1a.koseki.v1.IdentifyRequest\x1a\x1b.koseki.v1.IdentifyResponse\x12\x46\n\tSetTraits\x12\x1b.koseki.v1.SetTraitsRequest\x1a\x1c.koseki.v1.SetTraitsResponse\x12R\n\rRecordConsent\x12\x1f.koseki.v1.RecordConsentRequest\x1a .koseki.v1.RecordConsentResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n koseki/v1/customer_service.proto\x12\tkoseki.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16koseki/v1/common.proto\"\x93\x02\n\x0fIdentifyRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12*\n\x0bidentifiers\x18\x04 \x03(\x0b\x32\x15.koseki.v1.Identifier\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\'\n\x06traits\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0bhappened_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"q\n\x10IdentifyResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t\x12\x0f\n\x07\x63reated\x18\x04 \x01(\x08\x12\x11\n\tmerge_ids\x18\x05 \x03(\t\"\x94\x02\n\x10SetTraitsRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12*\n\x0bidentifiers\x18\x04 \x03(\x0b\x32\x15.koseki.v1.Identifier\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\'\n\x06traits\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0bhappened_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"N\n\x11SetTraitsResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t\"\xed\x03\n\x14RecordConsentRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12*\n\x0bidentifiers\x18\x04 \x03(\x0b\x32\x15.koseki.v1.Identifier\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12&\n\x05state\x18\x06 \x01(\x0e\x32\x17.koseki.v1.ConsentState\x12/\n\x0bhappened_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0enotice_version\x18\x08 \x01(\t\x12\x17\n\x0fnotice_language\x18\t \x01(\t\x12\x14\n\x0cjurisdiction\x18\n \x01(\t\x12\x0e\n\x06method\x18\x0b \x01(\t\x12)\n\x08\x65vidence\x18\x0c \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0bvalid_until\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x08\x61\x63ted_by\x18\x0e \x01(\x0e\x32\x17.koseki.v1.ConsentActor\x12\x10\n\x08imported\x18\x0f \x01(\x08\x12\x13\n\x0b\x64\x61y_precise\x18\x10 \x01(\x08\"c\n\x15RecordConsentResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t\x12\x0f\n\x07ignored\x18\x04 \x01(\t\"\xa4\x01\n\x16RecordTcfStringRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12*\n\x0bidentifiers\x18\x04 \x03(\x0b\x32\x15.koseki.v1.Identifier\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x12\n\ntcf_string\x18\x06 \x01(\t\"e\n\x17RecordTcfStringResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t\x12\x0f\n\x07ignored\x18\x04 \x01(\t\"?\n\nPreference\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x11\n\tfrequency\x18\x03 \x01(\t\"\xdc\x01\n\x15SetPreferencesRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12*\n\x0bidentifiers\x18\x04 \x03(\x0b\x32\x15.koseki.v1.Identifier\x12*\n\x0bpreferences\x18\x05 \x03(\x0b\x32\x15.koseki.v1.Preference\x12/\n\x0bhappened_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"S\n\x16SetPreferencesResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t\"\xd5\x01\n\x14LinkHouseholdRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12*\n\x0bidentifiers\x18\x04 \x03(\x0b\x32\x15.koseki.v1.Identifier\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x14\n\x0chousehold_id\x18\x06 \x01(\t\x12/\n\x0bhappened_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"R\n\x15LinkHouseholdResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t\"\xc7\x01\n\x16UnlinkHouseholdRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12*\n\x0bidentifiers\x18\x04 \x03(\x0b\x32\x15.koseki.v1.Identifier\x12\x14\n\x0chousehold_id\x18\x05 \x01(\t\x12/\n\x0bhappened_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"T\n\x17UnlinkHouseholdResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\ncommand_id\x18\x03 \x01(\t2\xd1\x04\n\x0f\x43ustomerService\x12\x43\n\x08Identify\x12\x1a.koseki.v1.IdentifyRequest\x1a\x1b.koseki.v1.IdentifyResponse\x12\x46\n\tSetTraits\x12\x1b.koseki.v1.SetTraitsRequest\x1a\x1c.koseki.v1.SetTraitsResponse\x12R\n\rRecordConsent\x12\x1f.koseki.v1.RecordConsentRequest\x1a .koseki.v1.RecordConsentResponse\x12X\n\x0fRecordTcfString\x12!.koseki.v1.RecordTcfStringRequest\x1a\".koseki.v1.RecordTcfStringResponse\x12U\n\x0eSetPreferences\x12 .koseki.v1.SetPreferencesRequest\x1a!.koseki.v1.SetPreferencesResponse\x12R\n\rLinkHousehold\x12\x1f.koseki.v1.LinkHouseholdRequest\x1a .koseki.v1.LinkHouseholdResponse\x12X\n\x0fUnlinkHousehold\x12!.koseki.v1.UnlinkHouseholdRequest\x1a\".koseki.v1.UnlinkHouseholdResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,17 +35,35 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'koseki.v1.customer_service_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_IDENTIFYREQUEST']._serialized_start=135
-  _globals['_IDENTIFYREQUEST']._serialized_end=362
-  _globals['_IDENTIFYRESPONSE']._serialized_start=364
-  _globals['_IDENTIFYRESPONSE']._serialized_end=477
-  _globals['_SETTRAITSREQUEST']._serialized_start=480
-  _globals['_SETTRAITSREQUEST']._serialized_end=708
-  _globals['_SETTRAITSRESPONSE']._serialized_start=710
-  _globals['_SETTRAITSRESPONSE']._serialized_end=788
-  _globals['_RECORDCONSENTREQUEST']._serialized_start=791
-  _globals['_RECORDCONSENTREQUEST']._serialized_end=1153
-  _globals['_RECORDCONSENTRESPONSE']._serialized_start=1155
-  _globals['_RECORDCONSENTRESPONSE']._serialized_end=1237
-  _globals['_CUSTOMERSERVICE']._serialized_start=1240
-  _globals['_CUSTOMERSERVICE']._serialized_end=1482
+  _globals['_IDENTIFYREQUEST']._serialized_end=410
+  _globals['_IDENTIFYRESPONSE']._serialized_start=412
+  _globals['_IDENTIFYRESPONSE']._serialized_end=525
+  _globals['_SETTRAITSREQUEST']._serialized_start=528
+  _globals['_SETTRAITSREQUEST']._serialized_end=804
+  _globals['_SETTRAITSRESPONSE']._serialized_start=806
+  _globals['_SETTRAITSRESPONSE']._serialized_end=884
+  _globals['_RECORDCONSENTREQUEST']._serialized_start=887
+  _globals['_RECORDCONSENTREQUEST']._serialized_end=1380
+  _globals['_RECORDCONSENTRESPONSE']._serialized_start=1382
+  _globals['_RECORDCONSENTRESPONSE']._serialized_end=1481
+  _globals['_RECORDTCFSTRINGREQUEST']._serialized_start=1484
+  _globals['_RECORDTCFSTRINGREQUEST']._serialized_end=1648
+  _globals['_RECORDTCFSTRINGRESPONSE']._serialized_start=1650
+  _globals['_RECORDTCFSTRINGRESPONSE']._serialized_end=1751
+  _globals['_PREFERENCE']._serialized_start=1753
+  _globals['_PREFERENCE']._serialized_end=1816
+  _globals['_SETPREFERENCESREQUEST']._serialized_start=1819
+  _globals['_SETPREFERENCESREQUEST']._serialized_end=2039
+  _globals['_SETPREFERENCESRESPONSE']._serialized_start=2041
+  _globals['_SETPREFERENCESRESPONSE']._serialized_end=2124
+  _globals['_LINKHOUSEHOLDREQUEST']._serialized_start=2127
+  _globals['_LINKHOUSEHOLDREQUEST']._serialized_end=2340
+  _globals['_LINKHOUSEHOLDRESPONSE']._serialized_start=2342
+  _globals['_LINKHOUSEHOLDRESPONSE']._serialized_end=2424
+  _globals['_UNLINKHOUSEHOLDREQUEST']._serialized_start=2427
+  _globals['_UNLINKHOUSEHOLDREQUEST']._serialized_end=2626
+  _globals['_UNLINKHOUSEHOLDRESPONSE']._serialized_start=2628
+  _globals['_UNLINKHOUSEHOLDRESPONSE']._serialized_end=2712
+  _globals['_CUSTOMERSERVICE']._serialized_start=2715
+  _globals['_CUSTOMERSERVICE']._serialized_end=3308
 # @@protoc_insertion_point(module_scope)

@@ -63,6 +63,12 @@ class QueryServiceStub:
     ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS (with `record`), UNKNOWN
     (UNKNOWN_OUTCOME, with `record`).
     """
+    ListConsentHistory: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListConsentHistoryRequest, _query_service_pb2.ListConsentHistoryResponse]
+    """Lists every act of consent with its details, the oldest first. If the purpose is closed for the
+    person, only the acts on it, without method and evidence.
+
+    Errors: those of GetCustomer, INVALID_ARGUMENT (INVALID_FIELD for the page).
+    """
 
 @_typing.type_check_only
 class QueryServiceAsyncStub(QueryServiceStub):
@@ -96,6 +102,12 @@ class QueryServiceAsyncStub(QueryServiceStub):
     nobody is known), PERMISSION_DENIED (AUDITOR_ONLY), FAILED_PRECONDITION (COMMAND_TOO_OLD),
     ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS (with `record`), UNKNOWN
     (UNKNOWN_OUTCOME, with `record`).
+    """
+    ListConsentHistory: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListConsentHistoryRequest, _query_service_pb2.ListConsentHistoryResponse]  # type: ignore[assignment]
+    """Lists every act of consent with its details, the oldest first. If the purpose is closed for the
+    person, only the acts on it, without method and evidence.
+
+    Errors: those of GetCustomer, INVALID_ARGUMENT (INVALID_FIELD for the page).
     """
 
 class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -145,6 +157,18 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         nobody is known), PERMISSION_DENIED (AUDITOR_ONLY), FAILED_PRECONDITION (COMMAND_TOO_OLD),
         ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS (with `record`), UNKNOWN
         (UNKNOWN_OUTCOME, with `record`).
+        """
+
+    @_abc_1.abstractmethod
+    def ListConsentHistory(
+        self,
+        request: _query_service_pb2.ListConsentHistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_service_pb2.ListConsentHistoryResponse, _abc.Awaitable[_query_service_pb2.ListConsentHistoryResponse]]:
+        """Lists every act of consent with its details, the oldest first. If the purpose is closed for the
+        person, only the acts on it, without method and evidence.
+
+        Errors: those of GetCustomer, INVALID_ARGUMENT (INVALID_FIELD for the page).
         """
 
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

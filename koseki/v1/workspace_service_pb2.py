@@ -25,29 +25,53 @@ _sym_db = _symbol_database.Default()
 from koseki.v1 import common_pb2 as koseki_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!koseki/v1/workspace_service.proto\x12\tkoseki.v1\x1a\x16koseki/v1/common.proto\"\x91\x01\n\x14\x44\x65\x66inePurposeRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12,\n\x0clawful_basis\x18\x04 \x01(\x0e\x32\x16.koseki.v1.LawfulBasis\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\"=\n\x15\x44\x65\x66inePurposeResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x12\n\ncommand_id\x18\x02 \x01(\t\"\x84\x01\n\x15RegisterSourceRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x10\n\x08purposes\x18\x04 \x03(\t\x12\x15\n\x08priority\x18\x05 \x01(\rH\x00\x88\x01\x01\x42\x0b\n\t_priority\">\n\x16RegisterSourceResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x12\n\ncommand_id\x18\x02 \x01(\t\"$\n\x0fGetRulesRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\"m\n\x10GetRulesResponse\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12$\n\x08purposes\x18\x02 \x03(\x0b\x32\x12.koseki.v1.Purpose\x12\"\n\x07sources\x18\x03 \x03(\x0b\x32\x11.koseki.v1.Source\"Z\n\x07Purpose\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x0clawful_basis\x18\x02 \x01(\x0e\x32\x16.koseki.v1.LawfulBasis\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\":\n\x06Source\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08purposes\x18\x02 \x03(\t\x12\x10\n\x08priority\x18\x03 \x01(\r2\x82\x02\n\x10WorkspaceService\x12R\n\rDefinePurpose\x12\x1f.koseki.v1.DefinePurposeRequest\x1a .koseki.v1.DefinePurposeResponse\x12U\n\x0eRegisterSource\x12 .koseki.v1.RegisterSourceRequest\x1a!.koseki.v1.RegisterSourceResponse\x12\x43\n\x08GetRules\x12\x1a.koseki.v1.GetRulesRequest\x1a\x1b.koseki.v1.GetRulesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!koseki/v1/workspace_service.proto\x12\tkoseki.v1\x1a\x16koseki/v1/common.proto\"\xb8\x01\n\x14\x44\x65\x66inePurposeRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12,\n\x0clawful_basis\x18\x04 \x01(\x0e\x32\x16.koseki.v1.LawfulBasis\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x0e\n\x06parent\x18\x06 \x01(\t\x12\x15\n\rjurisdictions\x18\x07 \x03(\t\"=\n\x15\x44\x65\x66inePurposeResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x12\n\ncommand_id\x18\x02 \x01(\t\"\x7f\n\x14PublishNoticeRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x10\n\x08language\x18\x05 \x01(\t\x12\x0c\n\x04text\x18\x06 \x01(\t\"=\n\x15PublishNoticeResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x12\n\ncommand_id\x18\x02 \x01(\t\" \n\x0cPurposeNames\x12\x10\n\x08purposes\x18\x01 \x03(\t\"\xdf\x03\n\x15RegisterSourceRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x10\n\x08purposes\x18\x04 \x03(\t\x12\x15\n\x08priority\x18\x05 \x01(\rH\x00\x88\x01\x01\x12S\n\x12\x63onsent_categories\x18\x06 \x03(\x0b\x32\x37.koseki.v1.RegisterSourceRequest.ConsentCategoriesEntry\x12G\n\x0ctcf_purposes\x18\x07 \x03(\x0b\x32\x31.koseki.v1.RegisterSourceRequest.TcfPurposesEntry\x12\x1b\n\x13\x63ontext_ttl_seconds\x18\x08 \x01(\r\x1aQ\n\x16\x43onsentCategoriesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.koseki.v1.PurposeNames:\x02\x38\x01\x1aK\n\x10TcfPurposesEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.koseki.v1.PurposeNames:\x02\x38\x01\x42\x0b\n\t_priority\">\n\x16RegisterSourceResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x12\n\ncommand_id\x18\x02 \x01(\t\"$\n\x0fGetRulesRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\"m\n\x10GetRulesResponse\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12$\n\x08purposes\x18\x02 \x03(\x0b\x32\x12.koseki.v1.Purpose\x12\"\n\x07sources\x18\x03 \x03(\x0b\x32\x11.koseki.v1.Source\"\xa5\x01\n\x07Purpose\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x0clawful_basis\x18\x02 \x01(\x0e\x32\x16.koseki.v1.LawfulBasis\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0e\n\x06parent\x18\x04 \x01(\t\x12\x15\n\rjurisdictions\x18\x05 \x03(\t\x12\"\n\x07notices\x18\x06 \x03(\x0b\x32\x11.koseki.v1.Notice\";\n\x06Notice\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08language\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"\xf7\x02\n\x06Source\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08purposes\x18\x02 \x03(\t\x12\x10\n\x08priority\x18\x03 \x01(\r\x12\x44\n\x12\x63onsent_categories\x18\x04 \x03(\x0b\x32(.koseki.v1.Source.ConsentCategoriesEntry\x12\x38\n\x0ctcf_purposes\x18\x05 \x03(\x0b\x32\".koseki.v1.Source.TcfPurposesEntry\x12\x1b\n\x13\x63ontext_ttl_seconds\x18\x06 \x01(\r\x1aQ\n\x16\x43onsentCategoriesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.koseki.v1.PurposeNames:\x02\x38\x01\x1aK\n\x10TcfPurposesEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.koseki.v1.PurposeNames:\x02\x38\x01\x32\xd6\x02\n\x10WorkspaceService\x12R\n\rDefinePurpose\x12\x1f.koseki.v1.DefinePurposeRequest\x1a .koseki.v1.DefinePurposeResponse\x12R\n\rPublishNotice\x12\x1f.koseki.v1.PublishNoticeRequest\x1a .koseki.v1.PublishNoticeResponse\x12U\n\x0eRegisterSource\x12 .koseki.v1.RegisterSourceRequest\x1a!.koseki.v1.RegisterSourceResponse\x12\x43\n\x08GetRules\x12\x1a.koseki.v1.GetRulesRequest\x1a\x1b.koseki.v1.GetRulesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'koseki.v1.workspace_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_REGISTERSOURCEREQUEST_CONSENTCATEGORIESENTRY']._loaded_options = None
+  _globals['_REGISTERSOURCEREQUEST_CONSENTCATEGORIESENTRY']._serialized_options = b'8\001'
+  _globals['_REGISTERSOURCEREQUEST_TCFPURPOSESENTRY']._loaded_options = None
+  _globals['_REGISTERSOURCEREQUEST_TCFPURPOSESENTRY']._serialized_options = b'8\001'
+  _globals['_SOURCE_CONSENTCATEGORIESENTRY']._loaded_options = None
+  _globals['_SOURCE_CONSENTCATEGORIESENTRY']._serialized_options = b'8\001'
+  _globals['_SOURCE_TCFPURPOSESENTRY']._loaded_options = None
+  _globals['_SOURCE_TCFPURPOSESENTRY']._serialized_options = b'8\001'
   _globals['_DEFINEPURPOSEREQUEST']._serialized_start=73
-  _globals['_DEFINEPURPOSEREQUEST']._serialized_end=218
-  _globals['_DEFINEPURPOSERESPONSE']._serialized_start=220
-  _globals['_DEFINEPURPOSERESPONSE']._serialized_end=281
-  _globals['_REGISTERSOURCEREQUEST']._serialized_start=284
-  _globals['_REGISTERSOURCEREQUEST']._serialized_end=416
-  _globals['_REGISTERSOURCERESPONSE']._serialized_start=418
-  _globals['_REGISTERSOURCERESPONSE']._serialized_end=480
-  _globals['_GETRULESREQUEST']._serialized_start=482
-  _globals['_GETRULESREQUEST']._serialized_end=518
-  _globals['_GETRULESRESPONSE']._serialized_start=520
-  _globals['_GETRULESRESPONSE']._serialized_end=629
-  _globals['_PURPOSE']._serialized_start=631
-  _globals['_PURPOSE']._serialized_end=721
-  _globals['_SOURCE']._serialized_start=723
-  _globals['_SOURCE']._serialized_end=781
-  _globals['_WORKSPACESERVICE']._serialized_start=784
-  _globals['_WORKSPACESERVICE']._serialized_end=1042
+  _globals['_DEFINEPURPOSEREQUEST']._serialized_end=257
+  _globals['_DEFINEPURPOSERESPONSE']._serialized_start=259
+  _globals['_DEFINEPURPOSERESPONSE']._serialized_end=320
+  _globals['_PUBLISHNOTICEREQUEST']._serialized_start=322
+  _globals['_PUBLISHNOTICEREQUEST']._serialized_end=449
+  _globals['_PUBLISHNOTICERESPONSE']._serialized_start=451
+  _globals['_PUBLISHNOTICERESPONSE']._serialized_end=512
+  _globals['_PURPOSENAMES']._serialized_start=514
+  _globals['_PURPOSENAMES']._serialized_end=546
+  _globals['_REGISTERSOURCEREQUEST']._serialized_start=549
+  _globals['_REGISTERSOURCEREQUEST']._serialized_end=1028
+  _globals['_REGISTERSOURCEREQUEST_CONSENTCATEGORIESENTRY']._serialized_start=857
+  _globals['_REGISTERSOURCEREQUEST_CONSENTCATEGORIESENTRY']._serialized_end=938
+  _globals['_REGISTERSOURCEREQUEST_TCFPURPOSESENTRY']._serialized_start=940
+  _globals['_REGISTERSOURCEREQUEST_TCFPURPOSESENTRY']._serialized_end=1015
+  _globals['_REGISTERSOURCERESPONSE']._serialized_start=1030
+  _globals['_REGISTERSOURCERESPONSE']._serialized_end=1092
+  _globals['_GETRULESREQUEST']._serialized_start=1094
+  _globals['_GETRULESREQUEST']._serialized_end=1130
+  _globals['_GETRULESRESPONSE']._serialized_start=1132
+  _globals['_GETRULESRESPONSE']._serialized_end=1241
+  _globals['_PURPOSE']._serialized_start=1244
+  _globals['_PURPOSE']._serialized_end=1409
+  _globals['_NOTICE']._serialized_start=1411
+  _globals['_NOTICE']._serialized_end=1470
+  _globals['_SOURCE']._serialized_start=1473
+  _globals['_SOURCE']._serialized_end=1848
+  _globals['_SOURCE_CONSENTCATEGORIESENTRY']._serialized_start=857
+  _globals['_SOURCE_CONSENTCATEGORIESENTRY']._serialized_end=938
+  _globals['_SOURCE_TCFPURPOSESENTRY']._serialized_start=940
+  _globals['_SOURCE_TCFPURPOSESENTRY']._serialized_end=1015
+  _globals['_WORKSPACESERVICE']._serialized_start=1851
+  _globals['_WORKSPACESERVICE']._serialized_end=2193
 # @@protoc_insertion_point(module_scope)
