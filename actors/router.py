@@ -156,6 +156,8 @@ class CommandRouter:
     def _learn(self, command: PersonCommand, reply: Done) -> None:
         if reply.customer_id is None or isinstance(command, CheckConsent | SetTraits):
             return
+        if reply.ignored is not None:
+            return  # Nothing was stored, so nothing was linked.
         # Where nothing was recorded nothing was linked: neither for duplicates nor when declined.
         if not reply.signals or any(result.result == "recorded" for result in reply.signals):
             self._directory.learn_customer(command, RecordId(reply.customer_id))

@@ -179,7 +179,9 @@ class Client:
             if not token:
                 return acts
 
-    async def set_preference(self, who: Key, channel: str, topic: str, frequency: str) -> int:
+    async def set_preference(
+        self, who: Key, channel: str, *, topic: str = "", frequency: str
+    ) -> int:
         """Set how often one topic may come over one channel; give the revision."""
         preference = customer_service_pb2.Preference(
             channel=channel, topic=topic, frequency=frequency

@@ -147,7 +147,7 @@ def test_time_alone_never_opens(
 
 
 def test_a_grant_is_open_before_and_closed_at_the_end_of_its_validity() -> None:
-    one = ([Said(1, "given", 1, 1, until=4)], [])
+    one: tuple[list[Said], list[Joined]] = ([Said(1, "given", 1, 1, until=4)], [])
     assert judged(LawfulBasis.CONSENT, one, now=3).is_open
     lapsed = judged(LawfulBasis.CONSENT, one, now=4)
     assert (lapsed.is_open, lapsed.state) == (False, ConsentState.EXPIRED)
