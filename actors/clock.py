@@ -26,6 +26,10 @@ class Clock(Protocol):
     def arrival(self, received_at: datetime) -> datetime:
         """Give the time that stands for when a message came, given what the queue noted."""
 
+
+class HostClock(Clock, Protocol):
+    """Learn, too, how far the log's clock has come."""
+
     def note(self, recorded_at: datetime) -> None:
         """Learn that something in the log was recorded then."""
 

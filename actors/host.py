@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from actors.awake import AwakeCustomers
-from actors.clock import Clock, id_age
+from actors.clock import HostClock, id_age
 from actors.faults import describe
 from actors.guard import LogGuard
 from actors.messages import Routed, failed
@@ -60,7 +60,7 @@ class CustomerHost:
         log: EventLog,
         *,
         owns: Callable[[RecordId], bool],
-        clock: Clock,
+        clock: HostClock,
         limits: HostLimits | None = None,
     ) -> None:
         self._log = log

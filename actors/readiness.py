@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from actors.awake import AwakeCustomers, AwakeRecord, Waker
-from actors.clock import Clock
+from actors.clock import HostClock
 from actors.messages import failed
 from actors.rounds import Waiting
 from actors.rules import RulesKeeper
@@ -37,7 +37,7 @@ class Readiness:
     """Keep the awake customers in step with what the commands of a round need."""
 
     def __init__(
-        self, log: EventLog, *, awake: AwakeCustomers, rules: RulesKeeper, clock: Clock
+        self, log: EventLog, *, awake: AwakeCustomers, rules: RulesKeeper, clock: HostClock
     ) -> None:
         self._log = log
         self._awake = awake

@@ -1,9 +1,9 @@
 """Read model: fast context, apart from the slow facts: what is so of a person for a while.
 
 Table `contexts`: record id -> {context: {key: {source: {value, effective_at, event_id,
-expires_at}}}}. It comes with traits that name their end, and with the context of signals whose source declares how
-long it holds. What has run out by the log's clock is not seen, and leaves the row with
-its next change.
+expires_at}}}}. It comes with traits that name their end, and with the context of signals whose
+source declares how long it holds. What has run out by the log's clock is not seen, and leaves the
+row with its next change.
 """
 
 from __future__ import annotations

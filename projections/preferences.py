@@ -1,8 +1,8 @@
 """Read model: how people wish to be spoken to, and which households they are of.
 
 Table `preferences`: record id -> {preferences: {"channel/topic": {frequency, effective_at,
-event_id}}}, of each the newest word. Tables `households`: record id -> {household id: source}, and `household_members`:
-household id/record id -> {}.
+event_id}}}, of each the newest word. Tables `households`: record id -> {household id: source}, and
+`household_members`: household id/record id -> {}.
 """
 
 from __future__ import annotations

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from domain.errors import NotFound
+from domain.rules import Rules
 from koseki.v1 import audit_service_pb2, audit_service_pb2_grpc
+from projections.row_keys import read_rows
 from projections.rules import read_rules
 from projections.store import Store
-from projections.views import history_view
+from projections.tables import ReadTables
+from projections.views import HistoryView
 from services.errors import CallContext, translated
 from services.freshness import Freshness
-from services.lookup import record_named
+from services.lookup import history_named
 from services.query import require_purpose
 from services.receipts import receipt_text
 from services.requests import RequestReader
@@ -37,11 +40,12 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
             request.at_least_revision, timeout_seconds=context.time_remaining()
         )
         now = self._reader.now()
-        with self._store.snapshot() as tables:
-            record_id = record_named(tables, request, self._reader)
-            view = record_id and history_view(tables, record_id, request.purpose, now=now)
-            rules = read_rules(tables)
-        if not view:
+
+        def read(tables: ReadTables) -> tuple[HistoryView | None, Rules]:
+            return history_named(tables, request, self._reader), read_rules(tables)
+
+        view, rules = await read_rows(self._store, read)
+        if view is None:
             raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
         for act in view.transitions:
             if request.act_event_id in act.event_ids:

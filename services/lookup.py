@@ -1,4 +1,4 @@
-"""Find on the read side the record that a request names."""
+"""Find on the read side what a request names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from domain.errors import Invalid
 from domain.ids import RecordId
 from koseki.v1 import common_pb2
 from projections.tables import ReadTables
-from projections.views import record_holding
+from projections.views import HistoryView, history_view, record_holding
 from services.requests import RequestReader
 
 
@@ -27,6 +27,24 @@ class Reference(Protocol):
         self, oneof_group: Literal["reference"], /
     ) -> Literal["customer_id", "identifier"] | None:
         """Say which of the two is given."""
+
+
+class HistoryRequest(Reference, Protocol):
+    """Any request for what a customer did about consent."""
+
+    @property
+    def purpose(self) -> str:
+        """What the answer will be used for."""
+
+
+def history_named(
+    tables: ReadTables, request: HistoryRequest, reader: RequestReader
+) -> HistoryView | None:
+    """See the acts of a customer. Raises `Invalid`, and as `customer_view`."""
+    record_id = record_named(tables, request, reader)
+    if record_id is None:
+        return None
+    return history_view(tables, record_id, request.purpose, now=reader.now())
 
 
 def record_named(

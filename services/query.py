@@ -16,13 +16,12 @@ from projections.views import (
     CustomerView,
     customer_view,
     customer_view_by_identifier,
-    history_view,
 )
 from services.answers import STATES, act_message, customer_message, stamp
 from services.customer import execute
 from services.errors import CallContext, translated
 from services.freshness import Freshness
-from services.lookup import record_named
+from services.lookup import history_named
 from services.pages import page_of
 from services.requests import RequestReader
 
@@ -108,12 +107,10 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
     ) -> query_service_pb2.ListConsentHistoryResponse:
         """List the acts of consent of one customer."""
         await self._prepare(request, context)
-        with self._store.snapshot() as tables:
-            record_id = record_named(tables, request, self._reader)
-            view = record_id and history_view(
-                tables, record_id, request.purpose, now=self._reader.now()
-            )
-        if not view:
+        view = await read_rows(
+            self._store, lambda tables: history_named(tables, request, self._reader)
+        )
+        if view is None:
             raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
         page, token = page_of(
             view.transitions,
