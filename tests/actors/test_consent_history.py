@@ -40,6 +40,7 @@ CUSTOMERS = 4
 CHECKERS_PER_CUSTOMER = 2
 TROUBLE_SECONDS = 10.0
 KILL_EVERY = 6
+START_SECONDS_MAX = 30.0
 CALL_SECONDS = 1.5
 """A caller asks another host after this: the first one may still carry the command out."""
 
@@ -65,7 +66,7 @@ class HostChild:
             cwd=Path(__file__).parents[2],
         )
         assert self._process.stdout is not None
-        line = await asyncio.wait_for(self._process.stdout.readline(), 20)
+        line = await asyncio.wait_for(self._process.stdout.readline(), START_SECONDS_MAX)
         self.port = int(line)
 
     def send(self, number: signal.Signals) -> None:
