@@ -47,6 +47,7 @@ EDGE = Edge(merge_id=MergeId(ID), older=ID, newer=ID)
 
 CONSENTS = {f"koseki.consent.{state}.v1": event for state, event in CONSENT_EVENTS.items()}
 ADDED: dict[str, dict[str, JsonValue]] = {
+    "koseki.clock.advanced.v1": {"is_manual": False},
     "koseki.record.traits-set.v1": {"expires_at": None},
     "koseki.record.signals-recorded.v1": {"context_ttl_seconds": None},
     "koseki.consent.verdict-recorded.v1": {"valid_until": None},
