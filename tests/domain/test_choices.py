@@ -217,3 +217,15 @@ def test_a_tcf_string_of_the_next_day_counts() -> None:
 def test_a_no_in_a_tcf_string_closes_what_was_given_on_its_day() -> None:
     agreed = KNOWN.after(act(2, "given", A, happened_at=at(-1)))
     assert not is_open(agreed.after(tcf(3, 0, consented=set(), interests=set())))
+
+
+def test_what_is_given_on_the_day_of_a_no_in_a_tcf_string_does_not_beat_it() -> None:
+    closed = KNOWN.after(tcf(2, 0, consented=set(), interests=set()), recorded_at=at(LATE))
+    assert not is_open(closed.after(act(3, "given", A, happened_at=at(60)), recorded_at=at(LATE)))
+    assert is_open(closed.after(act(3, "given", A, happened_at=at(LATE)), recorded_at=at(LATE)))
+
+
+def test_of_a_day_precise_agreement_no_hour_is_believed() -> None:
+    closed = KNOWN.after(act(2, "withdrawn", A, happened_at=at(-60)))
+    assert is_open(closed.after(act(3, "given", A, happened_at=at(60))))
+    assert not is_open(closed.after(act(3, "given", A, happened_at=at(60), is_day_precise=True)))
