@@ -139,7 +139,10 @@ def standing(
     ancestors: Sequence[str] = (),
 ) -> Standing:
     """Judge one purpose for the customer that these records form, as of a time."""
-    case = _case(_place({purpose, *ancestors}, acts_by_record), purpose)
+    placed = _place({purpose, *ancestors}, acts_by_record)
+    if not placed:
+        return _NOTHING_SAID[basis]
+    case = _case(placed, purpose)
     valid = [grant for grant in case.grants if _is_valid(grant.act, at)]
     latest_grant = _latest(grant for grant in valid if case.prevails(grant))
     match basis:
@@ -156,8 +159,13 @@ def standing(
     return _closed(case, at)
 
 
-def _case(placed: Iterable[_PlacedAct], purpose: str) -> _Case:
-    placed = list(placed)
+_NOTHING_SAID = {
+    basis: Standing(basis is not LawfulBasis.CONSENT, ConsentState.UNKNOWN, None)
+    for basis in LawfulBasis
+}
+
+
+def _case(placed: list[_PlacedAct], purpose: str) -> _Case:
     own = [item for item in placed if item.act.purpose == purpose]
     has_acted = any(not i.act.is_imported and i.act.state in OF_THE_PERSON for i in own)
     return _Case(

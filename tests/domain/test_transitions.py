@@ -41,7 +41,7 @@ def test_what_closes_is_never_refused_and_never_ignored(state: ConsentState) -> 
     assert {TRANSITIONS[state, closing].outcome for closing in CLOSING} == {Outcome.ALLOWED}
 
 
-@pytest.mark.parametrize(("state", "next_state"), product(ConsentState, ACTS))
+@pytest.mark.parametrize(("state", "next_state"), [*product(ConsentState, ACTS)])
 def test_every_transition_is_decided_as_the_table_says(
     state: ConsentState, next_state: ConsentState
 ) -> None:
@@ -57,7 +57,7 @@ def test_every_transition_is_decided_as_the_table_says(
             outcome.then_fails(transition.reason)
 
 
-@pytest.mark.parametrize(("state", "next_state"), product(ConsentState, ACTS))
+@pytest.mark.parametrize(("state", "next_state"), [*product(ConsentState, ACTS)])
 def test_an_imported_act_follows_whatever_stands(
     state: ConsentState, next_state: ConsentState
 ) -> None:
@@ -65,7 +65,7 @@ def test_an_imported_act_follows_whatever_stands(
     standing_at(state).when(command).then(on(1, consent(20, next_state.value, is_imported=True)))
 
 
-@pytest.mark.parametrize(("state", "actor"), product(ACTS, ActedBy))
+@pytest.mark.parametrize(("state", "actor"), [*product(ACTS, ActedBy)])
 def test_who_may_bring_a_state_about(state: ConsentState, actor: ActedBy) -> None:
     scenario = standing_at(ConsentState.EXPIRED)
     outcome = scenario.when(act(20, state.value, A, happened_at=at(5), acted_by=actor))
