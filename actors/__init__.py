@@ -2,7 +2,8 @@
 
 A command enters `router.py`, which asks `directory.py` whom it means and sends it, in batches, to
 the host of that customer's slot (`slots.py`). `host.py` runs rounds: it wakes customers
-(`activation.py`), decides on a `scene.py` and appends. `rules.py` keeps the workspace's rules at
-hand, `guard.py` the shape of the log. `remote.py` alone imports Ray. `intake/` is the way in from
-NATS.
+(`awake.py`) by their snapshots (`snapshots.py`) and the log, compares them with the read side
+(`known_heads.py`), decides on a `scene.py` and appends. `packing.py` makes few bytes of a record.
+`rules.py` keeps the workspace's rules at hand, `remote.py` alone imports Ray. `intake/` is the way
+in from NATS.
 """

@@ -1,13 +1,20 @@
-"""The customers that a host holds awake, least recently used first, and the way to wake more."""
+"""The customers that a host holds awake, least recently used first, and the way to wake more.
+
+They rest as packed bytes (`packing.py`) and are unpacked when touched; those touched last stay so.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
 
+from actors.known_heads import KnownHeads, NoHeads, contradicted
+from actors.packing import pack, unpack
+from actors.snapshots import RecordSnapshots
 from domain.ids import IdentifierKey, RecordId, record_stream
 from domain.record import Record, fold, unborn
 from eventlog.errors import LogDamaged, LogUnavailable
@@ -15,6 +22,12 @@ from eventlog.port import EMPTY, Entry, EventLog, Head
 
 WAKING_WAVES_MAX = 8
 """Rounds of loading until a customer is whole; more means that its identity moves all the time."""
+
+ENDS_ASKED_MAX = 16
+"""Cold records of which the end is asked for ahead; for more, it would be a request too many."""
+
+UNPACKED_CUSTOMERS_MAX = 2_000
+"""As many as a round has commands: unpacked, a customer takes five times the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +40,29 @@ class AwakeRecord:
 
 @dataclass(slots=True)
 class _AwakeCustomer:
-    records: dict[RecordId, AwakeRecord]
+    """A customer whose records are packed, or at hand, or both."""
+
+    heads: dict[RecordId, Head]
     used_at: float
+    parted: dict[RecordId, datetime] = field(default_factory=dict)
+    packed: tuple[bytes, ...] = ()
+    records: dict[RecordId, AwakeRecord] | None = None
+
+    def pack(self) -> None:
+        """Keep bytes only."""
+        if self.records is not None and not self.packed:
+            self.packed = tuple(pack(awake.record) for awake in self.records.values())
+        self.records = None
+
+    def unpack(self) -> dict[RecordId, AwakeRecord]:
+        """Have the records at hand."""
+        if self.records is None:
+            heads = self.heads.items()
+            self.records = {
+                record_id: AwakeRecord(unpack(packed), head)
+                for (record_id, head), packed in zip(heads, self.packed, strict=True)
+            }
+        return self.records
 
 
 class Unreadable(Exception):
@@ -36,16 +70,23 @@ class Unreadable(Exception):
 
 
 class AwakeCustomers:
-    """Customers in memory, by root and by record."""
+    """Customers in memory, by root and by record; packed, but for those used last."""
 
     def __init__(
-        self, *, customers_max: int, idle_seconds: float, now: Callable[[], float] = monotonic
+        self,
+        *,
+        customers_max: int,
+        idle_seconds: float,
+        unpacked_max: int = UNPACKED_CUSTOMERS_MAX,
+        now: Callable[[], float] = monotonic,
     ) -> None:
         self._customers_max = customers_max
         self._idle_seconds = idle_seconds
+        self._unpacked_max = unpacked_max
         self._now = now
         self._by_root: OrderedDict[RecordId, _AwakeCustomer] = OrderedDict()
         self._root_of: dict[RecordId, RecordId] = {}
+        self._at_hand: OrderedDict[RecordId, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._by_root)
@@ -56,22 +97,26 @@ class AwakeCustomers:
 
     def records_of(self, root: RecordId) -> Mapping[RecordId, AwakeRecord]:
         """Give the records of an awake customer, and count it as used."""
-        customer = self._by_root[root]
-        customer.used_at = self._now()
+        self._by_root[root].used_at = self._now()
         self._by_root.move_to_end(root)
-        return customer.records
+        return self._unpacked(root)
+
+    def parted_from(self, root: RecordId) -> Mapping[RecordId, datetime]:
+        """Name the customers that parted from an awake one, and when; older ones fade away."""
+        customer = self._by_root.get(root)
+        return customer.parted if customer else {}
 
     def head_of(self, record_id: RecordId) -> Head:
         """Give the head that is known of a record's stream."""
         root = self._root_of.get(record_id)
-        return EMPTY if root is None else self._by_root[root].records[record_id].head
+        return EMPTY if root is None else self._by_root[root].heads[record_id]
 
     def holds(self, record_id: RecordId, key: IdentifierKey) -> bool:
         """Whether the customer of a record is awake and has this identifier."""
         root = self._root_of.get(record_id)
         if root is None:
             return False
-        records = self._by_root[root].records
+        records = self._unpacked(root)
         if key in records[record_id].record.identifiers:
             return True
         return any(key in item.record.identifiers for item in records.values())
@@ -82,23 +127,44 @@ class AwakeCustomers:
         stale = {
             a.record.root for r, a in fresh.items() if self.head_of(r).revision > a.head.revision
         }
+        whole: dict[RecordId, dict[RecordId, AwakeRecord]] = {}
         for record_id, awake in fresh.items():
             if awake.record.root not in stale:
                 self.forget(record_id)
-        for record_id, awake in fresh.items():
-            root = awake.record.root
-            if root in stale:
-                continue
-            customer = self._by_root.setdefault(root, _AwakeCustomer({}, self._now()))
-            customer.records[record_id] = awake
-            self._root_of[record_id] = root
+                whole.setdefault(awake.record.root, {})[record_id] = awake
+        for root, members in whole.items():
+            self._put(root, members)
+
+    def _put(self, root: RecordId, members: dict[RecordId, AwakeRecord]) -> None:
+        if root in self._by_root:
+            members = {**self._unpacked(root), **members}
+        customer = self._by_root.setdefault(root, _AwakeCustomer({}, self._now()))
+        customer.heads = {record_id: awake.head for record_id, awake in members.items()}
+        customer.records, customer.packed = members, ()
+        customer.parted = {r: at for m in members.values() for r, at in m.record.parted.items()}
+        self._root_of |= dict.fromkeys(members, root)
+        self._count_at_hand(root)
+
+    def _unpacked(self, root: RecordId) -> dict[RecordId, AwakeRecord]:
+        records = self._by_root[root].unpack()
+        self._count_at_hand(root)
+        return records
+
+    def _count_at_hand(self, root: RecordId) -> None:
+        """Pack whoever was not touched for longest."""
+        self._at_hand[root] = None
+        self._at_hand.move_to_end(root)
+        while len(self._at_hand) > self._unpacked_max:
+            longest, _ = self._at_hand.popitem(last=False)
+            self._by_root[longest].pack()
 
     def forget(self, record_id: RecordId) -> None:
         """Put the customer of a record to sleep."""
         root = self._root_of.get(record_id)
         if root is None:
             return
-        for member in self._by_root.pop(root).records:
+        self._at_hand.pop(root, None)
+        for member in self._by_root.pop(root).heads:
             self._root_of.pop(member, None)
 
     def passivate(self, *, busy: Callable[[RecordId], bool]) -> int:
@@ -116,12 +182,23 @@ class AwakeCustomers:
 
 
 class Waker:
-    """Load customers from the log, many at once, in waves: records, their roots, the members."""
+    """Load customers from snapshots and the log after them, many at once, in waves.
+
+    First the records, then their roots, then the members. What the log gives is compared with the
+    heads that are known elsewhere.
+    """
 
     def __init__(
-        self, log: EventLog, *, note: Callable[[datetime], None] = lambda _recorded_at: None
+        self,
+        log: EventLog,
+        snapshots: RecordSnapshots,
+        *,
+        heads: KnownHeads | None = None,
+        note: Callable[[datetime], None] = lambda _recorded_at: None,
     ) -> None:
         self._log = log
+        self._snapshots = snapshots
+        self._heads = heads or NoHeads()
         self._note = note
 
     async def wake(
@@ -146,34 +223,95 @@ class Waker:
     async def _load(
         self, wanted: set[RecordId], known: Mapping[RecordId, AwakeRecord]
     ) -> tuple[dict[RecordId, AwakeRecord], set[RecordId]]:
-        before = {r: known.get(r) or AwakeRecord(unborn(r), EMPTY) for r in wanted}
-        heads = {record_stream(r): awake.head for r, awake in before.items()}
-        try:
-            entries = await self._log.load_many(heads)
-        except LogDamaged:
-            return await self._load_apart(before)
+        cold = wanted - known.keys()
+        folded = self._heads.heads_of(wanted)  # before the log is read: the log is never behind it
+        snapshots, ends = await asyncio.gather(self._snapshots.load(cold), self._ends(cold))
+        heads = {r: known[r].head if r in known else EMPTY for r in wanted}
+        heads |= {r: snapshot.head for r, snapshot in snapshots.items()}
+        # A snapshot of the stream's very last event, unchanged in the log, has no tail to read.
+        at_end = {r for r, snapshot in snapshots.items() if ends.get(r) == snapshot.head}
+        tails = {r: head for r, head in heads.items() if r not in at_end}
+        (entries, broken), states = await asyncio.gather(
+            self._read(tails, recheck=snapshots),
+            self._snapshots.unpack(snapshots.values(), is_beside_request=bool(tails)),
+        )
+        entries |= {r: [] for r in at_end}
+        unusable = snapshots.keys() - states.keys()
+        if unusable:
+            entries = {r: read for r, read in entries.items() if r not in unusable}
+            whole, more_broken = await self._read(dict.fromkeys(unusable, EMPTY), recheck=())
+            entries |= whole
+            broken = (broken - unusable) | more_broken
+        after = {r: EMPTY if r in unusable else heads[r] for r in entries}
+        broken |= await self._contradicted(folded, entries, after)
         loaded: dict[RecordId, AwakeRecord] = {}
-        broken: set[RecordId] = set()
-        for record_id, awake in before.items():
+        for record_id, read in entries.items():
+            if record_id in broken:
+                continue
+            before = known.get(record_id) or AwakeRecord(unborn(record_id), EMPTY)
+            if record_id in states:
+                before = AwakeRecord(states[record_id], heads[record_id])
             try:
-                loaded[record_id] = self._bring_up(awake, entries.get(record_stream(record_id), []))
+                fresh = self._bring_up(before, read)
             except Unreadable:
                 broken.add(record_id)
+                continue
+            loaded[record_id] = fresh
+            since = before.head.version
+            self._snapshots.note(fresh.record, fresh.head, since_version=since)
         return loaded, broken
 
-    async def _load_apart(
-        self, before: Mapping[RecordId, AwakeRecord]
-    ) -> tuple[dict[RecordId, AwakeRecord], set[RecordId]]:
-        """Load one by one, so that a broken chain takes only its own customer along."""
-        loaded: dict[RecordId, AwakeRecord] = {}
+    async def _contradicted(
+        self,
+        folded: Mapping[RecordId, Head],
+        entries: Mapping[RecordId, list[Entry]],
+        after: Mapping[RecordId, Head],
+    ) -> set[RecordId]:
+        """Name the records of which the log no longer gives what is known elsewhere."""
+        known = {record_id: head for record_id, head in folded.items() if record_id in entries}
+        given = {record_stream(r): (after[r], read) for r, read in entries.items()}
+        return await contradicted(self._log, known, given)
+
+    async def _ends(self, record_ids: Collection[RecordId]) -> dict[RecordId, Head]:
+        """Ask at once with the snapshots whether there is a tail: few wait one round trip less."""
+        if not self._snapshots.are_taken or len(record_ids) > ENDS_ASKED_MAX:
+            return {}
+        heads = await self._log.last_heads([record_stream(r) for r in record_ids])
+        return {RecordId(stream.key): head for stream, head in heads.items()}
+
+    async def _read(
+        self, heads: Mapping[RecordId, Head], *, recheck: Collection[RecordId]
+    ) -> tuple[dict[RecordId, list[Entry]], set[RecordId]]:
+        """Read what comes after each head, and name the records whose streams are damaged.
+
+        Of those to be rechecked the head's own event must be there, unchanged.
+        """
+        if not heads:
+            return {}, set()
+        after = {record_stream(r): head for r, head in heads.items()}
+        rechecked = {record_stream(r) for r in heads if r in recheck}
+        try:
+            found = await self._log.load_many(after, recheck=rechecked)
+        except LogDamaged:
+            return await self._read_apart(heads, recheck)
+        return {r: found.get(record_stream(r), []) for r in heads}, set()
+
+    async def _read_apart(
+        self, heads: Mapping[RecordId, Head], recheck: Collection[RecordId]
+    ) -> tuple[dict[RecordId, list[Entry]], set[RecordId]]:
+        """Read one by one, so that a broken chain takes only its own customer along."""
+        entries: dict[RecordId, list[Entry]] = {}
         broken: set[RecordId] = set()
-        for record_id, awake in before.items():
+        for record_id, head in heads.items():
+            stream = record_stream(record_id)
+            rechecked = {stream} if record_id in recheck else set()
             try:
-                entries = await self._log.load(record_stream(record_id), after=awake.head)
-                loaded[record_id] = self._bring_up(awake, entries)
-            except (LogDamaged, Unreadable):
+                found = await self._log.load_many({stream: head}, recheck=rechecked)
+            except LogDamaged:
                 broken.add(record_id)
-        return loaded, broken
+            else:
+                entries[record_id] = found.get(stream, [])
+        return entries, broken
 
     def _bring_up(self, awake: AwakeRecord, entries: list[Entry]) -> AwakeRecord:
         if not entries:
@@ -197,7 +335,9 @@ def _incomplete(loaded: Mapping[RecordId, AwakeRecord]) -> set[RecordId]:
         elif record_id not in root.record.component:
             missing |= {record_id, root.record.id}
         else:
-            missing |= {m for m in root.record.component if _lags(loaded.get(m), root.record)}
+            late = {m for m in root.record.component if _lags(loaded.get(m), root.record)}
+            # Where a member is loaded already it may be the root that is older: it parted since.
+            missing |= late | ({root.record.id} if late & loaded.keys() else set())
     return missing
 
 

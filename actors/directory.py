@@ -13,6 +13,7 @@ from actors.messages import Routed
 from domain.commands import PersonCommand
 from domain.identity_events import IdentifierClaimed
 from domain.ids import IdentifierKey, RecordId, identifier_stream
+from domain.replies import Done, Moved
 from eventlog.port import EventLog
 
 ENTRIES_MAX = 200_000
@@ -39,6 +40,9 @@ class _Recent(Generic[K, V]):
         self._entries.move_to_end(key)
         if len(self._entries) > self._entries_max:
             self._entries.popitem(last=False)
+
+    def drop(self, key: K) -> None:
+        self._entries.pop(key, None)
 
 
 class Directory:
@@ -68,9 +72,7 @@ class Directory:
         """
         keys = [item.key for item in command.identifiers]
         owners = {key: owner for key in keys if (owner := self._owner.get(key)) is not None}
-        named = set(owners.values())
-        if command.record_id is not None:
-            named.add(RecordId(command.record_id))
+        named = {*owners.values(), *command.named_records}
         if named:
             return Routed(command=command, owners=owners), min(self.root_of(r) for r in named)
         return Routed(command=command, owners={}), self._expect(keys, command)
@@ -79,19 +81,30 @@ class Directory:
         """Name the customer of a record: itself, unless something else was learned."""
         return self._root.get(record_id) or record_id
 
-    def learn_customer(self, command: PersonCommand, customer_id: RecordId) -> None:
-        """Note that all identifiers of a command belong to this customer now."""
-        for item in command.identifiers:
-            self._owner.put(item.key, customer_id)
-        self._root.put(customer_id, customer_id)
+    def learn_done(self, command: PersonCommand, done: Done) -> None:
+        """Note what a command came to: who holds its identifiers now, and who joined or parted."""
+        customer_id = None if done.customer_id is None else RecordId(done.customer_id)
+        unused = {item.key for item in done.left_out}
+        if customer_id is not None:
+            for item in command.identifiers:
+                if item.key not in unused:
+                    self._owner.put(item.key, customer_id)
+            self._root.put(customer_id, customer_id)
+        for customer in done.consequences.customers if done.consequences else ():
+            for record_id in customer.record_ids:
+                self._root.put(RecordId(record_id), RecordId(customer.customer_id))
 
-    def learn_root(self, routed: Routed, root: RecordId) -> None:
-        """Note what a host said of the records that a command named."""
-        named = set(routed.owners.values())
-        if routed.command.record_id is not None:
-            named.add(RecordId(routed.command.record_id))
-        for record_id in named:
+    def forget_owner(self, key: IdentifierKey) -> None:
+        """Forget who holds an identifier."""
+        self._owner.drop(key)
+
+    def learn_moved(self, moved: Moved) -> None:
+        """Note what a host knew better: who holds identifiers, and to whom records belong."""
+        for key, record_id in moved.owners.items():
+            self._owner.put(key, record_id)
+        for record_id, root in moved.roots.items():
             self._root.put(record_id, root)
+        self._root.put(RecordId(moved.root), RecordId(moved.root))
 
     def _expect(self, keys: list[IdentifierKey], command: PersonCommand) -> RecordId:
         expected = next((r for key in keys if (r := self._expected.get(key))), None)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from actors.clock import Clock
 from domain.commands import Command
-from domain.decide import Change
+from domain.decision import Change
 from domain.ids import DecisionId, EventId
 from eventlog.port import Draft
 

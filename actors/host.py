@@ -11,27 +11,31 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
 
-from actors.awake import AwakeCustomers
+from actors.awake import AwakeCustomers, AwakeRecord, Waker
 from actors.clock import HostClock, id_age
 from actors.faults import describe
-from actors.guard import LogGuard
+from actors.known_heads import KnownHeads
 from actors.messages import Routed, failed
 from actors.readiness import Readiness, Unreadable, is_unreadable
 from actors.rounds import Turn, TurnKeeper, Waiting
 from actors.rules import RulesKeeper
+from actors.snapshots import RecordSnapshots
 from actors.turn import TurnTaker
 from domain.errors import Kind
 from domain.ids import RecordId
 from domain.record import COMMANDS_REMEMBERED_FOR
 from domain.replies import Moved, Reply
 from eventlog.commit import GroupCommit
-from eventlog.errors import LogError
+from eventlog.errors import LogDamaged, LogError
+from eventlog.guard import LogGuard
 from eventlog.port import EventLog
+from eventlog.snapshots.port import SnapshotStore
 
 COMMANDS_AHEAD_MAX = timedelta(minutes=5)
 """How far the clock of whoever made a command's id may be ahead of ours."""
@@ -61,18 +65,27 @@ class CustomerHost:
         *,
         owns: Callable[[RecordId], bool],
         clock: HostClock,
+        guard: LogGuard | None = None,
+        heads: KnownHeads | None = None,
         limits: HostLimits | None = None,
+        snapshots: SnapshotStore | None = None,
     ) -> None:
         self._log = log
         self._owns = owns
         self._clock = clock
         self._limits = limits or HostLimits()
-        self._rules = RulesKeeper(log, clock)
-        self._guard = LogGuard(log)
+        self._guard = guard or LogGuard(log)
+        self._rules = RulesKeeper(log, clock, on_damage=self._guard.condemn)
         self._awake = AwakeCustomers(
             customers_max=self._limits.customers_max, idle_seconds=self._limits.idle_seconds
         )
-        self._ready = Readiness(log, awake=self._awake, rules=self._rules, clock=clock)
+        self._snapshots = RecordSnapshots(snapshots)
+        self._ready = Readiness(
+            log,
+            awake=self._awake,
+            rules=self._rules,
+            waker=Waker(log, self._snapshots, heads=heads, note=clock.note),
+        )
         self._keeper = TurnKeeper()
         self._inbox: deque[Waiting] = deque()
         self._arrived = asyncio.Event()
@@ -83,9 +96,13 @@ class CustomerHost:
         self._executed = 0
 
     async def start(self) -> None:
-        """Read the rules, check the log's shape, begin. Raises `LogError`."""
-        await self._rules.start()
+        """Compare the log, read the rules, begin. Raises `LogError`.
+
+        On a damaged log it starts too: to refuse, and to say why.
+        """
         await self._guard.start()
+        with suppress(LogDamaged):  # the guard was told, and lets nothing be decided
+            await self._rules.start()
         self._loops = [
             asyncio.create_task(self._run_rounds()),
             asyncio.create_task(self._sweep_for_ever()),
@@ -99,14 +116,15 @@ class CustomerHost:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._snapshots.close()
 
-    def status(self) -> dict[str, int | bool | str]:
+    def status(self) -> dict[str, int | bool | str | list[str]]:
         """Give the host's counters, and its time."""
         return {
             "awake_customers": len(self._awake),
             "commands_executed": self._executed,
             "commands_waiting": len(self._inbox) + self._keeper.waiting,
-            "log_sound": self._guard.is_sound,
+            **self._guard.status(),
             "clock": self._clock.recorded_now().isoformat(),
         }
 
@@ -160,11 +178,17 @@ class CustomerHost:
         try:
             unreadable = await self._ready.prepare(batch)
         except LogError as error:
-            _answer_all(batch, failed(Kind.UNAVAILABLE, error.reason, error.message))
+            if self._guard.is_sound:
+                _answer_all(batch, failed(Kind.UNAVAILABLE, error.reason, error.message))
+            else:
+                self._taker.answer_unsound(batch)
             return
         for waiting in batch:
             waiting.roots = self._roots_of(waiting)
-            self._redirect(waiting, unreadable)
+        elsewhere = {r for w in batch for r in self._redirected(w, unreadable)}
+        # Others write to them: kept awake here, they would send callers to where they once were.
+        for root in elsewhere:
+            self._awake.forget(root)
         for turn in self._keeper.form(w for w in batch if not w.answer.done()):
             await self._slots.acquire()
             task = asyncio.create_task(self._take(turn))
@@ -177,12 +201,19 @@ class CustomerHost:
         _answer_all(late, failed(Kind.UNAVAILABLE, "DEADLINE_EXCEEDED", "the deadline has passed"))
         return [waiting for waiting in batch if waiting.routed.command.deadline > now]
 
-    def _redirect(self, waiting: Waiting, unreadable: Unreadable) -> None:
-        """Answer a command that is not for this host, or that nobody can carry out."""
+    def _redirected(self, waiting: Waiting, unreadable: Unreadable) -> frozenset[RecordId]:
+        """Answer a command that is not for this host, or that nobody can carry out.
+
+        Gives the customers that another host holds.
+        """
         if is_unreadable(waiting, unreadable):
             self._taker.answer_unreadable(waiting)
         elif waiting.roots and not self._owns(min(waiting.roots)):
-            waiting.reply(Moved(root=min(waiting.roots)))
+            roots = {r: root for r in waiting.named if (root := self._awake.root_of(r))}
+            owners = waiting.routed.owners
+            waiting.reply(Moved(root=min(waiting.roots), owners=owners, roots=roots))
+            return waiting.roots
+        return frozenset()
 
     def _passivate(self) -> None:
         """Put sleepers to bed; between rounds only, so that nobody woken for one falls asleep."""
@@ -209,15 +240,34 @@ class CustomerHost:
 
     async def _decide(self, turn: Turn) -> list[Waiting]:
         """Take a turn; give the commands that need another one."""
-        if any(self._roots_of(waiting) != waiting.roots for waiting in turn.commands):
+        if any(self._is_moved(waiting) for waiting in turn.commands):
             return turn.commands
         roots = {root: None for waiting in turn.commands for root in waiting.roots}
+        parted = [other for root in roots for other in self._awake.parted_from(root)]
+        roots |= {root: None for r in parted if (root := self._awake.root_of(r))}
         awake = [item for root in roots for item in self._awake.records_of(root).values()]
         result = await self._taker.take(turn.commands, awake)
         self._awake.keep(result.records)
+        self._note_growth(awake, result.records)
         if result.is_unsure:
             self._forget(turn)
         return [*await self._again(turn, result.again), *result.left_over]
+
+    def _note_growth(self, before: Sequence[AwakeRecord], after: Sequence[AwakeRecord]) -> None:
+        versions = {item.record.id: item.head.version for item in before}
+        for item in after:
+            since = versions.get(item.record.id, 0)
+            self._snapshots.note(item.record, item.head, since_version=since)
+
+    def _is_moved(self, waiting: Waiting) -> bool:
+        """Whether an earlier turn changed whom a command means: it has to be made ready again."""
+        if self._roots_of(waiting) != waiting.roots:
+            return True
+        owners = waiting.routed.owners.items()
+        if all(self._awake.holds(record_id, key) for key, record_id in owners):
+            return False
+        waiting.tries += 1
+        return waiting.tries < self._limits.tries_max
 
     async def _again(self, turn: Turn, commands: list[Waiting]) -> list[Waiting]:
         """Prepare fresh state for commands that met a conflict; give those with tries left."""

@@ -6,16 +6,20 @@ what is read here from the log decides. Nothing here is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from actors.awake import AwakeCustomers, AwakeRecord, Waker
-from actors.clock import HostClock
 from actors.messages import failed
-from actors.rounds import Waiting
+from actors.rounds import IdentifierStream, Waiting
 from actors.rules import RulesKeeper
 from domain.commands import CheckConsent
 from domain.errors import Kind
-from domain.identity_events import IdentifierClaimed
+from domain.identity_events import (
+    IdentifierClaimed,
+    IdentifierReadmitted,
+    IdentifierReleased,
+    IdentifierTombstoned,
+)
 from domain.ids import (
     WORKSPACE_STREAM,
     IdentifierKey,
@@ -37,17 +41,19 @@ class Readiness:
     """Keep the awake customers in step with what the commands of a round need."""
 
     def __init__(
-        self, log: EventLog, *, awake: AwakeCustomers, rules: RulesKeeper, clock: HostClock
+        self, log: EventLog, *, awake: AwakeCustomers, rules: RulesKeeper, waker: Waker
     ) -> None:
         self._log = log
         self._awake = awake
         self._rules = rules
-        self._waker = Waker(log, note=clock.note)
+        self._waker = waker
 
     async def prepare(self, batch: Sequence[Waiting]) -> Unreadable:
         """Wake everybody, check the owners, fence the checks. Raises `LogError`."""
         unreadable = await self.wake(batch)
         unreadable |= await self._correct_owners(batch)
+        unreadable |= await self.look_up([w for w in batch if w.is_about_identifier])
+        unreadable |= await self._wake_parted(batch)
         return unreadable | await self._fence(batch, unreadable)
 
     async def wake(self, batch: Iterable[Waiting]) -> Unreadable:
@@ -64,21 +70,35 @@ class Readiness:
 
     async def look_up(self, batch: Sequence[Waiting]) -> Unreadable:
         """Ask the log who holds the identifiers that were thought free; wake the holders."""
-        streams = {identifier_stream(key) for waiting in batch for key in waiting.unheld}
-        if not streams:
+        wanted = {identifier_stream(key) for waiting in batch for key in waiting.uncertain}
+        if not wanted:
             return set()
         owners: dict[IdentifierKey, RecordId] = {}
+        streams: dict[IdentifierKey, IdentifierStream] = {}
         unreadable: Unreadable = set()
-        for stream, entry in (await self._log.last_entries(streams)).items():
-            if entry.event is not None and isinstance(entry.event.body, IdentifierClaimed):
-                owners[IdentifierKey(stream.key)] = RecordId(entry.event.body.record_id)
-            else:
-                unreadable.add(IdentifierKey(stream.key))
+        for stream, entry in (await self._log.last_entries(wanted)).items():
+            key = IdentifierKey(stream.key)
+            body = entry.event.body if entry.event is not None else None
+            match body:
+                case IdentifierClaimed(record_id=record_id):
+                    owners[key] = RecordId(record_id)
+                case IdentifierReleased() | IdentifierReadmitted() | IdentifierTombstoned():
+                    pass
+                case _:
+                    unreadable.add(key)
+                    continue
+            is_tombstoned = isinstance(body, IdentifierTombstoned)
+            streams[key] = IdentifierStream(entry.head, is_tombstoned)
         for waiting in batch:
-            found = {key: owners[key] for key in waiting.unheld if key in owners}
-            if found:
-                waiting.own({**waiting.routed.owners, **found})
+            _tell(waiting, owners, streams)
         return unreadable | await self.wake(batch)
+
+    async def _wake_parted(self, batch: Sequence[Waiting]) -> Unreadable:
+        """Wake who parted not long ago from whom the commands mean: their memory counts too."""
+        roots = {root for waiting in batch for root in self._roots(waiting)}
+        parted = {other for root in roots for other in self._awake.parted_from(root)}
+        await self._load({r for r in parted if self._awake.root_of(r) is None}, known={})
+        return set()  # Who cannot be read is no reason to refuse another customer's command.
 
     async def _load(
         self, wanted: set[RecordId], *, known: dict[RecordId, AwakeRecord]
@@ -143,6 +163,8 @@ class Readiness:
         if self._rules.revision < required[WORKSPACE_STREAM]:
             return True
         heads = {record_stream(r): self._awake.head_of(r).revision for r in self._roots(waiting)}
+        known = waiting.streams.items()
+        heads |= {identifier_stream(key): stream.head.revision for key, stream in known}
         return any(required.get(s, 1) > heads.get(s, 0) for s in self._fenced_streams(waiting))
 
     def _fenced_streams(self, waiting: Waiting) -> list[Stream]:
@@ -152,6 +174,21 @@ class Readiness:
     def _roots(self, waiting: Waiting) -> set[RecordId]:
         """Name the customers that a command means; a record that is not awake stands for itself."""
         return {self._awake.root_of(r) or r for r in waiting.named}
+
+
+def _tell(
+    waiting: Waiting,
+    owners: Mapping[IdentifierKey, RecordId],
+    streams: Mapping[IdentifierKey, IdentifierStream],
+) -> None:
+    """Let a command know what the log said of its identifiers."""
+    uncertain = waiting.uncertain
+    waiting.streams |= {key: streams[key] for key in uncertain if key in streams}
+    found = {key: owners[key] for key in uncertain if key in owners}
+    freed = {key for key in uncertain if key in streams and key not in owners}
+    if found or freed & waiting.routed.owners.keys():
+        kept = {key: r for key, r in waiting.routed.owners.items() if key not in freed}
+        waiting.own({**kept, **found})
 
 
 def is_unreadable(waiting: Waiting, unreadable: Unreadable) -> bool:

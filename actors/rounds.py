@@ -12,23 +12,35 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from actors.messages import Routed
+from domain.commands import ReadmitIdentifier, UnlinkIdentifier
 from domain.ids import IdentifierKey, RecordId
 from domain.replies import Reply
+from eventlog.port import Head
 
 COMMANDS_PER_TURN_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifierStream:
+    """Where the stream of an identifier stands that was claimed before, as the log told."""
+
+    head: Head
+    is_tombstoned: bool
 
 
 @dataclass(slots=True)
 class Waiting:
     """A command in a host: its answer to come, and how often it met a conflict already.
 
-    `roots` are the customers that it meant, as they were known when its turn was formed.
+    `roots` are the customers that it meant, as they were known when its turn was formed; `streams`
+    what the log told of identifiers, for those that were looked up.
     """
 
     routed: Routed
     answer: asyncio.Future[Reply]
     tries: int = 0
     roots: frozenset[RecordId] = frozenset()
+    streams: dict[IdentifierKey, IdentifierStream] = field(default_factory=dict)
 
     def reply(self, reply: Reply) -> None:
         """Answer, unless there is an answer already or the caller has gone."""
@@ -42,16 +54,25 @@ class Waiting:
     @property
     def named(self) -> list[RecordId]:
         """The records that the command names, itself or by the identifiers it came with."""
-        named = list(self.routed.owners.values())
-        if self.routed.command.record_id is not None:
-            named.append(RecordId(self.routed.command.record_id))
-        return named
+        return [*self.routed.owners.values(), *self.routed.command.named_records]
 
     @property
     def unheld(self) -> list[IdentifierKey]:
         """The identifiers that nobody holds, as far as is known."""
         owners = self.routed.owners
         return [item.key for item in self.routed.command.identifiers if item.key not in owners]
+
+    @property
+    def uncertain(self) -> list[IdentifierKey]:
+        """The identifiers whose streams it may write to, so that their heads have to be known."""
+        if self.is_about_identifier:
+            return [item.key for item in self.routed.command.identifiers]
+        return self.unheld
+
+    @property
+    def is_about_identifier(self) -> bool:
+        """Whether it changes who holds an identifier that is not free."""
+        return isinstance(self.routed.command, UnlinkIdentifier | ReadmitIdentifier)
 
     @property
     def keys(self) -> set[str]:

@@ -26,9 +26,17 @@ from actors.messages import (
     failed,
 )
 from actors.slots import Placement
-from domain.commands import CheckConsent, PersonCommand, SetTraits
+from domain.commands import (
+    CheckConsent,
+    MergeCustomers,
+    PersonCommand,
+    ReadmitIdentifier,
+    SetTraits,
+    UndoMerge,
+    UnlinkIdentifier,
+    UnmergeRecord,
+)
 from domain.errors import Kind
-from domain.ids import RecordId
 from domain.replies import Done, Failed, Moved, Reply
 from eventlog.errors import LogError
 from eventlog.port import EventLog
@@ -136,11 +144,11 @@ class CommandRouter:
                 await asyncio.sleep(min(RETRY_AFTER_SECONDS, left))
                 continue
             match reply:
-                case Moved(root=moved_to):
+                case Moved():
                     redirects += 1
                     if redirects > REDIRECTS_MAX:
                         return failed(Kind.UNAVAILABLE, "ALWAYS_MOVING", "no host kept the command")
-                    self._directory.learn_root(routed, RecordId(moved_to))
+                    self._directory.learn_moved(reply)
                 case Done():
                     self._learn(command, reply)
                     return reply
@@ -154,10 +162,20 @@ class CommandRouter:
         return failed(Kind.UNAVAILABLE, "DEADLINE_EXCEEDED", "the deadline has passed")
 
     def _learn(self, command: PersonCommand, reply: Done) -> None:
-        if reply.customer_id is None or isinstance(command, CheckConsent | SetTraits):
-            return
         if reply.ignored is not None:
             return  # Nothing was stored, so nothing was linked.
-        # Where nothing was recorded nothing was linked: neither for duplicates nor when declined.
-        if not reply.signals or any(result.result == "recorded" for result in reply.signals):
-            self._directory.learn_customer(command, RecordId(reply.customer_id))
+        match command:
+            case CheckConsent() | SetTraits():
+                return
+            case UnlinkIdentifier() | ReadmitIdentifier():
+                self._directory.forget_owner(command.identifiers[0].key)
+                return
+            case MergeCustomers(dry_run=True) | UndoMerge(dry_run=True):
+                return
+            case UnmergeRecord(dry_run=True):
+                return
+            case _:
+                # Where nothing was recorded nothing was linked: for duplicates, or when declined.
+                said = reply.signals
+                if not said or any(result.result == "recorded" for result in said):
+                    self._directory.learn_done(command, reply)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
@@ -11,17 +12,19 @@ import structlog
 from actors.clock import Clock
 from actors.drafting import drafts_of
 from domain.commands import RulesCommand
-from domain.decide import Change
+from domain.decision import Change
 from domain.errors import DomainError, Kind
 from domain.ids import WORKSPACE_STREAM
 from domain.replies import Done
 from domain.rules import Rules, decide_rules, fold_rules
 from eventlog.errors import LogDamaged, LogError
-from eventlog.outgoing import LOG_UNAVAILABLE
+from eventlog.outgoing import LOG_DAMAGED, LOG_UNAVAILABLE
 from eventlog.port import EMPTY, Attempt, Conflict, EventLog, Head, Refused, Stored, Unknown
 
 REFRESH_EVERY_SECONDS = 1.0
 TRIES_MAX = 16
+RULES_DAMAGED = "rules_damaged"
+_KINDS = {LOG_UNAVAILABLE: Kind.UNAVAILABLE, LOG_DAMAGED: Kind.DAMAGED}
 _log = structlog.get_logger()
 
 
@@ -34,11 +37,17 @@ class RulesUnavailable(DomainError):
 
 
 class RulesKeeper:
-    """Keep the rules of one workspace; one instance a process."""
+    """Keep the rules of one workspace; one instance a process.
 
-    def __init__(self, log: EventLog, clock: Clock) -> None:
+    `on_damage` hears that they cannot be read, after which nothing should be decided.
+    """
+
+    def __init__(
+        self, log: EventLog, clock: Clock, *, on_damage: Callable[[str], None] | None = None
+    ) -> None:
         self._log = log
         self._clock = clock
+        self._on_damage = on_damage
         self._rules = Rules()
         self._head = EMPTY
         self._reading = asyncio.Lock()
@@ -70,13 +79,21 @@ class RulesKeeper:
         async with self._reading:
             if at_least_revision and self._head.revision >= at_least_revision:
                 return
-            entries = await self._log.load(WORKSPACE_STREAM, after=self._head)
-            events = [entry.event for entry in entries if entry.event is not None]
-            if len(events) != len(entries):
-                raise LogDamaged("an event of the workspace's rules cannot be read")
-            if entries:
-                self._rules = fold_rules(self._rules, events)
-                self._head = entries[-1].head
+            try:
+                await self._read_on()
+            except LogDamaged:
+                if self._on_damage is not None:
+                    self._on_damage(RULES_DAMAGED)
+                raise
+
+    async def _read_on(self) -> None:
+        entries = await self._log.load(WORKSPACE_STREAM, after=self._head)
+        events = [entry.event for entry in entries if entry.event is not None]
+        if len(events) != len(entries):
+            raise LogDamaged("an event of the workspace's rules cannot be read")
+        if entries:
+            self._rules = fold_rules(self._rules, events)
+            self._head = entries[-1].head
 
     async def execute(self, command: RulesCommand) -> Done:
         """Change the rules. Raises `DomainError`, with kind unavailable where the log is away."""
@@ -98,7 +115,7 @@ class RulesKeeper:
                         await self.refresh()
                     return Done(customer_id=None, revision=outcome.revision)
                 case Refused(reason=reason):
-                    kind = Kind.UNAVAILABLE if reason == LOG_UNAVAILABLE else Kind.REFUSED
+                    kind = _KINDS.get(reason, Kind.REFUSED)
                     raise RulesUnavailable(kind, reason, "the log did not take the change")
                 case Unknown():
                     raise RulesUnavailable(

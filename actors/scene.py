@@ -14,10 +14,16 @@ from actors.awake import AwakeRecord
 from actors.clock import Clock
 from actors.drafting import drafts_of
 from actors.messages import Routed
+from actors.rounds import IdentifierStream
 from domain.commands import Command
 from domain.customer import Customer
-from domain.decide import Decision
+from domain.decision import Decision
 from domain.event import Event, Recorded
+from domain.identity_events import (
+    IdentifierReadmitted,
+    IdentifierReleased,
+    IdentifierTombstoned,
+)
 from domain.ids import (
     IdentifierKey,
     RecordId,
@@ -43,12 +49,21 @@ class Staged:
 class Scene:
     """Hold the pending state of a turn."""
 
-    def __init__(self, awake: Iterable[AwakeRecord], *, clock: Clock, now: datetime) -> None:
+    def __init__(
+        self,
+        awake: Iterable[AwakeRecord],
+        *,
+        streams: Mapping[IdentifierKey, IdentifierStream],
+        clock: Clock,
+        now: datetime,
+    ) -> None:
         self._stored = {item.record.id: item for item in awake}
         self._records = {r: item.record for r, item in self._stored.items()}
         self._holders: dict[IdentifierKey, RecordId] = {
             key: record.id for record in self._records.values() for key in record.identifiers
         }
+        self._streams = streams
+        self._tombstoned = {key for key, stream in streams.items() if stream.is_tombstoned}
         self._drafts: list[Draft] = []
         self._applied = 0
         self._clock = clock
@@ -65,13 +80,25 @@ class Scene:
         command = routed.command
         keys = [identifier.key for identifier in command.identifiers]
         named = {self._holders.get(key) or routed.owners.get(key) for key in keys}
-        if command.record_id is not None:
-            named.add(RecordId(command.record_id))
-        roots = {self._records[r].root for r in named if r is not None and r in self._records}
-        return tuple(
-            Customer({m: self._records[m] for m in self._records[root].component})
-            for root in sorted(roots)
-        )
+        named.update(command.named_records)
+        met = [self._customer(root) for root in self._roots(named)]
+        roots = {customer.root for customer in met}
+        parted = {other for customer in met for other in customer.parted}
+        others = [root for root in self._roots(parted) if root not in roots]
+        return (*met, *(self._customer(root) for root in others))
+
+    @property
+    def tombstoned(self) -> frozenset[IdentifierKey]:
+        """The identifiers of people who were erased, with what is pending applied."""
+        self._apply_pending()
+        return frozenset(self._tombstoned)
+
+    def _roots(self, record_ids: Iterable[RecordId | None]) -> list[RecordId]:
+        known = (self._records[r] for r in record_ids if r is not None and r in self._records)
+        return sorted({record.root for record in known} & self._records.keys())
+
+    def _customer(self, root: RecordId) -> Customer:
+        return Customer({m: self._records[m] for m in self._records[root].component})
 
     def revision(self, customer_id: RecordId | None) -> int:
         """Give the newest stored revision of a customer; 0 for nobody."""
@@ -105,7 +132,8 @@ class Scene:
 
     def _head(self, stream: Stream) -> Head:
         if stream.kind is not StreamKind.RECORD:
-            return EMPTY
+            known_stream = self._streams.get(IdentifierKey(stream.key))
+            return known_stream.head if known_stream else EMPTY
         known = self._stored.get(RecordId(stream.key))
         return known.head if known else EMPTY
 
@@ -114,6 +142,8 @@ class Scene:
             draft = self._drafts[place]
             if draft.stream.kind is StreamKind.RECORD:
                 self._apply(RecordId(draft.stream.key), _pending(draft, place))
+            else:
+                self._apply_to_identifier(IdentifierKey(draft.stream.key), draft.body)
         self._applied = len(self._drafts)
 
     def _apply(self, record_id: RecordId, event: Recorded[Event]) -> None:
@@ -121,6 +151,17 @@ class Scene:
         record = evolve(record, event)
         self._records[record_id] = record
         self._holders.update(dict.fromkeys(record.identifiers, record_id))
+
+    def _apply_to_identifier(self, key: IdentifierKey, body: Event) -> None:
+        match body:
+            case IdentifierReleased():
+                self._holders.pop(key, None)
+            case IdentifierTombstoned():
+                self._tombstoned.add(key)
+            case IdentifierReadmitted():
+                self._tombstoned.discard(key)
+            case _:
+                pass
 
 
 def _pending(draft: Draft, place: int) -> Recorded[Event]:

@@ -8,7 +8,6 @@ from datetime import datetime
 
 from actors.awake import AwakeRecord
 from actors.clock import Clock
-from actors.guard import LogGuard
 from actors.messages import failed
 from actors.rounds import Waiting
 from actors.rules import RulesKeeper
@@ -18,14 +17,18 @@ from domain.consent import ConsentState
 from domain.decide import decide
 from domain.errors import DomainError, Kind
 from domain.ids import EVENTS_PER_APPEND_MAX
-from domain.replies import Done, Reply, Verdict
+from domain.replies import Done, Failed, Reply, Verdict
 from eventlog.commit import GroupCommit
-from eventlog.errors import LogError
-from eventlog.outgoing import LOG_UNAVAILABLE
+from eventlog.errors import LogDamaged, LogError
+from eventlog.guard import LogGuard
+from eventlog.outgoing import LOG_DAMAGED, LOG_UNAVAILABLE
 from eventlog.port import Conflict, Refused, Stored, Unknown
 
 APPEND_SECONDS_MAX = 20.0
 APPEND_SECONDS_MIN = 0.1
+_MAY_HAVE_CHANGED = frozenset({Kind.NOT_FOUND, Kind.REFUSED})
+_NOBODYS_FAULT = frozenset({LOG_UNAVAILABLE, LOG_DAMAGED})
+"""Refusals of the whole log, which no smaller turn escapes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,29 +57,29 @@ class TurnTaker:
 
     async def take(self, commands: list[Waiting], awake: list[AwakeRecord]) -> TurnResult:
         """Decide and append; every command is answered, or given back to be decided again."""
-        if not self._guard.is_sound:
-            self._answer_unsound(commands)
+        if not await self._is_admitted(commands):
             return TurnResult()
         await self._learn_new_rules(commands)
         now = self._clock.recorded_now()
-        scene = Scene(awake, clock=self._clock, now=now)
+        streams = {key: stream for w in commands for key, stream in w.streams.items()}
+        scene = Scene(awake, streams=streams, clock=self._clock, now=now)
         decided, left_over = self._decide_all(commands, scene, now)
         if not scene.events:
-            _answer(decided, scene, stored=None)
-            return TurnResult(left_over=left_over)
+            unsure = [waiting for waiting, result in decided if _is_unsure(waiting, result)]
+            _answer([d for d in decided if d[0] not in unsure], scene, stored=None)
+            return TurnResult(again=unsure, left_over=left_over)
         deadline = max(waiting.routed.command.deadline for waiting, _ in decided)
         left = (deadline - self._clock.now()).total_seconds()
         seconds = max(APPEND_SECONDS_MIN, min(APPEND_SECONDS_MAX, left))
         outcome = await self._commit.append(scene.attempt(), timeout_seconds=seconds)
         match outcome:
             case Stored():
-                self._guard.note(outcome.revision)
                 _answer(decided, scene, stored=outcome)
                 return TurnResult(records=scene.stored(outcome), left_over=left_over)
             case Conflict():
                 return TurnResult(again=[w for w, _ in decided], left_over=left_over)
-            case Refused(reason=reason) if reason == LOG_UNAVAILABLE:
-                _fail(decided, Kind.UNAVAILABLE, reason, "the log cannot be reached")
+            case Refused(reason=reason) if reason in _NOBODYS_FAULT:
+                self._answer_refused(decided, reason)
                 return TurnResult(left_over=left_over)
             case Refused() if len(decided) > 1:
                 return await self._take_halves([w for w, _ in decided], awake, left_over)
@@ -87,6 +90,25 @@ class TurnTaker:
                 text = "the deadline passed before the log could say whether this was stored"
                 _fail(decided, Kind.UNKNOWN_OUTCOME, "UNKNOWN_OUTCOME", text)
                 return TurnResult(left_over=left_over, is_unsure=True)
+
+    async def _is_admitted(self, commands: list[Waiting]) -> bool:
+        """Whether the log holds, on the connection as it is now; else answer the commands."""
+        try:
+            await self._guard.admit()
+        except LogDamaged:
+            self.answer_unsound(commands)
+        except LogError as error:
+            for waiting in commands:
+                waiting.reply(failed(Kind.UNAVAILABLE, error.reason, error.message))
+        else:
+            return True
+        return False
+
+    def _answer_refused(self, decided: list[tuple[Waiting, Staged | Reply]], reason: str) -> None:
+        if reason == LOG_DAMAGED:
+            self.answer_unsound([waiting for waiting, _ in decided])
+        else:
+            _fail(decided, Kind.UNAVAILABLE, reason, "the log cannot be reached")
 
     async def _take_halves(
         self, commands: list[Waiting], awake: list[AwakeRecord], left_over: list[Waiting]
@@ -110,10 +132,11 @@ class TurnTaker:
         reason, text = "CUSTOMER_UNREADABLE", "an event of this customer cannot be read"
         waiting.reply(self._closed(waiting.routed.command, reason, text))
 
-    def _answer_unsound(self, commands: list[Waiting]) -> None:
-        text = f"the shape of the log does not hold: {', '.join(self._guard.faults)}"
+    def answer_unsound(self, commands: Sequence[Waiting]) -> None:
+        """Answer commands while the log does not hold: a check with no (R3)."""
+        text = f"the log is not the one that was written: {', '.join(self._guard.faults)}"
         for waiting in commands:
-            waiting.reply(self._closed(waiting.routed.command, "LOG_DAMAGED", text))
+            waiting.reply(self._closed(waiting.routed.command, LOG_DAMAGED, text))
 
     def _closed(self, command: PersonCommand, reason: str, text: str) -> Reply:
         if not isinstance(command, CheckConsent) or command.record:
@@ -148,7 +171,9 @@ class TurnTaker:
             command = waiting.routed.command
             try:
                 customers = scene.customers(waiting.routed)
-                decision = decide(self._rules.rules, customers, command, now=now)
+                decision = decide(
+                    self._rules.rules, customers, command, now=now, tombstoned=scene.tombstoned
+                )
             except DomainError as error:
                 decided.append((waiting, failed(error.kind, error.reason, error.message)))
                 continue
@@ -160,6 +185,19 @@ class TurnTaker:
                 return decided, commands[place:]
             decided.append((waiting, scene.stage(decision, command)))
         return decided, []
+
+
+def _is_unsure(waiting: Waiting, result: Staged | Reply) -> bool:
+    """Whether an answer that stores nothing may stand on who somebody was before an undo.
+
+    A write finds out by its conflict, a check by its fence; these are decided once more on what is
+    read after they came. What was carried out before stays so.
+    """
+    if waiting.tries or isinstance(waiting.routed.command, CheckConsent):
+        return False
+    if isinstance(result, Staged):
+        return result.decision.repeated_revision is None
+    return isinstance(result, Failed) and result.kind in _MAY_HAVE_CHANGED
 
 
 def _answer(
@@ -179,6 +217,8 @@ def _done(staged: Staged, scene: Scene, stored: Stored | None) -> Done:
         signals=decision.signals,
         verdict=decision.verdict,
         ignored=decision.ignored,
+        left_out=decision.left_out,
+        consequences=decision.consequences,
     )
 
 

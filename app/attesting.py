@@ -12,12 +12,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import ValidationError
 
 from app.bootstrap import open_connection
+from app.proof import damage_figures
 from app.settings import Settings, ensure_attestation_key
 from app.status import running_settings
 from eventlog.errors import LogDamaged
 from eventlog.jetstream import JetStreamEventLog
 from projections.store import Store
 from replay.attestation import Attestation, attest, check_attestation
+from replay.damage import Damage, survey_damage
 from replay.fold import Progress
 
 
@@ -45,22 +47,37 @@ async def check_file(
     """
     attestation, public_key = _read(attestation_file, public_key_file)
     connection = await open_connection(settings, "verify", role="reader")
-    server = connection.server_name
     try:
         log = JetStreamEventLog(connection, attestation.workspace)
-        finding: str = await check_attestation(log, attestation, public_key, progress=progress)
-    except LogDamaged as error:
-        finding = f"log_damaged: {error.message}"
+        finding, damage = await _check(log, attestation, public_key, progress)
+        server, role = await log.replica()
     finally:
         await connection.close()
     return {
         "holds": finding == "holds",
         "finding": finding,
         "server": server,
+        "server_role": role,
         "workspace": attestation.workspace,
         "revision": attestation.revision,
         "attested_at": attestation.attested_at.isoformat(),
+        **damage_figures(damage),
     }
+
+
+async def _check(
+    log: JetStreamEventLog,
+    attestation: Attestation,
+    public_key: Ed25519PublicKey,
+    progress: Progress,
+) -> tuple[str, Damage | None]:
+    try:
+        finding: str = await check_attestation(log, attestation, public_key, progress=progress)
+    except LogDamaged as error:
+        finding = f"log_damaged: {error.message}"
+    if finding in {"holds", "bad_signature", "other_workspace"}:
+        return finding, None
+    return finding, await survey_damage(log, {}, known_revision=attestation.revision)
 
 
 def _read(attestation_file: Path, public_key_file: Path) -> tuple[Attestation, Ed25519PublicKey]:

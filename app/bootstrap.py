@@ -19,15 +19,20 @@ from actors.log_clock import LogClock
 from actors.router import CommandRouter
 from actors.rules import RulesKeeper
 from actors.slots import Placement
+from app.attestations import attest_for_ever
+from app.integrity import ReadSideHeads, open_guard
 from app.logs import configure_logs
 from app.nats_cluster import Role
 from app.settings import Settings, ensure_pepper
 from eventlog.asking_again import until_answered
 from eventlog.connection import Connection
+from eventlog.errors import LogDamaged
+from eventlog.guard import LogGuard
 from eventlog.jetstream import JetStreamEventLog
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.key_stream import refuse_encryption
+from eventlog.snapshots.jetstream import JetStreamSnapshotStore
 from projections.errors import ReadSideError
 from projections.fold import row_codec
 from projections.runner import Projector
@@ -36,6 +41,8 @@ from services.server import GatewayParts, GatewayServer
 
 CONNECT_SECONDS_MAX = 30.0
 OPEN_RETRY_SECONDS = 0.05
+READ_SIDE_STOPPED = "read_side_stopped"
+CLOCK_DAMAGED = "clock_damaged"
 
 
 def begin(config: bytes) -> Settings:
@@ -64,11 +71,17 @@ async def open_connection(settings: Settings, name: str, *, role: Role) -> Conne
     return connection
 
 
-async def open_log(connection: Connection, settings: Settings) -> JetStreamEventLog:
-    """Open the log with the keys that seal what is personal in it. Raises `LogError`."""
+async def open_keys(connection: Connection, settings: Settings) -> KeyRing:
+    """Open the keys that seal what is personal. Raises `LogError`."""
     keys = JetStreamKeyStore(connection, settings.workspace, source=settings.workspace_key_source)
     await keys.open(replicas=settings.replicas)
-    return JetStreamEventLog(connection, settings.workspace, keys=KeyRing(keys))
+    return KeyRing(keys)
+
+
+async def open_log(connection: Connection, settings: Settings) -> JetStreamEventLog:
+    """Open the log with its keys. Raises `LogError`."""
+    keys = await open_keys(connection, settings)
+    return JetStreamEventLog(connection, settings.workspace, keys=keys)
 
 
 async def prepare_streams(settings: Settings) -> None:
@@ -90,7 +103,7 @@ async def prepare_streams(settings: Settings) -> None:
             await log.ensure_stream(replicas=replicas)
             if cluster is None:
                 refuse_encryption(settings.nats_folder)
-            await _prepare_keys(connection, settings)
+            await _prepare_keys_and_snapshots(connection, settings)
             await JetStreamIntake(connection, workspace=workspace, replicas=replicas).open_stream()
             await JetStreamDeadLetters(connection, workspace=workspace, replicas=replicas).open()
 
@@ -100,10 +113,12 @@ async def prepare_streams(settings: Settings) -> None:
         await connection.close()
 
 
-async def _prepare_keys(connection: Connection, settings: Settings) -> None:
+async def _prepare_keys_and_snapshots(connection: Connection, settings: Settings) -> None:
     keys = JetStreamKeyStore(connection, settings.workspace, source=settings.workspace_key_source)
     await keys.open(replicas=settings.replicas)
     await keys.finish_turn_over()
+    snapshots = JetStreamSnapshotStore(connection, settings.workspace, keys=KeyRing(keys))
+    await snapshots.open(replicas=settings.replicas)
 
 
 async def _check_streams(settings: Settings) -> None:
@@ -121,11 +136,19 @@ async def build_host(config: bytes, number: int) -> CustomerHost:
     settings = begin(config)
     connection = await open_connection(settings, f"host-{number}", role="host")
     placement = Placement(settings.hosts)
-    log = await open_log(connection, settings)
+    keys = await open_keys(connection, settings)
+    log = JetStreamEventLog(connection, settings.workspace, keys=keys)
+    snapshots = JetStreamSnapshotStore(connection, settings.workspace, keys=keys)
+    await snapshots.open(replicas=settings.replicas)
+    read_side = ReadSideHeads(settings.read_side_folder)
+    guard = open_guard(connection, log, settings, checkpoint=read_side.checkpoint)
     host = CustomerHost(
         log,
         owns=lambda root: placement.host_of(root) == number,
-        clock=await open_clock(log),
+        clock=await open_clock(log, guard),
+        guard=guard,
+        heads=read_side,
+        snapshots=snapshots,
     )
     await host.start()
     return host
@@ -134,17 +157,47 @@ async def build_host(config: bytes, number: int) -> CustomerHost:
 class ProjectorComponent:
     """The projector, as a process runs it."""
 
-    def __init__(self, projector: Projector, log: JetStreamEventLog) -> None:
+    def __init__(self, projector: Projector, guard: LogGuard, settings: Settings) -> None:
         self._projector = projector
-        self._log = log
+        self._guard = guard
+        self._settings = settings
 
     async def run(self) -> None:
-        """Fold the log for ever."""
-        await self._projector.run()
+        """Fold the log for ever, and sign its digest; of a damaged log, fold nothing more."""
+        await self._guard.start()
+        attesting = asyncio.create_task(
+            attest_for_ever(
+                self._settings,
+                lambda: self._projector.checkpoint,
+                is_sound=lambda: self._guard.is_sound,
+            )
+        )
+        try:
+            await self._fold()
+        finally:
+            attesting.cancel()
+            await asyncio.gather(attesting, return_exceptions=True)
+
+    async def _fold(self) -> None:
+        folding = asyncio.create_task(self._projector.run())
+        condemned = asyncio.create_task(self._guard.wait_condemned())
+        try:
+            await asyncio.wait({folding, condemned}, return_when=asyncio.FIRST_COMPLETED)
+            if folding.done():
+                folding.result()
+        except LogDamaged:
+            self._guard.condemn(READ_SIDE_STOPPED)
+        finally:
+            folding.cancel()
+            condemned.cancel()
+            await asyncio.gather(folding, condemned, return_exceptions=True)
+        if not self._guard.is_sound:
+            await asyncio.Event().wait()  # to say so: a restart would find the same
 
     async def status(self) -> dict[str, Any]:
         """Say how far the read side has come."""
-        return {"is_ready": True, "revision": self._projector.checkpoint.revision}
+        revision = self._projector.checkpoint.revision
+        return {"is_ready": True, "revision": revision, **self._guard.status()}
 
 
 async def build_projector(config: bytes, _number: int) -> ProjectorComponent:
@@ -153,7 +206,8 @@ async def build_projector(config: bytes, _number: int) -> ProjectorComponent:
     connection = await open_connection(settings, "projector", role="reader")
     log = await open_log(connection, settings)
     store = Store.open_writer(settings.read_side_folder, row_codec(log))
-    return ProjectorComponent(Projector(log, store), log)
+    guard = open_guard(connection, log, settings, checkpoint=lambda: store.checkpoint)
+    return ProjectorComponent(Projector(log, store), guard, settings)
 
 
 class IngestComponent:
@@ -186,14 +240,17 @@ async def build_ingest_worker(config: bytes, number: int) -> IngestComponent:
         connection, workspace=settings.workspace, replicas=settings.replicas
     )
     await dead_letters.open()
-    # Without keys: whom an identifier names is not sealed, and a worker reads nothing else.
+    # Without keys: whom an identifier names is not sealed, nor are the rules; it reads no more.
     log = JetStreamEventLog(connection, settings.workspace)
+    clock = await open_clock(log)
+    rules = RulesKeeper(log, clock)
+    await rules.start()
     worker = IngestWorker(
         queue,
         dead_letters,
         router=build_router(settings, log),
-        normaliser=IdentifierNormaliser(ensure_pepper(settings)),
-        clock=await open_clock(log),
+        normaliser=build_normaliser(settings, rules),
+        clock=clock,
         subject_prefix=f"koseki.{settings.workspace}.ingest",
     )
     return IngestComponent(worker)
@@ -202,18 +259,28 @@ async def build_ingest_worker(config: bytes, number: int) -> IngestComponent:
 class GatewayComponent:
     """A gRPC gateway, as a process runs it."""
 
-    def __init__(self, server: GatewayServer, clock: LogClock) -> None:
+    def __init__(self, server: GatewayServer, clock: LogClock, guard: LogGuard) -> None:
         self._server = server
         self._clock = clock
+        self._guard = guard
 
     async def run(self) -> None:
         """Serve for ever."""
         await self._server.start()
-        await self._server.wait()
+        reporting = asyncio.create_task(self._report_damage())
+        try:
+            await self._server.wait()
+        finally:
+            reporting.cancel()
+
+    async def _report_damage(self) -> None:
+        await self._guard.wait_condemned()
+        await self._server.report_damage()
 
     async def status(self) -> dict[str, Any]:
         """Say that the gateway is there, and what time it is."""
-        return {"is_ready": True, "clock": self._clock.recorded_now().isoformat()}
+        clock = self._clock.recorded_now().isoformat()
+        return {"is_ready": True, "clock": clock, **self._guard.status()}
 
 
 async def build_gateway(config: bytes, number: int) -> GatewayComponent:
@@ -221,26 +288,42 @@ async def build_gateway(config: bytes, number: int) -> GatewayComponent:
     settings = begin(config)
     connection = await open_connection(settings, f"gateway-{number}", role="gateway")
     log = await open_log(connection, settings)
-    clock = await open_clock(log)
-    rules = RulesKeeper(log, clock)
-    await rules.start()
+    store = await open_read_side(log, settings)
+    guard = open_guard(connection, log, settings, checkpoint=lambda: store.checkpoint)
+    await guard.start()
+    clock = await open_clock(log, guard)
+    rules = RulesKeeper(log, clock, on_damage=guard.condemn)
+    with suppress(LogDamaged):  # the guard was told; what can be read is still served
+        await rules.start()
     parts = GatewayParts(
         workspace=settings.workspace,
         router=build_router(settings, log),
         rules=rules,
-        store=await open_read_side(log, settings),
-        normaliser=IdentifierNormaliser(ensure_pepper(settings)),
+        store=store,
+        normaliser=build_normaliser(settings, rules),
         clock=clock,
     )
     server = GatewayServer(parts, host=settings.grpc_host, port=settings.grpc_port)
-    return GatewayComponent(server, clock)
+    return GatewayComponent(server, clock, guard)
 
 
-async def open_clock(log: JetStreamEventLog) -> LogClock:
-    """Open the log's clock for a process that dates what it decides. Raises `LogError`."""
+async def open_clock(log: JetStreamEventLog, guard: LogGuard | None = None) -> LogClock:
+    """Open the log's clock for a process that dates what it decides. Raises `LogError`.
+
+    A clock that cannot be read closes the log for whoever decides, and is the machine's for others.
+    """
     clock = LogClock(log, SystemClock())
-    await clock.start()
+    try:
+        await clock.start()
+    except LogDamaged:
+        if guard is not None:
+            guard.condemn(CLOCK_DAMAGED)
     return clock
+
+
+def build_normaliser(settings: Settings, rules: RulesKeeper) -> IdentifierNormaliser:
+    """Build what normalises identifiers, by the rules as they are when each comes in."""
+    return IdentifierNormaliser(ensure_pepper(settings), rules=lambda: rules.rules.identity)
 
 
 def build_router(settings: Settings, log: JetStreamEventLog) -> CommandRouter:

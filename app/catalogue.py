@@ -20,9 +20,16 @@ COMMANDS: tuple[type[commands.Command], ...] = (
     commands.LinkHousehold,
     commands.UnlinkHousehold,
     commands.CheckConsent,
+    commands.LinkIdentifiers,
+    commands.UnlinkIdentifier,
+    commands.ReadmitIdentifier,
+    commands.MergeCustomers,
+    commands.UndoMerge,
+    commands.UnmergeRecord,
     commands.DefinePurpose,
     commands.PublishNotice,
     commands.RegisterSource,
+    commands.SetIdentityRules,
 )
 """Decided in `domain/decide.py` (of a person) and `domain/rules.py` (of a workspace)."""
 

@@ -64,6 +64,9 @@ def up(
     nats: ClusterOption = "",
     replicas: Annotated[int, typer.Option(help="Servers that keep each stream: 3 or 5.")] = 3,
     credentials: CredentialsOption = None,
+    attest_every: Annotated[
+        float, typer.Option(help="Sign the log's digest so often, in seconds.")
+    ] = 3_600.0,
     as_json: JsonOption = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C.
@@ -78,6 +81,7 @@ def up(
         ingest_workers=workers,
         gateways=gateways,
         clock=clock,
+        attest_every_seconds=attest_every,
         nats_cluster=_cluster(nats, replicas, credentials),
     )
     run(_up(settings, as_json=as_json))

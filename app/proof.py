@@ -6,13 +6,17 @@ from dataclasses import asdict
 from typing import Any
 
 from app.bootstrap import open_connection, open_log
+from app.integrity import known_witnesses
 from app.settings import Settings
 from app.status import running_settings
+from eventlog.errors import LogDamaged
+from eventlog.port import EventLog
 from projections.fold import row_codec
 from projections.store import Store
+from replay.damage import Damage
 from replay.fold import Progress
 from replay.signals import count_signals
-from replay.verify import verify
+from replay.verify import StoredRows, Verification, verify
 
 
 async def prove(settings: Settings, *, progress: Progress) -> dict[str, Any]:
@@ -23,10 +27,12 @@ async def prove(settings: Settings, *, progress: Progress) -> dict[str, Any]:
     store = Store.open_reader(settings.read_side_folder, row_codec(log))
     try:
         with store.snapshot() as tables:
-            found = await verify(log, tables, progress=progress)
-        census = await count_signals(log, through_revision=found.checkpoint.revision)
+            found = await _verified(settings, log, tables, progress)
+        server, role = await log.replica()
         return {
             "holds": found.holds,
+            "server": server,
+            "server_role": role,
             "revision": found.checkpoint.revision,
             "log_digest": found.checkpoint.log_digest.hex(),
             "rows_digest": found.checkpoint.rows_digest.hex(),
@@ -36,11 +42,62 @@ async def prove(settings: Settings, *, progress: Progress) -> dict[str, Any]:
             "log_fault": found.log_fault,
             "parked": [asdict(parked) for parked in found.parked],
             "first_divergence": asdict(found.first) if found.first else None,
-            "signals_recorded": census.distinct,
-            "signals_duplicated": census.duplicated,
-            "signals_declined": len(census.declined),
+            **damage_figures(found.damage),
+            **await _signals(log, found),
         }
     finally:
         store.close()
         await log.close()
         await connection.close()
+
+
+async def _verified(
+    settings: Settings, log: EventLog, tables: StoredRows, progress: Progress
+) -> Verification:
+    """Verify with all that is known beside the log; what of it cannot be read is a fault too."""
+    try:
+        witnesses = known_witnesses(settings, tables.checkpoint)
+    except LogDamaged as damaged:
+        found = await verify(log, tables, progress=progress)
+        found.faults.append("witnesses_unreadable")
+        found.log_fault = found.log_fault or damaged.message
+        return found
+    return await verify(log, tables, witnesses=witnesses, progress=progress)
+
+
+async def _signals(log: EventLog, found: Verification) -> dict[str, int]:
+    """Count the signals of a log that could be read."""
+    if found.replayed is None:
+        return {}
+    census = await count_signals(log, through_revision=found.checkpoint.revision)
+    return {
+        "signals_recorded": census.distinct,
+        "signals_duplicated": census.duplicated,
+        "signals_declined": len(census.declined),
+    }
+
+
+def damage_figures(damage: Damage | None) -> dict[str, Any]:
+    """Say what of the log is lost, and which records are touched."""
+    damage = damage or Damage()
+    return {
+        "lost_events": damage.lost_events,
+        "lost_revisions": [_range(first, last) for first, last in damage.lost],
+        "replaced_events": damage.replaced_events,
+        "replaced_revisions": damage.replaced,
+        "records_touched": damage.records_touched,
+        "records": [
+            {
+                "record_id": record.record_id,
+                "revision_expected": record.expected.revision,
+                "version_expected": record.expected.version,
+                "revision_found": record.found.revision,
+                "version_found": record.found.version,
+            }
+            for record in damage.records
+        ],
+    }
+
+
+def _range(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"

@@ -30,7 +30,8 @@ class Settings(BaseModel):
     """Settings of one workspace on one machine.
 
     `grpc_port` 0 means a free one. What an ingest worker took and does not acknowledge is delivered
-    again after `redeliver_after_seconds`. `workspace_key` says where the key that wraps all others
+    again after `redeliver_after_seconds`. The log's digest is signed every `attest_every_seconds`
+    (`attestations_folder`). `workspace_key` says where the key that wraps all others
     comes from: `file:PATH`, `env:NAME` or `command:WORDS`; a file beside the pepper if it is empty.
     `clock` is `system`, or `manual=` and the time at which a new workspace's clock begins.
     Without a `nats_cluster` it is for development: one server of our own, one replica.
@@ -44,6 +45,7 @@ class Settings(BaseModel):
     ingest_workers: Annotated[int, Field(ge=1, le=64)] = 1
     gateways: Annotated[int, Field(ge=1, le=64)] = 1
     redeliver_after_seconds: Annotated[float, Field(ge=1.0, le=600.0)] = 10.0
+    attest_every_seconds: Annotated[float, Field(gt=0.0, le=86_400.0)] = 3_600.0
     grpc_host: str = "127.0.0.1"
     grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     workspace_key: str = ""
@@ -106,6 +108,16 @@ class Settings(BaseModel):
     def attestation_key_file(self) -> Path:
         """The private key that signs attestations; its public half lies beside it."""
         return self.data / "secrets" / "attestation-key.pem"
+
+    @property
+    def attestations_folder(self) -> Path:
+        """What was signed by itself, one file per revision."""
+        return self.data / "attestations" / self.workspace
+
+    @property
+    def marks_folder(self) -> Path:
+        """What each process last acknowledged."""
+        return self.data / "marks" / self.workspace
 
     @property
     def running_file(self) -> Path:

@@ -46,6 +46,10 @@ async def read_status(settings: Settings) -> dict[str, Any]:
             "runtime": running["runtime_restarts"],
         },
     }
+    parts = status["processes"].values()
+    told = {fault for part in parts for fault in part.get("log_faults", ())}
+    status["log_faults"] = sorted(told | set(status.get("log_faults", ())))
+    status["log_sound"] = not status["log_faults"]
     if status.get("log_revision") is not None and status["read_revision"] is not None:
         status["read_side_behind_events"] = status["log_revision"] - status["read_revision"]
     return status

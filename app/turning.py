@@ -11,6 +11,7 @@ from actors.clock_turning import ClockNotTurned, begin_manual_clock, turn_manual
 from actors.intake.segment_spec import parse_time
 from actors.log_clock import LogClock
 from app.bootstrap import open_connection, open_log
+from app.integrity import guarded
 from app.settings import Settings, read_json
 from app.status import running_settings
 from domain.errors import Invalid
@@ -47,7 +48,9 @@ async def begin_clock(settings: Settings) -> None:
     connection = await open_connection(settings, "clock", role="host")
     try:
         log = await open_log(connection, settings)
-        await begin_manual_clock(log, start, clock=SystemClock())
+        async with guarded(connection, log, settings) as guard:
+            if guard.is_sound:
+                await begin_manual_clock(log, start, clock=SystemClock())
         await log.close()
     finally:
         await connection.close()
@@ -62,7 +65,8 @@ async def advance(settings: Settings, to: datetime) -> dict[str, Any]:
     connection = await open_connection(settings, "clock", role="host")
     try:
         log = await open_log(connection, settings)
-        revision = await turn_manual_clock(log, to, clock=SystemClock())
+        async with guarded(connection, log, settings):
+            revision = await turn_manual_clock(log, to, clock=SystemClock())
     finally:
         await connection.close()
     await _until_known(settings, to)

@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from actors.awake import Waker
+from actors.snapshots import EVERY_EVENTS, RecordSnapshots
 from benchmarks import load
 from benchmarks.measuring import (
     Metric,
@@ -28,7 +29,12 @@ from domain.ids import RecordId, Stream
 from eventlog.codec import JsonTranscoder
 from eventlog.commit import GroupCommit
 from eventlog.jetstream import JetStreamEventLog
+from eventlog.keys.jetstream import JetStreamKeyStore
+from eventlog.keys.key_ring import KeyRing
+from eventlog.keys.workspace_key import new_workspace_key
 from eventlog.port import EMPTY, Attempt, Draft, Stored
+from eventlog.snapshots.jetstream import JetStreamSnapshotStore
+from eventlog.snapshots.port import SnapshotStore
 from eventlog.subjects import Subjects
 
 APPEND_SECONDS_MAX = 30.0
@@ -36,6 +42,8 @@ OUTSTANDING = 1_024
 WRITERS = 64
 RAW_BATCH = 500
 SCAN_BATCH = 5_000
+COLD_WORKSPACE = "cold"
+TAIL = EVERY_EVENTS // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +90,20 @@ class Writer:
 
     def __init__(self, commit: GroupCommit, stream: Stream | None = None) -> None:
         self._commit = commit
-        self._stream = stream or load.new_record()
+        self.stream = stream or load.new_record()
         self._head = EMPTY
 
     def drafts(self, events: int) -> list[Draft]:
         """Draft events, before the clock runs."""
-        return [load.draft(self._stream, load.purchase()) for _ in range(events)]
+        return [load.draft(self.stream, load.purchase()) for _ in range(events)]
 
     async def append(self, *drafts: Draft) -> None:
         """Append drafts together, and require that they are stored."""
-        attempt = Attempt(drafts, {self._stream: self._head})
+        attempt = Attempt(drafts, {self.stream: self._head})
         outcome = await self._commit.append(attempt, timeout_seconds=APPEND_SECONDS_MAX)
         if not isinstance(outcome, Stored):
             raise TypeError(f"an append ended as {outcome}")
-        self._head = outcome.heads[self._stream]
+        self._head = outcome.heads[self.stream]
 
     async def append_each(self, drafts: Sequence[Draft]) -> None:
         """Append drafts one by one, each when the one before was acknowledged."""
@@ -204,31 +212,66 @@ async def _read(log: JetStreamEventLog, events: int) -> None:
 
 
 async def _activation(scene: Scene, size: Load) -> Metric:
-    """Wake customers of one long record each, known to nobody before."""
-    streams = [load.new_record() for _ in range(size.records)]
-    for stream in streams:
-        writer = Writer(GroupCommit(scene.log), stream)
-        await writer.append(load.draft(stream, load.birth()))
-        for _ in range(0, size.record_events, RAW_BATCH):
-            await writer.append(*writer.drafts(min(RAW_BATCH, size.record_events)))
-    subjects = Subjects(scene.log.workspace)
+    """Wake customers of one long record each, whose keys and states nobody holds.
 
-    async def ours() -> list[float]:
-        return [await milliseconds_of(_wake(scene.log, stream)) for stream in streams]
+    Beside it stand records that have grown for half of what they may since their snapshot, and
+    records without one.
+    """
+    workspace_key = new_workspace_key()
+    store = JetStreamKeyStore(scene.connection, COLD_WORKSPACE, source=lambda: workspace_key)
+    await store.open()
+    # It holds one key, and the records take turns: each finds its key gone.
+    keys = KeyRing(store, keys_max=1)
+    log = JetStreamEventLog(scene.connection, COLD_WORKSPACE, keys=keys)
+    await log.ensure_stream()
+    snapshots = JetStreamSnapshotStore(scene.connection, COLD_WORKSPACE, keys=keys)
+    await snapshots.open()
+    whole = [await _long_record(log, snapshots, size) for _ in range(size.records)]
+    grown = [await _long_record(log, snapshots, size, tail=TAIL) for _ in range(size.records)]
+    subjects = Subjects(COLD_WORKSPACE)
+
+    def waking(streams: Sequence[Stream], snapshots: SnapshotStore | None) -> Operation:
+        async def wake() -> list[float]:
+            return [await milliseconds_of(_wake(log, stream, snapshots)) for stream in streams]
+
+        return wake
 
     async def one_get() -> list[float]:
         gets = (
             last_message(scene.client, subjects.log_name, subjects.subject_of(stream))
-            for stream in streams
+            for stream in whole
         )
         return [await milliseconds_of(get) for get in gets]
 
-    found = await alternate(size.rounds, ours=ours, raw=one_get)
-    return Metric(found["ours"], "ms", found["raw"], ratio_at_most=4.0)
+    found = await alternate(
+        size.rounds,
+        ours=waking(whole, snapshots),
+        raw=one_get,
+        tail=waking(grown, snapshots),
+        log=waking(whole, None),
+    )
+    await log.close()
+    beside = {f"with_{TAIL}_events_since": found["tail"], "without_snapshot": found["log"]}
+    return Metric(found["ours"], "ms", found["raw"], ratio_at_most=4.0, beside=beside)
 
 
-async def _wake(log: JetStreamEventLog, stream: Stream) -> None:
-    record_id = RecordId(stream.key)
-    records, unreadable = await Waker(log).wake([record_id], {})
+async def _long_record(
+    log: JetStreamEventLog, snapshots: SnapshotStore, size: Load, *, tail: int = 0
+) -> Stream:
+    """Write a record, have its snapshot taken as a host does on waking it, then write its tail."""
+    writer = Writer(GroupCommit(log))
+    await writer.append(load.draft(writer.stream, load.birth()))
+    for begun in range(1, size.record_events, RAW_BATCH):
+        await writer.append(*writer.drafts(min(RAW_BATCH, size.record_events - begun)))
+    await _wake(log, writer.stream, snapshots)
+    for draft in writer.drafts(tail):
+        await writer.append(draft)
+    return writer.stream
+
+
+async def _wake(log: JetStreamEventLog, stream: Stream, store: SnapshotStore | None) -> None:
+    record_id, snapshots = RecordId(stream.key), RecordSnapshots(store)
+    records, unreadable = await Waker(log, snapshots).wake([record_id], {})
+    await snapshots.close()
     if unreadable or [awake.record.id for awake in records] != [record_id]:
         raise RuntimeError("a customer did not wake")

@@ -13,13 +13,16 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 from domain.consent import ConsentState, LawfulBasis
 from domain.event import ShortText
-from domain.identity import Identifier
+from domain.identity import Identifier, LeftOut
+from domain.identity_rules import IdentityRules
 from domain.ids import (
     IDENTIFIERS_PER_CUSTOMER_MAX,
     UUID_FORM,
     CommandId,
+    MergeId,
     Name,
     OpenMap,
+    RecordId,
     UuidText,
 )
 from domain.notices import NOTICE_CHARACTERS_MAX
@@ -51,13 +54,22 @@ class Command(BaseModel):
 
 
 class CustomerCommand(Command):
-    """A command to one person, named by a record's id, or by identifiers, or by both."""
+    """A command to one person, named by a record's id, or by identifiers, or by both.
+
+    `left_out` are identifiers that were dropped where the command entered, and why.
+    """
 
     record_id: UuidText | None = None
     new_record_id: UuidText
     identifiers: Annotated[
         tuple[Identifier, ...], Field(max_length=IDENTIFIERS_PER_CUSTOMER_MAX)
     ] = ()
+    left_out: Annotated[tuple[LeftOut, ...], Field(max_length=IDENTIFIERS_PER_CUSTOMER_MAX)] = ()
+
+    @property
+    def named_records(self) -> tuple[RecordId, ...]:
+        """The records that the command names by their ids."""
+        return () if self.record_id is None else (RecordId(self.record_id),)
 
 
 class Identify(CustomerCommand):
@@ -171,6 +183,62 @@ class CheckConsent(CustomerCommand):
     record: bool = False
 
 
+class LinkIdentifiers(CustomerCommand):
+    """Link identifiers to somebody known, all of them or none."""
+
+    kind: Literal["link_identifiers"] = "link_identifiers"
+    source: Name
+    identifiers: Annotated[
+        tuple[Identifier, ...], Field(min_length=1, max_length=IDENTIFIERS_PER_CUSTOMER_MAX)
+    ]
+    happened_at: AwareDatetime
+
+
+class UnlinkIdentifier(CustomerCommand):
+    """Take one identifier from whoever holds it; given a record's id, only from that customer."""
+
+    kind: Literal["unlink_identifier"] = "unlink_identifier"
+    identifiers: Annotated[tuple[Identifier, ...], Field(min_length=1, max_length=1)]
+
+
+class ReadmitIdentifier(CustomerCommand):
+    """Let the identifier of somebody erased be used again; `reference` says where the proof is."""
+
+    kind: Literal["readmit_identifier"] = "readmit_identifier"
+    identifiers: Annotated[tuple[Identifier, ...], Field(min_length=1, max_length=1)]
+    reference: Annotated[ShortText, Field(min_length=1)]
+
+
+class MergeCustomers(CustomerCommand):
+    """Make the customers of two records one, and lift what keeps them apart."""
+
+    kind: Literal["merge_customers"] = "merge_customers"
+    record_id: UuidText
+    other_record_id: UuidText
+    dry_run: bool = False
+
+    @property
+    def named_records(self) -> tuple[RecordId, ...]:
+        """The two records."""
+        return (RecordId(self.record_id), RecordId(self.other_record_id))
+
+
+class UndoMerge(CustomerCommand):
+    """Undo one merge of the customer that is named."""
+
+    kind: Literal["undo_merge"] = "undo_merge"
+    merge_id: Annotated[MergeId, UUID_FORM]
+    dry_run: bool = False
+
+
+class UnmergeRecord(CustomerCommand):
+    """Undo every merge of one record."""
+
+    kind: Literal["unmerge_record"] = "unmerge_record"
+    record_id: UuidText
+    dry_run: bool = False
+
+
 class DefinePurpose(Command):
     """Define or change a purpose."""
 
@@ -213,6 +281,13 @@ class RegisterSource(Command):
     context_ttl_seconds: Annotated[int, Field(ge=1, le=CONTEXT_TTL_SECONDS_MAX)] | None = None
 
 
+class SetIdentityRules(Command):
+    """Say what counts as an identifier; stands in place of all that was said before."""
+
+    kind: Literal["set_identity_rules"] = "set_identity_rules"
+    rules: IdentityRules
+
+
 PersonCommand = Annotated[
     Identify
     | SetTraits
@@ -222,11 +297,17 @@ PersonCommand = Annotated[
     | SetPreferences
     | LinkHousehold
     | UnlinkHousehold
-    | CheckConsent,
+    | CheckConsent
+    | LinkIdentifiers
+    | UnlinkIdentifier
+    | ReadmitIdentifier
+    | MergeCustomers
+    | UndoMerge
+    | UnmergeRecord,
     Field(discriminator="kind"),
 ]
 RulesCommand = Annotated[
-    DefinePurpose | PublishNotice | RegisterSource, Field(discriminator="kind")
+    DefinePurpose | PublishNotice | RegisterSource | SetIdentityRules, Field(discriminator="kind")
 ]
 
 person_commands: TypeAdapter[list[PersonCommand]] = TypeAdapter(list[PersonCommand])

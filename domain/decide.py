@@ -5,8 +5,8 @@ Pure: called by hosts, once a turn; called again on fresher state after a confli
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from datetime import datetime
 
 from domain.choices import (
@@ -21,99 +21,117 @@ from domain.commands import (
     CustomerCommand,
     Identify,
     LinkHousehold,
+    LinkIdentifiers,
+    MergeCustomers,
     PersonCommand,
+    ReadmitIdentifier,
     RecordConsent,
     RecordSignals,
     RecordTcfChoices,
     SetPreferences,
     SetTraits,
+    UndoMerge,
     UnlinkHousehold,
+    UnlinkIdentifier,
+    UnmergeRecord,
 )
 from domain.consent_acts import body_of, check_act, verdict_of
 from domain.consent_events import ConsentChanged, VerdictRecorded
-from domain.customer import (
-    Customer,
-    Resolution,
-    check_limits,
-    remembered_command,
-    resolve,
-)
+from domain.customer import Customer, remembered_command
+from domain.decision import Change, Decision
 from domain.errors import NotFound, PurposeClosed, Refused
-from domain.event import Event
 from domain.fates import GATE_CLOSED, declined, duplicate, fates_of, recorded, results_of
 from domain.gate import Gate, gate_of
-from domain.identity_events import (
-    CustomersMerged,
-    CustomerTouched,
-    IdentifierClaimed,
-    IdentifiersLinked,
-)
-from domain.ids import RecordId, Stream, identifier_stream, record_stream
+from domain.identity import LeftOut, LeftOutReason
+from domain.ids import IdentifierKey, RecordId, record_stream
+from domain.joining import joining, link_identifiers, merge_customers
+from domain.parting import undo
 from domain.preference_events import HouseholdLinked, HouseholdUnlinked, PreferencesSet
-from domain.replies import SignalResult, Verdict
+from domain.record import RememberedCommand
+from domain.releasing import readmit, unlink
+from domain.replies import SignalResult
+from domain.resolution import Resolution, resolve
 from domain.rules import Rules
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import Signal, earliest
 from domain.tcf import choices_of_tcf
 
+DROPPED = frozenset({LeftOutReason.BLOCKED, LeftOutReason.ERASED})
+"""Why an identifier is as if it had not come; of others it is known whom they would mean."""
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """An event that is to be stored on a stream."""
-
-    stream: Stream
-    body: Event
-    happened_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What a command comes to: changes to store together, and what to tell the caller.
-
-    `repeated_revision` is set where the command was carried out before: there is nothing to store.
-    """
-
-    customer_id: RecordId | None
-    changes: tuple[Change, ...] = ()
-    created: bool = False
-    merge_ids: tuple[str, ...] = ()
-    signals: tuple[SignalResult, ...] = ()
-    verdict: Verdict | None = None
-    ignored: str | None = None
-    repeated_revision: int | None = None
+Resolved = (
+    Identify
+    | SetTraits
+    | RecordSignals
+    | RecordConsent
+    | RecordTcfChoices
+    | SetPreferences
+    | LinkHousehold
+    | UnlinkHousehold
+    | CheckConsent
+    | LinkIdentifiers
+    | UndoMerge
+    | UnmergeRecord
+)
+"""Commands that name one person, by identifiers or a record's id."""
 
 
 def decide(
-    rules: Rules, customers: tuple[Customer, ...], command: PersonCommand, *, now: datetime
+    rules: Rules,
+    customers: tuple[Customer, ...],
+    command: PersonCommand,
+    *,
+    now: datetime,
+    tombstoned: Collection[IdentifierKey] = (),
 ) -> Decision:
-    """Decide one command as of a time. Raises `DomainError`."""
-    resolution = resolve(customers, command)
-    gate = gate_of(rules, resolution.records, at=now)
-    repeated = remembered_command(resolution.records, command.command_id)
+    """Decide one command as of a time. Raises `DomainError`.
+
+    `customers` are at least all whom the command touches and who parted from them in the time that
+    commands are remembered; `tombstoned` are identifiers of people who were erased.
+    """
+    # A check is never answered from memory: an old yes may be wrong by now (R13).
+    repeated = remembered_command(customers, command.command_id)
+    if repeated is not None and not isinstance(command, CheckConsent):
+        return _repeated(*repeated, command)
     match command:
-        case CheckConsent():  # Never answered from memory: an old yes may be wrong by now (R13).
+        case ReadmitIdentifier():
+            return readmit(command, tombstoned)
+        case UnlinkIdentifier():
+            return unlink(customers, command)
+        case MergeCustomers():
+            return merge_customers(rules, customers, command, now=now)
+        case _:
+            resolution = resolve(rules.identity, customers, command, tombstoned=tombstoned)
+            gate = gate_of(rules, resolution.records, at=now)
+            return _decide_resolved(gate, resolution, command)
+
+
+def _decide_resolved(gate: Gate, resolution: Resolution, command: Resolved) -> Decision:
+    match command:
+        case CheckConsent():
             return _check_consent(gate, resolution, command)
-        case _ if repeated is not None:
-            return _repeated(resolution, command, repeated.revision)
         case Identify():
             return _identify(gate, resolution, command)
         case SetTraits():
             return _set_traits(gate, resolution, command)
         case RecordSignals():
             return _record_signals(gate, resolution, command)
-        case RecordConsent():
+        case RecordConsent() | RecordTcfChoices():
             return _record_consent(gate, resolution, command)
-        case RecordTcfChoices():
-            return _record_tcf_choices(gate, resolution, command)
         case SetPreferences():
             return _set_preferences(resolution, command)
         case LinkHousehold() | UnlinkHousehold():
             return _change_household(gate, resolution, command)
+        case LinkIdentifiers():
+            _require_admitted(gate, command.source)
+            return link_identifiers(gate.rules, resolution, command)
+        case UndoMerge() | UnmergeRecord():
+            return _undo(gate, resolution, command)
 
 
 def _identify(gate: Gate, resolution: Resolution, command: Identify) -> Decision:
     message_ids = (command.message_id,) if command.message_id else ()
-    fates = fates_of(resolution, command.source, message_ids)
+    fates = fates_of(resolution.records, command.source, message_ids)
     if fates:
         return _settled(resolution, fates)
     at = command.happened_at
@@ -121,38 +139,51 @@ def _identify(gate: Gate, resolution: Resolution, command: Identify) -> Decision
     if not is_admitted:
         if command.on_closed == "refuse":
             raise PurposeClosed(command.source)
-        return _decline(resolution, command, message_ids, acts=acts, at=at)
-    changes = [*_joining(resolution, command, command.source, at), *acts]
+        return _decline(gate, resolution, command, message_ids, acts=acts, at=at)
+    said = resolution.left_out
+    left_out = () if command.traits else said
+    changes = joining(
+        gate.rules, resolution, command, source=command.source, at=at, left_out=left_out
+    )
+    changes += acts
     if command.traits:
-        changes.append(_traits(resolution.address, command))
+        changes.append(_traits(resolution.address, command, said))
     return _decided(resolution, changes, tuple(recorded(m) for m in message_ids))
 
 
 def _set_traits(gate: Gate, resolution: Resolution, command: SetTraits) -> Decision:
     _require_one(resolution)
-    if not gate.admits(command.source):
-        raise PurposeClosed(command.source)
-    if fates_of(resolution, command.source, (command.message_id,) if command.message_id else ()):
+    _require_admitted(gate, command.source)
+    message_ids = (command.message_id,) if command.message_id else ()
+    if fates_of(resolution.records, command.source, message_ids):
         return Decision(resolution.root)
-    return _decided(resolution, [_traits(resolution.address, command)])
+    return _decided(resolution, [_traits(resolution.address, command, resolution.left_out)])
 
 
 def _require_one(resolution: Resolution) -> None:
+    """Refuse where the identifiers mean nobody yet, or more than one."""
     if not resolution.is_known:
         raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by these identifiers")
-    if resolution.edges or resolution.unclaimed:
+    is_whole = all(item.reason in DROPPED for item in resolution.left_out)
+    if resolution.edges or resolution.unclaimed or not is_whole:
         raise Refused("AMBIGUOUS_CUSTOMER", "the identifiers are not all held by one customer")
 
 
+def _require_admitted(gate: Gate, source: str) -> None:
+    if not gate.admits(source):
+        raise PurposeClosed(source)
+
+
 def _record_signals(gate: Gate, resolution: Resolution, command: RecordSignals) -> Decision:
-    known = fates_of(resolution, command.source, tuple(s.message_id for s in command.signals))
+    message_ids = tuple(signal.message_id for signal in command.signals)
+    known = fates_of(resolution.records, command.source, message_ids)
     fresh: dict[str, Signal] = {}
     for signal in command.signals:
         if signal.message_id not in known:
             fresh.setdefault(signal.message_id, signal)
-    gate.rules.source(command.source)
+    source = gate.rules.source(command.source)
     if not fresh:
-        results = tuple(known[signal.message_id] for signal in command.signals)
+        results = tuple(known[message_id] for message_id in message_ids)
         return Decision(resolution.root if resolution.is_known else None, signals=results)
     signals = tuple(fresh.values())
     at = earliest(signals)
@@ -161,12 +192,16 @@ def _record_signals(gate: Gate, resolution: Resolution, command: RecordSignals) 
     )
     results = results_of(command.signals, known, is_admitted=is_admitted)
     if not is_admitted:
-        decision = _decline(resolution, command, tuple(fresh), acts=acts, at=at)
+        decision = _decline(gate, resolution, command, tuple(fresh), acts=acts, at=at)
         return replace(decision, signals=results)
-    changes = [*_joining(resolution, command, command.source, at), *acts]
-    ttl = gate.rules.source(command.source).context_ttl_seconds
-    body = SignalsRecorded(source=command.source, signals=signals, context_ttl_seconds=ttl)
-    changes.append(Change(record_stream(resolution.address), body, at))
+    changes = joining(gate.rules, resolution, command, source=command.source, at=at)
+    body = SignalsRecorded(
+        source=command.source,
+        signals=signals,
+        context_ttl_seconds=source.context_ttl_seconds,
+        left_out=resolution.left_out,
+    )
+    changes += [*acts, Change(record_stream(resolution.address), body, at)]
     return _decided(resolution, changes, results)
 
 
@@ -196,26 +231,35 @@ def _pass_gate(
 def _on_every_record(
     resolution: Resolution, acts: Iterable[tuple[ConsentChanged, datetime]]
 ) -> list[Change]:
-    records = sorted(resolution.records) or [resolution.address]
+    """Put acts first where they were said: an undo leaves a grant with that record alone (R6)."""
+    others = sorted(resolution.records.keys() - {resolution.address})
+    records = [resolution.address, *others]
     return [Change(record_stream(r), body, at) for body, at in acts for r in records]
 
 
-def _record_consent(gate: Gate, resolution: Resolution, command: RecordConsent) -> Decision:
-    ignored = check_act(gate, gate.rules.purpose(command.purpose), command)
+def _record_consent(
+    gate: Gate, resolution: Resolution, command: RecordConsent | RecordTcfChoices
+) -> Decision:
+    acts, ignored = _acts_of(gate, command)
+    at, left_out = command.happened_at, resolution.left_out
     if ignored is not None:
-        return Decision(resolution.root if resolution.is_known else None, ignored=ignored)
-    changes = _joining(resolution, command, None, command.happened_at)
-    changes += _on_every_record(resolution, [(body_of(command), command.happened_at)])
-    return _decided(resolution, changes)
-
-
-def _record_tcf_choices(gate: Gate, resolution: Resolution, command: RecordTcfChoices) -> Decision:
-    choices = choices_of_tcf(gate.rules, command)
-    acts = list(acts_of_choices(gate, choices, command_id=command.command_id))
-    if not acts:
-        return Decision(resolution.root if resolution.is_known else None, ignored="ALREADY_SAID")
-    changes = _joining(resolution, command, None, command.happened_at)
+        known = resolution.root if resolution.is_known else None
+        return Decision(known, ignored=ignored, left_out=left_out)
+    changes = joining(gate.rules, resolution, command, source=None, at=at, left_out=left_out)
     return _decided(resolution, [*changes, *_on_every_record(resolution, acts)])
+
+
+def _acts_of(
+    gate: Gate, command: RecordConsent | RecordTcfChoices
+) -> tuple[list[tuple[ConsentChanged, datetime]], str | None]:
+    """Give the acts that a command comes to, or why there are none."""
+    if isinstance(command, RecordConsent):
+        ignored = check_act(gate, gate.rules.purpose(command.purpose), command)
+        return [(body_of(command), command.happened_at)], ignored
+    acts = list(
+        acts_of_choices(gate, choices_of_tcf(gate.rules, command), command_id=command.command_id)
+    )
+    return acts, None if acts else "ALREADY_SAID"
 
 
 def _set_preferences(resolution: Resolution, command: SetPreferences) -> Decision:
@@ -235,8 +279,7 @@ def _change_household(
         unlinked = HouseholdUnlinked(household_id=household)
         changes = [Change(record_stream(r), unlinked, at) for r in sorted(held)]
         return _decided(resolution, changes)
-    if not gate.admits(command.source):
-        raise PurposeClosed(command.source)
+    _require_admitted(gate, command.source)
     linked = HouseholdLinked(household_id=household, source=command.source)
     changes = [Change(record_stream(resolution.address), linked, at)]
     return _decided(resolution, [] if held else changes)
@@ -266,53 +309,30 @@ def _check_consent(gate: Gate, resolution: Resolution, command: CheckConsent) ->
     return Decision(customer_id, changes, verdict=verdict)
 
 
-def _joining(
-    resolution: Resolution, command: CustomerCommand, source: str | None, at: datetime
-) -> list[Change]:
-    """Claim and link what nobody holds, then join what met; one batch with its record (R5, R7)."""
-    check_limits(resolution)
-    address = resolution.address
-    changes = [
-        Change(identifier_stream(item.key), IdentifierClaimed(record_id=address), at)
-        for item in resolution.unclaimed
-    ]
-    if resolution.unclaimed:
-        body = IdentifiersLinked(
-            source=source,
-            keys=tuple(item.key for item in resolution.unclaimed),
-            identifiers=resolution.unclaimed,
-        )
-        changes.append(Change(record_stream(address), body, at))
-        if address != resolution.root and not resolution.edges:
-            touched = CustomerTouched(record_id=address)
-            changes.append(Change(record_stream(resolution.root), touched, at))
-    return changes + _merging(resolution, command, at)
+def _undo(gate: Gate, resolution: Resolution, command: UndoMerge | UnmergeRecord) -> Decision:
+    if not resolution.is_known:
+        raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by these identifiers")
+    if len(resolution.customers) > 1 or resolution.unclaimed or resolution.left_out:
+        raise Refused("AMBIGUOUS_CUSTOMER", "the identifiers are not all held by one customer")
+    customer = resolution.customers[0]
+    return undo(gate.rules, customer, command, address=resolution.address, now=gate.at)
 
 
-def _merging(resolution: Resolution, command: CustomerCommand, at: datetime) -> list[Change]:
-    if not resolution.edges:
-        return []
-    members = tuple(sorted(resolution.records))
-    live = tuple(edge for customer in resolution.customers for edge in customer.edges)
-    evidence = tuple(identifier.key for identifier in command.identifiers)
-    plain = CustomersMerged(root=resolution.root, edges=resolution.edges, evidence=evidence)
-    whole = plain.model_copy(
-        update={"component": members, "live_edges": (*live, *resolution.edges)}
-    )
-    return [Change(record_stream(m), whole if m == resolution.root else plain, at) for m in members]
-
-
-def _traits(address: RecordId, command: Identify | SetTraits) -> Change:
+def _traits(
+    address: RecordId, command: Identify | SetTraits, left_out: tuple[LeftOut, ...]
+) -> Change:
     body = TraitsSet(
         source=command.source,
         traits=command.traits,
         message_id=command.message_id,
         expires_at=command.expires_at,
+        left_out=left_out,
     )
     return Change(record_stream(address), body, command.happened_at)
 
 
 def _decline(
+    gate: Gate,
     resolution: Resolution,
     command: Identify | RecordSignals,
     message_ids: tuple[str, ...],
@@ -324,24 +344,30 @@ def _decline(
     results = tuple(declined(message_id) for message_id in message_ids)
     if not resolution.is_known and not acts:
         return Decision(None, signals=results)
-    changes = [] if resolution.is_known else _joining(resolution, command, None, at)
+    changes = []
+    if not resolution.is_known:
+        left_out = resolution.left_out
+        changes = joining(gate.rules, resolution, command, source=None, at=at, left_out=left_out)
     body = SignalsDeclined(source=command.source, reason=GATE_CLOSED, message_ids=message_ids)
     changes += [*acts, Change(record_stream(resolution.address), body, at)]
     return replace(_decided(resolution, changes, results), merge_ids=())
 
 
-def _repeated(resolution: Resolution, command: CustomerCommand, revision: int) -> Decision:
+def _repeated(
+    customer: Customer, remembered: RememberedCommand, command: CustomerCommand
+) -> Decision:
     """Answer a command that was carried out before; for each message, what became of it."""
+    revision = remembered.revision
     match command:
         case RecordSignals(source=source, signals=signals):
             message_ids = tuple(signal.message_id for signal in signals)
         case Identify(source=source, message_id=str(message_id)):
             message_ids = (message_id,)
         case _:
-            return Decision(resolution.root, repeated_revision=revision)
-    fates = fates_of(resolution, source, message_ids)
+            return Decision(customer.root, repeated_revision=revision)
+    fates = fates_of(customer.records, source, message_ids)
     results = tuple(fates.get(m) or duplicate(m) for m in message_ids)
-    return Decision(resolution.root, signals=results, repeated_revision=revision)
+    return Decision(customer.root, signals=results, repeated_revision=revision)
 
 
 def _settled(resolution: Resolution, fates: dict[str, SignalResult]) -> Decision:
@@ -357,4 +383,5 @@ def _decided(
         created=not resolution.is_known,
         merge_ids=tuple(edge.merge_id for edge in resolution.edges),
         signals=signals,
+        left_out=resolution.left_out,
     )

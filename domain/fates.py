@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from domain.customer import Resolution, fate_of
+from collections.abc import Mapping
+
+from domain.customer import fate_of
+from domain.ids import RecordId
+from domain.record import Record
 from domain.replies import SignalResult
 from domain.signals import Signal, signal_key
 
@@ -27,12 +31,12 @@ def results_of(
 
 
 def fates_of(
-    resolution: Resolution, source: str, message_ids: tuple[str, ...]
+    records: Mapping[RecordId, Record], source: str, message_ids: tuple[str, ...]
 ) -> dict[str, SignalResult]:
     """Answer for the messages that came before: a duplicate, or declined as it was then."""
     fates: dict[str, SignalResult] = {}
     for message_id in message_ids:
-        match fate_of(resolution.records, signal_key(source, message_id)):
+        match fate_of(records, signal_key(source, message_id)):
             case "recorded":
                 fates[message_id] = duplicate(message_id)
             case "declined":

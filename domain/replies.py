@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from domain.consent import ConsentState
+from domain.identity import LeftOut
+from domain.ids import IdentifierKey, RecordId
 
 
 class SignalResult(BaseModel):
@@ -36,6 +38,66 @@ class Verdict(BaseModel):
     valid_until: datetime | None = None
 
 
+class HeldIdentifier(BaseModel):
+    """An identifier without its value, and the record that holds it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: IdentifierKey
+    namespace: str
+    record_id: str
+
+
+class CustomerAfter(BaseModel):
+    """A customer as a merge or an undo leaves it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    customer_id: str
+    record_ids: tuple[str, ...]
+    identifiers: tuple[HeldIdentifier, ...]
+
+
+class TraitConsequence(BaseModel):
+    """A trait that shows another word than before; the customer is the one that joins or parts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    customer_id: str
+    trait: str
+    source_before: str | None
+    source_after: str | None
+
+
+class ConsentConsequence(BaseModel):
+    """A purpose that stands differently; the customer is the one that joins or parts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    customer_id: str
+    purpose: str
+    open_before: bool
+    open_after: bool
+    state_before: ConsentState
+    state_after: ConsentState
+
+
+class Consequences(BaseModel):
+    """What a merge or an undo comes to.
+
+    `closing_acts` go on binding several of the customers after an undo; `declined_messages` stay
+    declined.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    customers: tuple[CustomerAfter, ...] = ()
+    traits: tuple[TraitConsequence, ...] = ()
+    consents: tuple[ConsentConsequence, ...] = ()
+    closing_acts: tuple[str, ...] = ()
+    declined_messages: int = 0
+
+
 class Done(BaseModel):
     """A command was carried out; `revision` is where a reader sees it (0: nothing was stored)."""
 
@@ -49,15 +111,23 @@ class Done(BaseModel):
     signals: tuple[SignalResult, ...] = ()
     verdict: Verdict | None = None
     ignored: str | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    consequences: Consequences | None = None
 
 
 class Moved(BaseModel):
-    """The command belongs to the customer with this root: send it to that customer's host."""
+    """The command belongs to the customer with this root: send it to that customer's host.
+
+    `owners` and `roots` say what the host knows better: who holds the identifiers, and to which
+    customers these records belong.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     outcome: Literal["moved"] = "moved"
     root: str
+    owners: dict[IdentifierKey, RecordId] = {}
+    roots: dict[RecordId, RecordId] = {}
 
 
 class Failed(BaseModel):

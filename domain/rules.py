@@ -1,16 +1,28 @@
-"""A workspace's rules as its stream tells them: purposes with basis and notices, and sources."""
+"""A workspace's rules as its stream tells them: purposes and their notices, sources, identity."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from domain.commands import DefinePurpose, PublishNotice, RegisterSource, RulesCommand
+from domain.commands import (
+    DefinePurpose,
+    PublishNotice,
+    RegisterSource,
+    RulesCommand,
+    SetIdentityRules,
+)
 from domain.consent import LawfulBasis
 from domain.errors import Invalid, NotFound, Refused
 from domain.event import Event, Recorded
+from domain.identity_rules import DEFAULT_IDENTITY_RULES, IdentityRules
 from domain.notices import NOTICES_PER_PURPOSE_MAX, Notice, notice_digest
-from domain.workspace_events import NoticePublished, PurposeDefined, SourceRegistered
+from domain.workspace_events import (
+    IdentityRulesSet,
+    NoticePublished,
+    PurposeDefined,
+    SourceRegistered,
+)
 
 AUDIT = "audit"
 """The purpose that only the role `auditor` may name; no workspace can define it."""
@@ -53,6 +65,7 @@ class Rules:
     version: int = 0
     purposes: Mapping[str, Purpose] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
+    identity: IdentityRules = DEFAULT_IDENTITY_RULES
 
     def source(self, name: str) -> Source:
         """Find a registered source, or raise `NotFound` / UNKNOWN_SOURCE."""
@@ -97,6 +110,8 @@ def evolve_rules(rules: Rules, event: Recorded[Event]) -> Rules:
         case SourceRegistered() as body:
             sources = {**rules.sources, body.source: _source(body)}
             return replace(rules, version=event.version, sources=sources)
+        case IdentityRulesSet(rules=identity):
+            return replace(rules, version=event.version, identity=identity)
         case _:
             return replace(rules, version=event.version)
 
@@ -139,6 +154,8 @@ def decide_rules(rules: Rules, command: RulesCommand) -> list[Event]:
             return _publish_notice(rules, command)
         case RegisterSource():
             return _register_source(rules, command)
+        case SetIdentityRules(rules=wanted):
+            return [] if wanted == rules.identity else [IdentityRulesSet(rules=wanted)]
 
 
 def _define_purpose(rules: Rules, command: DefinePurpose) -> list[Event]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from domain.event import Event, ShortText
+from domain.identity import LeftOut
 from domain.ids import Name, OpenMap
 from domain.signals import MessageId, Signal
 
@@ -21,6 +22,7 @@ class TraitsSet(Event):
     traits: OpenMap
     message_id: MessageId | None = None
     expires_at: datetime | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class SignalsRecorded(Event):
@@ -35,6 +37,7 @@ class SignalsRecorded(Event):
     source: Name
     signals: tuple[Signal, ...]
     context_ttl_seconds: int | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class SignalsDeclined(Event):

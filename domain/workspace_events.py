@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints
 
 from domain.consent import LawfulBasis
 from domain.event import Event, ShortText
+from domain.identity_rules import IdentityRules
 from domain.ids import Name
 from domain.notices import NOTICE_CHARACTERS_MAX
 
@@ -59,6 +60,14 @@ class SourceRegistered(Event):
     consent_categories: dict[str, tuple[Name, ...]] = Field(default_factory=dict)
     tcf_purposes: dict[str, tuple[Name, ...]] = Field(default_factory=dict)
     context_ttl_seconds: int | None = None
+
+
+class IdentityRulesSet(Event):
+    """What counts as an identifier, from here on; in place of all that was set before."""
+
+    OPEN = {"rules": "the workspace's own settings; a blocked value is one that names nobody"}
+
+    rules: IdentityRules
 
 
 class ClockAdvanced(Event):

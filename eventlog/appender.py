@@ -11,18 +11,26 @@ from __future__ import annotations
 import asyncio
 import random
 from enum import Enum, auto
+from typing import Protocol
 
 import orjson
 import structlog
 
 from eventlog.connection import NotSent
 from eventlog.envelope import event_digest
-from eventlog.errors import LogUnavailable
+from eventlog.errors import LogDamaged, LogUnavailable
 from eventlog.incoming import BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE
 from eventlog.jetstream_api import JetStreamApi
 from eventlog.nats_client import Received
-from eventlog.outgoing import EVENT_TOO_LARGE, LOG_UNAVAILABLE, Message, Outgoing, stored
-from eventlog.port import Attempt, Conflict, Outcome, Refused, Stored, Unknown
+from eventlog.outgoing import (
+    EVENT_TOO_LARGE,
+    LOG_DAMAGED,
+    LOG_UNAVAILABLE,
+    Message,
+    Outgoing,
+    stored,
+)
+from eventlog.port import Attempt, Conflict, Head, Outcome, Refused, Stored, Unknown
 from eventlog.subjects import Subjects
 from eventlog.wire import MessageTooLarge, Outbound
 
@@ -53,6 +61,16 @@ class _Answer(Enum):
     UNSETTLED = auto()
 
 
+class Gate(Protocol):
+    """What stands before every sending: a `LogGuard`."""
+
+    async def admit(self) -> int:
+        """Give the connection to send on, by its losses. Raises `LogDamaged`, `LogUnavailable`."""
+
+    def note(self, head: Head) -> None:
+        """Note an event that is about to be acknowledged."""
+
+
 class Appender:
     """Append to the log of one workspace. Any number of appends run at once."""
 
@@ -61,6 +79,7 @@ class Appender:
         self._connection = api.connection
         self._log_name = subjects.log_name
         self._outgoing = outgoing
+        self.gate: Gate | None = None
         self._batches = 0
         self._batch_prefix = f"{random.getrandbits(96):024x}"
 
@@ -70,7 +89,11 @@ class Appender:
         messages = await self._outgoing.prepare_sealed(attempt, timeout_seconds=timeout_seconds)
         if isinstance(messages, Refused):
             return messages
-        return await self._settle(messages, deadline)
+        outcome = await self._settle(messages, deadline)
+        if self.gate is not None and isinstance(outcome, Stored):
+            last = messages[-1]
+            self.gate.note(Head(outcome.revision, last.recorded.version, last.digest))
+        return outcome
 
     async def _settle(self, messages: list[Message], deadline: float) -> Outcome:
         loop = asyncio.get_running_loop()
@@ -80,6 +103,8 @@ class Appender:
             answer = await self._send(messages, min(remaining, TRY_SECONDS_MAX))
             if isinstance(answer, Stored):
                 return answer
+            if answer == Refused(LOG_DAMAGED):
+                return Unknown() if is_unsettled else answer
             if answer is _Answer.UNSETTLED:
                 is_unsettled = True
             elif not is_unsettled and answer is not _Answer.TRY_AGAIN:
@@ -95,8 +120,14 @@ class Appender:
 
     async def _send(self, messages: list[Message], timeout_seconds: float) -> Outcome | _Answer:
         try:
+            losses = await self.gate.admit() if self.gate is not None else None
+        except LogDamaged:
+            return Refused(LOG_DAMAGED)
+        except LogUnavailable:
+            return _Answer.TRY_AGAIN
+        try:
             answers = await self._connection.request_all(
-                self._outbound(messages), timeout_seconds=timeout_seconds
+                self._outbound(messages), losses=losses, timeout_seconds=timeout_seconds
             )
         except MessageTooLarge:
             return Refused(EVENT_TOO_LARGE)

@@ -101,6 +101,8 @@ class Connection:
         self._watcher: asyncio.Task[None] | None = None
         self._last_error = ""
         self.rebuilds = 0
+        self.losses = 0
+        """Grows whenever the connection is lost, so that it tells connections apart."""
 
     @classmethod
     async def open(
@@ -185,11 +187,13 @@ class Connection:
         messages: Sequence[Outbound],
         *,
         is_last: Callable[[Received], bool] | None = None,
+        losses: int | None = None,
         timeout_seconds: float,
     ) -> list[Received]:
         """Send messages in one piece and wait for what answers the last of them.
 
-        One answer, or as many as it takes until `is_last` says so.
+        One answer, or as many as it takes until `is_last` says so. With `losses`, only on the
+        connection that had so many before it; else `NotSent`.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
@@ -207,7 +211,7 @@ class Connection:
         inbox = self.open_inbox(take, lose)
         timer = loop.call_later(timeout_seconds, lose, "the server did not answer in time")
         try:
-            await self._send(self._block(messages, inbox.subject))
+            await self._send(self._block(messages, inbox.subject), losses=losses)
             await done
         finally:
             timer.cancel()
@@ -271,10 +275,12 @@ class Connection:
         parts = [encode(message, bytes_max=bytes_max) for message in before]
         return b"".join([*parts, encode(last, reply, bytes_max=bytes_max)])
 
-    async def _send(self, block: bytes) -> None:
+    async def _send(self, block: bytes, *, losses: int | None = None) -> None:
         client = self._client
         if not client.is_connected:
             raise NotSent("the connection is down")
+        if losses is not None and losses != self.losses:
+            raise NotSent("the connection is another one")
         # nats-py's `publish` takes 28 us a message with our headers, a ready block takes 4.5; and
         # only a block keeps the messages of an atomic batch together.
         await client._send_command(block)  # noqa: SLF001
@@ -290,6 +296,7 @@ class Connection:
         self._client = client
 
         async def disconnected() -> None:
+            client.drop_unsent()
             if self._client is client:
                 self._lose_all()
 
@@ -347,6 +354,7 @@ class Connection:
 
     def _lose_all(self) -> None:
         self._connected.clear()
+        self.losses += 1
         for waiting in list(self._waiting.values()):
             waiting.lose()
         for subscription in self._subscriptions:

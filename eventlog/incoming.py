@@ -119,6 +119,28 @@ def ends_append(headers: Mapping[str, str]) -> bool:
     return BATCH_ID not in headers or BATCH_COMMIT in headers or APPEND_END in headers
 
 
+def head_of(message: Raw) -> Head:
+    """Give the head that a stream has whose last message this is; version 0 if it is unreadable."""
+    try:
+        version = parse_headers(message.headers).version
+    except EnvelopeUnreadable:
+        version = 0
+    digest = event_digest(message.subject, message.headers, message.body)
+    return Head(message.revision, version, digest)
+
+
+def begins_with(head: Head, messages: Sequence[Raw]) -> bool:
+    """Whether messages begin with a head's own event; `LogDamaged` if another is in its place.
+
+    False where there is none so far, as on a replica that lags.
+    """
+    if not messages:
+        return False
+    if head_of(messages[0]) != head:
+        raise LogDamaged(f"revision {head.revision} is not what it was when it was last read")
+    return True
+
+
 def check_chain(stream: Stream, after: Head, entries: Sequence[Entry]) -> None:
     """Require that entries continue a head: no version missing, each naming the digest before."""
     head = after

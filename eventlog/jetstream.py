@@ -10,10 +10,11 @@ from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Seque
 from datetime import datetime
 
 from domain.ids import Stream
-from eventlog.appender import Appender
+from eventlog.appender import Appender, Gate
 from eventlog.codec import EventMapper
 from eventlog.connection import Connection
 from eventlog.direct_reader import DirectReader
+from eventlog.envelope import event_digest
 from eventlog.excerpt import Excerpt
 from eventlog.incoming import Incoming, Raw
 from eventlog.jetstream_api import JetStreamApi
@@ -62,6 +63,10 @@ class JetStreamEventLog:
         """Require that the stream is there, safe, and not being restored. Raises `UnsafeStream`."""
         await require_stream(self._api, self._subjects, replicas=replicas)
 
+    def guard_by(self, gate: Gate) -> None:
+        """Ask a gate before each sending, and tell it what was stored before the caller hears."""
+        self._appender.gate = gate
+
     async def append(self, attempt: Attempt, *, timeout_seconds: float) -> Outcome:
         """Store an attempt and settle its outcome."""
         return await self._appender.append(attempt, timeout_seconds=timeout_seconds)
@@ -71,14 +76,22 @@ class JetStreamEventLog:
         return await self._reader.load(stream, after)
 
     async def load_many(
-        self, streams: Mapping[Stream, Head], *, concurrency: int = 32
+        self,
+        streams: Mapping[Stream, Head],
+        *,
+        concurrency: int = 32,
+        recheck: Collection[Stream] = (),
     ) -> dict[Stream, list[Entry]]:
-        """Load several streams, each after its head."""
-        return await self._reader.load_many(streams, concurrency)
+        """Load several streams, each after its head; check the event at some heads again."""
+        return await self._reader.load_many(streams, concurrency=concurrency, recheck=recheck)
 
     async def last_entries(self, streams: Iterable[Stream]) -> dict[Stream, Entry]:
         """Read the last event of each stream that has one, a thousand to a request."""
         return await self._reader.last_entries(streams)
+
+    async def last_heads(self, streams: Iterable[Stream]) -> dict[Stream, Head]:
+        """Read the head of each stream that has one, a thousand to a request."""
+        return await self._reader.last_heads(streams)
 
     async def leader_revisions(self, streams: Sequence[Stream]) -> list[int]:
         """Ask the leader for the revision of each stream's last event; 0 for an empty stream."""
@@ -128,9 +141,24 @@ class JetStreamEventLog:
         """Yield everything after a revision, in batches, and go on for ever."""
         return self._tail.follow(after_revision=after_revision, batch_events_max=batch_events_max)
 
+    def survey(self) -> AsyncGenerator[list[Entry], None]:
+        """Yield whatever can still be read of a damaged log, in order, with its gaps."""
+        return self._tail.survey()
+
+    async def replica(self) -> tuple[str, str]:
+        """Name the server that the log was last read from, and its role.
+
+        `only` where there is one replica, else `leader` or `follower`.
+        """
+        info = await self._reader.leader_info()
+        server = self._tail.server or self._api.connection.server_name
+        if int(info["config"].get("num_replicas", 1)) == 1:
+            return server, "only"
+        return server, "leader" if info["cluster"].get("leader") == server else "follower"
+
     async def shape(self) -> Shape:
-        """Ask the server for the log's shape and its clock."""
-        info = await self._api.call(f"STREAM.INFO.{self._subjects.log_name}")
+        """Ask the leader for the log's shape and its clock."""
+        info = await self._reader.leader_info()
         state, time = info["state"], info.get("ts")
         return Shape(
             first_revision=int(state["first_seq"]),
@@ -139,6 +167,13 @@ class JetStreamEventLog:
             lost=len((state.get("lost") or {}).get("msgs") or ()),
             server_time=datetime.fromisoformat(time) if time else None,
         )
+
+    async def digest_at(self, revision: int) -> bytes | None:
+        """Ask the leader for the digest of the event at a revision; None where it has none."""
+        found = await self._api.message(self._subjects.log_name, {"seq": revision})
+        if found is None:
+            return None
+        return event_digest(found.subject, found.headers, found.body)
 
     async def close(self) -> None:
         """Let go of the keys; consumers end with their readers, the connection is its owner's."""

@@ -9,14 +9,14 @@ has no read by quorum; a cut between some of the servers only can still deceive 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
 from eventlog.asking_again import until_answered
 from eventlog.errors import LogUnavailable
-from eventlog.jetstream_api import JetStreamApi, StoredMessage
+from eventlog.jetstream_api import JetStreamApi, Json, StoredMessage
 
 REQUESTS_MAX = 256
 """How many heads are asked for at once."""
@@ -66,10 +66,28 @@ class LeaderReader:
             messages = list(await asyncio.gather(*reads))
             if not self._is_replicated:
                 return messages
-            after = self._known = await self._ask(deadline)
+            after, _ = await self._ask(deadline)
             if after.is_sure and after == before:
                 return messages
             _logger.info("leader_not_sure", stream=self._stream_name, leader=after.leader)
+            if loop.time() > deadline:
+                raise LogUnavailable(f"no server is sure that it leads {self._stream_name}")
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def info(self, details: Mapping[str, Any] | None = None) -> Json:
+        """Give what the leader says of the stream: of all that was acknowledged before the call.
+
+        `details` is what is asked for beside the usual. Raises `LogUnavailable`.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ASK_SECONDS_MAX
+        while True:
+            before, info = await self._ask(deadline, details)
+            if not self._is_replicated:
+                return info
+            after, _ = await self._ask(deadline)
+            if after.is_sure and after == before._replace(is_sure=True):
+                return info
             if loop.time() > deadline:
                 raise LogUnavailable(f"no server is sure that it leads {self._stream_name}")
             await asyncio.sleep(PAUSE_SECONDS)
@@ -78,7 +96,7 @@ class LeaderReader:
         """Give what is known; ask, where nothing is or the connection is to another server."""
         known = self._known
         if known is None or known.server != self._api.connection.server_name:
-            known = self._known = await self._ask(deadline)
+            known, _ = await self._ask(deadline)
         return known
 
     async def _newest(self, subject: str, deadline: float) -> StoredMessage | None:
@@ -95,13 +113,20 @@ class LeaderReader:
         remaining = max(deadline - asyncio.get_running_loop().time(), 0)
         return await until_answered(self._api.connection, ask, timeout_seconds=remaining)
 
-    async def _ask(self, deadline: float) -> _Leadership:
-        return await self._until(self._leadership, deadline)
+    async def _ask(
+        self, deadline: float, details: Mapping[str, Any] | None = None
+    ) -> tuple[_Leadership, Json]:
+        async def ask(timeout_seconds: float) -> tuple[_Leadership, Json]:
+            return await self._ask_once(details, timeout_seconds)
 
-    async def _leadership(self, timeout_seconds: float) -> _Leadership:
+        return await self._until(ask, deadline)
+
+    async def _ask_once(
+        self, details: Mapping[str, Any] | None, timeout_seconds: float
+    ) -> tuple[_Leadership, Json]:
         server = self._api.connection.server_name
         info = await self._api.call(
-            f"STREAM.INFO.{self._stream_name}", timeout_seconds=timeout_seconds
+            f"STREAM.INFO.{self._stream_name}", details, timeout_seconds=timeout_seconds
         )
         replicas = int(info["config"].get("num_replicas", 1))
         self._is_replicated = replicas > 1
@@ -111,4 +136,6 @@ class LeaderReader:
             for replica in cluster.get("replicas") or ()
             if 0 < replica.get("active", 0) < HEARD_SECONDS_MAX * 1_000_000_000
         ]
-        return _Leadership(server, cluster.get("leader", ""), len(heard) + 1 > replicas // 2)
+        is_sure = len(heard) + 1 > replicas // 2
+        self._known = _Leadership(server, cluster.get("leader", ""), is_sure)
+        return self._known, info

@@ -15,14 +15,16 @@ from datetime import UTC, datetime
 from domain.ids import RecordId, Stream, StreamKind
 from eventlog.codec import EventMapper
 from eventlog.envelope import event_digest
-from eventlog.errors import LogUnavailable
+from eventlog.errors import LogDamaged, LogUnavailable
 from eventlog.incoming import (
     BATCH_COMMIT,
     BATCH_ID,
     Incoming,
     Raw,
+    begins_with,
     check_chain,
     check_gapless,
+    head_of,
 )
 from eventlog.keys.key_ring import KeyRing
 from eventlog.outgoing import EVENT_TOO_LARGE, LOG_UNAVAILABLE, Message, Outgoing, stored
@@ -94,6 +96,12 @@ class MemoryEventLog:
         """Put other bytes in the place of an event's body."""
         self._rows[revision - 1] = replace(self._rows[revision - 1], body=body)
 
+    def lose_after(self, revision: int) -> None:
+        """Cut the log off behind a revision, as a server does that finds its last block damaged."""
+        del self._rows[revision:]
+        for subject, revisions in self._revisions.items():
+            self._revisions[subject] = [r for r in revisions if r <= revision]
+
     async def append(
         self,
         attempt: Attempt,
@@ -157,8 +165,12 @@ class MemoryEventLog:
         streams: Mapping[Stream, Head],
         *,
         concurrency: int = 32,  # noqa: ARG002  # the port's; nothing here waits
+        recheck: Collection[Stream] = (),
     ) -> dict[Stream, list[Entry]]:
         """Load several streams, each after its head."""
+        self._require_available()
+        for stream in recheck:
+            self._recheck(self._subjects.subject_of(stream), streams[stream])
         await self._load_keys(streams)
         return {stream: await self.load(stream, after=head) for stream, head in streams.items()}
 
@@ -168,6 +180,12 @@ class MemoryEventLog:
         lasts = {stream: self._last(self._subjects.subject_of(stream)) for stream in streams}
         entries = await self._entries(last for last in lasts.values() if last)
         return {entry.stream: entry for entry in entries}
+
+    async def last_heads(self, streams: Iterable[Stream]) -> dict[Stream, Head]:
+        """Read the head of each stream that has one."""
+        self._require_available()
+        lasts = {stream: self._last(self._subjects.subject_of(stream)) for stream in streams}
+        return {stream: head_of(self._raw(last)) for stream, last in lasts.items() if last}
 
     async def leader_revisions(self, streams: Sequence[Stream]) -> list[int]:
         """Give the revision of each stream's last event; 0 for an empty stream."""
@@ -230,22 +248,40 @@ class MemoryEventLog:
                 while len(self._rows) <= after_revision:
                     await self._grown.wait()
 
+    def survey(self) -> AsyncIterator[list[Entry]]:
+        """Yield whatever can be read, in order."""
+        return self.read()
+
     async def shape(self) -> Shape:
         """Give the log's shape, and this machine's clock as the server's."""
         self._require_available()
         last = len(self._rows)
         return Shape(1 if last else 0, last, 0, 0, datetime.now(UTC))
 
+    async def digest_at(self, revision: int) -> bytes | None:
+        """Give the digest of the event at a revision; None where there is none."""
+        self._require_available()
+        if not 0 < revision <= len(self._rows):
+            return None
+        row = self._rows[revision - 1]
+        return event_digest(row.subject, row.headers, row.body)
+
     async def close(self) -> None:
         """Let go of the keys; the log lives as long as it is referred to."""
         if self._keys is not None:
             await self._keys.close()
 
+    def _recheck(self, subject: str, head: Head) -> None:
+        later = [r for r in self._revisions.get(subject, []) if r >= head.revision]
+        if not begins_with(head, [self._raw(r) for r in later]):
+            raise LogDamaged(f"a stream ends before revision {head.revision}")
+
     async def _entries(self, revisions: Iterable[int]) -> list[Entry]:
-        rows = ((r, self._rows[r - 1]) for r in revisions)
-        return await self._incoming.entries(
-            [Raw(row.subject, r, headers=row.headers, body=row.body) for r, row in rows]
-        )
+        return await self._incoming.entries([self._raw(r) for r in revisions])
+
+    def _raw(self, revision: int) -> Raw:
+        row = self._rows[revision - 1]
+        return Raw(row.subject, revision, headers=row.headers, body=row.body)
 
     async def _load_keys(self, streams: Iterable[Stream]) -> None:
         if self._keys is not None:

@@ -53,6 +53,11 @@ class WatchedClient(Client):
         message: Msg = super()._build_message(sid, sound, reply, data, headers)
         return message
 
+    def drop_unsent(self) -> None:
+        """Forget what was not sent yet: on another connection its sender would not expect it."""
+        self._pending.clear()
+        self._pending_data_size = 0
+
     async def end(self, timeout_seconds: float) -> None:
         """Close, whatever state the client is in."""
         with suppress(Exception):  # a dead client may fail in any way while it is taken down

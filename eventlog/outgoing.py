@@ -32,6 +32,9 @@ SLICE_EVENTS_MAX = 64
 was sent: else one batch would wait for the next to be encoded, and both then for the server. For
 the same reason one large attempt is encoded after another, not in turn."""
 
+LOG_DAMAGED = "LOG_DAMAGED"
+"""The log is not the one that was written: nothing is stored until somebody has seen to it (R3)."""
+
 LOG_UNAVAILABLE = "LOG_UNAVAILABLE"
 """The log was away until the deadline, and surely nothing was sent: try again."""
 

@@ -124,6 +124,15 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Witness:
+    """What a mark, a checkpoint or an attestation knows of the log: an event and its digest."""
+
+    source: str
+    revision: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """What a log that never deletes cannot have otherwise (R3), and the server's clock."""
 
@@ -164,12 +173,23 @@ class EventLog(Protocol):
         """Read a stream after a head that the caller holds, to its end, its chain checked."""
 
     async def load_many(
-        self, streams: Mapping[Stream, Head], *, concurrency: int = 32
+        self,
+        streams: Mapping[Stream, Head],
+        *,
+        concurrency: int = 32,
+        recheck: Collection[Stream] = (),
     ) -> dict[Stream, list[Entry]]:
-        """Load several streams, each after its head."""
+        """Load several streams, each after its head.
+
+        Of those in `recheck` the event at the head is read again: `LogDamaged` where it is another
+        one by now, or is gone.
+        """
 
     async def last_entries(self, streams: Iterable[Stream]) -> dict[Stream, Entry]:
         """Read the last event of each stream that has one, in as few requests as can be."""
+
+    async def last_heads(self, streams: Iterable[Stream]) -> dict[Stream, Head]:
+        """Read the head of each stream that has one, without decoding or any key."""
 
     async def leader_revisions(self, streams: Sequence[Stream]) -> list[int]:
         """Ask the leader for the revision of each stream's last event; 0 for an empty stream."""
@@ -195,8 +215,14 @@ class EventLog(Protocol):
     ) -> AsyncIterator[list[Entry]]:
         """Yield everything after a revision, in batches, and go on for ever."""
 
+    def survey(self) -> AsyncIterator[list[Entry]]:
+        """Yield whatever can still be read of a damaged log, in order, with its gaps."""
+
     async def shape(self) -> Shape:
-        """Ask the server for the log's shape."""
+        """Ask the leader for the log's shape."""
+
+    async def digest_at(self, revision: int) -> bytes | None:
+        """Ask the leader for the digest of the event at a revision; None where it has none."""
 
     async def close(self) -> None:
         """Release what the log holds. The connection stays its owner's."""

@@ -52,9 +52,17 @@ class PullConsumer:
         self._buffer: deque[Received] = deque()
         self._awaited = 0
         self._is_lost = False
+        self._is_expired = False
+        self.server = ""
+        """The server that delivers, once the consumer is there; nothing where there is but one."""
         self._changed = asyncio.Event()
         self._inbox = api.connection.new_inbox()
         self._subscription: Subscription | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing more will come."""
+        return self._is_lost
 
     async def create(self, first_revision: int) -> int:
         """Make the consumer on the server; give how many messages wait for it."""
@@ -77,11 +85,16 @@ class PullConsumer:
             f"CONSUMER.CREATE.{self._log_name}.{self._name}",
             {"stream_name": self._log_name, "config": config},
         )
+        self.server = (created.get("cluster") or {}).get("leader", "")
         return int(created.get("num_pending", 0))
 
-    async def receive(self) -> list[Delivery]:
-        """Wait for messages and give all that are here; none when the consumer is lost."""
-        while not self._buffer and not self._is_lost:
+    async def receive(self, *, for_ever: bool = True) -> list[Delivery]:
+        """Wait for messages and give all that are here; none when the consumer is lost.
+
+        Or, unless it is to wait for ever, when a whole pull has passed without any.
+        """
+        self._is_expired = False
+        while not self._buffer and not self._is_lost and (for_ever or not self._is_expired):
             await self._pull()
             self._changed.clear()
             try:
@@ -130,6 +143,7 @@ class PullConsumer:
             self._awaited -= 1
         elif headers["Status"] == _EXPIRED or headers.get("Description") in _PULL_ENDED:
             self._awaited -= int(headers.get("Nats-Pending-Messages", 0))
+            self._is_expired = True
         else:
             self._is_lost = True
         self._changed.set()

@@ -27,14 +27,20 @@ from domain.consent_events import (
 from domain.event import Event
 from domain.identity_events import (
     CustomersMerged,
+    CustomersParted,
     CustomerTouched,
     IdentifierClaimed,
+    IdentifierReadmitted,
+    IdentifierReleased,
     IdentifiersLinked,
+    IdentifiersUnlinked,
+    IdentifierTombstoned,
 )
 from domain.preference_events import HouseholdLinked, HouseholdUnlinked, PreferencesSet
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.workspace_events import (
     ClockAdvanced,
+    IdentityRulesSet,
     NoticePublished,
     PurposeDefined,
     SourceRegistered,
@@ -60,10 +66,12 @@ class UnknownEvent(ValueError):
 
 EVENTS: Mapping[str, type[Event]] = {
     "koseki.record.identifiers-linked.v1": IdentifiersLinked,
+    "koseki.record.identifiers-unlinked.v1": IdentifiersUnlinked,
     "koseki.record.traits-set.v1": TraitsSet,
     "koseki.record.signals-recorded.v1": SignalsRecorded,
     "koseki.record.signals-declined.v1": SignalsDeclined,
     "koseki.customer.merged.v1": CustomersMerged,
+    "koseki.customer.parted.v1": CustomersParted,
     "koseki.customer.touched.v1": CustomerTouched,
     "koseki.record.preferences-set.v1": PreferencesSet,
     "koseki.record.household-linked.v1": HouseholdLinked,
@@ -79,9 +87,13 @@ EVENTS: Mapping[str, type[Event]] = {
     "koseki.consent.invalidated.v1": ConsentInvalidated,
     "koseki.consent.verdict-recorded.v1": VerdictRecorded,
     "koseki.identifier.claimed.v1": IdentifierClaimed,
+    "koseki.identifier.released.v1": IdentifierReleased,
+    "koseki.identifier.tombstoned.v1": IdentifierTombstoned,
+    "koseki.identifier.readmitted.v1": IdentifierReadmitted,
     "koseki.workspace.purpose-defined.v1": PurposeDefined,
     "koseki.workspace.notice-published.v1": NoticePublished,
     "koseki.workspace.source-registered.v1": SourceRegistered,
+    "koseki.workspace.identity-rules-set.v1": IdentityRulesSet,
     "koseki.clock.advanced.v1": ClockAdvanced,
 }
 

@@ -103,12 +103,13 @@ def unsafe_settings(
     *,
     replicas: int,
     required: Mapping[str, object] = _REQUIRED,
+    uncapped: Sequence[str] = UNCAPPED,
 ) -> Iterator[str]:
     """Name every setting under which messages could be lost, and what it must be."""
     for name, wanted in required.items():
         if config.get(name, False) != wanted:
             yield f"{name} must be {wanted}"
-    for name in UNCAPPED:
+    for name in uncapped:
         if config.get(name, 0) > 0:
             yield f"{name} must be unlimited"
     for name in _FORBIDDEN:

@@ -22,6 +22,10 @@ from eventlog.subjects import Subjects
 READ_PATIENCE_SECONDS = 10.0
 """How long a read to the end waits for a server that is away; following waits for ever."""
 
+FRUITLESS_MAX = 2
+"""Consumers in a row that give a read nothing, though the log should go on: it cannot be read."""
+
+SURVEY_EVENTS_MAX = 5_000
 REOPEN_SECONDS_MIN = 0.05
 REOPEN_SECONDS_MAX = 1.0
 
@@ -61,6 +65,8 @@ class Tail(Generic[Read]):
         self._api = api
         self._log_name = subjects.log_name
         self._reader = reader
+        self.server = ""
+        """The server that delivered last; nothing where there is but one."""
 
     async def read(
         self, *, after_revision: int, batch_events_max: int
@@ -88,17 +94,37 @@ class Tail(Generic[Read]):
             async for entries in batches:
                 yield entries
 
+    async def survey(self) -> AsyncGenerator[list[Read], None]:
+        """Yield what can be read up to the end, with its gaps; an end that gives nothing ends it.
+
+        Raises `LogUnavailable` where the connection is lost on the way.
+        """
+        consumer = await self._open(0, SURVEY_EVENTS_MAX, READ_PATIENCE_SECONDS)
+        end = await self._last_revision(0)
+        seen = 0
+        try:
+            while seen < end and (found := await consumer.receive(for_ever=False)):
+                seen = found[-1].revision
+                yield await self._decode(found, READ_PATIENCE_SECONDS)
+            if consumer.is_lost:
+                raise LogUnavailable("the connection was lost while the log was read")
+        finally:
+            with suppress(LogUnavailable):
+                await consumer.close()
+
     async def _batches(
         self, seen: int, events_max: int, *, patience_seconds: float | None
     ) -> AsyncGenerator[list[Read], None]:
         fruitless = 0
         while True:
             await asyncio.sleep(min(REOPEN_SECONDS_MIN * fruitless, REOPEN_SECONDS_MAX))
+            if patience_seconds is not None and fruitless > FRUITLESS_MAX:
+                raise LogDamaged(f"revision {seen + 1} cannot be read")
             consumer = await self._open(seen, events_max, patience_seconds)
             is_fresh = True
             fruitless += 1
             try:
-                while deliveries := await _receive(consumer):
+                while deliveries := await _receive(consumer, for_ever=patience_seconds is None):
                     run = _gapless(seen, deliveries)
                     if is_fresh and not run:
                         raise LogDamaged(
@@ -134,6 +160,7 @@ class Tail(Generic[Read]):
                     raise
                 _logger.warning("log_not_readable", log=self._log_name, reason=error.message)
             else:
+                self.server = consumer.server
                 return consumer
             await self._api.connection.wait_connected(timeout_seconds=REOPEN_SECONDS_MAX)
             await asyncio.sleep(wait_seconds)
@@ -167,9 +194,9 @@ class Tail(Generic[Read]):
             wait_seconds = min(wait_seconds * 2, REOPEN_SECONDS_MAX)
 
 
-async def _receive(consumer: PullConsumer) -> list[Delivery]:
+async def _receive(consumer: PullConsumer, *, for_ever: bool) -> list[Delivery]:
     try:
-        return await consumer.receive()
+        return await consumer.receive(for_ever=for_ever)
     except LogUnavailable:
         return []
 

@@ -1,4 +1,4 @@
-"""Read model: every transition of consent with its details, as it stands in the log.
+"""Read model: every transition of consent with its details, as the log has it for each record.
 
 Table `consent_history`: record id/revision (16 hex digits) -> {act_id, event_id, purpose, state,
 happened_at, recorded_at, ...; personal: {method, evidence}}. What an act leaves open is judged from
@@ -14,6 +14,7 @@ from datetime import datetime
 from domain.consent import ConsentState
 from domain.consent_events import ConsentChanged, counted_from
 from domain.event import Event, Recorded
+from domain.identity_events import CustomersParted
 from domain.ids import OpenMap, RecordId
 from domain.transitions import MAY_ACT, ActedBy
 from projections.instants import instant, instant_text
@@ -57,6 +58,8 @@ class ConsentTransition:
 def apply(tables: Tables, event: Recorded[Event]) -> None:
     """Fold one event."""
     body = event.body
+    if isinstance(body, CustomersParted):
+        _part(tables, event.stream.key, body)
     if not isinstance(body, ConsentChanged):
         return
     acted_by = body.acted_by or MAY_ACT[body.state][0]
@@ -80,6 +83,16 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
         "personal": {"method": body.method, "evidence": body.evidence},
     }
     tables.put(CONSENT_HISTORY, f"{event.stream.key}/{event.revision:016x}".encode(), row)
+
+
+def _part(tables: Tables, record_id: str, parted: CustomersParted) -> None:
+    """Take away the acts that an undo left with another record: they were never this person's."""
+    if not parted.foreign_acts:
+        return
+    held = list(tables.scan(CONSENT_HISTORY, f"{record_id}/".encode()))
+    for key, row in held:
+        if row["act_id"] in parted.foreign_acts:
+            tables.delete(CONSENT_HISTORY, key)
 
 
 def consent_history(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from domain.consent import ConsentAct, ConsentState
 from domain.consent_events import ConsentChanged, act_of
 from domain.event import Event, Recorded
+from domain.identity_events import CustomersParted
 from domain.ids import EventId, RecordId
 from projections.instants import instant, instant_text
 from projections.tables import ReadTables, Tables
@@ -20,6 +21,8 @@ TABLES = (CONSENTS,)
 def apply(tables: Tables, event: Recorded[Event]) -> None:
     """Fold one event; an act that a record holds already changes nothing."""
     act = event.body
+    if isinstance(act, CustomersParted):
+        _part(tables, event.stream.key, act)
     if not isinstance(act, ConsentChanged):
         return
     key = event.stream.key.encode()
@@ -39,6 +42,15 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
         "source": act.source,
     }
     tables.put(CONSENTS, key, row)
+
+
+def _part(tables: Tables, record_id: str, parted: CustomersParted) -> None:
+    """Take away the acts that an undo left with another record."""
+    row = tables.get(CONSENTS, record_id.encode())
+    if row is None or not row["acts"].keys() & set(parted.foreign_acts):
+        return
+    row["acts"] = {k: act for k, act in row["acts"].items() if k not in parted.foreign_acts}
+    tables.put(CONSENTS, record_id.encode(), row)
 
 
 def acts(tables: ReadTables, record_id: RecordId) -> tuple[ConsentAct, ...]:

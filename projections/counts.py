@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from domain.event import Event, Recorded
-from domain.identity_events import CustomersMerged
+from domain.identity_events import CustomersMerged, CustomersParted
 from domain.ids import StreamKind
 from domain.signal_events import SignalsDeclined, SignalsRecorded
 from projections.tables import ReadTables, Tables
@@ -22,7 +22,7 @@ _KEY = b"workspace"
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of a workspace. A merge joins two customers, so customers = records - merges."""
+    """Numbers of a workspace. A live merge joins two customers: customers = records - merges."""
 
     events: int = 0
     records: int = 0
@@ -51,6 +51,8 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
             row["declined"] += len(message_ids)
         case CustomersMerged(root=root, edges=edges) if root == event.stream.key:
             row["merges"] += len(edges)
+        case CustomersParted(customer=whole, removed=removed) if whole == event.stream.key:
+            row["merges"] -= len(removed)
     tables.put(COUNTS, _KEY, row)
 
 

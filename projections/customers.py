@@ -1,7 +1,8 @@
 """Read model: which records form one customer, and where old ids lead.
 
 Table `customers`: record id -> {root}, and on a root also {members, edges}. Each record is led to
-its root by its own event, so that a lost event of the root cannot leave it standing alone.
+its root by its own event, of a merge and of its undo, so that a lost event of the root cannot leave
+it standing alone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 from domain.event import Event, Recorded
 from domain.identity import Edge
-from domain.identity_events import CustomersMerged
+from domain.identity_events import CustomersMerged, CustomersParted
 from domain.ids import MergeId, RecordId, StreamKind
 from projections.rows import Row
 from projections.tables import ReadTables, Tables
@@ -38,6 +39,8 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
         tables.put(CUSTOMERS, key, {"root": record_id, "members": [record_id], "edges": []})
     if isinstance(event.body, CustomersMerged):
         _merge(tables, record_id, event.body)
+    elif isinstance(event.body, CustomersParted):
+        _part(tables, record_id, event.body)
 
 
 def root(tables: ReadTables, record_id: RecordId) -> RecordId | None:
@@ -77,6 +80,14 @@ def _merge(tables: Tables, record_id: str, merge: CustomersMerged) -> None:
     for member in merge.component:
         if member != record_id:
             tables.put(CUSTOMERS, member.encode(), {"root": record_id})
+
+
+def _part(tables: Tables, record_id: str, parted: CustomersParted) -> None:
+    row: Row = {"root": parted.root}
+    if parted.root == record_id:
+        edges = [[edge.merge_id, edge.older, edge.newer] for edge in parted.live_edges]
+        row |= {"members": sorted({record_id, *parted.component}), "edges": edges}
+    tables.put(CUSTOMERS, record_id.encode(), row)
 
 
 def _read_edge(edge: list[str]) -> Edge:

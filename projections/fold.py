@@ -24,6 +24,7 @@ from projections import (
     contexts,
     counts,
     customers,
+    heads,
     identifiers,
     parking,
     preferences,
@@ -52,6 +53,7 @@ MODELS = (
 TABLES: tuple[str, ...] = (
     *(table for model in MODELS for table in model.TABLES),
     *parking.TABLES,
+    *heads.TABLES,
 )
 SEALED: Mapping[str, Sealed] = {
     table: sealed
@@ -60,7 +62,7 @@ SEALED: Mapping[str, Sealed] = {
 }
 """What is personal in each table; what is not here stays open."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised whenever a fold or a row changes: rows of another version are made again from the log."""
 
 _APPLIES = tuple(model.apply for model in MODELS)
@@ -154,6 +156,7 @@ def _transaction(rows: Rows) -> Iterator[Transaction]:
 
 def _fold_entries(tables: Tables, entries: Iterable[Entry], faults: Mapping[int, str]) -> None:
     for entry in entries:
+        heads.note(tables, entry)
         event = entry.event
         fault = faults.get(entry.revision) if event else entry.fault or "unreadable"
         if event is None or fault is not None:

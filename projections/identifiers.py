@@ -1,12 +1,13 @@
 """Read model: which record holds an identifier. Keys only, never values.
 
-Table `identifiers`: identifier key -> {record}. The last link wins, as it does in the log.
+Table `identifiers`: identifier key -> {record}. The last link wins, as it does in the log; what a
+record gives up is nobody's.
 """
 
 from __future__ import annotations
 
 from domain.event import Event, Recorded
-from domain.identity_events import IdentifiersLinked
+from domain.identity_events import IdentifiersLinked, IdentifiersUnlinked
 from domain.ids import IdentifierKey, RecordId
 from projections.tables import ReadTables, Tables
 
@@ -19,6 +20,10 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
     if isinstance(event.body, IdentifiersLinked):
         for key in event.body.keys:
             tables.put(IDENTIFIERS, key.encode(), {"record": event.stream.key})
+    elif isinstance(event.body, IdentifiersUnlinked):
+        for key in event.body.keys:
+            if holder(tables, key) == event.stream.key:
+                tables.delete(IDENTIFIERS, key.encode())
 
 
 def holder(tables: ReadTables, key: IdentifierKey) -> RecordId | None:

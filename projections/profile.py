@@ -16,7 +16,7 @@ import orjson
 from pydantic import JsonValue
 
 from domain.event import Event, Recorded
-from domain.identity_events import IdentifiersLinked
+from domain.identity_events import IdentifiersLinked, IdentifiersUnlinked
 from domain.ids import EventId, IdentifierKey, RecordId
 from domain.signal_events import TraitsSet
 from projections.instants import instant, instant_text
@@ -55,6 +55,8 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
     """Fold one event."""
     if isinstance(event.body, IdentifiersLinked):
         _link(tables, event.stream.key, event.body)
+    elif isinstance(event.body, IdentifiersUnlinked):
+        _unlink(tables, event.stream.key, event.body)
     elif isinstance(event.body, TraitsSet) and event.body.expires_at is None:
         _set_traits(tables, event, event.body)
 
@@ -89,6 +91,13 @@ def _link(tables: Tables, record_id: str, linked: IdentifiersLinked) -> None:
         )
         if linked.source is not None and linked.source not in held["sources"]:
             held["sources"] = sorted([*held["sources"], linked.source])
+    tables.put(PROFILES, record_id.encode(), row)
+
+
+def _unlink(tables: Tables, record_id: str, unlinked: IdentifiersUnlinked) -> None:
+    row = _profile(tables, record_id)
+    for key in unlinked.keys:
+        row["identifiers"].pop(key, None)
     tables.put(PROFILES, record_id.encode(), row)
 
 

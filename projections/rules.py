@@ -2,13 +2,19 @@
 
 Table `rules`: one row, {version, purposes: {name: {basis, description, parent, jurisdictions,
 notices: [[version, language, digest]]}}, sources: {name: {purposes, priority, consent_categories,
-tcf_purposes, context_ttl_seconds}}}.
+tcf_purposes, context_ttl_seconds}}, identity: as in the event, or absent until one set it}.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+import orjson
+
 from domain.consent import LawfulBasis
 from domain.event import Event, Recorded
+from domain.identity_rules import DEFAULT_IDENTITY_RULES as DEFAULT
+from domain.identity_rules import IdentityRules
 from domain.ids import StreamKind
 from domain.notices import Notice
 from domain.rules import Purpose, Rules, Source, evolve_rules
@@ -18,6 +24,7 @@ from projections.tables import ReadTables, Tables
 RULES = "rules"
 TABLES = (RULES,)
 _KEY = b"workspace"
+IDENTITY_RULES_CACHED_MAX = 8
 
 
 def apply(tables: Tables, event: Recorded[Event]) -> None:
@@ -33,7 +40,13 @@ def read_rules(tables: ReadTables) -> Rules:
         return Rules()
     purposes = {name: _read_purpose(name, purpose) for name, purpose in row["purposes"].items()}
     sources = {name: _read_source(name, source) for name, source in row["sources"].items()}
-    return Rules(row["version"], purposes, sources)
+    identity = _read_identity(orjson.dumps(row["identity"])) if "identity" in row else DEFAULT
+    return Rules(row["version"], purposes, sources, identity)
+
+
+@lru_cache(maxsize=IDENTITY_RULES_CACHED_MAX)
+def _read_identity(encoded: bytes) -> IdentityRules:
+    return IdentityRules.model_validate_json(encoded)
 
 
 def _read_purpose(name: str, row: Row) -> Purpose:
@@ -59,11 +72,14 @@ def _read_source(name: str, row: Row) -> Source:
 
 
 def _row(rules: Rules) -> Row:
-    return {
+    row: Row = {
         "version": rules.version,
         "purposes": {purpose.name: _purpose_row(purpose) for purpose in rules.purposes.values()},
         "sources": {source.name: _source_row(source) for source in rules.sources.values()},
     }
+    if rules.identity != DEFAULT:
+        row["identity"] = rules.identity.model_dump(mode="json")
+    return row
 
 
 def _purpose_row(purpose: Purpose) -> Row:

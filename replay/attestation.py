@@ -26,13 +26,17 @@ HexDigest = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class Attestation(BaseModel):
-    """`(revision, log_digest)` of a workspace, signed with Ed25519 (RFC 8032)."""
+    """`(revision, log_digest)` of a workspace, signed with Ed25519 (RFC 8032).
+
+    `event_digest` is that of the event at the revision, by which a log is compared in one read.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["koseki.attestation.v1"] = "koseki.attestation.v1"
     workspace: Name
     revision: int = Field(ge=0)
+    event_digest: str = HexDigest
     log_digest: str = HexDigest
     attested_at: AwareDatetime
     public_key: str = HexDigest
@@ -51,6 +55,7 @@ def attest(
     unsigned = Attestation(
         workspace=workspace,
         revision=checkpoint.revision,
+        event_digest=checkpoint.event_digest.hex(),
         log_digest=checkpoint.log_digest.hex(),
         attested_at=now,
         public_key=key.public_key().public_bytes_raw().hex(),

@@ -5,19 +5,22 @@ The caller gives the rows of the read side (a snapshot of a store); this module 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal, Protocol
 
 from eventlog.errors import LogDamaged
-from eventlog.port import EventLog
+from eventlog.guard import contradictions
+from eventlog.port import EventLog, Witness
 from projections.errors import RowUnreadable
 from projections.fold import TABLES
+from projections.heads import HEADS, heads_in
 from projections.parking import Parked, parked
 from projections.row_keys import with_keys
-from projections.rows import RowCodec
+from projections.rows import Row, RowCodec
 from projections.tables import DIGEST_MODULUS, Checkpoint
+from replay.damage import Damage, survey_damage
 from replay.fold import Progress, fold_log, silent
 
 PARKED_NAMED_MAX = 20
@@ -60,9 +63,10 @@ class Divergence:
 class Verification:
     """What was compared at which revision, and what did not agree.
 
-    `faults` are stable reasons: `log_damaged`, `event_digest`, `log_digest`, `rows_digest` (the
-    digest kept beside the rows is not the log's), `rows_changed` (nor that of the rows themselves).
-    `parked` names whose events cannot be read, the first of them, and why: they wait in both folds.
+    `damage` says what of the log is gone, where something is. `faults` are stable reasons:
+    `log_damaged`, `event_digest`, `log_digest`, `rows_digest` (the digest kept beside the rows is
+    not the log's), `rows_changed` (nor that of the rows themselves). `parked` names whose events
+    cannot be read, the first of them, and why: they wait in both folds.
     """
 
     checkpoint: Checkpoint
@@ -73,6 +77,7 @@ class Verification:
     faults: list[str] = field(default_factory=list)
     log_fault: str = ""
     parked: tuple[Parked, ...] = ()
+    damage: Damage | None = None
 
     @property
     def holds(self) -> bool:
@@ -81,29 +86,56 @@ class Verification:
 
 
 async def verify(
-    log: EventLog, read_side: StoredRows, *, progress: Progress = silent
+    log: EventLog,
+    read_side: StoredRows,
+    *,
+    witnesses: Sequence[Witness] = (),
+    progress: Progress = silent,
 ) -> Verification:
-    """Fold the log up to the read side's checkpoint and compare. Raises `LogUnavailable` only."""
+    """Fold the log up to the read side's checkpoint and compare. Raises `LogUnavailable` only.
+
+    `witnesses` are what marks and attestations know; a log that contradicts one is damaged.
+    """
     found = Verification(read_side.checkpoint)
     shape = await log.shape()
-    if shape.faults:
-        return _damaged(found, f"the log's shape does not hold: {', '.join(shape.faults)}")
+    faults = shape.faults or tuple(dict.fromkeys(await contradictions(log, witnesses, shape)))
+    if faults:
+        _damaged(found, f"the log is not the one that was written: {', '.join(faults)}")
+    else:
+        await _compare(found, log, read_side, progress)
+    if {"log_damaged", "event_digest", "log_digest"} & set(found.faults):
+        known = max([found.checkpoint.revision, *(witness.revision for witness in witnesses)])
+        try:
+            heads = heads_in(_rows(read_side, HEADS))
+            found.damage = await survey_damage(log, heads, known_revision=known)
+        except LogDamaged as damaged:
+            found.log_fault = found.log_fault or damaged.message
+    return found
+
+
+def _rows(read_side: StoredRows, table: str) -> Iterator[tuple[bytes, Row]]:
+    for key, stored in read_side.scan_stored(table, b""):
+        yield key, read_side.codec.read(table, key, stored)
+
+
+async def _compare(
+    found: Verification, log: EventLog, read_side: StoredRows, progress: Progress
+) -> None:
     revision = found.checkpoint.revision
     try:
         replayed = await fold_log(log, through_revision=revision, progress=progress)
     except LogDamaged as damaged:
-        return _damaged(found, damaged.message)
+        _damaged(found, damaged.message)
+        return
     found.replayed = replayed.checkpoint
     found.parked = tuple(islice(parked(replayed), PARKED_NAMED_MAX))
     _compare_digests(found, replayed.checkpoint)
     await _compare_rows(found, replayed, read_side)
-    return found
 
 
-def _damaged(found: Verification, message: str) -> Verification:
+def _damaged(found: Verification, message: str) -> None:
     found.faults.append("log_damaged")
     found.log_fault = message
-    return found
 
 
 def _compare_digests(found: Verification, replayed: Checkpoint) -> None:

@@ -145,6 +145,50 @@ class Client:
         call = self._customers.RecordConsent(request, timeout=CALL_SECONDS_MAX)
         return (await _answer(call)).revision
 
+    async def merge_customers(self, one: str, other: str, *, dry_run: bool = False) -> str:
+        """Make two customers one, or only try; give the merge's id."""
+        request = customer_service_pb2.MergeCustomersRequest(
+            customer_id=one, other_customer_id=other, dry_run=dry_run
+        )
+        call = self._customers.MergeCustomers(request, timeout=CALL_SECONDS_MAX)
+        return (await _answer(call)).merge_id
+
+    async def undo_merge(
+        self, customer_id: str, merge_id: str, *, dry_run: bool = False
+    ) -> customer_service_pb2.Consequences:
+        """Undo a merge, or only try; give what it comes to."""
+        request = customer_service_pb2.UndoMergeRequest(
+            customer_id=customer_id, merge_id=merge_id, dry_run=dry_run
+        )
+        call = self._customers.UndoMerge(request, timeout=CALL_SECONDS_MAX)
+        return (await _answer(call)).consequences
+
+    async def unmerge_record(
+        self, record_id: str, *, dry_run: bool = False
+    ) -> customer_service_pb2.Consequences:
+        """Undo every merge of a record, or only try; give what it comes to."""
+        request = customer_service_pb2.UnmergeRecordRequest(record_id=record_id, dry_run=dry_run)
+        call = self._customers.UnmergeRecord(request, timeout=CALL_SECONDS_MAX)
+        return (await _answer(call)).consequences
+
+    async def link_identifiers(
+        self, customer_id: str, identifiers: Sequence[Key], *, source: str
+    ) -> int:
+        """Link identifiers to a customer; give the revision."""
+        request = customer_service_pb2.LinkIdentifiersRequest(
+            customer_id=customer_id,
+            identifiers=[_identifier(key) for key in identifiers],
+            source=source,
+        )
+        call = self._customers.LinkIdentifiers(request, timeout=CALL_SECONDS_MAX)
+        return (await _answer(call)).revision
+
+    async def unlink_identifier(self, identifier: Key) -> int:
+        """Take an identifier from whoever holds it; give the revision."""
+        request = customer_service_pb2.UnlinkIdentifierRequest(identifier=_identifier(identifier))
+        call = self._customers.UnlinkIdentifier(request, timeout=CALL_SECONDS_MAX)
+        return (await _answer(call)).revision
+
     async def check_consent(self, who: Key, purpose: str) -> Answered:
         """Ask whether a purpose is open for a person now."""
         request = query_service_pb2.CheckConsentRequest(

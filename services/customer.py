@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
 from actors.router import CommandRouter
-from domain.commands import (
-    Identify,
-    LinkHousehold,
-    PersonCommand,
-    RecordConsent,
-    RecordTcfChoices,
-    SetPreferences,
-    SetTraits,
-    UnlinkHousehold,
-)
-from domain.consent import ConsentState
-from domain.errors import Invalid
-from domain.preference_events import Preference
+from domain.commands import PersonCommand
+from domain.errors import DomainError, Invalid
 from domain.replies import Done, Failed
 from koseki.v1 import common_pb2, customer_service_pb2, customer_service_pb2_grpc
-from services.answers import ACTORS, STATES
+from services.commands import CommandReader
 from services.errors import CallContext, CommandFailed, translated
-from services.requests import RequestReader, read_map, read_optional_time
-from services.tcf import decode_tcf
+from services.outcomes import (
+    consequences_message,
+    done_message,
+    failure_message,
+    left_out_message,
+)
+from services.requests import RequestReader
 
-ACTS = {number: state for state, number in STATES.items() if state is not ConsentState.UNKNOWN}
-ACTED_BY = {number: actor for actor, number in ACTORS.items()} | {
-    common_pb2.CONSENT_ACTOR_UNSPECIFIED: None
-}
+COMMANDS_PER_REQUEST_MAX = 500
 
 
 async def execute(router: CommandRouter, command: PersonCommand) -> Done:
@@ -43,21 +38,14 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
     def __init__(self, router: CommandRouter, reader: RequestReader) -> None:
         self._router = router
         self._reader = reader
+        self._commands = CommandReader(reader)
 
     @translated
     async def Identify(
         self, request: customer_service_pb2.IdentifyRequest, context: CallContext
     ) -> customer_service_pb2.IdentifyResponse:
         """Link identifiers, create or merge, set traits."""
-        command = Identify(
-            **self._reader.person(request, context),
-            source=request.source,
-            traits=read_map(request.traits),
-            happened_at=self._reader.happened_at(request),
-            expires_at=read_optional_time(
-                request.expires_at, is_set=request.HasField("expires_at")
-            ),
-        )
+        command = self._commands.identify(request, context)
         done = await execute(self._router, command)
         return customer_service_pb2.IdentifyResponse(
             customer_id=done.customer_id or "",
@@ -65,6 +53,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             command_id=command.command_id,
             created=done.created,
             merge_ids=done.merge_ids,
+            left_out=left_out_message(done.left_out, request.identifiers, self._reader),
         )
 
     @translated
@@ -72,15 +61,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
         self, request: customer_service_pb2.SetTraitsRequest, context: CallContext
     ) -> customer_service_pb2.SetTraitsResponse:
         """Set traits of somebody known."""
-        command = SetTraits(
-            **self._reader.person(request, context),
-            source=request.source,
-            traits=read_map(request.traits),
-            happened_at=self._reader.happened_at(request),
-            expires_at=read_optional_time(
-                request.expires_at, is_set=request.HasField("expires_at")
-            ),
-        )
+        command = self._commands.set_traits(request, context)
         done = await execute(self._router, command)
         return customer_service_pb2.SetTraitsResponse(
             customer_id=done.customer_id or "",
@@ -93,27 +74,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
         self, request: customer_service_pb2.RecordConsentRequest, context: CallContext
     ) -> customer_service_pb2.RecordConsentResponse:
         """Record an act of the person on a purpose."""
-        if request.state not in ACTS:
-            raise Invalid("INVALID_CONSENT_STATE", "the state is not one that an act brings about")
-        if request.acted_by not in ACTED_BY:
-            raise Invalid("INVALID_ACTOR", "it is not known who that is")
-        command = RecordConsent(
-            **self._reader.person(request, context),
-            purpose=request.purpose,
-            state=ACTS[request.state],
-            happened_at=self._reader.happened_at(request),
-            notice_version=request.notice_version or None,
-            notice_language=request.notice_language or None,
-            jurisdiction=request.jurisdiction or None,
-            method=request.method or None,
-            evidence=read_map(request.evidence),
-            valid_until=read_optional_time(
-                request.valid_until, is_set=request.HasField("valid_until")
-            ),
-            acted_by=ACTED_BY[request.acted_by],
-            is_imported=request.imported,
-            is_day_precise=request.day_precise,
-        )
+        command = self._commands.record_consent(request, context)
         done = await execute(self._router, command)
         return customer_service_pb2.RecordConsentResponse(
             customer_id=done.customer_id or "",
@@ -127,10 +88,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
         self, request: customer_service_pb2.RecordTcfStringRequest, context: CallContext
     ) -> customer_service_pb2.RecordTcfStringResponse:
         """Record what a TCF string says that the person chose."""
-        person = self._reader.person(request, context)
-        command = RecordTcfChoices(
-            **person, source=request.source, **decode_tcf(request.tcf_string)
-        )
+        command = self._commands.record_tcf_string(request, context)
         done = await execute(self._router, command)
         return customer_service_pb2.RecordTcfStringResponse(
             customer_id=done.customer_id or "",
@@ -144,14 +102,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
         self, request: customer_service_pb2.SetPreferencesRequest, context: CallContext
     ) -> customer_service_pb2.SetPreferencesResponse:
         """Set how somebody known wishes to be spoken to."""
-        command = SetPreferences(
-            **self._reader.person(request, context),
-            preferences=tuple(
-                Preference(channel=said.channel, topic=said.topic, frequency=said.frequency)
-                for said in request.preferences
-            ),
-            happened_at=self._reader.happened_at(request),
-        )
+        command = self._commands.set_preferences(request, context)
         done = await execute(self._router, command)
         return customer_service_pb2.SetPreferencesResponse(
             customer_id=done.customer_id or "",
@@ -164,12 +115,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
         self, request: customer_service_pb2.LinkHouseholdRequest, context: CallContext
     ) -> customer_service_pb2.LinkHouseholdResponse:
         """Say that somebody known is of a household."""
-        command = LinkHousehold(
-            **self._reader.person(request, context),
-            source=request.source,
-            household_id=request.household_id,
-            happened_at=self._reader.happened_at(request),
-        )
+        command = self._commands.link_household(request, context)
         done = await execute(self._router, command)
         return customer_service_pb2.LinkHouseholdResponse(
             customer_id=done.customer_id or "",
@@ -182,14 +128,144 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
         self, request: customer_service_pb2.UnlinkHouseholdRequest, context: CallContext
     ) -> customer_service_pb2.UnlinkHouseholdResponse:
         """Say that somebody known is no more of a household."""
-        command = UnlinkHousehold(
-            **self._reader.person(request, context),
-            household_id=request.household_id,
-            happened_at=self._reader.happened_at(request),
-        )
+        command = self._commands.unlink_household(request, context)
         done = await execute(self._router, command)
         return customer_service_pb2.UnlinkHouseholdResponse(
             customer_id=done.customer_id or "",
             revision=done.revision,
             command_id=command.command_id,
         )
+
+    @translated
+    async def LinkIdentifiers(
+        self, request: customer_service_pb2.LinkIdentifiersRequest, context: CallContext
+    ) -> customer_service_pb2.LinkIdentifiersResponse:
+        """Link identifiers to somebody known."""
+        command = self._commands.link_identifiers(request, context)
+        done = await execute(self._router, command)
+        return customer_service_pb2.LinkIdentifiersResponse(
+            customer_id=done.customer_id or "",
+            revision=done.revision,
+            command_id=command.command_id,
+            merge_ids=done.merge_ids,
+        )
+
+    @translated
+    async def UnlinkIdentifier(
+        self, request: customer_service_pb2.UnlinkIdentifierRequest, context: CallContext
+    ) -> customer_service_pb2.UnlinkIdentifierResponse:
+        """Take an identifier from whoever holds it."""
+        command = self._commands.unlink_identifier(request, context)
+        done = await execute(self._router, command)
+        return customer_service_pb2.UnlinkIdentifierResponse(
+            customer_id=done.customer_id or "",
+            revision=done.revision,
+            command_id=command.command_id,
+        )
+
+    @translated
+    async def ReadmitIdentifier(
+        self, request: customer_service_pb2.ReadmitIdentifierRequest, context: CallContext
+    ) -> customer_service_pb2.ReadmitIdentifierResponse:
+        """Let the identifier of somebody erased be used again."""
+        command = self._commands.readmit_identifier(request, context)
+        done = await execute(self._router, command)
+        return customer_service_pb2.ReadmitIdentifierResponse(
+            revision=done.revision, command_id=command.command_id
+        )
+
+    @translated
+    async def MergeCustomers(
+        self, request: customer_service_pb2.MergeCustomersRequest, context: CallContext
+    ) -> customer_service_pb2.MergeCustomersResponse:
+        """Make two customers one."""
+        command = self._commands.merge_customers(request, context)
+        done = await execute(self._router, command)
+        return customer_service_pb2.MergeCustomersResponse(
+            customer_id=done.customer_id or "",
+            revision=done.revision,
+            command_id=command.command_id,
+            merge_id=next(iter(done.merge_ids), ""),
+            consequences=consequences_message(done.consequences),
+        )
+
+    @translated
+    async def UndoMerge(
+        self, request: customer_service_pb2.UndoMergeRequest, context: CallContext
+    ) -> customer_service_pb2.UndoMergeResponse:
+        """Undo one merge."""
+        command = self._commands.undo_merge(request, context)
+        done = await execute(self._router, command)
+        return customer_service_pb2.UndoMergeResponse(
+            customer_id=done.customer_id or "",
+            revision=done.revision,
+            command_id=command.command_id,
+            consequences=consequences_message(done.consequences),
+        )
+
+    @translated
+    async def UnmergeRecord(
+        self, request: customer_service_pb2.UnmergeRecordRequest, context: CallContext
+    ) -> customer_service_pb2.UnmergeRecordResponse:
+        """Undo every merge of a record."""
+        command = self._commands.unmerge_record(request, context)
+        done = await execute(self._router, command)
+        return customer_service_pb2.UnmergeRecordResponse(
+            customer_id=done.customer_id or "",
+            revision=done.revision,
+            command_id=command.command_id,
+            consequences=consequences_message(done.consequences),
+        )
+
+    @translated
+    async def Execute(
+        self, request: customer_service_pb2.ExecuteRequest, context: CallContext
+    ) -> customer_service_pb2.ExecuteResponse:
+        """Carry out a batch; each command has its own outcome."""
+        self._reader.require_workspace(request.workspace)
+        if not 0 < len(request.commands) <= COMMANDS_PER_REQUEST_MAX:
+            raise Invalid("INVALID_FIELD", f"give 1 to {COMMANDS_PER_REQUEST_MAX} commands")
+        outcomes: dict[int, customer_service_pb2.CommandOutcome] = {}
+        commands: dict[int, PersonCommand] = {}
+        for place, item in enumerate(request.commands):
+            try:
+                commands[place] = self._commands.read(item, context)
+            except (DomainError, ValidationError) as error:
+                outcomes[place] = failure_message("", error)
+        replies = await self._router.execute_many([*commands.values()])
+        for (place, command), reply in zip(commands.items(), replies, strict=True):
+            given = _identifiers_of(request.commands[place])
+            outcomes[place] = self._outcome(command.command_id, reply, given)
+        return customer_service_pb2.ExecuteResponse(
+            outcomes=[outcomes[place] for place in range(len(request.commands))]
+        )
+
+    def _outcome(
+        self, command_id: str, reply: Done | Failed, given: Iterable[common_pb2.Identifier]
+    ) -> customer_service_pb2.CommandOutcome:
+        if isinstance(reply, Failed):
+            return failure_message(command_id, CommandFailed(reply, command_id))
+        left_out = left_out_message(reply.left_out, given, self._reader)
+        return done_message(command_id, reply, left_out)
+
+
+def _identifiers_of(
+    item: customer_service_pb2.CustomerCommand,
+) -> Iterable[common_pb2.Identifier]:
+    match item.WhichOneof("command"):
+        case "identify":
+            return item.identify.identifiers
+        case "set_traits":
+            return item.set_traits.identifiers
+        case "record_consent":
+            return item.record_consent.identifiers
+        case "record_tcf_string":
+            return item.record_tcf_string.identifiers
+        case "set_preferences":
+            return item.set_preferences.identifiers
+        case "link_household":
+            return item.link_household.identifiers
+        case "unlink_household":
+            return item.unlink_household.identifiers
+        case _:
+            return ()

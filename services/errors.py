@@ -23,7 +23,11 @@ from eventlog.errors import LogDamaged, LogError
 from projections.errors import ReadSideError
 
 ERROR_DOMAIN = "koseki.dev"
-REQUEST_FIELDS = {"record_id": "customer_id", "basis": "lawful_basis"}
+REQUEST_FIELDS = {
+    "record_id": "customer_id",
+    "other_record_id": "other_customer_id",
+    "basis": "lawful_basis",
+}
 """Where the contract names a field of a command otherwise."""
 _log = structlog.get_logger()
 
@@ -64,6 +68,14 @@ def status_of(error: Exception) -> status_pb2.Status:
             return _status(code_pb2.UNAVAILABLE, error.reason, error.message, {})
         case _:
             return _status(code_pb2.INTERNAL, "INTERNAL", "an unforeseen fault", {})
+
+
+def status_and_reason(error: Exception) -> tuple[int, str, str]:
+    """Give the code, the stable reason and the message that an error's status would hold."""
+    status = status_of(error)
+    info = error_details_pb2.ErrorInfo()
+    status.details[0].Unpack(info)
+    return status.code, info.reason, status.message
 
 
 def _status(

@@ -11,7 +11,7 @@ from actors.intake.segment_spec import check_message_id
 from actors.router import CommandRouter
 from domain.commands import SIGNALS_PER_COMMAND_MAX, RecordSignals
 from domain.errors import DomainError, Invalid, Kind
-from domain.identity import Identifier
+from domain.identity import Identifier, LeftOut
 from domain.ids import IDENTIFIERS_PER_CUSTOMER_MAX, IdentifierKey
 from domain.replies import Done, Failed
 from domain.signals import Signal, SignalKind
@@ -44,6 +44,7 @@ class _Group:
 
     identifiers: tuple[Identifier, ...]
     choices: dict[str, bool] = field(default_factory=dict)
+    left_out: dict[IdentifierKey, LeftOut] = field(default_factory=dict)
     signals: list[Signal] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
 
@@ -55,7 +56,13 @@ class _Group:
         """Part the signals in two."""
         middle = len(self.places) // 2
         return [
-            _Group(self.identifiers, self.choices, self.signals[part], self.places[part])
+            _Group(
+                self.identifiers,
+                self.choices,
+                self.left_out,
+                signals=self.signals[part],
+                places=self.places[part],
+            )
             for part in (slice(middle), slice(middle, None))
         ]
 
@@ -102,10 +109,10 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
         groups: list[_Group] = []
         for place, given in enumerate(request.signals):
             try:
-                identifiers = self._reader.identifiers(given.identifiers)
+                identifiers, left_out = self._reader.identifiers(given.identifiers)
                 signal = self._signal(given)
                 choices = category_preferences(signal.context)
-                _check_number(identifiers)
+                _check_number(identifiers, left_out)
             except (DomainError, ValidationError) as error:
                 outcomes[place].result = ingest_service_pb2.SIGNAL_RESULT_INVALID
                 reason = error.reason if isinstance(error, DomainError) else "INVALID_FIELD"
@@ -116,6 +123,7 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
             if group is None or not group.takes(choices):
                 group = open_groups[keys] = _Group(identifiers, choices)
                 groups.append(group)
+            group.left_out |= {item.key: item for item in left_out}
             group.signals.append(signal)
             group.places.append(place)
         return groups
@@ -137,13 +145,16 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
             **self._reader.fresh_command(context),
             new_record_id=self._reader.new_id(),
             identifiers=group.identifiers,
+            left_out=tuple(group.left_out.values()),
             source=source,
             signals=tuple(group.signals),
             category_preferences=group.choices,
         )
 
 
-def _check_number(identifiers: tuple[Identifier, ...]) -> None:
+def _check_number(identifiers: tuple[Identifier, ...], left_out: tuple[LeftOut, ...]) -> None:
+    if not identifiers and left_out:
+        raise Invalid("IDENTIFIER_BLOCKED", "every identifier has a value that names nobody")
     if not identifiers:
         raise Invalid("MISSING_IDENTIFIER", "a signal names at least one identifier")
     if len(identifiers) > IDENTIFIERS_PER_CUSTOMER_MAX:

@@ -12,10 +12,10 @@ from google.protobuf import struct_pb2, timestamp_pb2
 from pydantic import JsonValue
 
 from actors.clock import Clock
-from actors.intake.identifiers import IdentifierNormaliser
+from actors.intake.identifiers import Blocked, IdentifierNormaliser
 from domain.errors import Invalid, NotFound
-from domain.identity import Identifier
-from domain.ids import OpenMap
+from domain.identity import Identifier, LeftOut
+from domain.ids import IdentifierKey, OpenMap
 from koseki.v1 import common_pb2
 from services.errors import CallContext
 
@@ -101,11 +101,15 @@ class RequestReader:
         """Give the fields of a command to one person."""
         if not request.customer_id and not request.identifiers:
             raise Invalid("MISSING_IDENTIFIER", "name a customer id or at least one identifier")
+        identifiers, left_out = self.identifiers(request.identifiers)
+        if not request.customer_id and not identifiers:
+            raise Invalid("IDENTIFIER_BLOCKED", "every identifier has a value that names nobody")
         return {
             **self.command(request, context),
             "new_record_id": self._clock.new_id(),
             "record_id": request.customer_id or None,
-            "identifiers": self.identifiers(request.identifiers),
+            "identifiers": identifiers,
+            "left_out": left_out,
         }
 
     def new_id(self) -> str:
@@ -113,13 +117,27 @@ class RequestReader:
         return self._clock.new_id()
 
     def identifier(self, given: common_pb2.Identifier) -> Identifier:
-        """Normalise one identifier. Raises `Invalid`."""
+        """Normalise one identifier, or make it of its parts. Raises `Invalid`."""
+        if given.parts:
+            if given.value:
+                raise Invalid("INVALID_IDENTIFIER", "give an identifier's value or its parts")
+            return self._normaliser.compose(given.namespace, given.parts)
         return self._normaliser.normalise(given.namespace, given.value)
 
-    def identifiers(self, given: Iterable[common_pb2.Identifier]) -> tuple[Identifier, ...]:
-        """Normalise identifiers; the same one given twice counts once."""
-        found = {identifier.key: identifier for identifier in map(self.identifier, given)}
-        return tuple(found.values())
+    def identifiers(
+        self, given: Iterable[common_pb2.Identifier]
+    ) -> tuple[tuple[Identifier, ...], tuple[LeftOut, ...]]:
+        """Normalise identifiers, and tell apart those that name nobody; each counts once."""
+        found: dict[IdentifierKey, Identifier] = {}
+        blocked: dict[IdentifierKey, LeftOut] = {}
+        for item in given:
+            try:
+                identifier = self.identifier(item)
+            except Blocked as error:
+                blocked[error.left_out.key] = error.left_out
+            else:
+                found[identifier.key] = identifier
+        return tuple(found.values()), tuple(blocked.values())
 
     def happened_at(self, message: Dated) -> datetime:
         """Read when it happened; now, where the request does not say."""

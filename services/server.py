@@ -53,6 +53,7 @@ SERVICES = tuple(
     for descriptor in _DESCRIPTORS
     for service in descriptor.services_by_name.values()
 )
+QUERIES = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"].full_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,11 @@ class GatewayServer:
         await self._server.start()
         for name in ("", *SERVICES):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def report_damage(self) -> None:
+        """Report that nothing can be stored; questions are still served, and no check says yes."""
+        for name in {"", *SERVICES} - {QUERIES}:
+            await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def wait(self) -> None:
         """Serve until stopped."""

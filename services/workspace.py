@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from actors.rules import RulesKeeper
-from domain.commands import DefinePurpose, PublishNotice, RegisterSource
+from domain.commands import DefinePurpose, PublishNotice, RegisterSource, SetIdentityRules
 from domain.consent import LawfulBasis
 from domain.errors import Invalid
 from domain.rules import Purpose, Source
 from koseki.v1 import common_pb2, workspace_service_pb2, workspace_service_pb2_grpc
 from services.errors import CallContext, translated
+from services.identity_rules import namespace_messages, read_identity_rules
 from services.requests import RequestReader
 
 BASES = {
@@ -90,6 +91,19 @@ class WorkspaceService(workspace_service_pb2_grpc.WorkspaceServiceServicer):
         )
 
     @translated
+    async def SetIdentityRules(
+        self, request: workspace_service_pb2.SetIdentityRulesRequest, context: CallContext
+    ) -> workspace_service_pb2.SetIdentityRulesResponse:
+        """Say what counts as an identifier."""
+        command = SetIdentityRules(
+            **self._reader.command(request, context), rules=read_identity_rules(request.namespaces)
+        )
+        done = await self._rules.execute(command)
+        return workspace_service_pb2.SetIdentityRulesResponse(
+            revision=done.revision, command_id=command.command_id
+        )
+
+    @translated
     async def GetRules(
         self, request: workspace_service_pb2.GetRulesRequest, context: CallContext
     ) -> workspace_service_pb2.GetRulesResponse:
@@ -101,6 +115,7 @@ class WorkspaceService(workspace_service_pb2_grpc.WorkspaceServiceServicer):
             version=rules.version,
             purposes=[_purpose(purpose) for _name, purpose in sorted(rules.purposes.items())],
             sources=[_source(source) for _name, source in sorted(rules.sources.items())],
+            namespaces=namespace_messages(rules.identity),
         )
 
 

@@ -118,6 +118,7 @@ def make_command(tickets: list[Ticket], clock: Clock) -> PersonCommand:
     """Make one command of tickets that belong together."""
     first = tickets[0]
     now = clock.now()
+    left_out = {item.key: item for t in tickets for item in t.call.left_out}
     signals = [t.call.signal for t in tickets if isinstance(t.call, SignalCall)]
     match first.call:
         case SignalCall(identifiers=identifiers):
@@ -128,6 +129,7 @@ def make_command(tickets: list[Ticket], clock: Clock) -> PersonCommand:
                 deadline=_deadline(now),
                 new_record_id=clock.new_id(),
                 identifiers=identifiers,
+                left_out=tuple(left_out.values()),
                 source=first.source,
                 signals=tuple(signals),
                 category_preferences=dict(first.call.choices),
@@ -140,6 +142,7 @@ def make_command(tickets: list[Ticket], clock: Clock) -> PersonCommand:
                 deadline=_deadline(now),
                 new_record_id=clock.new_id(),
                 identifiers=identifiers,
+                left_out=tuple(left_out.values()),
                 source=first.source,
                 traits=call.traits,
                 happened_at=call.happened_at,

@@ -1,15 +1,18 @@
 """Normalise identifiers and give them their keys, at the edge where raw values enter.
 
 Two writings of one value (full-width, upper case, spaces) get one key; the key is an HMAC, so it
-may stand where the value may not. No error here ever contains a value. Called by intake and by
-`services`; the domain sees only the result.
+may stand where the value may not. Values that name nobody are told apart here, and composites are
+made of their parts, by the workspace's rules. No error here ever contains a value. Called by intake
+and by `services`; the domain sees only the result.
 """
 
 from __future__ import annotations
 
 import hmac
+import json
 import re
 import unicodedata
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import sha256
 
@@ -17,7 +20,13 @@ import phonenumbers
 from email_validator import EmailNotValidError, validate_email
 
 from domain.errors import Invalid
-from domain.identity import NAMESPACES_BY_STRENGTH, Identifier
+from domain.identity import Identifier, LeftOut, LeftOutReason
+from domain.identity_rules import (
+    DEFAULT_IDENTITY_RULES,
+    IdentityRules,
+    Namespace,
+    Normaliser,
+)
 from domain.ids import IdentifierKey
 
 IDENTIFIER_CHARACTERS_MAX = 256
@@ -40,46 +49,101 @@ def has_unprintable(text: str) -> bool:
     return any(unicodedata.category(character) in UNPRINTABLE for character in text)
 
 
-class IdentifierNormaliser:
-    """Turn (namespace, raw value) into an `Identifier`, for one pepper and one scheme of keys."""
+class Blocked(Invalid):
+    """The value is one that names nobody; `left_out` says which key that would have been."""
 
-    def __init__(self, pepper: bytes, scheme: str = "v1") -> None:
+    def __init__(self, key: IdentifierKey) -> None:
+        super().__init__("IDENTIFIER_BLOCKED", "an identifier has a value that names nobody")
+        self.left_out = LeftOut(key=key, reason=LeftOutReason.BLOCKED)
+
+
+class IdentifierNormaliser:
+    """Turn (namespace, raw value) into an `Identifier`, for one pepper and one scheme of keys.
+
+    `rules` gives the workspace's rules as they are now.
+    """
+
+    def __init__(
+        self,
+        pepper: bytes,
+        scheme: str = "v1",
+        *,
+        rules: Callable[[], IdentityRules] = lambda: DEFAULT_IDENTITY_RULES,
+    ) -> None:
         if len(pepper) < PEPPER_BYTES_MIN:
             raise ValueError(f"a pepper has at least {PEPPER_BYTES_MIN} bytes")
         self._pepper = pepper
         self._scheme = scheme
+        self._rules = rules
         self._cached = lru_cache(maxsize=NORMALISED_CACHED_MAX)(self._identify)
+
+    @property
+    def rules(self) -> IdentityRules:
+        """The rules as they are now."""
+        return self._rules()
 
     def normalise(self, namespace: str, raw: str) -> Identifier:
         """Normalise one identifier.
 
-        Raises `Invalid` with UNKNOWN_NAMESPACE, EMPTY_IDENTIFIER or INVALID_IDENTIFIER.
+        Raises `Invalid` with UNKNOWN_NAMESPACE, EMPTY_IDENTIFIER, INVALID_IDENTIFIER, or `Blocked`.
         """
-        if namespace not in NAMESPACES_BY_STRENGTH:
-            raise Invalid("UNKNOWN_NAMESPACE", "the namespace is not one of this workspace")
-        if len(raw) > RAW_CHARACTERS_MAX:
+        rule = self._rule(namespace)
+        if len(raw) > RAW_CHARACTERS_MAX or rule.parts:
             raise _invalid(namespace)
-        return self._cached(namespace, raw)
+        identifier = self._cached(rule.normaliser, namespace, raw)
+        if rule.blocks(identifier.value):
+            raise Blocked(identifier.key)
+        return identifier
 
-    def _identify(self, namespace: str, raw: str) -> Identifier:
-        value = _normal_form(namespace, raw)
+    def compose(self, namespace: str, parts: Mapping[str, str]) -> Identifier:
+        """Make one identifier of all the parts of a composite. Raises as `normalise`."""
+        rule = self._rule(namespace)
+        if not rule.parts or parts.keys() != {part.name for part in rule.parts}:
+            raise _invalid(namespace)
+        values = []
+        for part in rule.parts:
+            raw = parts[part.name]
+            if len(raw) > RAW_CHARACTERS_MAX:
+                raise _invalid(namespace)
+            values.append(_normal_form(part.normaliser, namespace, raw))
+        if any(map(rule.blocks, values)):
+            raise Blocked(self._named(namespace, _joined(values)).key)
+        return self._named(namespace, _joined(values))
+
+    def _rule(self, namespace: str) -> Namespace:
+        rule = self._rules().namespace(namespace)
+        if rule is None:
+            raise Invalid("UNKNOWN_NAMESPACE", "the namespace is not one of this workspace")
+        return rule
+
+    def _identify(self, normaliser: Normaliser, namespace: str, raw: str) -> Identifier:
+        return self._named(namespace, _normal_form(normaliser, namespace, raw))
+
+    def _named(self, namespace: str, value: str) -> Identifier:
         digest = hmac.digest(self._pepper, f"{namespace}\0{value}".encode(), sha256)
         key = IdentifierKey(f"{self._scheme}.{digest[:KEY_BYTES].hex()}")
         return Identifier(namespace=namespace, value=value, key=key)
 
 
-def _normal_form(namespace: str, raw: str) -> str:
+def _joined(values: list[str]) -> str:
+    """Join the parts of a composite so that no two lists of parts give one text."""
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+
+
+def _normal_form(normaliser: Normaliser, namespace: str, raw: str) -> str:
     text = unicodedata.normalize("NFKC", raw).strip()
     if not text:
         raise Invalid("EMPTY_IDENTIFIER", f"an identifier of namespace {namespace} is empty")
     if len(text) > IDENTIFIER_CHARACTERS_MAX or has_unprintable(text):
         raise _invalid(namespace)
-    match namespace:
+    match normaliser:
         case "email":
             return _email(text)
         case "phone":
             return _phone(text)
-        case _:
+        case "lower_case":
+            return " ".join(text.lower().split())
+        case "text":
             return text
 
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from actors.intake.consent_choices import category_preferences
-from actors.intake.identifiers import IdentifierNormaliser, has_unprintable
+from actors.intake.identifiers import Blocked, IdentifierNormaliser, has_unprintable
 from actors.intake.json_values import check_json
 from domain.errors import Invalid
-from domain.identity import NAMESPACES_BY_STRENGTH, Identifier, strength
+from domain.identity import Identifier, LeftOut
 from domain.ids import OpenMap
 from domain.signals import Signal
 
@@ -54,6 +56,7 @@ class IdentifyCall:
     happened_at: datetime
     message_id: str
     choices: Mapping[str, bool] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class SignalCall:
     identifiers: tuple[Identifier, ...]
     signal: Signal
     choices: Mapping[str, bool] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
 
 
 DecodedCall = IdentifyCall | SignalCall
@@ -107,14 +111,42 @@ def check_message_id(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Given:
+    """A call under way; identifiers that name nobody gather in `left_out`."""
+
     call: JsonObject
     around: Surroundings
     normaliser: IdentifierNormaliser
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def identifier(self, namespace: str, raw: object) -> list[Identifier]:
+        """Normalise a value; whole numbers are read as their digits, as some publishers send."""
+        if isinstance(raw, int) and not isinstance(raw, bool):
+            raw = str(raw)
+        if not isinstance(raw, str):
+            raise Invalid("INVALID_IDENTIFIER", f"an identifier of {namespace} is not a text")
+        return self.unless_blocked(lambda: self.normaliser.normalise(namespace, raw))
+
+    def unless_blocked(self, make: Callable[[], Identifier]) -> list[Identifier]:
+        """Give what is made, or nothing, and note that it was left out."""
+        try:
+            return [make()]
+        except Blocked as blocked:
+            self.left_out.append(blocked.left_out)
+            return []
+
+    def distinct(self, identifiers: list[Identifier]) -> tuple[Identifier, ...]:
+        """Give each identifier once, the strongest first; there must be one."""
+        if not identifiers and self.left_out:
+            raise Invalid("IDENTIFIER_BLOCKED", "the call names nobody: its values are blocked")
+        if not identifiers:
+            raise Invalid("MISSING_IDENTIFIER", "the call names nobody")
+        by_key = {identifier.key: identifier for identifier in identifiers}
+        return tuple(sorted(by_key.values(), key=self.normaliser.rules.strength))
 
 
 def _decode_identify(given: _Given) -> IdentifyCall:
     traits = _open_map(given.call, "traits", "INVALID_TRAITS")
-    found = [*_identifiers(given), *_from_traits(traits, given.normaliser)]
+    found = [*_identifiers(given), *_from_traits(given, traits), *_composed(given, traits)]
     return _identify(given, identifiers=found, traits=traits)
 
 
@@ -122,18 +154,18 @@ def _decode_alias(given: _Given) -> IdentifyCall:
     call = given.call
     if call.get("previousId") is None or call.get("userId") is None:
         raise Invalid("MISSING_IDENTIFIER", "an alias names a previousId and a userId")
-    previous = _identifier("anonymous_id", call["previousId"], given.normaliser)
-    found = [*_identifiers(given), previous]
+    found = [*_identifiers(given), *given.identifier("anonymous_id", call["previousId"])]
     return _identify(given, identifiers=found, traits={})
 
 
 def _identify(given: _Given, *, identifiers: list[Identifier], traits: OpenMap) -> IdentifyCall:
     return IdentifyCall(
-        identifiers=_distinct(identifiers),
+        identifiers=given.distinct(identifiers),
         traits=traits,
         happened_at=_happened_at(given),
         message_id=_message_id(given),
         choices=category_preferences(_open_map(given.call, "context", "INVALID_CONTEXT")),
+        left_out=tuple(given.left_out),
     )
 
 
@@ -177,7 +209,7 @@ def _signal(
     name: str,
     properties: OpenMap | None = None,
 ) -> SignalCall:
-    identifiers = _distinct(_identifiers(given))
+    identifiers = given.distinct(_identifiers(given))
     if properties is None:
         properties = _open_map(given.call, "properties", "INVALID_PROPERTIES")
     signal = Signal(
@@ -188,7 +220,12 @@ def _signal(
         properties=properties,
         context=_open_map(given.call, "context", "INVALID_CONTEXT"),
     )
-    return SignalCall(identifiers, signal, category_preferences(signal.context))
+    return SignalCall(
+        identifiers=identifiers,
+        signal=signal,
+        choices=category_preferences(signal.context),
+        left_out=tuple(given.left_out),
+    )
 
 
 def _viewed(call: JsonObject, thing: str) -> str:
@@ -234,7 +271,7 @@ def _identifiers(given: _Given) -> list[Identifier]:
     for name, namespace in (("userId", "user_id"), ("anonymousId", "anonymous_id")):
         raw = given.call.get(name)
         if raw is not None:
-            found.append(_identifier(namespace, raw, given.normaliser))
+            found += given.identifier(namespace, raw)
     external = _open_map(given.call, "context", "INVALID_CONTEXT").get("externalIds")
     if external is None:
         return found
@@ -242,47 +279,40 @@ def _identifiers(given: _Given) -> list[Identifier]:
         raise Invalid("INVALID_IDENTIFIER", "context.externalIds is not a list")
     if len(external) > IDENTIFIERS_PER_CALL_MAX:
         raise Invalid("TOO_MANY_IDENTIFIERS", "a call names too many identifiers")
-    return [*found, *_from_external(external, given.normaliser)]
+    return [*found, *_from_external(given, external)]
 
 
-def _from_external(entries: Sequence[object], normaliser: IdentifierNormaliser) -> list[Identifier]:
+def _from_external(given: _Given, entries: Sequence[object]) -> list[Identifier]:
     """Read externalIds; one whose type is no namespace of ours says nothing to us."""
     found = []
     for entry in entries:
         if not isinstance(entry, dict):
             raise Invalid("INVALID_IDENTIFIER", "an entry of context.externalIds is not an object")
         namespace = entry.get("type")
-        if isinstance(namespace, str) and namespace in NAMESPACES_BY_STRENGTH:
-            found.append(_identifier(namespace, entry.get("id", ""), normaliser))
+        if isinstance(namespace, str) and given.normaliser.rules.namespace(namespace):
+            found += given.identifier(namespace, entry.get("id", ""))
     return found
 
 
-def _identifier(namespace: str, raw: object, normaliser: IdentifierNormaliser) -> Identifier:
-    """Normalise a value; whole numbers are read as their digits, as some publishers send ids."""
-    match raw:
-        case str():
-            return normaliser.normalise(namespace, raw)
-        case int() if not isinstance(raw, bool):
-            return normaliser.normalise(namespace, str(raw))
-        case _:
-            raise Invalid("INVALID_IDENTIFIER", f"an identifier of {namespace} is not a text")
-
-
-def _from_traits(traits: OpenMap, normaliser: IdentifierNormaliser) -> list[Identifier]:
+def _from_traits(given: _Given, traits: OpenMap) -> list[Identifier]:
     """Read the traits email and phone as identifiers where they are valid ones."""
     found = []
     for namespace in ("email", "phone"):
         raw = traits.get(namespace)
         if isinstance(raw, str):
-            try:
-                found.append(normaliser.normalise(namespace, raw))
-            except Invalid:
-                continue  # still a trait: what a form was filled in with names nobody
+            # Still a trait where invalid: what a form was filled in with names nobody.
+            with suppress(Invalid):
+                found += given.identifier(namespace, raw)
     return found
 
 
-def _distinct(identifiers: list[Identifier]) -> tuple[Identifier, ...]:
-    if not identifiers:
-        raise Invalid("MISSING_IDENTIFIER", "the call names nobody")
-    by_key = {identifier.key: identifier for identifier in identifiers}
-    return tuple(sorted(by_key.values(), key=strength))
+def _composed(given: _Given, traits: OpenMap) -> list[Identifier]:
+    """Make the composites of the workspace whose parts are all among the traits."""
+    found = []
+    for rule in given.normaliser.rules.namespaces:
+        parts = {part.name: traits.get(part.name) for part in rule.parts}
+        texts = {name: raw for name, raw in parts.items() if isinstance(raw, str)}
+        if texts and len(texts) == len(parts):
+            with suppress(Invalid):
+                found += given.unless_blocked(partial(given.normaliser.compose, rule.name, texts))
+    return found

@@ -8,7 +8,6 @@ expects the newest message of the whole record, so no two writers can both be ri
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import (
     AsyncGenerator,
@@ -29,6 +28,7 @@ import structlog
 from domain.ids import RecordId
 from eventlog.asking_again import until_answered
 from eventlog.connection import NotSent
+from eventlog.erasing import ERASE_SECONDS_MAX, erase_each, erase_once
 from eventlog.errors import LogUnavailable, UnsafeStream
 from eventlog.incoming import BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE
 from eventlog.jetstream_api import (
@@ -46,11 +46,7 @@ from eventlog.stream_config import unsafe_settings
 from eventlog.wire import Outbound
 
 KEYS_PER_REQUEST_MAX = 1_000
-ERASURES_MAX = 32
-"""Erasures that are on their way at once; the server carries out one after another."""
-
 REQUEST_SECONDS_MAX = 5.0
-ERASE_SECONDS_MAX = 30.0
 SCAN_KEYS_MAX = KEYS_PER_REQUEST_MAX
 PADDING_MESSAGES = 20
 PADDING_MESSAGE_BYTES = 500_000
@@ -68,8 +64,6 @@ _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _EXPECTED_ON = "Nats-Expected-Last-Subject-Sequence-Subject"
 _CONFLICTS = frozenset({10071, 10164})
 _TRY_AGAIN = frozenset({10163, 10176, 10210})
-_GONE_ALREADY = 10043
-_NOT_DELETED = 10057
 _NOT_FOUND = "404"
 _TOO_MANY = "413"
 _END_OF_BATCH = "204"
@@ -262,15 +256,7 @@ class KeyStream:
 
     async def erase(self, sequences: Iterable[int]) -> None:
         """Overwrite messages on the server's disk; what is gone already may be named."""
-        places = asyncio.Semaphore(ERASURES_MAX)
-
-        async def erase(sequence: int) -> None:
-            async with places:
-                await self._erase(sequence)
-
-        async with asyncio.TaskGroup() as group:
-            for sequence in sequences:
-                group.create_task(erase(sequence))
+        await erase_each(sequences, self._erase)
 
     def owner_of(self, subject: str) -> RecordId:
         """Name the owner of a message by its subject."""
@@ -306,19 +292,7 @@ class KeyStream:
 
     async def _erase(self, sequence: int) -> None:
         async def ask(timeout_seconds: float) -> None:
-            request = {"seq": sequence, "no_erase": False}
-            try:
-                await self._api.call(
-                    f"STREAM.MSG.DELETE.{self.name}", request, timeout_seconds=timeout_seconds
-                )
-            except ApiError as error:
-                # The server gives one code for what a purge took and for what it will not delete.
-                is_gone = error.code == _GONE_ALREADY or (
-                    error.code == _NOT_DELETED
-                    and await self._api.message(self.name, {"seq": sequence}) is None
-                )
-                if not is_gone:
-                    raise
+            await erase_once(self._api, self.name, sequence, timeout_seconds=timeout_seconds)
 
         await self._ask(ask, timeout_seconds=ERASE_SECONDS_MAX)
 

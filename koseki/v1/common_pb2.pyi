@@ -14,6 +14,7 @@ No error text holds personal data.
     INVALID_IDENTIFIER      a value is malformed for its namespace
     EMPTY_IDENTIFIER        a value is empty, or nothing is left of it when normalised
     UNKNOWN_NAMESPACE       no such namespace of identifiers
+    IDENTIFIER_BLOCKED      every identifier has a value that names nobody
     MISSING_IDENTIFIER      neither a customer id nor an identifier was given
     MISSING_PURPOSE         a question does not say what the answer will be used for
     INVALID_MESSAGE_ID      empty, too long or with control characters
@@ -32,6 +33,8 @@ No error text holds personal data.
   NOT_FOUND
     UNKNOWN_WORKSPACE       the server has no such workspace
     UNKNOWN_CUSTOMER        nobody has this id, or is known by these identifiers
+    UNKNOWN_IDENTIFIER      nobody, or not this customer, holds the identifier
+    UNKNOWN_MERGE           no live merge of the customer has this id
     UNKNOWN_SOURCE          register the source first
     UNKNOWN_PURPOSE         define the purpose first
     UNKNOWN_NOTICE          the purpose has notices, and this version or language is none of them
@@ -48,6 +51,13 @@ No error text holds personal data.
     AMBIGUOUS_CUSTOMER      the identifiers do not all belong to one: call Identify first
     TOO_MANY_RECORDS        the customer would hold more than 256 records
     TOO_MANY_IDENTIFIERS    the customer would hold more than 512 identifiers
+    TOO_MANY_SEPARATIONS    more than 1,024 undos have parted the customer
+    IDENTIFIER_ERASED       who held the identifiers was erased: readmit them first
+    IDENTIFIER_SEPARATED, IDENTIFIER_TOO_MANY_VALUES, IDENTIFIER_TOO_MANY_RECORDS,
+    IDENTIFIER_TOO_MANY_IDENTIFIERS
+                            LinkIdentifiers cannot link one of them to this customer
+    NOT_ERASED              the identifier is not one of somebody erased
+    NOT_MERGED              no live merge joins the record to another
     TOO_MANY_EVENTS         the change would take more than 1,000 events
     COMMAND_TOO_OLD         a command id is good for 24 hours
     EVENT_TOO_LARGE, EVENT_NOT_ENCODABLE, LOG_FULL, LOG_REJECTED
@@ -75,8 +85,10 @@ method names the reasons that are its own; those of reaching the log, the hosts 
 (UNAVAILABLE, DATA_LOSS, INTERNAL) are every method's.
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -215,27 +227,81 @@ class Identifier(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class PartsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAMESPACE_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """`user_id`, `email`, `phone`, `loyalty_id`, `device_id` or `anonymous_id`: a lower-case letter,
-    then lower-case letters, digits and `_`, 64 characters at most.
+    """One of the workspace's namespaces (GetRules shows them); of a new workspace `user_id`, `email`,
+    `phone`, `loyalty_id`, `device_id` and `anonymous_id`.
     """
     value: _builtins.str
-    """The value, 1 to 256 characters without control characters."""
+    """The value, 1 to 256 characters without control characters; empty where parts are given."""
+    @_builtins.property
+    def parts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Of a composite namespace all its parts by name, instead of a value."""
+
     def __init__(
         self,
         *,
         namespace: _builtins.str = ...,
         value: _builtins.str = ...,
+        parts: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "parts", b"parts", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Identifier: _TypeAlias = Identifier  # noqa: Y015
+
+@_typing.final
+class LeftOutIdentifier(_message.Message):
+    """An identifier that a command came with and that was not used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    place: _builtins.int
+    """Its place in the request's identifiers, the first being 0."""
+    reason: _builtins.str
+    """BLOCKED (a value that names nobody), ERASED (who held it was erased), SEPARATED (an undo keeps
+    the two apart), TOO_MANY_VALUES (of its namespace), TOO_MANY_RECORDS or TOO_MANY_IDENTIFIERS.
+    """
+    def __init__(
+        self,
+        *,
+        place: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeftOutIdentifier: _TypeAlias = LeftOutIdentifier  # noqa: Y015
 
 @_typing.final
 class CustomerReference(_message.Message):

@@ -14,6 +14,7 @@ No error text holds personal data.
     INVALID_IDENTIFIER      a value is malformed for its namespace
     EMPTY_IDENTIFIER        a value is empty, or nothing is left of it when normalised
     UNKNOWN_NAMESPACE       no such namespace of identifiers
+    IDENTIFIER_BLOCKED      every identifier has a value that names nobody
     MISSING_IDENTIFIER      neither a customer id nor an identifier was given
     MISSING_PURPOSE         a question does not say what the answer will be used for
     INVALID_MESSAGE_ID      empty, too long or with control characters
@@ -32,6 +33,8 @@ No error text holds personal data.
   NOT_FOUND
     UNKNOWN_WORKSPACE       the server has no such workspace
     UNKNOWN_CUSTOMER        nobody has this id, or is known by these identifiers
+    UNKNOWN_IDENTIFIER      nobody, or not this customer, holds the identifier
+    UNKNOWN_MERGE           no live merge of the customer has this id
     UNKNOWN_SOURCE          register the source first
     UNKNOWN_PURPOSE         define the purpose first
     UNKNOWN_NOTICE          the purpose has notices, and this version or language is none of them
@@ -48,6 +51,13 @@ No error text holds personal data.
     AMBIGUOUS_CUSTOMER      the identifiers do not all belong to one: call Identify first
     TOO_MANY_RECORDS        the customer would hold more than 256 records
     TOO_MANY_IDENTIFIERS    the customer would hold more than 512 identifiers
+    TOO_MANY_SEPARATIONS    more than 1,024 undos have parted the customer
+    IDENTIFIER_ERASED       who held the identifiers was erased: readmit them first
+    IDENTIFIER_SEPARATED, IDENTIFIER_TOO_MANY_VALUES, IDENTIFIER_TOO_MANY_RECORDS,
+    IDENTIFIER_TOO_MANY_IDENTIFIERS
+                            LinkIdentifiers cannot link one of them to this customer
+    NOT_ERASED              the identifier is not one of somebody erased
+    NOT_MERGED              no live merge joins the record to another
     TOO_MANY_EVENTS         the change would take more than 1,000 events
     COMMAND_TOO_OLD         a command id is good for 24 hours
     EVENT_TOO_LARGE, EVENT_NOT_ENCODABLE, LOG_FULL, LOG_REJECTED

@@ -98,6 +98,7 @@ class IdentifyResponse(_message.Message):
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     MERGE_IDS_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
     """The customer's id (a UUID): the smallest, hence oldest, of its records' ids."""
     revision: _builtins.int
@@ -110,6 +111,10 @@ class IdentifyResponse(_message.Message):
     def merge_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The ids of the merges that this decision made, one per pair of records that met."""
 
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.LeftOutIdentifier]:
+        """The identifiers that were not used, and why."""
+
     def __init__(
         self,
         *,
@@ -118,10 +123,11 @@ class IdentifyResponse(_message.Message):
         command_id: _builtins.str = ...,
         created: _builtins.bool = ...,
         merge_ids: _abc.Iterable[_builtins.str] | None = ...,
+        left_out: _abc.Iterable[_common_pb2.LeftOutIdentifier] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "created", b"created", "customer_id", b"customer_id", "merge_ids", b"merge_ids", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "created", b"created", "customer_id", b"customer_id", "left_out", b"left_out", "merge_ids", b"merge_ids", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -694,3 +700,879 @@ class UnlinkHouseholdResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnlinkHouseholdResponse: _TypeAlias = UnlinkHouseholdResponse  # noqa: Y015
+
+@_typing.final
+class LinkIdentifiersRequest(_message.Message):
+    """Links identifiers to somebody known."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    HAPPENED_AT_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    command_id: _builtins.str
+    """A UUID of version 7, in lower case; empty: the server makes one and gives it back."""
+    customer_id: _builtins.str
+    """The customer, or empty if one of the identifiers is known."""
+    source: _builtins.str
+    """The registered source that says so; at least one of its purposes must be open for the person."""
+    @_builtins.property
+    def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Identifier]:
+        """1 to 512."""
+
+    @_builtins.property
+    def happened_at(self) -> _timestamp_pb2.Timestamp:
+        """When it became so; unset means now."""
+
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        command_id: _builtins.str = ...,
+        customer_id: _builtins.str = ...,
+        identifiers: _abc.Iterable[_common_pb2.Identifier] | None = ...,
+        source: _builtins.str = ...,
+        happened_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["happened_at", b"happened_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "happened_at", b"happened_at", "identifiers", b"identifiers", "source", b"source", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkIdentifiersRequest: _TypeAlias = LinkIdentifiersRequest  # noqa: Y015
+
+@_typing.final
+class LinkIdentifiersResponse(_message.Message):
+    """The identifiers are linked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    MERGE_IDS_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The customer's id (a UUID)."""
+    revision: _builtins.int
+    """The log's revision that holds the change."""
+    command_id: _builtins.str
+    """The command's id, as sent or as made by the server."""
+    @_builtins.property
+    def merge_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids of the merges that this decision made."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        command_id: _builtins.str = ...,
+        merge_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "merge_ids", b"merge_ids", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkIdentifiersResponse: _TypeAlias = LinkIdentifiersResponse  # noqa: Y015
+
+@_typing.final
+class UnlinkIdentifierRequest(_message.Message):
+    """Takes an identifier from whoever holds it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    command_id: _builtins.str
+    """A UUID of version 7, in lower case; empty: the server makes one and gives it back."""
+    customer_id: _builtins.str
+    """If given, only this customer's identifier is taken."""
+    @_builtins.property
+    def identifier(self) -> _common_pb2.Identifier:
+        """The identifier."""
+
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        command_id: _builtins.str = ...,
+        customer_id: _builtins.str = ...,
+        identifier: _common_pb2.Identifier | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "identifier", b"identifier", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlinkIdentifierRequest: _TypeAlias = UnlinkIdentifierRequest  # noqa: Y015
+
+@_typing.final
+class UnlinkIdentifierResponse(_message.Message):
+    """Nobody holds the identifier."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The id of the customer who held it (a UUID)."""
+    revision: _builtins.int
+    """The log's revision that holds the change."""
+    command_id: _builtins.str
+    """The command's id, as sent or as made by the server."""
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        command_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlinkIdentifierResponse: _TypeAlias = UnlinkIdentifierResponse  # noqa: Y015
+
+@_typing.final
+class ReadmitIdentifierRequest(_message.Message):
+    """Lets an identifier be used again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    command_id: _builtins.str
+    """A UUID of version 7, in lower case; empty: the server makes one and gives it back."""
+    reference: _builtins.str
+    """Where the evidence is kept, such as a ticket's number; not personal, 1 to 256 characters."""
+    @_builtins.property
+    def identifier(self) -> _common_pb2.Identifier:
+        """The identifier."""
+
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        command_id: _builtins.str = ...,
+        identifier: _common_pb2.Identifier | None = ...,
+        reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "identifier", b"identifier", "reference", b"reference", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadmitIdentifierRequest: _TypeAlias = ReadmitIdentifierRequest  # noqa: Y015
+
+@_typing.final
+class ReadmitIdentifierResponse(_message.Message):
+    """The identifier may be used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The log's revision that holds the change."""
+    command_id: _builtins.str
+    """The command's id, as sent or as made by the server."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        command_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadmitIdentifierResponse: _TypeAlias = ReadmitIdentifierResponse  # noqa: Y015
+
+@_typing.final
+class MergeCustomersRequest(_message.Message):
+    """Makes two customers one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    OTHER_CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    command_id: _builtins.str
+    """A UUID of version 7, in lower case; empty: the server makes one and gives it back."""
+    customer_id: _builtins.str
+    """A customer, or the very record of it that is to be joined."""
+    other_customer_id: _builtins.str
+    """The other one."""
+    dry_run: _builtins.bool
+    """True: only say what it would come to."""
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        command_id: _builtins.str = ...,
+        customer_id: _builtins.str = ...,
+        other_customer_id: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "dry_run", b"dry_run", "other_customer_id", b"other_customer_id", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergeCustomersRequest: _TypeAlias = MergeCustomersRequest  # noqa: Y015
+
+@_typing.final
+class MergeCustomersResponse(_message.Message):
+    """They are one, or would be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    MERGE_ID_FIELD_NUMBER: _builtins.int
+    CONSEQUENCES_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The customer's id (a UUID): the older one's."""
+    revision: _builtins.int
+    """The log's revision that holds the change."""
+    command_id: _builtins.str
+    """The command's id, as sent or as made by the server."""
+    merge_id: _builtins.str
+    """The merge's id; empty if they were one customer already."""
+    @_builtins.property
+    def consequences(self) -> Global___Consequences:
+        """What it comes to."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        command_id: _builtins.str = ...,
+        merge_id: _builtins.str = ...,
+        consequences: Global___Consequences | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consequences", b"consequences"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "consequences", b"consequences", "customer_id", b"customer_id", "merge_id", b"merge_id", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergeCustomersResponse: _TypeAlias = MergeCustomersResponse  # noqa: Y015
+
+@_typing.final
+class UndoMergeRequest(_message.Message):
+    """Undoes a merge."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    MERGE_ID_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    command_id: _builtins.str
+    """A UUID of version 7, in lower case; empty: the server makes one and gives it back."""
+    customer_id: _builtins.str
+    """The customer that holds the merge, by any id it ever had."""
+    merge_id: _builtins.str
+    """The merge."""
+    dry_run: _builtins.bool
+    """True: only say what it would come to."""
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        command_id: _builtins.str = ...,
+        customer_id: _builtins.str = ...,
+        merge_id: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "dry_run", b"dry_run", "merge_id", b"merge_id", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndoMergeRequest: _TypeAlias = UndoMergeRequest  # noqa: Y015
+
+@_typing.final
+class UndoMergeResponse(_message.Message):
+    """The merge is undone, or would be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    CONSEQUENCES_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The id of the customer that `customer_id` names now."""
+    revision: _builtins.int
+    """The log's revision that holds the change."""
+    command_id: _builtins.str
+    """The command's id, as sent or as made by the server."""
+    @_builtins.property
+    def consequences(self) -> Global___Consequences:
+        """What it comes to; unset where the command had been carried out before."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        command_id: _builtins.str = ...,
+        consequences: Global___Consequences | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consequences", b"consequences"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "consequences", b"consequences", "customer_id", b"customer_id", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndoMergeResponse: _TypeAlias = UndoMergeResponse  # noqa: Y015
+
+@_typing.final
+class UnmergeRecordRequest(_message.Message):
+    """Undoes every merge of a record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    RECORD_ID_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    command_id: _builtins.str
+    """A UUID of version 7, in lower case; empty: the server makes one and gives it back."""
+    record_id: _builtins.str
+    """The record."""
+    dry_run: _builtins.bool
+    """True: only say what it would come to."""
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        command_id: _builtins.str = ...,
+        record_id: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "dry_run", b"dry_run", "record_id", b"record_id", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnmergeRecordRequest: _TypeAlias = UnmergeRecordRequest  # noqa: Y015
+
+@_typing.final
+class UnmergeRecordResponse(_message.Message):
+    """The record stands alone, or would."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    CONSEQUENCES_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The id of the record's customer now."""
+    revision: _builtins.int
+    """The log's revision that holds the change."""
+    command_id: _builtins.str
+    """The command's id, as sent or as made by the server."""
+    @_builtins.property
+    def consequences(self) -> Global___Consequences:
+        """What it comes to; unset where the command had been carried out before."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        command_id: _builtins.str = ...,
+        consequences: Global___Consequences | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consequences", b"consequences"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "consequences", b"consequences", "customer_id", b"customer_id", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnmergeRecordResponse: _TypeAlias = UnmergeRecordResponse  # noqa: Y015
+
+@_typing.final
+class Consequences(_message.Message):
+    """What a merge or an undo comes to: names, no values."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMERS_FIELD_NUMBER: _builtins.int
+    TRAITS_FIELD_NUMBER: _builtins.int
+    CONSENTS_FIELD_NUMBER: _builtins.int
+    CLOSING_ACTS_FIELD_NUMBER: _builtins.int
+    DECLINED_MESSAGES_FIELD_NUMBER: _builtins.int
+    declined_messages: _builtins.int
+    """How many remembered messages stay declined."""
+    @_builtins.property
+    def customers(self) -> _containers.RepeatedCompositeFieldContainer[Global___CustomerAfter]:
+        """The customers as they are afterwards."""
+
+    @_builtins.property
+    def traits(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraitConsequence]:
+        """Traits that show another source's or another time's word than before."""
+
+    @_builtins.property
+    def consents(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConsentConsequence]:
+        """Purposes that stand differently."""
+
+    @_builtins.property
+    def closing_acts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """After an undo: acts of closing, by the id of their command, that go on binding several sides."""
+
+    def __init__(
+        self,
+        *,
+        customers: _abc.Iterable[Global___CustomerAfter] | None = ...,
+        traits: _abc.Iterable[Global___TraitConsequence] | None = ...,
+        consents: _abc.Iterable[Global___ConsentConsequence] | None = ...,
+        closing_acts: _abc.Iterable[_builtins.str] | None = ...,
+        declined_messages: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closing_acts", b"closing_acts", "consents", b"consents", "customers", b"customers", "declined_messages", b"declined_messages", "traits", b"traits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Consequences: _TypeAlias = Consequences  # noqa: Y015
+
+@_typing.final
+class CustomerAfter(_message.Message):
+    """A customer afterwards."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class IdentifiersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    RECORD_IDS_FIELD_NUMBER: _builtins.int
+    IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """Its id."""
+    @_builtins.property
+    def record_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its records."""
+
+    @_builtins.property
+    def identifiers(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """How many identifiers it holds, by namespace."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        record_ids: _abc.Iterable[_builtins.str] | None = ...,
+        identifiers: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "identifiers", b"identifiers", "record_ids", b"record_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustomerAfter: _TypeAlias = CustomerAfter  # noqa: Y015
+
+@_typing.final
+class TraitConsequence(_message.Message):
+    """A trait whose winner changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    TRAIT_FIELD_NUMBER: _builtins.int
+    SOURCE_BEFORE_FIELD_NUMBER: _builtins.int
+    SOURCE_AFTER_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The customer that joins or parts."""
+    trait: _builtins.str
+    """The trait's name."""
+    source_before: _builtins.str
+    """The source whose word stood before; empty for none."""
+    source_after: _builtins.str
+    """The source whose word stands afterwards; empty for none."""
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        trait: _builtins.str = ...,
+        source_before: _builtins.str = ...,
+        source_after: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "source_after", b"source_after", "source_before", b"source_before", "trait", b"trait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraitConsequence: _TypeAlias = TraitConsequence  # noqa: Y015
+
+@_typing.final
+class ConsentConsequence(_message.Message):
+    """A purpose that stands differently."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    OPEN_BEFORE_FIELD_NUMBER: _builtins.int
+    OPEN_AFTER_FIELD_NUMBER: _builtins.int
+    STATE_BEFORE_FIELD_NUMBER: _builtins.int
+    STATE_AFTER_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The customer that joins or parts."""
+    purpose: _builtins.str
+    """The purpose."""
+    open_before: _builtins.bool
+    """Whether it was open."""
+    open_after: _builtins.bool
+    """Whether it is open afterwards."""
+    state_before: _common_pb2.ConsentState.ValueType
+    """How it stood."""
+    state_after: _common_pb2.ConsentState.ValueType
+    """How it stands afterwards."""
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        purpose: _builtins.str = ...,
+        open_before: _builtins.bool = ...,
+        open_after: _builtins.bool = ...,
+        state_before: _common_pb2.ConsentState.ValueType = ...,
+        state_after: _common_pb2.ConsentState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "open_after", b"open_after", "open_before", b"open_before", "purpose", b"purpose", "state_after", b"state_after", "state_before", b"state_before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsentConsequence: _TypeAlias = ConsentConsequence  # noqa: Y015
+
+@_typing.final
+class ExecuteRequest(_message.Message):
+    """A batch of commands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    COMMANDS_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one. That of each command must agree."""
+    @_builtins.property
+    def commands(self) -> _containers.RepeatedCompositeFieldContainer[Global___CustomerCommand]:
+        """1 to 500 commands."""
+
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        commands: _abc.Iterable[Global___CustomerCommand] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExecuteRequest: _TypeAlias = ExecuteRequest  # noqa: Y015
+
+@_typing.final
+class CustomerCommand(_message.Message):
+    """One command of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTIFY_FIELD_NUMBER: _builtins.int
+    SET_TRAITS_FIELD_NUMBER: _builtins.int
+    RECORD_CONSENT_FIELD_NUMBER: _builtins.int
+    LINK_IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    UNLINK_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    READMIT_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    MERGE_CUSTOMERS_FIELD_NUMBER: _builtins.int
+    UNDO_MERGE_FIELD_NUMBER: _builtins.int
+    UNMERGE_RECORD_FIELD_NUMBER: _builtins.int
+    RECORD_TCF_STRING_FIELD_NUMBER: _builtins.int
+    SET_PREFERENCES_FIELD_NUMBER: _builtins.int
+    LINK_HOUSEHOLD_FIELD_NUMBER: _builtins.int
+    UNLINK_HOUSEHOLD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def identify(self) -> Global___IdentifyRequest:
+        """As Identify takes it."""
+
+    @_builtins.property
+    def set_traits(self) -> Global___SetTraitsRequest:
+        """As SetTraits takes it."""
+
+    @_builtins.property
+    def record_consent(self) -> Global___RecordConsentRequest:
+        """As RecordConsent takes it."""
+
+    @_builtins.property
+    def link_identifiers(self) -> Global___LinkIdentifiersRequest:
+        """As LinkIdentifiers takes it."""
+
+    @_builtins.property
+    def unlink_identifier(self) -> Global___UnlinkIdentifierRequest:
+        """As UnlinkIdentifier takes it."""
+
+    @_builtins.property
+    def readmit_identifier(self) -> Global___ReadmitIdentifierRequest:
+        """As ReadmitIdentifier takes it."""
+
+    @_builtins.property
+    def merge_customers(self) -> Global___MergeCustomersRequest:
+        """As MergeCustomers takes it."""
+
+    @_builtins.property
+    def undo_merge(self) -> Global___UndoMergeRequest:
+        """As UndoMerge takes it."""
+
+    @_builtins.property
+    def unmerge_record(self) -> Global___UnmergeRecordRequest:
+        """As UnmergeRecord takes it."""
+
+    @_builtins.property
+    def record_tcf_string(self) -> Global___RecordTcfStringRequest:
+        """As RecordTcfString takes it."""
+
+    @_builtins.property
+    def set_preferences(self) -> Global___SetPreferencesRequest:
+        """As SetPreferences takes it."""
+
+    @_builtins.property
+    def link_household(self) -> Global___LinkHouseholdRequest:
+        """As LinkHousehold takes it."""
+
+    @_builtins.property
+    def unlink_household(self) -> Global___UnlinkHouseholdRequest:
+        """As UnlinkHousehold takes it."""
+
+    def __init__(
+        self,
+        *,
+        identify: Global___IdentifyRequest | None = ...,
+        set_traits: Global___SetTraitsRequest | None = ...,
+        record_consent: Global___RecordConsentRequest | None = ...,
+        link_identifiers: Global___LinkIdentifiersRequest | None = ...,
+        unlink_identifier: Global___UnlinkIdentifierRequest | None = ...,
+        readmit_identifier: Global___ReadmitIdentifierRequest | None = ...,
+        merge_customers: Global___MergeCustomersRequest | None = ...,
+        undo_merge: Global___UndoMergeRequest | None = ...,
+        unmerge_record: Global___UnmergeRecordRequest | None = ...,
+        record_tcf_string: Global___RecordTcfStringRequest | None = ...,
+        set_preferences: Global___SetPreferencesRequest | None = ...,
+        link_household: Global___LinkHouseholdRequest | None = ...,
+        unlink_household: Global___UnlinkHouseholdRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "identify", b"identify", "link_household", b"link_household", "link_identifiers", b"link_identifiers", "merge_customers", b"merge_customers", "readmit_identifier", b"readmit_identifier", "record_consent", b"record_consent", "record_tcf_string", b"record_tcf_string", "set_preferences", b"set_preferences", "set_traits", b"set_traits", "undo_merge", b"undo_merge", "unlink_household", b"unlink_household", "unlink_identifier", b"unlink_identifier", "unmerge_record", b"unmerge_record"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "identify", b"identify", "link_household", b"link_household", "link_identifiers", b"link_identifiers", "merge_customers", b"merge_customers", "readmit_identifier", b"readmit_identifier", "record_consent", b"record_consent", "record_tcf_string", b"record_tcf_string", "set_preferences", b"set_preferences", "set_traits", b"set_traits", "undo_merge", b"undo_merge", "unlink_household", b"unlink_household", "unlink_identifier", b"unlink_identifier", "unmerge_record", b"unmerge_record"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["identify", "set_traits", "record_consent", "link_identifiers", "unlink_identifier", "readmit_identifier", "merge_customers", "undo_merge", "unmerge_record", "record_tcf_string", "set_preferences", "link_household", "unlink_household"]  # noqa: Y015
+    _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
+
+Global___CustomerCommand: _TypeAlias = CustomerCommand  # noqa: Y015
+
+@_typing.final
+class ExecuteResponse(_message.Message):
+    """The outcomes of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CommandOutcome]:
+        """Aligned with the commands."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___CommandOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExecuteResponse: _TypeAlias = ExecuteResponse  # noqa: Y015
+
+@_typing.final
+class CommandOutcome(_message.Message):
+    """What became of one command."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    """The command's id, as sent or as made by the server; empty if it could not be read."""
+    @_builtins.property
+    def done(self) -> Global___CommandDone:
+        """It was carried out."""
+
+    @_builtins.property
+    def failure(self) -> Global___CommandFailure:
+        """It was not, or nobody knows."""
+
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        done: Global___CommandDone | None = ...,
+        failure: Global___CommandFailure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "failure", b"failure", "outcome", b"outcome"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "done", b"done", "failure", b"failure", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["done", "failure"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___CommandOutcome: _TypeAlias = CommandOutcome  # noqa: Y015
+
+@_typing.final
+class CommandDone(_message.Message):
+    """A command that was carried out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
+    MERGE_IDS_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    CONSEQUENCES_FIELD_NUMBER: _builtins.int
+    IGNORED_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The customer's id (a UUID); empty where there is none."""
+    revision: _builtins.int
+    """The log's revision that holds the change."""
+    created: _builtins.bool
+    """True if nobody was known by the identifiers."""
+    ignored: _builtins.str
+    """Why an act of consent changed nothing and was not stored; empty if it was stored."""
+    @_builtins.property
+    def merge_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids of the merges that it made."""
+
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.LeftOutIdentifier]:
+        """The identifiers that were not used, and why."""
+
+    @_builtins.property
+    def consequences(self) -> Global___Consequences:
+        """Of a merge or an undo: what it comes to."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        created: _builtins.bool = ...,
+        merge_ids: _abc.Iterable[_builtins.str] | None = ...,
+        left_out: _abc.Iterable[_common_pb2.LeftOutIdentifier] | None = ...,
+        consequences: Global___Consequences | None = ...,
+        ignored: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consequences", b"consequences"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consequences", b"consequences", "created", b"created", "customer_id", b"customer_id", "ignored", b"ignored", "left_out", b"left_out", "merge_ids", b"merge_ids", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommandDone: _TypeAlias = CommandDone  # noqa: Y015
+
+@_typing.final
+class CommandFailure(_message.Message):
+    """A command that failed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    """The number of the google.rpc.Code that a call of its own would have had."""
+    reason: _builtins.str
+    """The stable reason."""
+    message: _builtins.str
+    """For people."""
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommandFailure: _TypeAlias = CommandFailure  # noqa: Y015

@@ -70,6 +70,41 @@ class CustomerServiceStub:
                 request_serializer=koseki_dot_v1_dot_customer__service__pb2.UnlinkHouseholdRequest.SerializeToString,
                 response_deserializer=koseki_dot_v1_dot_customer__service__pb2.UnlinkHouseholdResponse.FromString,
                 _registered_method=True)
+        self.LinkIdentifiers = channel.unary_unary(
+                '/koseki.v1.CustomerService/LinkIdentifiers',
+                request_serializer=koseki_dot_v1_dot_customer__service__pb2.LinkIdentifiersRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_customer__service__pb2.LinkIdentifiersResponse.FromString,
+                _registered_method=True)
+        self.UnlinkIdentifier = channel.unary_unary(
+                '/koseki.v1.CustomerService/UnlinkIdentifier',
+                request_serializer=koseki_dot_v1_dot_customer__service__pb2.UnlinkIdentifierRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_customer__service__pb2.UnlinkIdentifierResponse.FromString,
+                _registered_method=True)
+        self.ReadmitIdentifier = channel.unary_unary(
+                '/koseki.v1.CustomerService/ReadmitIdentifier',
+                request_serializer=koseki_dot_v1_dot_customer__service__pb2.ReadmitIdentifierRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_customer__service__pb2.ReadmitIdentifierResponse.FromString,
+                _registered_method=True)
+        self.MergeCustomers = channel.unary_unary(
+                '/koseki.v1.CustomerService/MergeCustomers',
+                request_serializer=koseki_dot_v1_dot_customer__service__pb2.MergeCustomersRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_customer__service__pb2.MergeCustomersResponse.FromString,
+                _registered_method=True)
+        self.UndoMerge = channel.unary_unary(
+                '/koseki.v1.CustomerService/UndoMerge',
+                request_serializer=koseki_dot_v1_dot_customer__service__pb2.UndoMergeRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_customer__service__pb2.UndoMergeResponse.FromString,
+                _registered_method=True)
+        self.UnmergeRecord = channel.unary_unary(
+                '/koseki.v1.CustomerService/UnmergeRecord',
+                request_serializer=koseki_dot_v1_dot_customer__service__pb2.UnmergeRecordRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_customer__service__pb2.UnmergeRecordResponse.FromString,
+                _registered_method=True)
+        self.Execute = channel.unary_unary(
+                '/koseki.v1.CustomerService/Execute',
+                request_serializer=koseki_dot_v1_dot_customer__service__pb2.ExecuteRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_customer__service__pb2.ExecuteResponse.FromString,
+                _registered_method=True)
 
 
 class CustomerServiceServicer:
@@ -78,13 +113,14 @@ class CustomerServiceServicer:
 
     def Identify(self, request, context):
         """Resolves identifiers to a customer: creates it if none is known, links what nobody holds,
-        merges those that meet; then sets the traits, all in one decision.
+        merges those that meet; then sets the traits, all in one decision. An identifier that would
+        break a limit of the workspace's identity rules, or join whom an undo has parted, is left out.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
         INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, INVALID_PROPERTIES,
         INVALID_TIMESTAMP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER for a `customer_id`,
-        UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED, TOO_MANY_RECORDS, TOO_MANY_IDENTIFIERS,
-        COMMAND_TOO_OLD, EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
+        UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED, IDENTIFIER_ERASED, COMMAND_TOO_OLD,
+        EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
         UNKNOWN (UNKNOWN_OUTCOME).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -95,7 +131,7 @@ class CustomerServiceServicer:
         """Sets traits of a person who is known already. Of two values the one from the source of higher
         priority is shown, then the one that is newer by `happened_at`; the other stays visible.
 
-        Errors: those of Identify without the TOO_MANY ones; NOT_FOUND (UNKNOWN_CUSTOMER) if nobody is
+        Errors: those of Identify; NOT_FOUND (UNKNOWN_CUSTOMER) if nobody is
         known; FAILED_PRECONDITION (AMBIGUOUS_CUSTOMER) if the identifiers do not all belong to one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -156,6 +192,76 @@ class CustomerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LinkIdentifiers(self, request, context):
+        """Links identifiers to somebody known, all of them or none. Customers that meet are merged.
+
+        Errors: those of Identify; NOT_FOUND (UNKNOWN_CUSTOMER) if nobody is known;
+        FAILED_PRECONDITION (IDENTIFIER_SEPARATED, IDENTIFIER_TOO_MANY_VALUES,
+        IDENTIFIER_TOO_MANY_RECORDS, IDENTIFIER_TOO_MANY_IDENTIFIERS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnlinkIdentifier(self, request, context):
+        """Takes an identifier from whoever holds it; whoever comes with it next may claim it. Undoes no
+        merge, and passes no gate.
+
+        Errors: NOT_FOUND (UNKNOWN_IDENTIFIER, UNKNOWN_CUSTOMER).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadmitIdentifier(self, request, context):
+        """Lets the identifier of somebody erased be used again.
+
+        Errors: FAILED_PRECONDITION (NOT_ERASED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MergeCustomers(self, request, context):
+        """Makes two customers one, and lifts what earlier undos put between them. Passes no gate.
+
+        Errors: NOT_FOUND (UNKNOWN_CUSTOMER), FAILED_PRECONDITION (TOO_MANY_RECORDS,
+        TOO_MANY_IDENTIFIERS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndoMerge(self, request, context):
+        """Undoes one merge: afterwards each side is what it would be without it, but for what the answer
+        lists. Only MergeCustomers brings the two together again.
+
+        Errors: NOT_FOUND (UNKNOWN_CUSTOMER, UNKNOWN_MERGE), FAILED_PRECONDITION (AMBIGUOUS_CUSTOMER,
+        TOO_MANY_SEPARATIONS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnmergeRecord(self, request, context):
+        """Undoes every merge of one record; what is still connected stays together.
+
+        Errors: NOT_FOUND (UNKNOWN_CUSTOMER), FAILED_PRECONDITION (NOT_MERGED, TOO_MANY_SEPARATIONS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Execute(self, request, context):
+        """Carries out a batch of commands; each has its own outcome. They go at once, in no order: what
+        depends on another command belongs in a later call.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD) for none or more than 500 commands.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CustomerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -193,6 +299,41 @@ def add_CustomerServiceServicer_to_server(servicer, server):
                     servicer.UnlinkHousehold,
                     request_deserializer=koseki_dot_v1_dot_customer__service__pb2.UnlinkHouseholdRequest.FromString,
                     response_serializer=koseki_dot_v1_dot_customer__service__pb2.UnlinkHouseholdResponse.SerializeToString,
+            ),
+            'LinkIdentifiers': grpc.unary_unary_rpc_method_handler(
+                    servicer.LinkIdentifiers,
+                    request_deserializer=koseki_dot_v1_dot_customer__service__pb2.LinkIdentifiersRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_customer__service__pb2.LinkIdentifiersResponse.SerializeToString,
+            ),
+            'UnlinkIdentifier': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnlinkIdentifier,
+                    request_deserializer=koseki_dot_v1_dot_customer__service__pb2.UnlinkIdentifierRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_customer__service__pb2.UnlinkIdentifierResponse.SerializeToString,
+            ),
+            'ReadmitIdentifier': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadmitIdentifier,
+                    request_deserializer=koseki_dot_v1_dot_customer__service__pb2.ReadmitIdentifierRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_customer__service__pb2.ReadmitIdentifierResponse.SerializeToString,
+            ),
+            'MergeCustomers': grpc.unary_unary_rpc_method_handler(
+                    servicer.MergeCustomers,
+                    request_deserializer=koseki_dot_v1_dot_customer__service__pb2.MergeCustomersRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_customer__service__pb2.MergeCustomersResponse.SerializeToString,
+            ),
+            'UndoMerge': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndoMerge,
+                    request_deserializer=koseki_dot_v1_dot_customer__service__pb2.UndoMergeRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_customer__service__pb2.UndoMergeResponse.SerializeToString,
+            ),
+            'UnmergeRecord': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnmergeRecord,
+                    request_deserializer=koseki_dot_v1_dot_customer__service__pb2.UnmergeRecordRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_customer__service__pb2.UnmergeRecordResponse.SerializeToString,
+            ),
+            'Execute': grpc.unary_unary_rpc_method_handler(
+                    servicer.Execute,
+                    request_deserializer=koseki_dot_v1_dot_customer__service__pb2.ExecuteRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_customer__service__pb2.ExecuteResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -385,6 +526,195 @@ class CustomerService:
             '/koseki.v1.CustomerService/UnlinkHousehold',
             koseki_dot_v1_dot_customer__service__pb2.UnlinkHouseholdRequest.SerializeToString,
             koseki_dot_v1_dot_customer__service__pb2.UnlinkHouseholdResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LinkIdentifiers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.CustomerService/LinkIdentifiers',
+            koseki_dot_v1_dot_customer__service__pb2.LinkIdentifiersRequest.SerializeToString,
+            koseki_dot_v1_dot_customer__service__pb2.LinkIdentifiersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnlinkIdentifier(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.CustomerService/UnlinkIdentifier',
+            koseki_dot_v1_dot_customer__service__pb2.UnlinkIdentifierRequest.SerializeToString,
+            koseki_dot_v1_dot_customer__service__pb2.UnlinkIdentifierResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadmitIdentifier(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.CustomerService/ReadmitIdentifier',
+            koseki_dot_v1_dot_customer__service__pb2.ReadmitIdentifierRequest.SerializeToString,
+            koseki_dot_v1_dot_customer__service__pb2.ReadmitIdentifierResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MergeCustomers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.CustomerService/MergeCustomers',
+            koseki_dot_v1_dot_customer__service__pb2.MergeCustomersRequest.SerializeToString,
+            koseki_dot_v1_dot_customer__service__pb2.MergeCustomersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndoMerge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.CustomerService/UndoMerge',
+            koseki_dot_v1_dot_customer__service__pb2.UndoMergeRequest.SerializeToString,
+            koseki_dot_v1_dot_customer__service__pb2.UndoMergeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnmergeRecord(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.CustomerService/UnmergeRecord',
+            koseki_dot_v1_dot_customer__service__pb2.UnmergeRecordRequest.SerializeToString,
+            koseki_dot_v1_dot_customer__service__pb2.UnmergeRecordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Execute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.CustomerService/Execute',
+            koseki_dot_v1_dot_customer__service__pb2.ExecuteRequest.SerializeToString,
+            koseki_dot_v1_dot_customer__service__pb2.ExecuteResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,20 +39,21 @@ class CustomerServiceStub:
     def __new__(cls, channel: _aio.Channel) -> CustomerServiceAsyncStub: ...
     Identify: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.IdentifyRequest, _customer_service_pb2.IdentifyResponse]
     """Resolves identifiers to a customer: creates it if none is known, links what nobody holds,
-    merges those that meet; then sets the traits, all in one decision.
+    merges those that meet; then sets the traits, all in one decision. An identifier that would
+    break a limit of the workspace's identity rules, or join whom an undo has parted, is left out.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
     INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, INVALID_PROPERTIES,
     INVALID_TIMESTAMP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER for a `customer_id`,
-    UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED, TOO_MANY_RECORDS, TOO_MANY_IDENTIFIERS,
-    COMMAND_TOO_OLD, EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
+    UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED, IDENTIFIER_ERASED, COMMAND_TOO_OLD,
+    EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
     UNKNOWN (UNKNOWN_OUTCOME).
     """
     SetTraits: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.SetTraitsRequest, _customer_service_pb2.SetTraitsResponse]
     """Sets traits of a person who is known already. Of two values the one from the source of higher
     priority is shown, then the one that is newer by `happened_at`; the other stays visible.
 
-    Errors: those of Identify without the TOO_MANY ones; NOT_FOUND (UNKNOWN_CUSTOMER) if nobody is
+    Errors: those of Identify; NOT_FOUND (UNKNOWN_CUSTOMER) if nobody is
     known; FAILED_PRECONDITION (AMBIGUOUS_CUSTOMER) if the identifiers do not all belong to one.
     """
     RecordConsent: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.RecordConsentRequest, _customer_service_pb2.RecordConsentResponse]
@@ -89,6 +90,48 @@ class CustomerServiceStub:
 
     Errors: those of SetPreferences.
     """
+    LinkIdentifiers: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.LinkIdentifiersRequest, _customer_service_pb2.LinkIdentifiersResponse]
+    """Links identifiers to somebody known, all of them or none. Customers that meet are merged.
+
+    Errors: those of Identify; NOT_FOUND (UNKNOWN_CUSTOMER) if nobody is known;
+    FAILED_PRECONDITION (IDENTIFIER_SEPARATED, IDENTIFIER_TOO_MANY_VALUES,
+    IDENTIFIER_TOO_MANY_RECORDS, IDENTIFIER_TOO_MANY_IDENTIFIERS).
+    """
+    UnlinkIdentifier: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.UnlinkIdentifierRequest, _customer_service_pb2.UnlinkIdentifierResponse]
+    """Takes an identifier from whoever holds it; whoever comes with it next may claim it. Undoes no
+    merge, and passes no gate.
+
+    Errors: NOT_FOUND (UNKNOWN_IDENTIFIER, UNKNOWN_CUSTOMER).
+    """
+    ReadmitIdentifier: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.ReadmitIdentifierRequest, _customer_service_pb2.ReadmitIdentifierResponse]
+    """Lets the identifier of somebody erased be used again.
+
+    Errors: FAILED_PRECONDITION (NOT_ERASED).
+    """
+    MergeCustomers: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.MergeCustomersRequest, _customer_service_pb2.MergeCustomersResponse]
+    """Makes two customers one, and lifts what earlier undos put between them. Passes no gate.
+
+    Errors: NOT_FOUND (UNKNOWN_CUSTOMER), FAILED_PRECONDITION (TOO_MANY_RECORDS,
+    TOO_MANY_IDENTIFIERS).
+    """
+    UndoMerge: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.UndoMergeRequest, _customer_service_pb2.UndoMergeResponse]
+    """Undoes one merge: afterwards each side is what it would be without it, but for what the answer
+    lists. Only MergeCustomers brings the two together again.
+
+    Errors: NOT_FOUND (UNKNOWN_CUSTOMER, UNKNOWN_MERGE), FAILED_PRECONDITION (AMBIGUOUS_CUSTOMER,
+    TOO_MANY_SEPARATIONS).
+    """
+    UnmergeRecord: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.UnmergeRecordRequest, _customer_service_pb2.UnmergeRecordResponse]
+    """Undoes every merge of one record; what is still connected stays together.
+
+    Errors: NOT_FOUND (UNKNOWN_CUSTOMER), FAILED_PRECONDITION (NOT_MERGED, TOO_MANY_SEPARATIONS).
+    """
+    Execute: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.ExecuteRequest, _customer_service_pb2.ExecuteResponse]
+    """Carries out a batch of commands; each has its own outcome. They go at once, in no order: what
+    depends on another command belongs in a later call.
+
+    Errors: INVALID_ARGUMENT (INVALID_FIELD) for none or more than 500 commands.
+    """
 
 @_typing.type_check_only
 class CustomerServiceAsyncStub(CustomerServiceStub):
@@ -97,20 +140,21 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Identify: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.IdentifyRequest, _customer_service_pb2.IdentifyResponse]  # type: ignore[assignment]
     """Resolves identifiers to a customer: creates it if none is known, links what nobody holds,
-    merges those that meet; then sets the traits, all in one decision.
+    merges those that meet; then sets the traits, all in one decision. An identifier that would
+    break a limit of the workspace's identity rules, or join whom an undo has parted, is left out.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
     INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, INVALID_PROPERTIES,
     INVALID_TIMESTAMP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER for a `customer_id`,
-    UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED, TOO_MANY_RECORDS, TOO_MANY_IDENTIFIERS,
-    COMMAND_TOO_OLD, EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
+    UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED, IDENTIFIER_ERASED, COMMAND_TOO_OLD,
+    EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
     UNKNOWN (UNKNOWN_OUTCOME).
     """
     SetTraits: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.SetTraitsRequest, _customer_service_pb2.SetTraitsResponse]  # type: ignore[assignment]
     """Sets traits of a person who is known already. Of two values the one from the source of higher
     priority is shown, then the one that is newer by `happened_at`; the other stays visible.
 
-    Errors: those of Identify without the TOO_MANY ones; NOT_FOUND (UNKNOWN_CUSTOMER) if nobody is
+    Errors: those of Identify; NOT_FOUND (UNKNOWN_CUSTOMER) if nobody is
     known; FAILED_PRECONDITION (AMBIGUOUS_CUSTOMER) if the identifiers do not all belong to one.
     """
     RecordConsent: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.RecordConsentRequest, _customer_service_pb2.RecordConsentResponse]  # type: ignore[assignment]
@@ -147,6 +191,48 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
 
     Errors: those of SetPreferences.
     """
+    LinkIdentifiers: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.LinkIdentifiersRequest, _customer_service_pb2.LinkIdentifiersResponse]  # type: ignore[assignment]
+    """Links identifiers to somebody known, all of them or none. Customers that meet are merged.
+
+    Errors: those of Identify; NOT_FOUND (UNKNOWN_CUSTOMER) if nobody is known;
+    FAILED_PRECONDITION (IDENTIFIER_SEPARATED, IDENTIFIER_TOO_MANY_VALUES,
+    IDENTIFIER_TOO_MANY_RECORDS, IDENTIFIER_TOO_MANY_IDENTIFIERS).
+    """
+    UnlinkIdentifier: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.UnlinkIdentifierRequest, _customer_service_pb2.UnlinkIdentifierResponse]  # type: ignore[assignment]
+    """Takes an identifier from whoever holds it; whoever comes with it next may claim it. Undoes no
+    merge, and passes no gate.
+
+    Errors: NOT_FOUND (UNKNOWN_IDENTIFIER, UNKNOWN_CUSTOMER).
+    """
+    ReadmitIdentifier: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.ReadmitIdentifierRequest, _customer_service_pb2.ReadmitIdentifierResponse]  # type: ignore[assignment]
+    """Lets the identifier of somebody erased be used again.
+
+    Errors: FAILED_PRECONDITION (NOT_ERASED).
+    """
+    MergeCustomers: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.MergeCustomersRequest, _customer_service_pb2.MergeCustomersResponse]  # type: ignore[assignment]
+    """Makes two customers one, and lifts what earlier undos put between them. Passes no gate.
+
+    Errors: NOT_FOUND (UNKNOWN_CUSTOMER), FAILED_PRECONDITION (TOO_MANY_RECORDS,
+    TOO_MANY_IDENTIFIERS).
+    """
+    UndoMerge: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.UndoMergeRequest, _customer_service_pb2.UndoMergeResponse]  # type: ignore[assignment]
+    """Undoes one merge: afterwards each side is what it would be without it, but for what the answer
+    lists. Only MergeCustomers brings the two together again.
+
+    Errors: NOT_FOUND (UNKNOWN_CUSTOMER, UNKNOWN_MERGE), FAILED_PRECONDITION (AMBIGUOUS_CUSTOMER,
+    TOO_MANY_SEPARATIONS).
+    """
+    UnmergeRecord: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.UnmergeRecordRequest, _customer_service_pb2.UnmergeRecordResponse]  # type: ignore[assignment]
+    """Undoes every merge of one record; what is still connected stays together.
+
+    Errors: NOT_FOUND (UNKNOWN_CUSTOMER), FAILED_PRECONDITION (NOT_MERGED, TOO_MANY_SEPARATIONS).
+    """
+    Execute: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.ExecuteRequest, _customer_service_pb2.ExecuteResponse]  # type: ignore[assignment]
+    """Carries out a batch of commands; each has its own outcome. They go at once, in no order: what
+    depends on another command belongs in a later call.
+
+    Errors: INVALID_ARGUMENT (INVALID_FIELD) for none or more than 500 commands.
+    """
 
 class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Changes customers."""
@@ -158,13 +244,14 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_customer_service_pb2.IdentifyResponse, _abc.Awaitable[_customer_service_pb2.IdentifyResponse]]:
         """Resolves identifiers to a customer: creates it if none is known, links what nobody holds,
-        merges those that meet; then sets the traits, all in one decision.
+        merges those that meet; then sets the traits, all in one decision. An identifier that would
+        break a limit of the workspace's identity rules, or join whom an undo has parted, is left out.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
         INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, INVALID_PROPERTIES,
         INVALID_TIMESTAMP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER for a `customer_id`,
-        UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED, TOO_MANY_RECORDS, TOO_MANY_IDENTIFIERS,
-        COMMAND_TOO_OLD, EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
+        UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED, IDENTIFIER_ERASED, COMMAND_TOO_OLD,
+        EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
         UNKNOWN (UNKNOWN_OUTCOME).
         """
 
@@ -177,7 +264,7 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sets traits of a person who is known already. Of two values the one from the source of higher
         priority is shown, then the one that is newer by `happened_at`; the other stays visible.
 
-        Errors: those of Identify without the TOO_MANY ones; NOT_FOUND (UNKNOWN_CUSTOMER) if nobody is
+        Errors: those of Identify; NOT_FOUND (UNKNOWN_CUSTOMER) if nobody is
         known; FAILED_PRECONDITION (AMBIGUOUS_CUSTOMER) if the identifiers do not all belong to one.
         """
 
@@ -243,6 +330,90 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Says that a known person is no more of a household. Passes no gate.
 
         Errors: those of SetPreferences.
+        """
+
+    @_abc_1.abstractmethod
+    def LinkIdentifiers(
+        self,
+        request: _customer_service_pb2.LinkIdentifiersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customer_service_pb2.LinkIdentifiersResponse, _abc.Awaitable[_customer_service_pb2.LinkIdentifiersResponse]]:
+        """Links identifiers to somebody known, all of them or none. Customers that meet are merged.
+
+        Errors: those of Identify; NOT_FOUND (UNKNOWN_CUSTOMER) if nobody is known;
+        FAILED_PRECONDITION (IDENTIFIER_SEPARATED, IDENTIFIER_TOO_MANY_VALUES,
+        IDENTIFIER_TOO_MANY_RECORDS, IDENTIFIER_TOO_MANY_IDENTIFIERS).
+        """
+
+    @_abc_1.abstractmethod
+    def UnlinkIdentifier(
+        self,
+        request: _customer_service_pb2.UnlinkIdentifierRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customer_service_pb2.UnlinkIdentifierResponse, _abc.Awaitable[_customer_service_pb2.UnlinkIdentifierResponse]]:
+        """Takes an identifier from whoever holds it; whoever comes with it next may claim it. Undoes no
+        merge, and passes no gate.
+
+        Errors: NOT_FOUND (UNKNOWN_IDENTIFIER, UNKNOWN_CUSTOMER).
+        """
+
+    @_abc_1.abstractmethod
+    def ReadmitIdentifier(
+        self,
+        request: _customer_service_pb2.ReadmitIdentifierRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customer_service_pb2.ReadmitIdentifierResponse, _abc.Awaitable[_customer_service_pb2.ReadmitIdentifierResponse]]:
+        """Lets the identifier of somebody erased be used again.
+
+        Errors: FAILED_PRECONDITION (NOT_ERASED).
+        """
+
+    @_abc_1.abstractmethod
+    def MergeCustomers(
+        self,
+        request: _customer_service_pb2.MergeCustomersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customer_service_pb2.MergeCustomersResponse, _abc.Awaitable[_customer_service_pb2.MergeCustomersResponse]]:
+        """Makes two customers one, and lifts what earlier undos put between them. Passes no gate.
+
+        Errors: NOT_FOUND (UNKNOWN_CUSTOMER), FAILED_PRECONDITION (TOO_MANY_RECORDS,
+        TOO_MANY_IDENTIFIERS).
+        """
+
+    @_abc_1.abstractmethod
+    def UndoMerge(
+        self,
+        request: _customer_service_pb2.UndoMergeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customer_service_pb2.UndoMergeResponse, _abc.Awaitable[_customer_service_pb2.UndoMergeResponse]]:
+        """Undoes one merge: afterwards each side is what it would be without it, but for what the answer
+        lists. Only MergeCustomers brings the two together again.
+
+        Errors: NOT_FOUND (UNKNOWN_CUSTOMER, UNKNOWN_MERGE), FAILED_PRECONDITION (AMBIGUOUS_CUSTOMER,
+        TOO_MANY_SEPARATIONS).
+        """
+
+    @_abc_1.abstractmethod
+    def UnmergeRecord(
+        self,
+        request: _customer_service_pb2.UnmergeRecordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customer_service_pb2.UnmergeRecordResponse, _abc.Awaitable[_customer_service_pb2.UnmergeRecordResponse]]:
+        """Undoes every merge of one record; what is still connected stays together.
+
+        Errors: NOT_FOUND (UNKNOWN_CUSTOMER), FAILED_PRECONDITION (NOT_MERGED, TOO_MANY_SEPARATIONS).
+        """
+
+    @_abc_1.abstractmethod
+    def Execute(
+        self,
+        request: _customer_service_pb2.ExecuteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customer_service_pb2.ExecuteResponse, _abc.Awaitable[_customer_service_pb2.ExecuteResponse]]:
+        """Carries out a batch of commands; each has its own outcome. They go at once, in no order: what
+        depends on another command belongs in a later call.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD) for none or more than 500 commands.
         """
 
 def add_CustomerServiceServicer_to_server(servicer: CustomerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

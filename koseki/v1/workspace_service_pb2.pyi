@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from koseki.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -18,6 +19,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Normaliser:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NormaliserEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Normaliser.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NORMALISER_UNSPECIFIED: _Normaliser.ValueType  # 0
+    """The default of the field."""
+    NORMALISER_TEXT: _Normaliser.ValueType  # 1
+    """As it is."""
+    NORMALISER_LOWER_CASE: _Normaliser.ValueType  # 2
+    """In lower case, with single spaces."""
+    NORMALISER_EMAIL: _Normaliser.ValueType  # 3
+    """An e-mail address, in lower case."""
+    NORMALISER_PHONE: _Normaliser.ValueType  # 4
+    """A telephone number with its country code, as E.164."""
+
+class Normaliser(_Normaliser, metaclass=_NormaliserEnumTypeWrapper):
+    """How a value is written before it is compared. All are NFKC and trimmed."""
+
+NORMALISER_UNSPECIFIED: Normaliser.ValueType  # 0
+"""The default of the field."""
+NORMALISER_TEXT: Normaliser.ValueType  # 1
+"""As it is."""
+NORMALISER_LOWER_CASE: Normaliser.ValueType  # 2
+"""In lower case, with single spaces."""
+NORMALISER_EMAIL: Normaliser.ValueType  # 3
+"""An e-mail address, in lower case."""
+NORMALISER_PHONE: Normaliser.ValueType  # 4
+"""A telephone number with its country code, as E.164."""
+Global___Normaliser: _TypeAlias = Normaliser  # noqa: Y015
 
 @_typing.final
 class DefinePurposeRequest(_message.Message):
@@ -351,6 +384,7 @@ class GetRulesResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     PURPOSES_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
+    NAMESPACES_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """How many events made them; verdicts name it."""
     @_builtins.property
@@ -361,20 +395,165 @@ class GetRulesResponse(_message.Message):
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
         """In order of the name."""
 
+    @_builtins.property
+    def namespaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___IdentityNamespace]:
+        """What counts as an identifier, the strongest namespace first."""
+
     def __init__(
         self,
         *,
         version: _builtins.int = ...,
         purposes: _abc.Iterable[Global___Purpose] | None = ...,
         sources: _abc.Iterable[Global___Source] | None = ...,
+        namespaces: _abc.Iterable[Global___IdentityNamespace] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["purposes", b"purposes", "sources", b"sources", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespaces", b"namespaces", "purposes", b"purposes", "sources", b"sources", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetRulesResponse: _TypeAlias = GetRulesResponse  # noqa: Y015
+
+@_typing.final
+class SetIdentityRulesRequest(_message.Message):
+    """Says what counts as an identifier."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    NAMESPACES_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    command_id: _builtins.str
+    """A UUID of version 7, in lower case; empty: the server makes one and gives it back."""
+    @_builtins.property
+    def namespaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___IdentityNamespace]:
+        """1 to 64, the strongest first."""
+
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        command_id: _builtins.str = ...,
+        namespaces: _abc.Iterable[Global___IdentityNamespace] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "namespaces", b"namespaces", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetIdentityRulesRequest: _TypeAlias = SetIdentityRulesRequest  # noqa: Y015
+
+@_typing.final
+class SetIdentityRulesResponse(_message.Message):
+    """The rules are set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The log's revision that holds the change; 0 if nothing ever changed the rules."""
+    command_id: _builtins.str
+    """The command's id, as sent or as made by the server."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        command_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetIdentityRulesResponse: _TypeAlias = SetIdentityRulesResponse  # noqa: Y015
+
+@_typing.final
+class IdentityNamespace(_message.Message):
+    """A namespace of identifiers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    NORMALISER_FIELD_NUMBER: _builtins.int
+    VALUES_MAX_FIELD_NUMBER: _builtins.int
+    BLOCKED_VALUES_FIELD_NUMBER: _builtins.int
+    BLOCKED_PATTERNS_FIELD_NUMBER: _builtins.int
+    BLOCKS_ZEROS_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name: a lower-case letter, then lower-case letters, digits and `_`, 64 characters at most."""
+    normaliser: Global___Normaliser.ValueType
+    """How values are written; unset means TEXT."""
+    values_max: _builtins.int
+    """How many values a customer may have, 1 to 512. With 1, nobody is joined by anything who has
+    different ones: `user_id` of a new workspace.
+    """
+    blocks_zeros: _builtins.bool
+    """Whether a value of nothing but zeros, two or more, names nobody; unset means true."""
+    @_builtins.property
+    def blocked_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """At most 256 values that name nobody, such as `null`."""
+
+    @_builtins.property
+    def blocked_patterns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """At most 64 patterns of values that name nobody, `*` any text and `?` one character: `test@*`."""
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___IdentityPart]:
+        """Of a composite, 2 to 8 parts that together are an identifier, though none is alone."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        normaliser: Global___Normaliser.ValueType = ...,
+        values_max: _builtins.int = ...,
+        blocked_values: _abc.Iterable[_builtins.str] | None = ...,
+        blocked_patterns: _abc.Iterable[_builtins.str] | None = ...,
+        blocks_zeros: _builtins.bool | None = ...,
+        parts: _abc.Iterable[Global___IdentityPart] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_blocks_zeros", b"_blocks_zeros", "blocks_zeros", b"blocks_zeros"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_blocks_zeros", b"_blocks_zeros", "blocked_patterns", b"blocked_patterns", "blocked_values", b"blocked_values", "blocks_zeros", b"blocks_zeros", "name", b"name", "normaliser", b"normaliser", "parts", b"parts", "values_max", b"values_max"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__blocks_zeros: _TypeAlias = _typing.Literal["blocks_zeros"]  # noqa: Y015
+    _WhichOneofArgType__blocks_zeros: _TypeAlias = _typing.Literal["_blocks_zeros", b"_blocks_zeros"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__blocks_zeros) -> _WhichOneofReturnType__blocks_zeros | None: ...
+
+Global___IdentityNamespace: _TypeAlias = IdentityNamespace  # noqa: Y015
+
+@_typing.final
+class IdentityPart(_message.Message):
+    """A part of a composite."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    NORMALISER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name; on intake, that of the trait of `identify` that holds it."""
+    normaliser: Global___Normaliser.ValueType
+    """How its values are written; unset means LOWER_CASE."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        normaliser: Global___Normaliser.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "normaliser", b"normaliser"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IdentityPart: _TypeAlias = IdentityPart  # noqa: Y015
 
 @_typing.final
 class Purpose(_message.Message):

@@ -50,6 +50,11 @@ class WorkspaceServiceStub:
                 request_serializer=koseki_dot_v1_dot_workspace__service__pb2.RegisterSourceRequest.SerializeToString,
                 response_deserializer=koseki_dot_v1_dot_workspace__service__pb2.RegisterSourceResponse.FromString,
                 _registered_method=True)
+        self.SetIdentityRules = channel.unary_unary(
+                '/koseki.v1.WorkspaceService/SetIdentityRules',
+                request_serializer=koseki_dot_v1_dot_workspace__service__pb2.SetIdentityRulesRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_workspace__service__pb2.SetIdentityRulesResponse.FromString,
+                _registered_method=True)
         self.GetRules = channel.unary_unary(
                 '/koseki.v1.WorkspaceService/GetRules',
                 request_serializer=koseki_dot_v1_dot_workspace__service__pb2.GetRulesRequest.SerializeToString,
@@ -96,6 +101,16 @@ class WorkspaceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetIdentityRules(self, request, context):
+        """Says what counts as an identifier, in place of all that was said before. Nobody joins or parts by
+        it: it is asked where identifiers come in from then on.
+
+        Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetRules(self, request, context):
         """Gives the rules as they are now.
 
@@ -122,6 +137,11 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
                     servicer.RegisterSource,
                     request_deserializer=koseki_dot_v1_dot_workspace__service__pb2.RegisterSourceRequest.FromString,
                     response_serializer=koseki_dot_v1_dot_workspace__service__pb2.RegisterSourceResponse.SerializeToString,
+            ),
+            'SetIdentityRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetIdentityRules,
+                    request_deserializer=koseki_dot_v1_dot_workspace__service__pb2.SetIdentityRulesRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_workspace__service__pb2.SetIdentityRulesResponse.SerializeToString,
             ),
             'GetRules': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRules,
@@ -211,6 +231,33 @@ class WorkspaceService:
             '/koseki.v1.WorkspaceService/RegisterSource',
             koseki_dot_v1_dot_workspace__service__pb2.RegisterSourceRequest.SerializeToString,
             koseki_dot_v1_dot_workspace__service__pb2.RegisterSourceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetIdentityRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.WorkspaceService/SetIdentityRules',
+            koseki_dot_v1_dot_workspace__service__pb2.SetIdentityRulesRequest.SerializeToString,
+            koseki_dot_v1_dot_workspace__service__pb2.SetIdentityRulesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,6 +56,12 @@ class WorkspaceServiceStub:
     Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE; NOT_FOUND
     (UNKNOWN_PURPOSE).
     """
+    SetIdentityRules: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.SetIdentityRulesRequest, _workspace_service_pb2.SetIdentityRulesResponse]
+    """Says what counts as an identifier, in place of all that was said before. Nobody joins or parts by
+    it: it is asked where identifiers come in from then on.
+
+    Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE.
+    """
     GetRules: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.GetRulesRequest, _workspace_service_pb2.GetRulesResponse]
     """Gives the rules as they are now.
 
@@ -89,6 +95,12 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
 
     Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE; NOT_FOUND
     (UNKNOWN_PURPOSE).
+    """
+    SetIdentityRules: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.SetIdentityRulesRequest, _workspace_service_pb2.SetIdentityRulesResponse]  # type: ignore[assignment]
+    """Says what counts as an identifier, in place of all that was said before. Nobody joins or parts by
+    it: it is asked where identifiers come in from then on.
+
+    Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE.
     """
     GetRules: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.GetRulesRequest, _workspace_service_pb2.GetRulesResponse]  # type: ignore[assignment]
     """Gives the rules as they are now.
@@ -138,6 +150,18 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE; NOT_FOUND
         (UNKNOWN_PURPOSE).
+        """
+
+    @_abc_1.abstractmethod
+    def SetIdentityRules(
+        self,
+        request: _workspace_service_pb2.SetIdentityRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.SetIdentityRulesResponse, _abc.Awaitable[_workspace_service_pb2.SetIdentityRulesResponse]]:
+        """Says what counts as an identifier, in place of all that was said before. Nobody joins or parts by
+        it: it is asked where identifiers come in from then on.
+
+        Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE.
         """
 
     @_abc_1.abstractmethod

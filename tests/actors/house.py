@@ -30,16 +30,20 @@ from domain.commands import (
     RecordConsent,
     RecordSignals,
     RegisterSource,
+    SetIdentityRules,
     SetTraits,
 )
 from domain.consent import ConsentState, LawfulBasis
 from domain.event import Event, Recorded
 from domain.identity import Identifier
+from domain.identity_rules import DEFAULT_IDENTITY_RULES as DEFAULT
+from domain.identity_rules import IdentityRules
 from domain.ids import IdentifierKey
 from domain.replies import Done, Failed
 from domain.signals import Signal
 from eventlog.memory import MemoryEventLog
 from eventlog.port import EventLog
+from eventlog.snapshots.port import SnapshotStore
 
 PURPOSES = {
     "service": LawfulBasis.CONTRACT,
@@ -48,6 +52,10 @@ PURPOSES = {
 }
 SOURCES = {"shop": ("service", "analytics", "marketing"), "ads": ("marketing",)}
 WAIT_SECONDS_MAX = 10.0
+WIDE = IdentityRules(
+    namespaces=tuple(n.model_copy(update={"values_max": 512}) for n in DEFAULT.namespaces)
+)
+"""Rules under which whatever meets is joined, so that a few identifiers make large customers."""
 
 
 class HandClock:
@@ -196,6 +204,8 @@ class Workspace:
     doubled: bool = False
     limits: HostLimits = field(default_factory=HostLimits)
     clock: Any = CLOCK
+    snapshots: SnapshotStore | None = None
+    identity: IdentityRules = WIDE
     hosts: list[CustomerHost] = field(default_factory=list)
     link: PlainLink = field(default_factory=lambda: PlainLink([]))
 
@@ -215,6 +225,7 @@ class Workspace:
             await self.rules.execute(DefinePurpose(**asked({}), purpose=purpose, basis=basis))
         for source, purposes in SOURCES.items():
             await self.rules.execute(RegisterSource(**asked({}), source=source, purposes=purposes))
+        await self.rules.execute(SetIdentityRules(**asked({}), rules=self.identity))
 
     async def start(self) -> None:
         """Start hosts and a router."""
@@ -224,6 +235,7 @@ class Workspace:
                 owns=lambda r, n=number: self.doubled or self.placement.host_of(r) == n,  # type: ignore[misc] # bound now
                 clock=self.clock,
                 limits=self.limits,
+                snapshots=self.snapshots,
             )
             await host.start()
             self.hosts.append(host)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from domain.ids import Stream
@@ -66,13 +66,17 @@ class JitteryLog(MemoryEventLog):
         return outcome
 
     async def load_many(
-        self, streams: Mapping[Stream, Head], *, concurrency: int = 32
+        self,
+        streams: Mapping[Stream, Head],
+        *,
+        concurrency: int = 32,
+        recheck: Collection[Stream] = (),
     ) -> dict[Stream, list[Entry]]:
         """Load streams one by one, with pauses: what was loaded first may be old by the end."""
-        found = {}
+        found: dict[Stream, list[Entry]] = {}
         for stream, head in streams.items():
             await self._pause()
-            found[stream] = await self.load(stream, after=head)
+            found |= await super().load_many({stream: head}, recheck={stream} & {*recheck})
         return found
 
 

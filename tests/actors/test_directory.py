@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from actors.directory import Directory
 from domain.ids import RecordId
+from domain.replies import Moved
 from tests.actors.house import Workspace, check, identify, loyalty, track, traits, user, workspace
 
 A, B, C = user("a"), loyalty("b"), user("c")
@@ -54,8 +55,8 @@ async def test_a_root_that_was_learned_is_where_commands_go() -> None:
     async with workspace() as house:
         old, new = (RecordId(f"0000000{n}-0000-7000-8000-000000000000") for n in (1, 2))
         directory = Directory(house.log)
-        routed, target = directory.route(traits(record_id=new))
+        _, target = directory.route(traits(record_id=new))
         assert target == new
-        directory.learn_root(routed, old)
+        directory.learn_moved(Moved(root=old, roots={new: old}))
         assert directory.route(traits(record_id=new))[1] == old
         assert directory.root_of(old) == old

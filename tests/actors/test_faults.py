@@ -17,7 +17,6 @@ from domain.event import Event
 from domain.identity_events import IdentifierClaimed
 from domain.ids import RecordId
 from domain.replies import Done, Failed, Reply
-from eventlog.errors import LogDamaged
 from tests.actors.house import (
     Workspace,
     asked,
@@ -228,13 +227,24 @@ async def test_a_log_out_of_shape_takes_no_writes_and_says_no_yes() -> None:
         assert len(await house.events()) == size
 
 
-async def test_a_host_does_not_start_on_a_log_out_of_shape() -> None:
+async def test_a_host_that_starts_on_a_log_out_of_shape_takes_nothing() -> None:
     log = WatchedLog()
     async with workspace(log=log) as house:
-        await house.done(track("m1", A))
+        await house.done(consent("given", A))
         log.lost = 1
-        with pytest.raises(LogDamaged):
-            await house.restart()
+        await house.restart()
+        assert house.hosts[0].status()["log_faults"] == ["lost_events"]
+        assert await house.fails(track("m2", A)) == "LOG_DAMAGED"
+        assert not await house.is_open(A)
+
+
+async def test_a_host_whose_rules_cannot_be_read_takes_nothing(house: Workspace) -> None:
+    await house.done(consent("given", A))
+    house.memory.damage_body(1, b"{")
+    await house.restart()
+    assert house.hosts[0].status()["log_faults"] == ["rules_damaged"]
+    assert await house.fails(track("m2", A)) == "LOG_DAMAGED"
+    assert not await house.is_open(A)
 
 
 async def test_a_log_that_lost_what_was_acknowledged_is_out_of_shape(house: Workspace) -> None:

@@ -115,7 +115,7 @@ async def test_commands_gather_while_calls_are_in_flight(house: Workspace) -> No
     house.link = held  # type: ignore[assignment] # another link
     house.placement = type(house.placement)(1)
     router = house.new_router()
-    commands = [track(f"m{n}", user(str(n)), seconds=2.0) for n in range(3_000)]
+    commands = [track(f"m{n}", user(str(n)), seconds=3) for n in range(3_000)]
     waiting = asyncio.create_task(router.execute_many(commands))
     await eventually(lambda: held.most == CALLS_IN_FLIGHT_MAX)
     assert sent == [COMMANDS_PER_CALL_MAX] * CALLS_IN_FLIGHT_MAX

@@ -19,8 +19,8 @@ TINY = Load(
     appends_per_writer=2,
     lone_appends=3,
     scanned_events=500,
-    records=1,
-    record_events=20,
+    records=2,
+    record_events=100,
 )
 
 

@@ -21,14 +21,20 @@ from eventlog.errors import LogUnavailable
 from eventlog.jetstream import JetStreamEventLog
 from eventlog.jetstream_api import JetStreamApi, Json
 from eventlog.keys.jetstream import JetStreamKeyStore
+from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.port import NoKey
+from eventlog.port import Head
+from eventlog.snapshots.jetstream import JetStreamSnapshotStore
+from eventlog.snapshots.port import Snapshot
 from tests.cluster.shipped import WORKSPACE, Roles, shipped_servers
 from tests.support.events import draft, new_id, new_record, store
 from tests.support.sealed import Source
 from tests.support.waiting import until_async
 
 DENIED_SECONDS = 0.3
-LOG, KEYS, INTAKE = (f"koseki-{WORKSPACE}-{name}" for name in ("log", "keys", "intake"))
+LOG, KEYS, INTAKE, SNAPSHOTS = (
+    f"koseki-{WORKSPACE}-{name}" for name in ("log", "keys", "intake", "snapshots")
+)
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 SOURCE = Source()
@@ -47,6 +53,12 @@ async def info_of(connection: Connection, stream_name: str) -> Json:
     return await JetStreamApi(connection).call(f"STREAM.INFO.{stream_name}")
 
 
+async def snapshots_of(connection: Connection) -> JetStreamSnapshotStore:
+    keys = JetStreamKeyStore(connection, WORKSPACE, source=SOURCE)
+    await keys.open()
+    return JetStreamSnapshotStore(connection, WORKSPACE, keys=KeyRing(keys))
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Roles]:
     async with shipped_servers(tmp_path_factory.mktemp("shipped"), servers=1) as roles:
@@ -61,7 +73,7 @@ async def roles(servers: Roles) -> AsyncIterator[Roles]:
     await JetStreamEventLog(operator, WORKSPACE).ensure_stream()
     await JetStreamIntake(operator, workspace=WORKSPACE).open_stream()
     await JetStreamDeadLetters(operator, workspace=WORKSPACE).open()
-    await JetStreamKeyStore(operator, WORKSPACE, source=SOURCE).open()
+    await (await snapshots_of(operator)).open()
     yield roles
     await roles.close()
 
@@ -80,6 +92,25 @@ async def test_a_host_appends_reads_and_makes_keys(roles: Roles) -> None:
     record = RecordId(new_id())
     made = await keys.ensure([record])
     assert await keys.load([record]) == made
+
+
+async def test_a_host_takes_snapshots_and_a_steward_removes_them(roles: Roles) -> None:
+    host = await roles.connect("host")
+    store = await snapshots_of(host)
+    await store.open()
+    records = [RecordId(new_id()), RecordId(new_id())]
+    await store._keys.ensure(known=(), new=records)
+    saved = [Snapshot(record, "a1", Head(7, 3, bytes(32)), b"state") for record in records]
+    await store.save(saved)
+    await store.save(saved[:1])
+    loaded = await store.load(records, schema="a1")
+    assert [loaded[record] for record in records] == saved
+    assert await is_denied(host, f"$JS.API.STREAM.MSG.DELETE.{SNAPSHOTS}", b'{"seq":1}')
+    steward = await snapshots_of(await roles.connect("steward"))
+    await steward.remove(records[:1])
+    assert list(await store.load(records, schema="a1")) == records[1:]
+    for snapshots in (store, steward):
+        await snapshots._keys.close()
 
 
 @pytest.mark.parametrize("role", ["reader", "gateway", "worker", "steward"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -19,6 +20,7 @@ from domain.ids import (
     identifier_stream,
 )
 from domain.workspace_events import ClockAdvanced, PurposeDefined
+from eventlog.errors import LogDamaged
 from eventlog.port import (
     EMPTY,
     STREAMS_PER_READ_MAX,
@@ -123,6 +125,47 @@ class EventLogContract:
         assert [e.revision for e in entries] == [1, 3, 4]
         assert [e.event for e in entries] == [outcome.events[i] for i in (0, 2, 3)]
         assert outcome.heads[stream] == entries[-1].head
+
+    async def test_streams_go_on_from_heads_whose_events_are_read_again(
+        self, log: EventLog
+    ) -> None:
+        stream, other, new = new_record(), new_record(), new_record()
+        one = await store(log, draft(stream), draft(other))
+        two = await store(log, draft(stream), after=one)
+        heads = {**one.heads, new: EMPTY}
+        loaded = await log.load_many(heads, recheck=[stream, other])
+        assert {s: [e.head for e in found] for s, found in loaded.items()} == {
+            stream: [two.heads[stream]],
+            other: [],
+            new: [],
+        }
+
+    async def test_heads_are_read_without_the_events(self, log: EventLog) -> None:
+        streams = [new_record(), new_record(), new_record()]
+        one = await store(log, *map(draft, streams[:2]))
+        two = await store(log, draft(streams[0]), after=one)
+        assert await log.last_heads(streams) == {**one.heads, **two.heads}
+        assert await log.last_heads(streams[:1]) == two.heads
+        assert await log.last_heads([]) == {}
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda head: replace(head, digest=bytes(32)),
+            lambda head: replace(head, revision=head.revision - 1),
+            lambda head: replace(head, revision=head.revision + 1),
+            lambda head: replace(head, revision=head.revision + 1_000),
+        ],
+    )
+    async def test_a_head_whose_event_is_another_one_or_gone_is_damage(
+        self, log: EventLog, change: Callable[[Head], Head]
+    ) -> None:
+        stream = new_record()
+        await store(log, draft(new_record()))
+        stored = await store(log, draft(stream))
+        head = change(stored.heads[stream])
+        with pytest.raises(LogDamaged):
+            await log.load_many({stream: head}, recheck=[stream])
 
     async def test_of_writers_that_race_exactly_one_wins(self, log: EventLog) -> None:
         stream = new_record()

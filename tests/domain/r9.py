@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from domain.consent import LawfulBasis
 
 STRENGTH = ("revoked", "withdrawn", "invalidated", "refused", "terminated", "expired", "requested")
-FOR_EVER = 10**9
+FOR_EVER = 2**62
 
 
 @dataclass(frozen=True)

@@ -17,24 +17,33 @@ import pytest
 from domain.commands import (
     CheckConsent,
     Identify,
+    LinkIdentifiers,
+    MergeCustomers,
     PersonCommand,
     RecordConsent,
     RecordSignals,
     SetTraits,
+    UndoMerge,
+    UnlinkIdentifier,
+    UnmergeRecord,
 )
 from domain.consent import ConsentState, LawfulBasis
 from domain.consent_events import CONSENT_EVENTS, ConsentChanged
 from domain.customer import Customer
-from domain.decide import Change, Decision, decide
+from domain.decide import decide
+from domain.decision import Change, Decision
 from domain.errors import DomainError
 from domain.event import Event, Recorded
-from domain.identity import Edge, Identifier
+from domain.identity import Edge, Identifier, LeftOut, LeftOutReason
 from domain.identity_events import (
     CustomersMerged,
     CustomerTouched,
     IdentifierClaimed,
     IdentifiersLinked,
+    IdentifierTombstoned,
 )
+from domain.identity_rules import DEFAULT_IDENTITY_RULES as DEFAULT
+from domain.identity_rules import IdentityRules
 from domain.ids import (
     WORKSPACE_STREAM,
     CommandId,
@@ -52,7 +61,7 @@ from domain.ids import (
 from domain.record import Record, evolve, unborn
 from domain.rules import Rules, fold_rules
 from domain.signals import Signal
-from domain.workspace_events import PurposeDefined, SourceRegistered
+from domain.workspace_events import IdentityRulesSet, PurposeDefined, SourceRegistered
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LATE = 1_000
@@ -113,6 +122,11 @@ def consent(command: int, state: str, purpose: str = "marketing", **said: Any) -
     return event(act_id=command_id(command), purpose=purpose, **said)
 
 
+def left_out(reason: str, *identifiers: Identifier) -> tuple[LeftOut, ...]:
+    """Say that identifiers were not used."""
+    return tuple(LeftOut(key=item.key, reason=LeftOutReason(reason)) for item in identifiers)
+
+
 def touched(record: int) -> CustomerTouched:
     """Say that a record of the customer changed."""
     return CustomerTouched(record_id=record_id(record))
@@ -148,10 +162,17 @@ def recorded(stream: Stream, body: Event, *, revision: int, **said: Any) -> Reco
     return Recorded(stream=stream, revision=revision, body=body, **(fields | said))
 
 
+WIDE = IdentityRules(
+    namespaces=tuple(n.model_copy(update={"values_max": 512}) for n in DEFAULT.namespaces)
+)
+"""Rules under which only the limits of a customer count."""
+
+
 def rules_of(purposes: Mapping[str, LawfulBasis], sources: Mapping[str, Iterable[str]]) -> Rules:
     """Make the rules of a workspace."""
     bodies: list[Event] = [PurposeDefined(purpose=p, basis=b) for p, b in purposes.items()]
     bodies += [SourceRegistered(source=s, purposes=tuple(p)) for s, p in sources.items()]
+    bodies.append(IdentityRulesSet(rules=WIDE))
     places = enumerate(bodies, start=1)
     return fold_rules(Rules(), [recorded(WORKSPACE_STREAM, b, revision=r) for r, b in places])
 
@@ -222,6 +243,33 @@ def check(number: int, *identifiers: Identifier, **said: Any) -> CheckConsent:
     return CheckConsent(identifiers=identifiers, **(defaults | _asked(number, said)))
 
 
+def link(number: int, *identifiers: Identifier, **said: Any) -> LinkIdentifiers:
+    """Ask to link identifiers to somebody known."""
+    defaults: dict[str, Any] = {"source": "shop", "happened_at": at(1)}
+    return LinkIdentifiers(identifiers=identifiers, **(defaults | _asked(number, said)))
+
+
+def unlink(number: int, *identifiers: Identifier, **said: Any) -> UnlinkIdentifier:
+    """Ask to take an identifier from whoever holds it."""
+    return UnlinkIdentifier(identifiers=identifiers, **_asked(number, said))
+
+
+def merge(number: int, one: int, other: int, **said: Any) -> MergeCustomers:
+    """Ask to merge the customers of two records."""
+    asked = _asked(number, {"named": one, **said})
+    return MergeCustomers(other_record_id=record_id(other), **asked)
+
+
+def undo(number: int, merge_id: str, **said: Any) -> UndoMerge:
+    """Ask to undo a merge."""
+    return UndoMerge(merge_id=MergeId(merge_id), **_asked(number, said))
+
+
+def unmerge(number: int, record: int, **said: Any) -> UnmergeRecord:
+    """Ask to undo every merge of a record."""
+    return UnmergeRecord(**_asked(number, {"named": record, **said}))
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command came to: a decision, or an error."""
@@ -253,6 +301,7 @@ class Scenario:
     records: Mapping[RecordId, Record]
     revision: int
     rules: Rules = RULES
+    tombstoned: frozenset[IdentifierKey] = frozenset()
 
     def under(self, rules: Rules) -> Scenario:
         """Go on under other rules."""
@@ -273,6 +322,11 @@ class Scenario:
     def happened(self, stream: Stream, body: Event, **said: Any) -> Scenario:
         """Let one event happen."""
         revision = self.revision + 1
+        if stream.kind is StreamKind.IDENTIFIER:
+            kept = self.tombstoned - {stream.key}
+            if isinstance(body, IdentifierTombstoned):
+                kept |= {IdentifierKey(stream.key)}
+            return replace(self, revision=revision, tombstoned=frozenset(kept))
         if stream.kind is not StreamKind.RECORD:
             return replace(self, revision=revision)
         key = RecordId(stream.key)
@@ -285,7 +339,10 @@ class Scenario:
     def when(self, command: PersonCommand) -> Outcome:
         """Decide a command."""
         try:
-            return Outcome(decide(self.rules, self.customers, command, now=at(LATE)), None)
+            decision = decide(
+                self.rules, self.customers, command, now=at(LATE), tombstoned=self.tombstoned
+            )
+            return Outcome(decision, None)
         except DomainError as error:
             return Outcome(None, error)
 
@@ -322,7 +379,10 @@ def given(*happened: Placed) -> Scenario:
 def merged(command: int, root: int, edges: list[Edge], evidence: list[Identifier]) -> Any:
     """Say that customers merged, as it stands on a record that is not the root."""
     return CustomersMerged(
-        root=record_id(root), edges=tuple(edges), evidence=tuple(item.key for item in evidence)
+        root=record_id(root),
+        edges=tuple(edges),
+        evidence=tuple(item.key for item in evidence),
+        rules_version=RULES.version,
     )
 
 
@@ -341,4 +401,5 @@ def merged_whole(
         evidence=tuple(item.key for item in evidence),
         component=tuple(record_id(member) for member in members),
         live_edges=(*(live or []), *edges),
+        rules_version=RULES.version,
     )

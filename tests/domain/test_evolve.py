@@ -20,20 +20,21 @@ from domain.identity_events import (
 )
 from domain.ids import MergeId, record_stream
 from domain.preference_events import HouseholdLinked, HouseholdUnlinked, Preference, PreferencesSet
-from domain.record import evolve, fold, unborn
+from domain.record import MESSAGES_REMEMBERED_MAX, evolve, fold, unborn
 from domain.rules import Rules, evolve_rules
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import Signal
 from domain.workspace_events import ClockAdvanced, NoticePublished, PurposeDefined, SourceRegistered
-from tests.domain.scenario import at, command_id, email, record_id, recorded, user
+from tests.domain.scenario import at, command_id, email, record_id, recorded, signal, user
 
 RECORDS = st.integers(1, 4).map(record_id)
 COMMANDS = st.integers(1, 6).map(command_id)
 NAMES = st.sampled_from(["shop", "web", "marketing", "analytics"])
 TIMES = st.integers(-100, 100).map(at)
 MESSAGES = st.sampled_from(["m1", "m2", "m3"])
+INTEGERS = st.integers(-(2**63), 2**64 - 1)  # the log refuses others
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
+    st.none() | st.booleans() | INTEGERS | st.floats(allow_nan=False) | st.text(max_size=4),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner),
     max_leaves=4,
 )
@@ -155,6 +156,46 @@ def test_a_fold_can_be_broken_off_and_gone_on_with(
 ) -> None:
     whole = fold(unborn(record_id(1)), events)
     assert fold(fold(unborn(record_id(1)), events[:place]), events[place:]) == whole
+
+
+@given(streams())
+@settings(max_examples=150, deadline=None)
+def test_a_fold_is_the_same_as_one_step_after_another(events: list[Recorded[Event]]) -> None:
+    stepwise = unborn(record_id(1))
+    for event in events:
+        stepwise = evolve(stepwise, event)
+    whole = fold(unborn(record_id(1)), events)
+    assert whole == stepwise
+    for name in ("traits", "messages", "commands"):
+        assert list(getattr(whole, name)) == list(getattr(stepwise, name))
+        assert type(getattr(whole, name)) is dict
+    assert type(whole.acts) is tuple
+
+
+def test_a_fold_forgets_what_steps_forget() -> None:
+    batch = 30
+    events = [
+        recorded(
+            record_stream(record_id(1)),
+            SignalsRecorded(
+                source="shop",
+                signals=tuple(signal(f"m{number}-{place}") for place in range(batch)),
+            )
+            if number % 10
+            else TraitsSet(source="shop", traits={f"k{number % 7}": number}),
+            revision=number,
+            recorded_at=at(number),
+            command_id=command_id(number),
+        )
+        for number in range(1, 2 * MESSAGES_REMEMBERED_MAX // batch)
+    ]
+    stepwise = unborn(record_id(1))
+    for event in events:
+        stepwise = evolve(stepwise, event)
+    whole = fold(unborn(record_id(1)), events)
+    assert whole == stepwise
+    assert list(whole.messages) == list(stepwise.messages)
+    assert len(whole.messages) == MESSAGES_REMEMBERED_MAX
 
 
 @given(streams(), EVENTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from domain.errors import Kind
-from domain.identity import NAMESPACES_BY_STRENGTH
+from domain.identity_rules import DEFAULT_IDENTITY_RULES
 from domain.signal_events import SignalsRecorded, TraitsSet
 from tests.domain.scenario import (
     act,
@@ -30,6 +30,7 @@ from tests.domain.scenario import (
 )
 from tests.domain.scenario import edge as edge_of
 
+NAMESPACES_BY_STRENGTH = [namespace.name for namespace in DEFAULT_IDENTITY_RULES.namespaces]
 A, B, C = user("a"), email("b"), loyalty("c")
 
 

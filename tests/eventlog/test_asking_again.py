@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from eventlog import direct_reader
+from eventlog import direct_get
 from eventlog.asking_again import until_answered
 from eventlog.connection import Connection
 from eventlog.errors import LogUnavailable
@@ -29,7 +29,7 @@ async def test_a_read_that_nobody_is_there_to_answer_is_answered_once_somebody_i
 async def test_a_read_that_nobody_answers_ends_at_its_deadline(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(direct_reader, "READ_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(direct_get, "READ_TIMEOUT_SECONDS", 0.2)
     log = JetStreamEventLog(connection, new_workspace())
     async with asyncio.timeout(5):
         with pytest.raises(LogUnavailable):

@@ -12,13 +12,19 @@ from pydantic import JsonValue
 from domain.consent import ConsentState, LawfulBasis
 from domain.consent_events import CONSENT_EVENTS, VerdictRecorded
 from domain.event import Event
-from domain.identity import Edge, Identifier
+from domain.identity import Edge, Identifier, Separation
 from domain.identity_events import (
     CustomersMerged,
+    CustomersParted,
     CustomerTouched,
     IdentifierClaimed,
+    IdentifierReadmitted,
+    IdentifierReleased,
     IdentifiersLinked,
+    IdentifiersUnlinked,
+    IdentifierTombstoned,
 )
+from domain.identity_rules import IdentityRules, Namespace
 from domain.ids import IdentifierKey, MergeId
 from domain.preference_events import (
     HouseholdLinked,
@@ -30,6 +36,7 @@ from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import Signal
 from domain.workspace_events import (
     ClockAdvanced,
+    IdentityRulesSet,
     NoticePublished,
     PurposeDefined,
     SourceRegistered,
@@ -79,19 +86,22 @@ SAMPLES: dict[str, tuple[Event, bytes]] = {
         ),
         (
             b'{"identifiers":[{"key":"p1.abc","namespace":"email","value":"a@b.c"}],'
-            b'"keys":["p1.abc"],"source":"shop"}'
+            b'"keys":["p1.abc"],"left_out":[],"source":"shop"}'
         ),
     ),
     "koseki.record.traits-set.v1": (
         TraitsSet(source="shop", traits={"b": [1, None, 0.1], "a": {"z": True}}),
-        b'{"message_id":null,"source":"shop","traits":{"a":{"z":true},"b":[1,null,0.1]}}',
+        (
+            b'{"left_out":[],"message_id":null,"source":"shop",'
+            b'"traits":{"a":{"z":true},"b":[1,null,0.1]}}'
+        ),
     ),
     "koseki.record.signals-recorded.v1": (
         SignalsRecorded(
             source="shop", signals=(Signal(message_id="m", name="Seen", happened_at=NOON),)
         ),
         (
-            b'{"signals":[{"context":{},"happened_at":"2026-03-01T12:00:00Z","kind":"track",'
+            b'{"left_out":[],"signals":[{"context":{},"happened_at":"2026-03-01T12:00:00Z","kind":"track",'
             b'"message_id":"m","name":"Seen","properties":{}}],"source":"shop"}'
         ),
     ),
@@ -102,7 +112,23 @@ SAMPLES: dict[str, tuple[Event, bytes]] = {
     "koseki.customer.merged.v1": (
         CustomersMerged(root=ID, edges=(EDGE,), evidence=(KEY,), component=(ID,)),
         b'{"component":["%b"],"edges":[{"merge_id":"%b","newer":"%b","older":"%b"}],'
-        b'"evidence":["p1.abc"],"live_edges":[],"root":"%b"}' % ((ID.encode(),) * 5),
+        b'"evidence":["p1.abc"],"live_edges":[],"reason":"identifiers_met","root":"%b",'
+        b'"rules_version":0,"separations":[]}' % ((ID.encode(),) * 5),
+    ),
+    "koseki.record.identifiers-unlinked.v1": (
+        IdentifiersUnlinked(keys=(KEY,)),
+        b'{"keys":["p1.abc"]}',
+    ),
+    "koseki.customer.parted.v1": (
+        CustomersParted(
+            customer=ID,
+            root=ID,
+            removed=(EDGE,),
+            separations=(Separation(one=ID, other=ID, lifted_by=(MergeId(ID),)),),
+        ),
+        b'{"component":[],"customer":"%b","foreign_acts":[],"live_edges":[],'
+        b'"removed":[{"merge_id":"%b","newer":"%b","older":"%b"}],"root":"%b","roots":[],'
+        b'"separations":[{"lifted_by":["%b"],"one":"%b","other":"%b"}]}' % ((ID.encode(),) * 8),
     ),
     "koseki.customer.touched.v1": (
         CustomerTouched(record_id=ID),
@@ -149,6 +175,25 @@ SAMPLES: dict[str, tuple[Event, bytes]] = {
     "koseki.identifier.claimed.v1": (
         IdentifierClaimed(record_id=ID),
         b'{"record_id":"%b"}' % ID.encode(),
+    ),
+    "koseki.identifier.released.v1": (
+        IdentifierReleased(record_id=ID),
+        b'{"record_id":"%b"}' % ID.encode(),
+    ),
+    "koseki.identifier.tombstoned.v1": (
+        IdentifierTombstoned(record_id=ID),
+        b'{"record_id":"%b"}' % ID.encode(),
+    ),
+    "koseki.identifier.readmitted.v1": (
+        IdentifierReadmitted(reference="ticket 7"),
+        b'{"reference":"ticket 7"}',
+    ),
+    "koseki.workspace.identity-rules-set.v1": (
+        IdentityRulesSet(rules=IdentityRules(namespaces=(Namespace(name="a", values_max=1),))),
+        (
+            b'{"rules":{"namespaces":[{"blocked_patterns":[],"blocked_values":[],"blocks_zeros":true,'
+            b'"name":"a","normaliser":"text","parts":[],"values_max":1}]}}'
+        ),
     ),
     "koseki.workspace.purpose-defined.v1": (
         PurposeDefined(purpose="service", basis=LawfulBasis.CONTRACT),

@@ -236,6 +236,9 @@ class ListedLog:
         ):
             yield entries
 
+    async def survey(self) -> AsyncIterator[list[Entry]]:
+        yield list(self.entries)
+
     async def shape(self) -> Shape:
         last = len(self.entries)
         return Shape(

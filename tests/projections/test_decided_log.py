@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
-from domain.commands import Identify, PersonCommand, RecordConsent, RecordSignals
+from domain.commands import (
+    Identify,
+    MergeCustomers,
+    PersonCommand,
+    RecordConsent,
+    RecordSignals,
+    UndoMerge,
+    UnlinkIdentifier,
+    UnmergeRecord,
+)
 from domain.consent import ConsentState
 from domain.customer import Customer
 from domain.decide import decide
 from domain.errors import DomainError
 from domain.event import Event
+from domain.gate import gate_of
 from domain.ids import (
     WORKSPACE_STREAM,
     CommandId,
@@ -29,6 +40,9 @@ from domain.rules import Rules, evolve_rules
 from domain.workspace_events import PurposeDefined, SourceRegistered
 from eventlog.memory import MemoryEventLog
 from eventlog.port import EMPTY, Attempt, Draft, Entry, Head, Stored
+from projections.clock import read_clock
+from projections.consent_history import consent_history
+from projections.counts import read_counts
 from projections.runner import Projector
 from projections.store import Store
 from projections.views import customer_view
@@ -38,6 +52,7 @@ from replay.verify import verify
 from tests.projections.histories import PURPOSES, SERVED, START, identifier, record_id, signal
 
 COMMANDS = 400
+SELDOM = [ConsentState.REVOKED, ConsentState.EXPIRED, ConsentState.REQUESTED]
 PEOPLE = 12
 
 
@@ -62,6 +77,11 @@ class Writer:
         self._heads: dict[Stream, Head] = {}
         self._commands = 0
 
+    @property
+    def now(self) -> datetime:
+        """The time of the log."""
+        return START + timedelta(seconds=self._commands)
+
     async def set_rules(self) -> None:
         for name, basis in PURPOSES.items():
             await self.store([(WORKSPACE_STREAM, PurposeDefined(purpose=name, basis=basis))])
@@ -71,12 +91,15 @@ class Writer:
 
     async def carry_out(self, command: PersonCommand) -> None:
         keys = {item.key for item in command.identifiers}
-        roots = {r.root for r in self.records.values() if keys & r.identifiers.keys()}
+        named = {*command.named_records}
+        roots = {
+            r.root for r in self.records.values() if keys & r.identifiers.keys() or r.id in named
+        }
         customers = tuple(
             Customer({i: r for i, r in self.records.items() if r.root == root}) for root in roots
         )
         try:
-            decision = decide(self.rules, customers, command, now=START)
+            decision = decide(self.rules, customers, command, now=self.now)
         except DomainError:
             return
         if decision.changes:
@@ -85,7 +108,7 @@ class Writer:
     async def store(self, facts: list[tuple[Stream, Event]]) -> None:
         self._commands += 1
         command_id = command_number(self._commands)
-        at = START + timedelta(seconds=self._commands)
+        at = self.now
         drafts = tuple(
             Draft(
                 stream=stream,
@@ -135,11 +158,43 @@ def random_command(drawn: random.Random, number: int) -> PersonCommand:
             return Identify(**envelope, source=source, traits=traits, happened_at=START)
         case 1:
             purpose = drawn.choice(sorted(PURPOSES))
-            state = drawn.choice([ConsentState.GIVEN, ConsentState.WITHDRAWN])
-            return RecordConsent(**envelope, purpose=purpose, state=state, happened_at=START)
+            return RecordConsent(**envelope, purpose=purpose, **random_act(drawn))
         case _:
             sent = signal(f"m{drawn.randrange(COMMANDS)}", properties={"amount": 0.1})
             return RecordSignals(**envelope, source=source, signals=(sent,))
+
+
+def random_act(drawn: random.Random) -> dict[str, Any]:
+    state = drawn.choice([ConsentState.GIVEN, ConsentState.GIVEN, ConsentState.WITHDRAWN, *SELDOM])
+    said = {"state": state, "happened_at": START, "is_imported": drawn.random() < 0.3}
+    if state is ConsentState.GIVEN and drawn.random() < 0.5:
+        said["valid_until"] = START + timedelta(seconds=drawn.randrange(1, COMMANDS))
+    return said
+
+
+def random_change_of_identity(drawn: random.Random, number: int, writer: Writer) -> PersonCommand:
+    records = sorted(writer.records)
+    envelope = {
+        "command_id": command_number(2_000_000 + number),
+        "auth_id": "test",
+        "issued_at": START,
+        "deadline": START,
+        "new_record_id": record_id(number),
+    }
+    edges = [edge for record in writer.records.values() for edge in record.edges]
+    match drawn.randrange(4):
+        case 0 if edges:
+            edge = drawn.choice(edges)
+            named = {"record_id": edge.newer, "merge_id": edge.merge_id}
+            return UndoMerge(**envelope, **named)
+        case 1:
+            item = identifier(f"{drawn.randrange(PEOPLE)}@example.com")
+            return UnlinkIdentifier(**envelope, identifiers=(item,))
+        case 2:
+            one, other = drawn.choice(records), drawn.choice(records)
+            return MergeCustomers(**envelope, record_id=one, other_record_id=other)
+        case _:
+            return UnmergeRecord(**envelope, record_id=drawn.choice(records))
 
 
 async def test_decisions_reach_the_read_side_and_are_proved(tmp_path: Path) -> None:
@@ -149,6 +204,8 @@ async def test_decisions_reach_the_read_side_and_are_proved(tmp_path: Path) -> N
     store = Store.open_writer(tmp_path)
     for number in range(1, COMMANDS + 1):
         await writer.carry_out(random_command(drawn, number))
+        if number % 7 == 0:
+            await writer.carry_out(random_change_of_identity(drawn, number, writer))
         if number % 100 == 0:
             await Projector(writer.log, store).run()
     census = await count_signals(writer.log)
@@ -157,16 +214,32 @@ async def test_decisions_reach_the_read_side_and_are_proved(tmp_path: Path) -> N
         counted = 0
         for record in writer.records.values():
             seen = customer_view(snapshot, record.id, "audit")
-            alone = customer_view(await fold_customer(writer.log, record.id), record.id, "audit")
+            tables = await fold_customer(writer.log, record.id)
+            alone = customer_view(tables, record.id, "audit", now=read_clock(snapshot))
             assert seen is not None
             assert alone is not None
             assert seen.customer_id == record.root
             assert (seen.tallies, seen.traits) == (alone.tallies, alone.traits)
             assert (seen.identifiers, seen.consents) == (alone.identifiers, alone.consents)
+            members = {m: writer.records[m] for m in seen.members}
+            gate = gate_of(writer.rules, members, at=read_clock(snapshot))
+            for place in seen.consents:
+                assert place.standing == gate.standing(place.purpose)
+            told = {act.act_id for act in consent_history(snapshot, seen.members)}
+            assert told == {act.act_id for member in members.values() for act in member.acts}
+            assert {known.key for known in seen.identifiers} == {
+                key for member in seen.members for key in writer.records[member].identifiers
+            }
+            assert set(seen.members) == {
+                r.id for r in writer.records.values() if r.root == record.root
+            }
             if record.id == record.root:
                 counted += sum(tally.count for tally in seen.tallies)
         assert counted >= census.distinct > 0
+        counts = read_counts(snapshot)
+        assert counts.customers == len({record.root for record in writer.records.values()})
     assert any(record.root != record.id for record in writer.records.values())
+    assert any(record.parted for record in writer.records.values())
     store.close()
 
 

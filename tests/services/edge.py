@@ -220,7 +220,7 @@ async def edge_over(
         router=house.router,
         rules=house.rules,
         store=store,
-        normaliser=IdentifierNormaliser(PEPPER),
+        normaliser=IdentifierNormaliser(PEPPER, rules=lambda: house.rules.rules.identity),
         clock=CLOCK,
     )
     port = free_port()

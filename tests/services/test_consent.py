@@ -321,8 +321,8 @@ async def test_a_closed_purpose_shows_no_preferences(edge: Edge) -> None:
     await edge.consent("REFUSED", user("1"))
     async with Client(edge.address) as client:
         revision = await client.set_preference(("user_id", "1"), "sms", frequency="daily")
+        seen = await edge.get(user("1"), purpose="marketing", at_least_revision=revision)
         acts = await client.consent_history(("user_id", "1"), "marketing")
         text = await client.consent_receipt(("user_id", "1"), "marketing", acts[0].event_id)
-    seen = await edge.get(user("1"), purpose="marketing", at_least_revision=revision)
     assert not seen.preferences
     assert json.loads(text)["dpv:hasRecordOfActivity"]["dct:identifier"] == acts[0].event_id

@@ -9,6 +9,7 @@ from uuid import uuid4
 import grpc
 import pytest
 
+from koseki.v1 import common_pb2
 from tests.actors.house import CLOCK, id_of
 from tests.services.edge import Edge, loyalty, refusal, user
 
@@ -227,12 +228,16 @@ async def test_a_state_that_no_act_brings_about_is_refused(edge: Edge, state: st
 
 
 async def test_a_customer_holds_at_most_512_identifiers(edge: Edge) -> None:
-    await edge.identify(*(loyalty(str(n)) for n in range(512)))
-    found = await refusal(edge.identify(loyalty("0"), user("one more")))
-    assert (found.code, found.reason) == (
-        grpc.StatusCode.FAILED_PRECONDITION,
-        "TOO_MANY_IDENTIFIERS",
-    )
+    counts = {"user_id": 1, "email": 5, "loyalty_id": 5, "device_id": 100, "anonymous_id": 400}
+    names = [
+        common_pb2.Identifier(namespace=namespace, value=f"n{n}@x.test")
+        for namespace, count in counts.items()
+        for n in range(count)
+    ]
+    phones = [common_pb2.Identifier(namespace="phone", value=f"+8190123456{n}0") for n in (1, 2)]
+    await edge.identify(*names, phones[0])
+    made = await edge.identify(names[0], phones[1])
+    assert [(item.place, item.reason) for item in made.left_out] == [(1, "TOO_MANY_IDENTIFIERS")]
 
 
 async def test_a_change_larger_than_an_event_is_refused_and_nothing_is_stored(edge: Edge) -> None:

@@ -130,14 +130,14 @@ async def test_a_bad_signal_says_why_and_does_not_hold_up_the_good_ones(
 async def test_a_signal_behind_a_closed_gate_is_declined_and_creates_nobody(edge: Edge) -> None:
     await edge.consent("REFUSED", user("known"))
     known, unknown = await edge.ingest(
-        signal("m1", user("known")), signal("m2", user("unknown")), source="ads"
+        signal("m1", user("known")), signal("m2", user("stranger")), source="ads"
     )
     for outcome in (known, unknown):
         assert (outcome.result, outcome.reason) == (DECLINED, "PURPOSE_CLOSED")
         assert outcome.revision == 0
     assert known.customer_id
     assert not unknown.customer_id
-    assert not (await edge.check(user("unknown"))).customer_id
+    assert not (await edge.check(user("stranger"))).customer_id
 
 
 async def test_calls_that_are_wrong_as_a_whole(edge: Edge) -> None:

@@ -67,6 +67,13 @@ async def test_every_method_of_every_service_is_described(edge: Edge) -> None:
             "SetPreferences",
             "LinkHousehold",
             "UnlinkHousehold",
+            "LinkIdentifiers",
+            "UnlinkIdentifier",
+            "ReadmitIdentifier",
+            "MergeCustomers",
+            "UndoMerge",
+            "UnmergeRecord",
+            "Execute",
         },
         "koseki.v1.IngestService": {"Ingest"},
         "koseki.v1.QueryService": {
@@ -80,6 +87,7 @@ async def test_every_method_of_every_service_is_described(edge: Edge) -> None:
             "PublishNotice",
             "RegisterSource",
             "GetRules",
+            "SetIdentityRules",
         },
     }
 

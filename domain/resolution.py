@@ -1,0 +1,149 @@
+"""Whom identifiers mean: nobody yet, somebody, or several who become one; and which are left out.
+
+Taken from the strongest on; one that would break a limit, join two values of a namespace that
+admits one, or cross a separation is left out, never the command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from domain.commands import CustomerCommand
+from domain.customer import Customer
+from domain.errors import NotFound, Refused
+from domain.identity import Edge, Identifier, LeftOut, LeftOutReason
+from domain.identity_rules import IdentityRules
+from domain.ids import CommandId, IdentifierKey, MergeId, RecordId, derived_id
+from domain.limits import Assembly
+from domain.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a set of identifiers comes to.
+
+    `address` is the record that gets the events, `root` the id of the customer as it will be,
+    `unclaimed` the identifiers that nobody holds, `edges` the merges that it would take, the
+    customers in the order in which they join. `records` are those of the customer as it will be,
+    without one still to be created; `left_out` says what was not used.
+    """
+
+    customers: tuple[Customer, ...]
+    records: Mapping[RecordId, Record]
+    address: RecordId
+    root: RecordId
+    unclaimed: tuple[Identifier, ...]
+    edges: tuple[Edge, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anybody was found."""
+        return bool(self.customers)
+
+
+@dataclass(slots=True)
+class _Met:
+    """What was met so far: by its root, each customer's record that was met the most strongly."""
+
+    assembly: Assembly
+    records: dict[RecordId, RecordId] = field(default_factory=dict)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def take(self, identifier: Identifier, holder: tuple[Customer, RecordId] | None) -> None:
+        if holder is None:
+            bar = self.assembly.bar_to_claim(identifier)
+            if bar is None:
+                self.assembly.claim(identifier)
+        else:
+            customer, record_id = holder
+            if customer.root in self.records:
+                return
+            bar = self.assembly.bar_to_customer(customer)
+            if bar is None:
+                self.meet(customer, record_id)
+        if bar is not None:
+            self.left_out.append(LeftOut(key=identifier.key, reason=bar))
+
+    def meet(self, customer: Customer, record_id: RecordId) -> None:
+        self.assembly.join(customer)
+        self.records[customer.root] = record_id
+
+
+def resolve(
+    rules: IdentityRules,
+    customers: Iterable[Customer],
+    command: CustomerCommand,
+    *,
+    tombstoned: Collection[IdentifierKey] = (),
+) -> Resolution:
+    """Resolve whom a command means, given at least every customer that it touches.
+
+    Raises `NotFound` where it names nobody or an unknown id, `Refused` where all that it came with
+    was left out before anybody was met.
+    """
+    if command.record_id is None and not command.identifiers and not command.left_out:
+        raise NotFound("MISSING_IDENTIFIER", "neither a customer id nor an identifier was given")
+    given = list(customers)
+    met = _Met(Assembly(rules), left_out=list(command.left_out))
+    if command.record_id is not None:
+        met.meet(owner_of(given, RecordId(command.record_id)), RecordId(command.record_id))
+    distinct = {item.key: item for item in command.identifiers}
+    for identifier in sorted(distinct.values(), key=rules.strength):
+        if identifier.key in tombstoned:
+            erased = LeftOut(key=identifier.key, reason=LeftOutReason.ERASED)
+            met.left_out.append(erased)
+        else:
+            met.take(identifier, _holder(given, identifier.key))
+    if not met.records and not met.assembly.claims:
+        raise _nothing_left(met.left_out)
+    return _resolved(met, command)
+
+
+def owner_of(customers: Iterable[Customer], record_id: RecordId) -> Customer:
+    """Find the customer of a record. Raises `NotFound` / UNKNOWN_CUSTOMER."""
+    owner = next((c for c in customers if record_id in c.records), None)
+    if owner is None:
+        raise NotFound("UNKNOWN_CUSTOMER", "no customer has this id")
+    return owner
+
+
+def _resolved(met: _Met, command: CustomerCommand) -> Resolution:
+    new_record_id = RecordId(command.new_record_id)
+    found = tuple(met.assembly.customers.values())
+    return Resolution(
+        customers=found,
+        records={record.id: record for customer in found for record in customer.records.values()},
+        address=next(iter(met.records.values()), new_record_id),
+        root=min(met.records, default=new_record_id),
+        unclaimed=tuple(met.assembly.claims.values()),
+        edges=_edges(command.command_id, list(met.records.values())),
+        left_out=tuple(met.left_out),
+    )
+
+
+def _holder(customers: Iterable[Customer], key: IdentifierKey) -> tuple[Customer, RecordId] | None:
+    for customer in customers:
+        for record in customer.records.values():
+            if key in record.identifiers:
+                return customer, record.id
+    return None
+
+
+def _edges(command_id: CommandId, met: list[RecordId]) -> tuple[Edge, ...]:
+    """Join each further customer to the one that was met most strongly."""
+    return tuple(
+        Edge(
+            merge_id=MergeId(derived_id(command_id, f"merge:{place}")),
+            older=min(met[0], other),
+            newer=max(met[0], other),
+        )
+        for place, other in enumerate(met[1:], start=1)
+    )
+
+
+def _nothing_left(left_out: list[LeftOut]) -> Refused:
+    if any(item.reason is LeftOutReason.ERASED for item in left_out):
+        return Refused("IDENTIFIER_ERASED", "who held the identifiers was erased: readmit them")
+    return Refused("IDENTIFIER_BLOCKED", "nothing is left of the identifiers that name nobody")

@@ -1,0 +1,71 @@
+"""Intake by the workspace's identity rules: values that name nobody, and composites of traits."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from actors.clock import SystemClock
+from actors.intake.grouping import Ticket, make_command
+from actors.intake.identifiers import Blocked, IdentifierNormaliser
+from actors.intake.segment_spec import DecodedCall, Surroundings, decode_call
+from domain.errors import Invalid
+from domain.identity import LeftOutReason
+from domain.identity_rules import DEFAULT_IDENTITY_RULES, IdentityRules, Namespace, Part
+from tests.intake.messages import identify, message, track
+
+PERSON = Namespace(name="person", values_max=1, parts=(Part(name="name"), Part(name="birthday")))
+RULES = IdentityRules(namespaces=(*DEFAULT_IDENTITY_RULES.namespaces, PERSON))
+NORMALISER = IdentifierNormaliser(b"a pepper for the tests", rules=lambda: RULES)
+AROUND = Surroundings("m1", "track", datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def decoded(call: dict[str, Any]) -> DecodedCall:
+    return decode_call(call, AROUND, normaliser=NORMALISER)
+
+
+@pytest.mark.parametrize("value", ["null", "NULL", "\uff4eull", "undefined", "000", "00-00"])
+def test_a_value_that_names_nobody_is_left_out_and_said(value: str) -> None:
+    call = decoded(track(userId=value, anonymousId="a-1"))
+    assert [item.namespace for item in call.identifiers] == ["anonymous_id"]
+    [item] = call.left_out
+    assert item.reason is LeftOutReason.BLOCKED
+    command = make_command([Ticket(message({}), 0, "shop", call, 1)], SystemClock())
+    assert command.left_out == call.left_out
+
+
+def test_a_call_that_names_nobody_else_is_refused() -> None:
+    with pytest.raises(Invalid) as refused:
+        decoded(track(userId="null"))
+    assert refused.value.reason == "IDENTIFIER_BLOCKED"
+
+
+@pytest.mark.parametrize("value", ["test@shop.example", "NoReply@shop.example"])
+def test_patterns_block_whatever_stands_for_their_stars(value: str) -> None:
+    with pytest.raises(Blocked):
+        NORMALISER.normalise("email", value)
+    assert NORMALISER.normalise("email", f"a.{value}").value
+
+
+def test_a_composite_is_made_of_traits_that_are_all_there() -> None:
+    both = {"name": " Yamada  Taro", "birthday": "1970-01-01"}
+    [_, person] = decoded(identify(traits=both)).identifiers
+    assert person == NORMALISER.compose("person", {"name": "yamada taro", "birthday": "1970-01-01"})
+    assert len(decoded(identify(traits={"name": "Yamada Taro"})).identifiers) == 1
+    assert len(decoded(identify(traits={**both, "name": 7})).identifiers) == 1
+
+
+def test_no_two_lists_of_parts_are_one_composite() -> None:
+    one = NORMALISER.compose("person", {"name": 'a","b', "birthday": "c"})
+    other = NORMALISER.compose("person", {"name": "a", "birthday": 'b","c'})
+    assert one.key != other.key
+
+
+@pytest.mark.parametrize("parts", [{"name": "a"}, {"name": "a", "city": "b"}, {}])
+def test_a_composite_needs_exactly_its_parts(parts: dict[str, str]) -> None:
+    with pytest.raises(Invalid, match="person"):
+        NORMALISER.compose("person", parts)
+    with pytest.raises(Invalid):
+        NORMALISER.normalise("person", "yamada")
