@@ -29,6 +29,9 @@ COMMANDS: tuple[type[commands.Command], ...] = (
     commands.DefinePurpose,
     commands.PublishNotice,
     commands.RegisterSource,
+    commands.DefineSegment,
+    commands.ActivateSegment,
+    commands.ArchiveSegment,
     commands.SetIdentityRules,
 )
 """Decided in `domain/decide.py` (of a person) and `domain/rules.py` (of a workspace)."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Role = Literal["host", "reader", "gateway", "worker", "steward", "operator"]
-PART_ROLES: tuple[Role, ...] = ("host", "reader", "gateway", "worker")
+PART_ROLES: tuple[Role, ...] = ("host", "reader", "gateway", "worker", "steward")
 """Those in which `koseki up` runs its parts."""
 
 SERVERS_MAX = 16

@@ -62,18 +62,19 @@ def start_parts(settings: Settings) -> list[Part]:
         for number in range(settings.hosts)
     ]
     components = {
-        "projector": 1,
-        "ingest-worker": settings.ingest_workers,
-        "gateway": settings.gateways,
+        "projector": ("app.bootstrap:build_projector", 1),
+        "steward": ("app.stewarding:build_steward", 1),
+        "ingest-worker": ("app.bootstrap:build_ingest_worker", settings.ingest_workers),
+        "gateway": ("app.bootstrap:build_gateway", settings.gateways),
     }
-    for kind, how_many in components.items():
+    for kind, (factory, how_many) in components.items():
         for number in range(how_many):
             name = kind if how_many == 1 else f"{kind}-{number}"
             part = start_part(
                 ComponentProcess,
                 name,
                 actor_name=f"{settings.workspace}/{name}",
-                factory=f"app.bootstrap:build_{kind.replace('-', '_')}",
+                factory=factory,
                 config=config,
                 number=number,
             )

@@ -171,7 +171,7 @@ class Supervisor:
     async def _start_runtime(self) -> None:
         self._remove_ray_folder()
         # Ray's sockets have paths of at most 107 bytes: the data folder may lie too deep for them.
-        self._ray_folder = Path(tempfile.mkdtemp(prefix="koseki-ray-"))
+        self._ray_folder = Path(tempfile.mkdtemp(prefix=f"koseki-ray-{os.getpid()}-"))
         log = (self._settings.logs_folder / "runtime.log").open("ab")
         try:
             self._runtime = await asyncio.create_subprocess_exec(

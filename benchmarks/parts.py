@@ -16,5 +16,21 @@ def _log() -> Part:
     return measure
 
 
-PARTS: Mapping[str, Callable[[], Part]] = {"log": _log}
+def _projection() -> Part:
+    from benchmarks.projection import measure
+
+    return measure
+
+
+def _segments() -> Part:
+    from benchmarks.segments import measure
+
+    return measure
+
+
+PARTS: Mapping[str, Callable[[], Part]] = {
+    "log": _log,
+    "projection": _projection,
+    "segments": _segments,
+}
 """Each part is imported only when it is asked for: some need what others do not."""

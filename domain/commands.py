@@ -29,6 +29,7 @@ from domain.notices import NOTICE_CHARACTERS_MAX
 from domain.preference_events import Preference
 from domain.signals import MessageId, Signal
 from domain.transitions import ActedBy
+from domain.workspace_events import SegmentExpression
 
 SIGNALS_PER_COMMAND_MAX = 500
 PURPOSES_PER_SOURCE_MAX = 64
@@ -281,6 +282,33 @@ class RegisterSource(Command):
     context_ttl_seconds: Annotated[int, Field(ge=1, le=CONTEXT_TTL_SECONDS_MAX)] | None = None
 
 
+class DefineSegment(Command):
+    """Define or change a segment; the edge has checked the expression and says what it uses."""
+
+    kind: Literal["define_segment"] = "define_segment"
+    segment: Name
+    expression: SegmentExpression
+    purposes: Annotated[tuple[Name, ...], Field(min_length=1, max_length=PURPOSES_PER_SOURCE_MAX)]
+    uses: tuple[Name, ...] = ()
+    exception: ShortText | None = None
+    description: ShortText = ""
+
+
+class ActivateSegment(Command):
+    """Let a definition take effect, once its back-fill is ready."""
+
+    kind: Literal["activate_segment"] = "activate_segment"
+    segment: Name
+    definition: int
+
+
+class ArchiveSegment(Command):
+    """End a segment that no other one uses."""
+
+    kind: Literal["archive_segment"] = "archive_segment"
+    segment: Name
+
+
 class SetIdentityRules(Command):
     """Say what counts as an identifier; stands in place of all that was said before."""
 
@@ -307,7 +335,14 @@ PersonCommand = Annotated[
     Field(discriminator="kind"),
 ]
 RulesCommand = Annotated[
-    DefinePurpose | PublishNotice | RegisterSource | SetIdentityRules, Field(discriminator="kind")
+    DefinePurpose
+    | PublishNotice
+    | RegisterSource
+    | SetIdentityRules
+    | DefineSegment
+    | ActivateSegment
+    | ArchiveSegment,
+    Field(discriminator="kind"),
 ]
 
 person_commands: TypeAdapter[list[PersonCommand]] = TypeAdapter(list[PersonCommand])

@@ -6,7 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from domain.commands import (
+    ActivateSegment,
+    ArchiveSegment,
     DefinePurpose,
+    DefineSegment,
     PublishNotice,
     RegisterSource,
     RulesCommand,
@@ -17,6 +20,7 @@ from domain.errors import Invalid, NotFound, Refused
 from domain.event import Event, Recorded
 from domain.identity_rules import DEFAULT_IDENTITY_RULES, IdentityRules
 from domain.notices import NOTICES_PER_PURPOSE_MAX, Notice, notice_digest
+from domain.segments import Segment, decide_segment, evolve_segments
 from domain.workspace_events import (
     IdentityRulesSet,
     NoticePublished,
@@ -65,6 +69,7 @@ class Rules:
     version: int = 0
     purposes: Mapping[str, Purpose] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
+    segments: Mapping[str, Segment] = field(default_factory=dict)
     identity: IdentityRules = DEFAULT_IDENTITY_RULES
 
     def source(self, name: str) -> Source:
@@ -112,8 +117,9 @@ def evolve_rules(rules: Rules, event: Recorded[Event]) -> Rules:
             return replace(rules, version=event.version, sources=sources)
         case IdentityRulesSet(rules=identity):
             return replace(rules, version=event.version, identity=identity)
-        case _:
-            return replace(rules, version=event.version)
+        case body:
+            segments = evolve_segments(rules.segments, body)
+            return replace(rules, version=event.version, segments=segments)
 
 
 def _purpose(body: PurposeDefined, notices: tuple[Notice, ...]) -> Purpose:
@@ -154,6 +160,8 @@ def decide_rules(rules: Rules, command: RulesCommand) -> list[Event]:
             return _publish_notice(rules, command)
         case RegisterSource():
             return _register_source(rules, command)
+        case DefineSegment() | ActivateSegment() | ArchiveSegment():
+            return decide_segment(rules.segments, command, purposes=rules.purposes.keys())
         case SetIdentityRules(rules=wanted):
             return [] if wanted == rules.identity else [IdentityRulesSet(rules=wanted)]
 

@@ -13,6 +13,9 @@ from domain.identity_rules import IdentityRules
 from domain.ids import Name
 from domain.notices import NOTICE_CHARACTERS_MAX
 
+EXPRESSION_CHARACTERS_MAX = 4_096
+SegmentExpression = Annotated[str, StringConstraints(max_length=EXPRESSION_CHARACTERS_MAX)]
+
 
 class PurposeDefined(Event):
     """What data may be used for, and on which lawful basis."""
@@ -60,6 +63,41 @@ class SourceRegistered(Event):
     consent_categories: dict[str, tuple[Name, ...]] = Field(default_factory=dict)
     tcf_purposes: dict[str, tuple[Name, ...]] = Field(default_factory=dict)
     context_ttl_seconds: int | None = None
+
+
+class SegmentDefined(Event):
+    """Who belongs to a segment, by a CEL expression; takes effect when it is activated.
+
+    Its inputs come from sources that declare every purpose it serves, unless `exception` says why
+    it must see all, as a suppression list must. `uses` names the segments that it reads.
+    """
+
+    OPEN = {
+        "expression": "the workspace's own rule, about nobody",
+        "description": "the workspace's own words, about nobody",
+        "exception": "the workspace's own reason, kept as proof",
+    }
+
+    segment: Name
+    definition: int
+    expression: SegmentExpression
+    purposes: tuple[Name, ...]
+    uses: tuple[Name, ...] = ()
+    exception: ShortText | None = None
+    description: ShortText = ""
+
+
+class SegmentActivated(Event):
+    """A definition takes effect: who belongs by it is known."""
+
+    segment: Name
+    definition: int
+
+
+class SegmentArchived(Event):
+    """A segment has no members any more."""
+
+    segment: Name
 
 
 class IdentityRulesSet(Event):

@@ -43,6 +43,9 @@ from domain.workspace_events import (
     IdentityRulesSet,
     NoticePublished,
     PurposeDefined,
+    SegmentActivated,
+    SegmentArchived,
+    SegmentDefined,
     SourceRegistered,
 )
 
@@ -93,6 +96,9 @@ EVENTS: Mapping[str, type[Event]] = {
     "koseki.workspace.purpose-defined.v1": PurposeDefined,
     "koseki.workspace.notice-published.v1": NoticePublished,
     "koseki.workspace.source-registered.v1": SourceRegistered,
+    "koseki.workspace.segment-defined.v1": SegmentDefined,
+    "koseki.workspace.segment-activated.v1": SegmentActivated,
+    "koseki.workspace.segment-archived.v1": SegmentArchived,
     "koseki.workspace.identity-rules-set.v1": IdentityRulesSet,
     "koseki.clock.advanced.v1": ClockAdvanced,
 }

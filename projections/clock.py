@@ -1,6 +1,8 @@
 """Read model: the clock of the log, the greatest time recorded up to the checkpoint (R15).
 
-Table `clock`: one row, {at}. Views judge consent and drop fast context by it.
+Table `clock`: one row, {at}. Every event that can be read moves it, also one that is held back;
+`segments/session.py` does so, because what is due fires before the event is applied. Views judge
+consent and drop fast context by it.
 """
 
 from __future__ import annotations
@@ -17,18 +19,20 @@ TABLES = (CLOCK,)
 _KEY = b"workspace"
 
 
-def apply(tables: Tables, event: Recorded[Event]) -> None:
-    """Fold one event: every event moves the clock, and never back."""
-    reached = event.recorded_at
-    if isinstance(event.body, ClockAdvanced):
-        reached = max(reached, event.body.to)
-    text = instant_text(reached)
-    row = tables.get(CLOCK, _KEY)
-    if row is None or row["at"] < text:
-        tables.put(CLOCK, _KEY, {"at": text})
-
-
 def read_clock(tables: ReadTables) -> datetime:
     """Read the clock; the beginning of time, before the first event."""
     row = tables.get(CLOCK, _KEY)
     return datetime.min.replace(tzinfo=UTC) if row is None else instant(row["at"])
+
+
+def move_clock(tables: Tables, at: datetime) -> None:
+    """Set the clock, which never goes back."""
+    tables.put(CLOCK, _KEY, {"at": instant_text(at)})
+
+
+def time_moved_to(event: Recorded[Event]) -> datetime:
+    """Say to which time an event moves the clock, if it is behind."""
+    if not isinstance(event.body, ClockAdvanced):
+        return event.recorded_at
+    to = event.body.to
+    return max(event.recorded_at, to if to.tzinfo else to.replace(tzinfo=UTC))

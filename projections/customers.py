@@ -54,6 +54,12 @@ def root(tables: ReadTables, record_id: RecordId) -> RecordId | None:
     return record_id
 
 
+def members(tables: ReadTables, root_id: RecordId) -> tuple[RecordId, ...]:
+    """Name the records of the customer with this root, the oldest first."""
+    row = tables.get(CUSTOMERS, root_id.encode())
+    return (root_id,) if row is None else tuple(RecordId(member) for member in row["members"])
+
+
 def component(tables: ReadTables, record_id: RecordId) -> Component | None:
     """Find the customer of a record, whichever of its ids is given."""
     found = root(tables, record_id)

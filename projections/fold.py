@@ -31,14 +31,16 @@ from projections import (
     profile,
     rules,
     tallies,
+    timeline,
 )
 from projections.errors import CheckpointMoved, FoldFailed, PoisonEvent, ReadSideError
 from projections.row_keys import RowKeys
 from projections.rows import OpenRows, RowCodec, Sealed, SealedRows
+from projections.segments import bitmaps, definitions, journal, membership, timers
+from projections.segments.session import Session
 from projections.tables import Checkpoint, Tables, Transaction
 
 MODELS = (
-    clock,
     customers,
     identifiers,
     profile,
@@ -46,23 +48,29 @@ MODELS = (
     preferences,
     consents,
     consent_history,
+    timeline,  # before `tallies`, which notes what a record holds
     tallies,
     rules,
+    definitions,
     counts,
 )
 TABLES: tuple[str, ...] = (
     *(table for model in MODELS for table in model.TABLES),
     *parking.TABLES,
+    *(table for part in (clock, timers, membership, journal) for table in part.TABLES),
     *heads.TABLES,
 )
 SEALED: Mapping[str, Sealed] = {
     table: sealed
-    for model in (profile, contexts, preferences, consent_history, tallies)
+    for model in (profile, contexts, preferences, consent_history, timeline, tallies)
     for table, sealed in model.SEALED.items()
 }
 """What is personal in each table; what is not here stays open."""
 
-SCHEMA_VERSION = 4
+LOCAL_TABLES: tuple[str, ...] = bitmaps.LOCAL_TABLES
+"""What each replica makes for itself; in no digest."""
+
+SCHEMA_VERSION = 5
 """Raised whenever a fold or a row changes: rows of another version are made again from the log."""
 
 _APPLIES = tuple(model.apply for model in MODELS)
@@ -154,15 +162,34 @@ def _transaction(rows: Rows) -> Iterator[Transaction]:
         raise
 
 
-def _fold_entries(tables: Tables, entries: Iterable[Entry], faults: Mapping[int, str]) -> None:
+def _fold_entries(tables: Tables, entries: Sequence[Entry], faults: Mapping[int, str]) -> None:
+    session = Session(tables)
+    session.need_keys(entries)
     for entry in entries:
         heads.note(tables, entry)
         event = entry.event
         fault = faults.get(entry.revision) if event else entry.fault or "unreadable"
+        if event is not None:
+            _let_time_pass(session, event)
         if event is None or fault is not None:
             _park(tables, entry, fault or "unreadable")
-        elif not parking.is_held_back(tables, event):
-            _apply(tables, event)
+            session.hold_back(entry)
+        elif parking.is_held_back(tables, event):
+            session.hold_back(entry)
+        else:
+            with _faults_of(event.revision):
+                _apply(tables, event)
+                session.after(event)
+        session.passed(entry.revision)
+    with _faults_of(session.revision):
+        session.finish()
+
+
+def _let_time_pass(session: Session, event: Recorded[Event]) -> None:
+    with _faults_of(session.revision):  # what a decision touched fails on its last event
+        session.settle(event)
+    with _faults_of(event.revision):
+        session.advance(event)
 
 
 def _extend(checkpoint: Checkpoint, entries: Sequence[Entry]) -> bytes:
@@ -196,11 +223,16 @@ def _park(tables: Tables, entry: Entry, fault: str) -> None:
 
 
 def _apply(tables: Tables, event: Recorded[Event]) -> None:
+    for apply in _APPLIES:
+        apply(tables, event)
+
+
+@contextmanager
+def _faults_of(revision: int) -> Iterator[None]:
     try:
-        for apply in _APPLIES:
-            apply(tables, event)
+        yield
     except _NOT_THE_EVENTS_FAULT:
         raise
     except Exception as error:  # whatever a fold raises parks, and stops nobody else
         # The class alone: the text of an error may hold what the person wrote.
-        raise FoldFailed(event.revision, f"fold: {type(error).__name__}") from error
+        raise FoldFailed(revision, f"fold: {type(error).__name__}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC)
@@ -20,3 +20,17 @@ def instant_text(time: datetime) -> str:
 def instant(text: str) -> datetime:
     """Read a time that `instant_text` wrote."""
     return datetime.fromisoformat(text)
+
+
+def microseconds(time: datetime) -> int:
+    """Give an aware time in microseconds of UTC since the year 1, never negative."""
+    try:
+        utc = time.astimezone(UTC)
+    except OverflowError:
+        utc = _EARLIEST if time.year == 1 else _LATEST
+    return (utc - _EARLIEST) // timedelta(microseconds=1)
+
+
+def time_of(count: int) -> datetime:
+    """Give the time that `microseconds` counted."""
+    return _EARLIEST + timedelta(microseconds=count)

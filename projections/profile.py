@@ -8,7 +8,7 @@ a while only is in `contexts.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -76,6 +76,23 @@ def claims(tables: ReadTables, record_id: RecordId) -> Iterator[TraitClaim]:
             effective_at = instant(said["effective_at"])
             event_id = EventId(said["event_id"])
             yield TraitClaim(record_id, trait, source, said["value"], effective_at, event_id)
+
+
+def words(tables: ReadTables, record_id: RecordId, trait: str) -> Mapping[str, Row]:
+    """Read what each source said of one trait of a record: {value, effective_at, event_id}."""
+    said: Mapping[str, Row] = _profile(tables, record_id)["traits"].get(trait, {})
+    return said
+
+
+def trait_names(tables: ReadTables, record_id: RecordId) -> tuple[str, ...]:
+    """Name the traits of a record."""
+    return tuple(_profile(tables, record_id)["traits"])
+
+
+def namespaces(tables: ReadTables, record_id: RecordId) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the namespace and the sources of each identifier of a record."""
+    for held in _profile(tables, record_id)["identifiers"].values():
+        yield held["namespace"], tuple(held["sources"])
 
 
 def _profile(tables: ReadTables, record_id: str) -> Row:

@@ -41,7 +41,7 @@ def read_rules(tables: ReadTables) -> Rules:
     purposes = {name: _read_purpose(name, purpose) for name, purpose in row["purposes"].items()}
     sources = {name: _read_source(name, source) for name, source in row["sources"].items()}
     identity = _read_identity(orjson.dumps(row["identity"])) if "identity" in row else DEFAULT
-    return Rules(row["version"], purposes, sources, identity)
+    return Rules(row["version"], purposes, sources, identity=identity)
 
 
 @lru_cache(maxsize=IDENTITY_RULES_CACHED_MAX)

@@ -15,7 +15,7 @@ import orjson
 
 from domain.ids import RecordId
 from projections.errors import ReadSideNotReady, ReadSideOutdated, StoreFailed
-from projections.fold import SCHEMA_VERSION, TABLES
+from projections.fold import LOCAL_TABLES, SCHEMA_VERSION, TABLES
 from projections.rows import OpenRows, Row, RowCodec
 from projections.tables import Changes, Checkpoint, Transaction
 
@@ -28,6 +28,7 @@ META_BYTES = 2 * 4_096
 """What LMDB writes first, in one piece: a shorter file is still being made."""
 
 _META = "meta"
+_DATABASES = (_META, *TABLES, *LOCAL_TABLES)
 _CHECKPOINT = b"checkpoint"
 _SCHEMA = b"schema"
 _Databases = dict[str, lmdb._Database]  # noqa: SLF001  # the library has no public name for it
@@ -63,9 +64,9 @@ class Snapshot:
         encoded = self.load(table, key)
         return None if encoded is None else self._codec.read(table, key, encoded)
 
-    def scan(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, Row]]:
+    def scan(self, table: str, prefix: bytes, *, start: bytes = b"") -> Iterator[tuple[bytes, Row]]:
         """Yield the rows whose key starts with a prefix, in order of keys."""
-        for key, encoded in self.scan_stored(table, prefix):
+        for key, encoded in self.scan_stored(table, prefix, start=start):
             yield key, self._codec.read(table, key, encoded)
 
     def load(self, table: str, key: bytes) -> bytes | None:
@@ -76,10 +77,13 @@ class Snapshot:
             raise _failed(error) from error
         return None if stored is None else bytes(stored)
 
-    def scan_stored(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan_stored(
+        self, table: str, prefix: bytes, *, start: bytes = b""
+    ) -> Iterator[tuple[bytes, bytes]]:
         """Yield rows as stored, in order of keys."""
         with _store_faults(), self._transaction.cursor(db=self._databases[table]) as cursor:
-            if not (cursor.set_range(prefix) if prefix else cursor.first()):
+            first = max(prefix, start)
+            if not (cursor.set_range(first) if first else cursor.first()):
                 return
             for found, encoded in cursor:
                 key = bytes(found)
@@ -134,7 +138,7 @@ class Store:
         environment = _open(path, readonly=True)
         try:
             databases = {
-                name: environment.open_db(name.encode(), create=False) for name in (_META, *TABLES)
+                name: environment.open_db(name.encode(), create=False) for name in _DATABASES
             }
         except (lmdb.NotFoundError, lmdb.ReadonlyError):
             environment.close()
@@ -150,8 +154,7 @@ class Store:
         environment.reader_check()
         with environment.begin(write=True) as transaction:
             databases = {
-                name: environment.open_db(name.encode(), txn=transaction)
-                for name in (_META, *TABLES)
+                name: environment.open_db(name.encode(), txn=transaction) for name in _DATABASES
             }
             transaction.put(_SCHEMA, _schema(), db=databases[_META], overwrite=False)
         _require_schema(environment, databases)
@@ -210,7 +213,7 @@ def _open(path: Path, *, readonly: bool) -> lmdb.Environment:
         return lmdb.open(
             str(path),
             map_size=MAP_BYTES_MAX,
-            max_dbs=len(TABLES) + 1,
+            max_dbs=len(_DATABASES),
             max_readers=READERS_MAX,
             readonly=readonly,
             create=not readonly,
@@ -239,7 +242,7 @@ def _require_schema(environment: lmdb.Environment, databases: _Databases) -> Non
 
 
 def _schema() -> bytes:
-    return orjson.dumps({"version": SCHEMA_VERSION, "tables": sorted(TABLES)})
+    return orjson.dumps({"version": SCHEMA_VERSION, "tables": sorted(_DATABASES)})
 
 
 def _write_checkpoint(checkpoint: Checkpoint) -> bytes:

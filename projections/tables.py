@@ -4,16 +4,17 @@ Folds write to `Tables`, views read from `ReadTables`. A `Transaction` keeps the
 touches decoded, so that a row which a batch touches a hundred times is read and written once. What
 is behind it is a `Backing`: `MemoryTables` here, LMDB in `store.py`.
 
-How a row is stored, and what of it is sealed, is its codec's matter (`rows.py`). Digest: the sum,
-modulo 2^256, of SHA-256(table, key, open fields, tag of the sealed ones).
+How a row is stored, and what of it is sealed, is its codec's matter (`rows.py`). Local values are
+bytes that a replica makes for itself. Digest of rows: the sum, modulo 2^256, of SHA-256(parts).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from heapq import merge
 from typing import Protocol
 
 from domain.ids import RecordId
@@ -46,8 +47,11 @@ class ReadTables(Protocol):
     def get(self, table: str, key: bytes) -> Row | None:
         """Read a row."""
 
-    def scan(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, Row]]:
-        """Yield the rows whose key starts with a prefix, in order of keys."""
+    def scan(self, table: str, prefix: bytes, *, start: bytes = b"") -> Iterator[tuple[bytes, Row]]:
+        """Yield the rows whose key starts with a prefix, from a key on, in order of keys."""
+
+    def load(self, table: str, key: bytes) -> bytes | None:
+        """Read what is stored: a local value, or a row as its codec wrote it."""
 
     def need(self, record_ids: Iterable[RecordId]) -> None:
         """Raise `KeysNotHeld` for all of these records at once, if keys are wanting."""
@@ -61,6 +65,9 @@ class Tables(ReadTables, Protocol):
 
     def delete(self, table: str, key: bytes) -> None:
         """Remove a row."""
+
+    def store(self, table: str, key: bytes, value: bytes | None) -> None:
+        """Write a local value, or remove it."""
 
 
 class Backing(Protocol):
@@ -77,7 +84,9 @@ class Backing(Protocol):
     def load(self, table: str, key: bytes) -> bytes | None:
         """Read a row as stored."""
 
-    def scan_stored(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan_stored(
+        self, table: str, prefix: bytes, *, start: bytes = b""
+    ) -> Iterator[tuple[bytes, bytes]]:
         """Yield rows as stored, in order of keys."""
 
     def commit(self, changes: Changes, checkpoint: Checkpoint) -> None:
@@ -96,6 +105,8 @@ class Transaction:
         self._rows: defaultdict[str, dict[bytes, Row | None]] = defaultdict(dict)
         self._stored: defaultdict[str, dict[bytes, bytes | None]] = defaultdict(dict)
         self._changed: defaultdict[str, set[bytes]] = defaultdict(set)
+        self._ordered: defaultdict[str, list[bytes]] = defaultdict(list)
+        self._local: defaultdict[str, dict[bytes, bytes | None]] = defaultdict(dict)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -121,18 +132,30 @@ class Transaction:
         """Remove a row."""
         self._change(table, key, None)
 
-    def scan(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, Row]]:
+    def scan(self, table: str, prefix: bytes, *, start: bytes = b"") -> Iterator[tuple[bytes, Row]]:
         """Yield the rows whose key starts with a prefix, as this transaction has left them."""
-        found: dict[bytes, Row | None] = {
-            key: row for key, row in self._rows[table].items() if key.startswith(prefix)
-        }
-        for key, encoded in self._backing.scan_stored(table, prefix):
-            if key not in found:
-                found[key] = self._codec.read(table, key, encoded)
-        for key in sorted(found):
-            row = found[key]
+        rows, ordered = self._rows[table], self._ordered[table]
+        first = bisect_left(ordered, max(prefix, start))
+        changed = ordered[first : bisect_left(ordered, _after(prefix))]
+        stored = self._backing.scan_stored(table, prefix, start=start)
+        found = merge(stored, ((key, b"") for key in changed), key=_key) if changed else stored
+        last = None
+        for key, encoded in found:
+            if key == last:
+                continue
+            last = key
+            row = rows[key] if key in rows else self._codec.read(table, key, encoded)
             if row is not None:
                 yield key, row
+
+    def load(self, table: str, key: bytes) -> bytes | None:
+        """Read a local value, as this transaction has left it."""
+        local = self._local[table]
+        return local[key] if key in local else self._backing.load(table, key)
+
+    def store(self, table: str, key: bytes, value: bytes | None) -> None:
+        """Write a local value, or remove it."""
+        self._local[table][key] = value
 
     def need(self, record_ids: Iterable[RecordId]) -> None:
         """Raise `KeysNotHeld` for all of these records at once, if keys are wanting."""
@@ -146,6 +169,7 @@ class Transaction:
             changed, difference = self._encode(table)
             changes[table] = changed
             total += difference
+        changes.update({table: dict(sorted(local.items())) for table, local in self._local.items()})
         rows_digest = (total % DIGEST_MODULUS).to_bytes(32, "big")
         checkpoint = Checkpoint(revision, event_digest, log_digest, rows_digest)
         self._backing.commit(changes, checkpoint)
@@ -159,7 +183,9 @@ class Transaction:
         if key not in self._rows[table]:
             self._stored[table][key] = self._backing.load(table, key)
         self._rows[table][key] = row
-        self._changed[table].add(key)
+        if key not in self._changed[table]:
+            self._changed[table].add(key)
+            insort(self._ordered[table], key)
 
     def _encode(self, table: str) -> tuple[dict[bytes, bytes | None], int]:
         rows, stored = self._rows[table], self._stored[table]
@@ -178,6 +204,15 @@ class Transaction:
                 changes[key] = after.stored
                 difference += after.digest - removed
         return changes, difference
+
+
+def _key(item: tuple[bytes, bytes]) -> bytes:
+    return item[0]
+
+
+def _after(prefix: bytes) -> bytes:
+    """Give a key that sorts behind every key with this prefix: no key holds the byte 0xff."""
+    return prefix + b"\xff"
 
 
 class MemoryTables:
@@ -212,22 +247,24 @@ class MemoryTables:
         encoded = self._tables[table].get(key)
         return None if encoded is None else self._codec.read(table, key, encoded)
 
-    def scan(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, Row]]:
+    def scan(self, table: str, prefix: bytes, *, start: bytes = b"") -> Iterator[tuple[bytes, Row]]:
         """Yield the rows whose key starts with a prefix, in order of keys."""
-        for key, encoded in self.scan_stored(table, prefix):
+        for key, encoded in self.scan_stored(table, prefix, start=start):
             yield key, self._codec.read(table, key, encoded)
 
     def load(self, table: str, key: bytes) -> bytes | None:
         """Read a row as stored."""
         return self._tables[table].get(key)
 
-    def scan_stored(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan_stored(
+        self, table: str, prefix: bytes, *, start: bytes = b""
+    ) -> Iterator[tuple[bytes, bytes]]:
         """Yield rows as stored, in order of keys."""
         rows = self._tables[table]
         if table not in self._ordered:
             self._ordered[table] = sorted(rows)
         ordered = self._ordered[table]
-        for index in range(bisect_left(ordered, prefix), len(ordered)):
+        for index in range(bisect_left(ordered, max(prefix, start)), len(ordered)):
             key = ordered[index]
             if not key.startswith(prefix):
                 return

@@ -95,6 +95,16 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
     tables.put(TOTALS, _KEY, totals)
 
 
+def holds(tables: ReadTables, record_id: str, key: SignalKey) -> bool:
+    """Say whether a record holds a copy of a signal."""
+    first = tables.get(SIGNALS, key.encode())
+    if first is None:
+        return False
+    if first["record"] == record_id:
+        return True
+    return tables.get(REPEATS, f"{record_id}/{key}".encode()) is not None
+
+
 def read_totals(tables: ReadTables) -> Totals:
     """Read how many signals were counted."""
     row = tables.get(TOTALS, _KEY)

@@ -30,6 +30,10 @@ No error text holds personal data.
     RESERVED_PURPOSE        `audit` cannot be defined
     CYCLIC_PURPOSE          a purpose cannot stand above itself
     PURPOSE_TOO_DEEP        purposes stand at most 8 deep
+    CIRCULAR_SEGMENT        a segment would depend on itself
+    SEGMENT_TOO_DEEP        segments use each other more than 8 deep
+    INVALID_EXPRESSION      a segment's expression; each fault comes with its place
+    AUDIENCE_TOO_LARGE      an audience is made of more than 256 parts
   NOT_FOUND
     UNKNOWN_WORKSPACE       the server has no such workspace
     UNKNOWN_CUSTOMER        nobody has this id, or is known by these identifiers
@@ -40,6 +44,7 @@ No error text holds personal data.
     UNKNOWN_NOTICE          the purpose has notices, and this version or language is none of them
     UNKNOWN_JURISDICTION    the purpose names jurisdictions, and this is none of them
     UNKNOWN_ACT             the person has no such act of consent that the purpose may see
+    UNKNOWN_SEGMENT         no segment of this name is active
   PERMISSION_DENIED
     AUDITOR_ONLY            only an auditor may name the purpose `audit`
   FAILED_PRECONDITION: a rule forbids it in the present state
@@ -59,6 +64,11 @@ No error text holds personal data.
     NOT_ERASED              the identifier is not one of somebody erased
     NOT_MERGED              no live merge joins the record to another
     TOO_MANY_EVENTS         the change would take more than 1,000 events
+    TOO_MANY_SEGMENTS       the workspace would have more than 1,000 segments
+    SEGMENT_IN_USE          another segment uses it
+    DEFINITION_CHANGED      another definition of the segment has come since
+    PURPOSE_NOT_SERVED      a segment does not serve the purpose that was named
+    STALE_PAGE_TOKEN        the list is not kept any more: start again
     COMMAND_TOO_OLD         a command id is good for 24 hours
     EVENT_TOO_LARGE, EVENT_NOT_ENCODABLE, LOG_FULL, LOG_REJECTED
                             the log does not take the event; nothing was stored
@@ -71,6 +81,7 @@ No error text holds personal data.
     REVISION_NOT_REACHED    the read side is still behind `at_least_revision`
     READ_SIDE_FAILED, READ_SIDE_NOT_READY, READ_SIDE_OUTDATED, STORE_FAILED
                             the read side cannot answer now
+    TOO_MANY_LISTS          as many lists as may be are being read
     CUSTOMER_PARKED         the read side holds an event of this customer that it cannot fold
   DATA_LOSS: no writes, and no yes, until an operator has looked
     LOG_DAMAGED             the log's shape or chain does not hold

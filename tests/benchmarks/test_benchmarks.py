@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command_line
+from benchmarks import projection, segments
 from benchmarks.log import Load, measure_load
 from benchmarks.measuring import Metric, Metrics, Rounds, alternate
 from benchmarks.parts import PARTS
@@ -91,7 +92,8 @@ def test_the_last_line_of_a_run_is_one_json_object(
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command_line.main(["nonsense"])
-    assert all(name in capsys.readouterr().err for name in PARTS)
+    told = capsys.readouterr().err
+    assert all(name in told for name in PARTS)
 
 
 def test_results_keep_the_parts_that_were_not_run(tmp_path: Path) -> None:
@@ -101,3 +103,18 @@ def test_results_keep_the_parts_that_were_not_run(tmp_path: Path) -> None:
     results = json.loads(path.read_text(encoding="utf-8"))
     assert results["one"]["metrics"]["a"]["ratio"] == 0.5
     assert results["two"]["metrics"]["b"]["value"] == 4
+
+
+async def test_the_parts_of_the_read_side_give_every_number() -> None:
+    tiny = Rounds(1, seconds_max=0)
+    folded = await projection.measure_load(
+        projection.Load(rounds=tiny, events=200, customers=20, segments=5)
+    )
+    judged = await segments.measure_load(segments.Load(rounds=tiny, customers=50, counts=5))
+    assert folded.keys() | judged.keys() == {
+        "project_events_per_second",
+        "count_audience_us",
+        "backfill_customers_per_second",
+        "window_expiry_ms",
+    }
+    assert all(metric.value > 0 for metric in (*folded.values(), *judged.values()))

@@ -166,7 +166,11 @@ class Installation:
         """Name what is still there of it."""
         alive = {p.pid: p for p in self.tree.values() if is_alive(p)}
         alive |= {p.pid: p for p in processes_of(self.data)}
-        return Leftovers.now().since(self.leftovers) | {str(process) for process in alive.values()}
+        left = Leftovers.now().since(self.leftovers)
+        # Another installation on the machine may have begun meanwhile.
+        mine = {name for name in left if name.startswith(f"koseki-ray-{self.process.pid}-")}
+        others = {name for name in left if name.startswith("koseki-ray-")}
+        return mine | (left - others) | {str(process) for process in alive.values()}
 
     def end(self) -> None:
         """End it by force, if a test has not."""

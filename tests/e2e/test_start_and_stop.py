@@ -37,6 +37,7 @@ def test_status_names_every_part_and_is_printed_for_people_too(installation: Ins
         "supervisor",
         "nats-server",
         "runtime",
+        "steward",
         "host-0",
         "host-1",
         "projector",

@@ -39,6 +39,9 @@ from domain.workspace_events import (
     IdentityRulesSet,
     NoticePublished,
     PurposeDefined,
+    SegmentActivated,
+    SegmentArchived,
+    SegmentDefined,
     SourceRegistered,
 )
 from eventlog.codec import EventMapper, encode_json
@@ -202,6 +205,27 @@ SAMPLES: dict[str, tuple[Event, bytes]] = {
     "koseki.workspace.source-registered.v1": (
         SourceRegistered(source="shop", purposes=("service",), priority=5),
         b'{"priority":5,"purposes":["service"],"source":"shop"}',
+    ),
+    "koseki.workspace.segment-defined.v1": (
+        SegmentDefined(
+            segment="loyal",
+            definition=2,
+            expression='segment("known")',
+            purposes=("service",),
+            uses=("known",),
+        ),
+        (
+            b'{"definition":2,"description":"","exception":null,"expression":"segment(\\"known\\")",'
+            b'"purposes":["service"],"segment":"loyal","uses":["known"]}'
+        ),
+    ),
+    "koseki.workspace.segment-activated.v1": (
+        SegmentActivated(segment="loyal", definition=2),
+        b'{"definition":2,"segment":"loyal"}',
+    ),
+    "koseki.workspace.segment-archived.v1": (
+        SegmentArchived(segment="loyal"),
+        b'{"segment":"loyal"}',
     ),
     "koseki.clock.advanced.v1": (
         ClockAdvanced(to=NOON),

@@ -80,9 +80,19 @@ def identifiers(events: Events, members: set[RecordId], sources: set[str]) -> se
     }
 
 
-def is_open(events: Events, members: set[RecordId], purpose: str, basis: LawfulBasis) -> bool:
+def is_open(
+    events: Events,
+    members: set[RecordId],
+    purpose: str,
+    basis: LawfulBasis,
+    *,
+    at: datetime | None = None,
+    ancestors: tuple[str, ...] = (),
+) -> bool:
+    """Judge a purpose at a time; by default when the last of these events was recorded."""
     acts: dict[RecordId, list[ConsentAct]] = {member: [] for member in members}
     for event in events:
         if event.stream.key in members and isinstance(event.body, ConsentChanged):
             acts[RecordId(event.stream.key)].append(act_of(event, event.body))
-    return standing(purpose, basis, acts, at=max(e.recorded_at for e in events)).is_open
+    now = at or max(e.recorded_at for e in events)
+    return standing(purpose, basis, acts, at=now, ancestors=ancestors).is_open

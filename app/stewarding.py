@@ -1,0 +1,67 @@
+"""The steward of `koseki up`: its duties, and what they stand on. Built in a process of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.clock_turning import let_time_pass
+from actors.log_clock import LogClock
+from actors.steward import Duty, Steward
+from app.bootstrap import begin, open_clock, open_connection, open_log, open_read_side
+from app.integrity import open_guard
+from eventlog.guard import LogGuard
+from eventlog.jetstream import JetStreamEventLog
+from projections.instants import time_of
+from projections.segments.timers import first_due
+from projections.store import Store
+
+CLOCK_SECONDS = 0.1
+"""How often it is looked whether time has to pass: at most ten events a second (R15)."""
+
+
+class StewardComponent:
+    """The steward, as a process runs it."""
+
+    def __init__(self, steward: Steward, clock: LogClock, guard: LogGuard) -> None:
+        self._steward = steward
+        self._clock = clock
+        self._guard = guard
+
+    async def run(self) -> None:
+        """See to every duty for ever."""
+        await self._steward.run()
+
+    async def status(self) -> dict[str, Any]:
+        """Say how often each duty was done, and what time it is."""
+        clock = self._clock.recorded_now().isoformat()
+        duties = self._steward.status()
+        return {"is_ready": True, "clock": clock, "duties": duties, **self._guard.status()}
+
+
+async def build_steward(config: bytes, _number: int) -> StewardComponent:
+    """Build the workspace's steward."""
+    settings = begin(config)
+    connection = await open_connection(settings, "steward", role="steward")
+    log = await open_log(connection, settings)
+    store = await open_read_side(log, settings)
+    guard = open_guard(connection, log, settings, checkpoint=lambda: store.checkpoint)
+    await guard.start()
+    clock = await open_clock(log, guard)
+    duties = [Duty("clock", CLOCK_SECONDS, ClockDuty(log, store, clock).do)]
+    return StewardComponent(Steward(duties), clock, guard)
+
+
+class ClockDuty:
+    """Let time pass where a timer of the read side is due and nothing has moved the log's clock."""
+
+    def __init__(self, log: JetStreamEventLog, store: Store, clock: LogClock) -> None:
+        self._log = log
+        self._store = store
+        self._clock = clock
+
+    async def do(self) -> None:
+        """Advance the clock if that is due. Raises `LogError` or `ReadSideError`."""
+        with self._store.snapshot() as tables:
+            due = first_due(tables)
+        if due is not None and not self._clock.is_manual:
+            await let_time_pass(self._log, time_of(due), clock=self._clock)

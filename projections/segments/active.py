@@ -1,0 +1,228 @@
+"""What stands at a revision: every active segment compiled, and who reads what.
+
+No segment comes before one that it uses, so that a single pass in order answers them all.
+
+Beside the workspace's own there is one for everybody and one for each purpose (who has it open), so
+that their sets, their instants of change and their way through merges are kept by the same means.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from domain.rules import Rules
+from projections.rules import read_rules
+from projections.segments import definitions
+from projections.segments.errors import InvalidExpression
+from projections.segments.evaluation import evaluator
+from projections.segments.facts import Facts, Sight
+from projections.segments.language import Expression, read_expression
+from projections.tables import MemoryTables, ReadTables
+
+EVERYONE = "~everyone"
+PURPOSE_PREFIX = "~purpose."
+SETS_CACHED_MAX = 4
+
+Indexes = frozenset[int]
+"""Places in `ActiveSet.order`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An active segment: its name, expression, and whose word it reads."""
+
+    name: str
+    expression: Expression
+    sight: Sight
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the workspace defined it, so that its changes are told."""
+        return not self.name.startswith("~")
+
+
+@dataclass(frozen=True)
+class ActiveSet:
+    """Everything that is evaluated, and the rules that it is evaluated by."""
+
+    rules: Rules
+    order: tuple[Standing, ...]
+    broken: frozenset[str] = frozenset()
+    """Active segments that cannot be evaluated: nobody belongs to them."""
+
+    places: Mapping[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        places = {standing.name: index for index, standing in enumerate(self.order)}
+        object.__setattr__(self, "places", places)
+
+    def reading_signals(self, names: Iterable[str], source: str) -> Indexes:
+        """Name the segments that read a source's signals of any of these names."""
+        return self._seen(self._by_signal, names, source)
+
+    def reading_traits(self, names: Iterable[str], source: str) -> Indexes:
+        """Name the segments that read a source's word on any of these traits."""
+        return self._seen(self._by_trait, names, source) | self._seen(self._by_trait, [""], source)
+
+    @cached_property
+    def reading_identifiers(self) -> Indexes:
+        """The segments that ask for identifiers."""
+        return self._reading(lambda expression: bool(expression.namespaces))
+
+    @cached_property
+    def reading_consent(self) -> Indexes:
+        """The segments that ask for the standing of a purpose."""
+        return self._reading(lambda expression: bool(expression.purposes))
+
+    @cached_property
+    def everything(self) -> Indexes:
+        """All of them."""
+        return frozenset(range(len(self.order)))
+
+    @cached_property
+    def blank(self) -> Indexes:
+        """The segments to which somebody belongs of whom nothing is known."""
+        facts = Facts(MemoryTables(), (), self.rules)
+        belongs: dict[str, int] = {}
+        for index, standing in enumerate(self.order):
+            answer = evaluator().answer(
+                standing.expression, facts, sight=standing.sight, now=0, belongs=belongs
+            )
+            if answer.is_in:
+                belongs[standing.name] = index
+        return frozenset(belongs.values())
+
+    def closure(self, indexes: Iterable[int]) -> Indexes:
+        """Add the segments that use these, however indirectly."""
+        waiting = list(indexes)
+        found = set(waiting)
+        while waiting:
+            for dependent in self._dependents.get(waiting.pop(), ()):
+                if dependent not in found:
+                    found.add(dependent)
+                    waiting.append(dependent)
+        return frozenset(found)
+
+    def changed_from(self, before: ActiveSet, heard: frozenset[str]) -> Indexes:
+        """Name the segments that may answer otherwise than they did by an earlier set."""
+        known = {s.name: before._fingerprint(s, heard) for s in before.order}
+        return self.closure(
+            index
+            for index, standing in enumerate(self.order)
+            if known.get(standing.name) != self._fingerprint(standing, heard)
+        )
+
+    def _fingerprint(self, standing: Standing, heard: frozenset[str]) -> tuple[object, ...]:
+        sight = heard if standing.sight is None else standing.sight & heard
+        expression, sources = standing.expression, self.rules.sources
+        reads_traits = expression.traits is None or bool(expression.traits)
+        priorities = {name: sources[name].priority for name in sight & sources.keys()}
+        judged = {
+            name: (self.rules.purposes[name].basis, self.rules.ancestors(name))
+            for name in expression.purposes & self.rules.purposes.keys()
+        }
+        return (expression.source, sight, priorities if reads_traits else {}, judged)
+
+    def _seen(
+        self, index: Mapping[str, tuple[int, ...]], names: Iterable[str], source: str
+    ) -> Indexes:
+        found = {place for name in names for place in index.get(name, ())}
+        return frozenset(place for place in found if self._sees(place, source))
+
+    def _sees(self, place: int, source: str) -> bool:
+        sight = self.order[place].sight
+        return sight is None or source in sight
+
+    @cached_property
+    def _by_signal(self) -> Mapping[str, tuple[int, ...]]:
+        return _index(standing.expression.signals for standing in self.order)
+
+    @cached_property
+    def _by_trait(self) -> Mapping[str, tuple[int, ...]]:
+        """By name of trait; under no name, those that read all of them."""
+        every = frozenset({""})
+        named = (standing.expression.traits for standing in self.order)
+        return _index(every if names is None else names for names in named)
+
+    @cached_property
+    def _dependents(self) -> Mapping[int, tuple[int, ...]]:
+        by_name = _index(standing.expression.uses for standing in self.order)
+        return {self.places[name]: users for name, users in by_name.items() if name in self.places}
+
+    def _reading(self, asks: Callable[[Expression], bool]) -> Indexes:
+        return frozenset(i for i, standing in enumerate(self.order) if asks(standing.expression))
+
+
+def active_set(tables: ReadTables) -> ActiveSet:
+    """Give what stands by these rows; compiled once for the same rules."""
+    digest = definitions.rules_digest(tables)
+    found = _kept.get(digest)
+    if found is None:
+        found = _build(tables)
+        while len(_kept) >= SETS_CACHED_MAX:
+            _kept.pop(next(iter(_kept)), None)
+        _kept[digest] = found
+    return found
+
+
+_kept: dict[str, ActiveSet] = {}
+
+
+def sight_of(rules: Rules, purposes: Iterable[str], exception: str | None) -> Sight:
+    """Name the sources that a segment may read: those that declare each of its purposes (R12)."""
+    if exception is not None:
+        return None
+    wanted = frozenset(purposes)
+    return frozenset(s.name for s in rules.sources.values() if wanted <= s.purposes)
+
+
+def _build(tables: ReadTables) -> ActiveSet:
+    rules = read_rules(tables)
+    expressions: dict[str, Expression] = {}
+    sights: dict[str, Sight] = {}
+    broken: set[str] = set()
+    for name, segment in definitions.read_segments(tables).items():
+        if segment.active is None:
+            continue
+        try:
+            expressions[name] = read_expression(segment.active.expression)
+        except InvalidExpression:
+            broken.add(name)
+        sights[name] = sight_of(rules, segment.active.purposes, segment.active.exception)
+    ordered = _ordered(expressions)
+    broken |= expressions.keys() - set(ordered)
+    standing = [Standing(name, expressions[name], sights[name]) for name in ordered]
+    return ActiveSet(rules, (*_given(rules), *standing), frozenset(broken))
+
+
+def _given(rules: Rules) -> list[Standing]:
+    """Give what stands without being defined as a segment: everybody, and each purpose."""
+    purposes = [
+        Standing(f"{PURPOSE_PREFIX}{name}", read_expression(f'consent("{name}")'), None)
+        for name in sorted(rules.purposes)
+    ]
+    return [Standing(EVERYONE, read_expression("true"), None), *purposes]
+
+
+def _ordered(expressions: Mapping[str, Expression]) -> list[str]:
+    """Order segments after what they use; those in a circle are left out."""
+    ordered: list[str] = []
+    waiting = sorted(expressions)
+    while waiting:
+        ready = [name for name in waiting if not expressions[name].uses & set(waiting)]
+        if not ready:
+            return ordered
+        ordered += ready
+        waiting = [name for name in waiting if name not in ready]
+    return ordered
+
+
+def _index(names_of: Iterable[frozenset[str]]) -> Mapping[str, tuple[int, ...]]:
+    index: defaultdict[str, list[int]] = defaultdict(list)
+    for place, names in enumerate(names_of):
+        for name in names:
+            index[name].append(place)
+    return {name: tuple(places) for name, places in index.items()}

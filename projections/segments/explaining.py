@@ -1,0 +1,127 @@
+"""Why a customer belongs to a segment or does not, since which event, and until when; and previews.
+
+Also what a definition is checked by before it becomes a command, and which definitions wait for
+their activation: the steward appends it (`ready_for_activation`), the projector never writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from domain.ids import RecordId
+from projections import clock, customers
+from projections.instants import microseconds
+from projections.rules import read_rules
+from projections.segments.active import active_set, sight_of
+from projections.segments.definitions import read_segments
+from projections.segments.errors import ExpressionFault, InvalidExpression, UnknownSegment
+from projections.segments.evaluation import Reading, evaluator
+from projections.segments.facts import Facts
+from projections.segments.journal import MembershipChange, changes
+from projections.segments.language import Expression, read_expression
+from projections.segments.membership import MEMBERSHIPS, everybody, read_membership
+from projections.segments.tokens import place
+from projections.tables import ReadTables
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A membership: since which revision and instant, until when it is sure, and what was read.
+
+    `since` of somebody who is out is their last exit, if the journal still holds it. Instants are
+    microseconds since the year 1. `readings` are of now; `traits` those that the segment reads.
+    """
+
+    segment: str
+    customer: RecordId
+    is_in: bool
+    since_revision: int | None
+    since_at: int | None
+    sure_until: int | None
+    readings: tuple[Reading, ...]
+    traits: dict[str, object]
+
+
+def check_definition(tables: ReadTables, expression: str) -> Expression:
+    """Check an expression against the workspace as well; raises `InvalidExpression`."""
+    read = read_expression(expression)
+    purposes, segments = read_rules(tables).purposes, read_segments(tables)
+    faults = [
+        _unknown(expression, "UNKNOWN_PURPOSE", name)
+        for name in sorted(read.purposes - purposes.keys())
+    ]
+    active = {name for name, segment in segments.items() if segment.active}
+    faults += [_unknown(expression, "UNKNOWN_SEGMENT", name) for name in sorted(read.uses - active)]
+    if faults:
+        raise InvalidExpression(tuple(faults))
+    return read
+
+
+def preview_count(
+    tables: ReadTables, expression: str, *, purposes: Iterable[str], exception: str | None = None
+) -> int:
+    """Count who would belong now, by looking at every customer. Raises `InvalidExpression`."""
+    read = check_definition(tables, expression)
+    rules = read_rules(tables)
+    sight, now = sight_of(rules, purposes, exception), _now(tables)
+    tables.need(everybody(tables))
+    found = 0
+    for _, row in tables.scan(MEMBERSHIPS, b""):
+        facts = Facts(tables, tuple(row["members"]), rules)
+        answer = evaluator().answer(read, facts, sight=sight, now=now, belongs=row["in"])
+        found += answer.is_in
+    return found
+
+
+def explain_membership(tables: ReadTables, segment: str, record_id: RecordId) -> Explanation | None:
+    """Explain a membership of the customer of a record; None for nobody, or one that is parked."""
+    active = active_set(tables)
+    if segment not in active.places:
+        raise UnknownSegment("no active segment has this name")
+    root = customers.root(tables, record_id)
+    row = read_membership(tables, root) if root else None
+    if root is None or row is None:
+        return None
+    standing = active.order[active.places[segment]]
+    facts = Facts(tables, tuple(row["members"]), active.rules)
+    readings = evaluator().explain(
+        standing.expression, facts, sight=standing.sight, now=_now(tables), belongs=row["in"]
+    )
+    since = row["in"].get(segment) or _last_exit(tables, segment, root)
+    return Explanation(
+        segment=segment,
+        customer=root,
+        is_in=segment in row["in"],
+        since_revision=since[0] if since else None,
+        since_at=since[1] if since else None,
+        sure_until=row["due"].get(segment),
+        readings=tuple(readings),
+        traits=dict(facts.traits(standing.expression.traits, standing.sight)),
+    )
+
+
+def ready_for_activation(tables: ReadTables) -> list[tuple[str, int]]:
+    """Name the definitions that only wait for their activation event: segment and number."""
+    return [
+        (name, segment.latest.number)
+        for name, segment in sorted(read_segments(tables).items())
+        if not segment.is_archived and segment.active != segment.latest
+    ]
+
+
+def _last_exit(tables: ReadTables, segment: str, root: RecordId) -> tuple[int, int] | None:
+    last: MembershipChange | None = None
+    for change in changes(tables):
+        if (change.segment, change.customer, change.change) == (segment, root, "exited"):
+            last = change
+    return (last.revision, last.at) if last else None
+
+
+def _now(tables: ReadTables) -> int:
+    return microseconds(clock.read_clock(tables))
+
+
+def _unknown(source: str, reason: str, name: str) -> ExpressionFault:
+    offset = max(0, source.find(name))
+    return ExpressionFault(reason, f"{name} is not known here", offset, *place(source, offset))

@@ -1,0 +1,134 @@
+"""What expressions read of one customer: its records' rows, decoded once and combined when asked.
+
+A `Sight` says whose word counts (R12). Facts are of one moment of the fold: whoever changes a row
+of the customer makes new ones.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from pydantic import JsonValue
+
+from domain.consent import ConsentAct
+from domain.gate import Gate
+from domain.ids import RecordId
+from domain.rules import Rules
+from projections import consents, profile, timeline
+from projections.instants import microseconds, time_of
+from projections.tables import ReadTables
+from projections.timeline import TimedSignal
+
+Sight = frozenset[str] | None
+"""The sources whose word counts; None: all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The signals of one name in order of time, and their times."""
+
+    times: list[int] = field(default_factory=list)
+    signals: list[TimedSignal] = field(default_factory=list)
+
+
+_NOTHING = Series()
+
+
+class Facts:
+    """What is known of the customer that some records form."""
+
+    def __init__(self, tables: ReadTables, members: tuple[RecordId, ...], rules: Rules) -> None:
+        tables.need(members)  # all at once, and not in the middle of an expression
+        self._tables = tables
+        self._members = members
+        self._rules = rules
+        self._series: dict[Sight, dict[str, Series]] = {}
+        self._traits: dict[tuple[str, Sight], list[JsonValue]] = {}
+        self.matches: dict[tuple[str, str], bool] = {}
+        """Whether a filter (its source) holds for a signal (its key)."""
+
+    def series(self, name: str, sight: Sight) -> Series:
+        """Give the signals of one name."""
+        if sight not in self._series:
+            self._series[sight] = self._arrange(sight)
+        return self._series[sight].get(name, _NOTHING)
+
+    def traits(self, names: frozenset[str] | None, sight: Sight) -> dict[str, JsonValue]:
+        """Give the traits that are named, or all, as they stand."""
+        wanted = self._trait_names if names is None else names
+        found: dict[str, JsonValue] = {}
+        for name in wanted:
+            for value in self._winner(name, sight):
+                found[name] = value
+        return found
+
+    def is_identified(self, namespace: str, sight: Sight) -> bool:
+        """Say whether an identifier of a namespace is known."""
+        return any(
+            held == namespace and (sight is None or not sight.isdisjoint(sources))
+            for member in self._members
+            for held, sources in profile.namespaces(self._tables, member)
+        )
+
+    def is_open(self, name: str, *, now: int) -> bool:
+        """Say whether a purpose is open at an instant; one that is not defined is closed."""
+        purpose = self._rules.purposes.get(name)
+        if purpose is None:
+            return False
+        return Gate(self._rules, self._acts, time_of(now)).standing(purpose).is_open
+
+    def open_until(self, name: str, *, now: int) -> int | None:
+        """Give the next instant after now at which an agreement to a purpose runs out."""
+        ends = (
+            microseconds(act.valid_until)
+            for acts in self._acts.values()
+            for act in acts
+            if act.purpose == name and act.valid_until is not None
+        )
+        return min((end for end in ends if end > now), default=None)
+
+    @cached_property
+    def _acts(self) -> Mapping[RecordId, tuple[ConsentAct, ...]]:
+        return {member: consents.acts(self._tables, member) for member in self._members}
+
+    @cached_property
+    def _signals(self) -> list[TimedSignal]:
+        return timeline.signals(self._tables, self._members)
+
+    @cached_property
+    def _trait_names(self) -> frozenset[str]:
+        return frozenset(
+            name for member in self._members for name in profile.trait_names(self._tables, member)
+        )
+
+    def _arrange(self, sight: Sight) -> dict[str, Series]:
+        arranged: defaultdict[str, Series] = defaultdict(Series)
+        for signal in self._signals:
+            if sight is None or signal.source in sight:
+                series = arranged[signal.name]
+                series.times.append(signal.at)
+                series.signals.append(signal)
+        return dict(arranged)
+
+    def _winner(self, name: str, sight: Sight) -> list[JsonValue]:
+        """Give the value of a trait that wins; an empty list where nobody says it."""
+        if (name, sight) not in self._traits:
+            self._traits[name, sight] = self._judge(name, sight)
+        return self._traits[name, sight]
+
+    def _judge(self, name: str, sight: Sight) -> list[JsonValue]:
+        best: tuple[int, str, str] | None = None
+        value: JsonValue = None
+        for member in self._members:
+            for source, said in profile.words(self._tables, member, name).items():
+                if sight is not None and source not in sight:
+                    continue
+                known = self._rules.sources.get(source)
+                priority = -1 if known is None else known.priority
+                rank = (priority, said["effective_at"], said["event_id"])
+                if best is None or rank > best:
+                    best, value = rank, said["value"]
+        return [] if best is None else [value]

@@ -1,0 +1,166 @@
+"""Read model: to which segments each customer belongs, since when, and until when that is sure.
+
+Table `memberships`: root -> {members: its records, in: {segment: [revision, at]}, due: {segment:
+instant}, next: the first of these}. Every change of a row goes through `Ledger`, which keeps the
+timers, the sets and the journal in step with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from domain.ids import RecordId
+from projections import customers
+from projections.rows import Row
+from projections.segments import timers
+from projections.segments.active import ActiveSet, Standing
+from projections.segments.bitmaps import Bitmaps
+from projections.segments.evaluation import evaluator
+from projections.segments.facts import Facts
+from projections.segments.journal import Cause, ChangeKind, Journal, MembershipChange
+from projections.tables import ReadTables, Tables
+
+MEMBERSHIPS = "memberships"
+TABLES = (MEMBERSHIPS,)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When something is judged: at which revision, at which instant, and because of what."""
+
+    revision: int
+    at: int
+    cause: Cause
+
+
+class Ledger:
+    """The memberships as one transaction changes them."""
+
+    def __init__(self, tables: Tables, active: ActiveSet) -> None:
+        self.tables = tables
+        self.active = active
+        self.journal = Journal(tables)
+        self.bitmaps = Bitmaps(tables)
+        self.earliest_due: int | None = None
+        """No timer is due before; one that was moved since may be due later."""
+
+    def row(self, root: RecordId) -> Row | None:
+        """Read a customer's row."""
+        return self.tables.get(MEMBERSHIPS, root.encode())
+
+    def judge(self, root: RecordId, touched: Iterable[int], moment: Moment) -> None:
+        """Evaluate what these inputs decide for a customer whose records are as they were."""
+        row = self.row(root)
+        indexes = self.active.closure(touched)
+        if row is None:
+            row = new_row(customers.members(self.tables, root))
+            for index in sorted(self.active.blank - indexes):
+                self._set(row, root, self.active.order[index], is_in=True, moment=moment)
+        self.evaluate(root, row, indexes, moment=moment)
+        self.keep(root, row)
+
+    def evaluate(self, root: RecordId, row: Row, indexes: Iterable[int], *, moment: Moment) -> None:
+        """Evaluate segments for a customer, and tell what changed."""
+        facts = self.facts(row["members"])
+        for index in sorted(indexes):
+            standing = self.active.order[index]
+            is_in = self.ask(row, standing, facts, now=moment.at)
+            if is_in != (standing.name in row["in"]):
+                self._set(row, root, standing, is_in=is_in, moment=moment)
+
+    def facts(self, members: Iterable[RecordId]) -> Facts:
+        """Give what is known of some records, as the rows stand."""
+        return Facts(self.tables, tuple(members), self.active.rules)
+
+    @staticmethod
+    def ask(row: Row, standing: Standing, facts: Facts, *, now: int) -> bool:
+        """Answer one segment and note its instant; the segments that it uses stand in the row."""
+        answer = evaluator().answer(
+            standing.expression, facts, sight=standing.sight, now=now, belongs=row["in"]
+        )
+        if answer.due is None:
+            row["due"].pop(standing.name, None)
+        else:
+            row["due"][standing.name] = answer.due
+        return answer.is_in
+
+    def keep(self, root: RecordId, row: Row) -> None:
+        """Write a row, and move its timer."""
+        before, row["next"] = row["next"], min(row["due"].values(), default=None)
+        timers.move(self.tables, root, before=before, after=row["next"])
+        if row["next"] is not None:
+            self.earliest_due = min(row["next"], self.earliest_due or row["next"])
+        self.tables.put(MEMBERSHIPS, root.encode(), row)
+
+    def remove(self, root: RecordId, row: Row) -> None:
+        """Take a customer off, without a word of it."""
+        for name in row["in"]:
+            self.bitmaps.discard(name, root)
+        timers.move(self.tables, root, before=row["next"], after=None)
+        self.tables.delete(MEMBERSHIPS, root.encode())
+
+    def withdraw(self, root: RecordId, moment: Moment) -> None:
+        """Take a customer out of everything: it is parked, and nobody may rely on it (R10)."""
+        row = self.row(root)
+        if row is None:
+            return
+        for name in sorted(row["in"]):
+            self.tell("exited", name, root, moment=moment)
+        self.remove(root, row)
+
+    def forget(self, root: RecordId, row: Row, name: str, *, moment: Moment) -> None:
+        """Take a customer out of a segment that there is no more."""
+        row["due"].pop(name, None)
+        if row["in"].pop(name, None) is not None:
+            self.tell("exited", name, root, moment=moment)
+
+    def tell(
+        self,
+        change: ChangeKind,
+        name: str,
+        root: RecordId,
+        *,
+        moment: Moment,
+        moved_from: RecordId | None = None,
+    ) -> None:
+        """Journal a change of a segment that the workspace defined."""
+        if name.startswith("~"):
+            return
+        noted = MembershipChange(
+            moment.revision, name, change, root, moved_from, moment.cause, moment.at
+        )
+        self.journal.note(noted)
+
+    def _set(
+        self, row: Row, root: RecordId, standing: Standing, *, is_in: bool, moment: Moment
+    ) -> None:
+        if is_in:
+            row["in"][standing.name] = [moment.revision, moment.at]
+            self.bitmaps.add(standing.name, root)
+        else:
+            del row["in"][standing.name]
+            self.bitmaps.discard(standing.name, root)
+        self.tell("entered" if is_in else "exited", standing.name, root, moment=moment)
+
+
+def new_row(members: Iterable[RecordId]) -> Row:
+    """Make the row of a customer of whom nothing was judged yet."""
+    return {"members": list(members), "in": {}, "due": {}, "next": None}
+
+
+def read_membership(tables: ReadTables, root: RecordId) -> Row | None:
+    """Read a customer's row; None for nobody, and for a customer that is parked."""
+    return tables.get(MEMBERSHIPS, root.encode())
+
+
+def everybody(tables: ReadTables) -> Iterator[RecordId]:
+    """Yield the records of every customer that is not parked."""
+    for _, row in tables.scan(MEMBERSHIPS, b""):
+        yield from row["members"]
+
+
+def each_customer(tables: Tables, visit: Callable[[RecordId, Row], None]) -> None:
+    """Visit every row; a visit may change it."""
+    for key, row in tables.scan(MEMBERSHIPS, b""):
+        visit(RecordId(key.decode()), row)

@@ -1,0 +1,90 @@
+"""Pages of an audience that stay as they are while membership moves: the first one pins its set.
+
+A pin is a copy of the bitmap in this process, with a named life and number; a token names the pin
+and how far it was read. A token whose pin is gone is refused, never answered from another set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from uuid import uuid4
+
+from pyroaring import BitMap
+
+from domain.ids import RecordId
+from projections.segments.bitmaps import customer_numbered
+from projections.segments.errors import StaleToken, TooManyPins
+from projections.tables import ReadTables
+
+PINS_MAX = 64
+PIN_LIFE_SECONDS = 600.0
+PAGE_MEMBERS_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some members; `total` and `revision` are those of the whole list. No token: the last page."""
+
+    customers: tuple[RecordId, ...]
+    total: int
+    revision: int
+    next_token: str | None
+
+
+@dataclass(slots=True)
+class _Pin:
+    members: BitMap
+    revision: int
+    expires_at: float
+
+
+class Pages:
+    """The lists that are being read in this process."""
+
+    def __init__(self, *, seconds: Callable[[], float] = monotonic) -> None:
+        self._seconds = seconds
+        self._pins: dict[str, _Pin] = {}
+
+    def first(self, tables: ReadTables, members: BitMap, *, page_members: int) -> Page:
+        """Pin a set and give its first page; raises `TooManyPins`."""
+        self._drop_outdated()
+        pin = _Pin(members, tables.checkpoint.revision, self._seconds() + PIN_LIFE_SECONDS)
+        if len(members) <= page_members:
+            return _page(tables, pin, 0, page_members)
+        if len(self._pins) >= PINS_MAX:
+            raise TooManyPins("too many lists are being read: try again later")
+        name = uuid4().hex
+        self._pins[name] = pin
+        return self._continued(tables, name, 0, page_members=page_members)
+
+    def next(self, tables: ReadTables, token: str, *, page_members: int) -> Page:
+        """Give the page that a token names; raises `StaleToken`."""
+        self._drop_outdated()
+        name, _, position = token.partition(".")
+        if name not in self._pins or not position.isascii() or not position.isdigit():
+            raise StaleToken("the list is not kept any more: start again")
+        return self._continued(tables, name, int(position), page_members=page_members)
+
+    def _continued(
+        self, tables: ReadTables, name: str, position: int, *, page_members: int
+    ) -> Page:
+        pin = self._pins[name]
+        page = _page(tables, pin, position, page_members)
+        after = position + page_members
+        if after >= len(pin.members):
+            return page  # the pin stays for its life: a page may be asked for again
+        return Page(page.customers, page.total, page.revision, f"{name}.{after}")
+
+    def _drop_outdated(self) -> None:
+        now = self._seconds()
+        self._pins = {name: pin for name, pin in self._pins.items() if pin.expires_at > now}
+
+
+def _page(tables: ReadTables, pin: _Pin, position: int, page_members: int) -> Page:
+    assert 0 < page_members <= PAGE_MEMBERS_MAX
+    numbers = pin.members[position : position + page_members]
+    found = (customer_numbered(tables, number) for number in numbers)
+    customers = tuple(root for root in found if root is not None)
+    return Page(customers, len(pin.members), pin.revision, None)

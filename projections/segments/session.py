@@ -1,0 +1,186 @@
+"""Segments as the log is folded, one transaction at a time: who is touched, and when is it judged.
+
+A decision's events are judged together, at its last one: in between, records that join are half
+joined. Timers that are due fire before the event that moves the clock is applied, each at its own
+instant. The fold calls `settle` and `advance` before the read models, `after` behind them, and
+`finish` at the end.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from domain.consent_events import ConsentChanged, VerdictRecorded
+from domain.event import Event, Recorded
+from domain.identity_events import CustomersMerged, CustomerTouched, IdentifiersLinked
+from domain.ids import DecisionId, IdentifierKey, RecordId, StreamKind
+from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
+from eventlog.port import Entry
+from projections import clock, customers, identifiers, parking
+from projections.instants import microseconds
+from projections.rows import Row
+from projections.segments import timers
+from projections.segments.active import Indexes, active_set
+from projections.segments.definitions import heard_sources
+from projections.segments.membership import Ledger, Moment, each_customer, everybody
+from projections.segments.regrouping import is_as_it_was, regroup
+from projections.tables import Tables
+
+_NONE: Indexes = frozenset()
+
+
+class Session:
+    """Keeps the memberships in step with one transaction over the rows."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._ledger = Ledger(tables, active_set(tables))
+        self._clock = microseconds(clock.read_clock(tables))
+        self._ledger.earliest_due = timers.first_due(tables)
+        self._touched: defaultdict[RecordId, set[int]] = defaultdict(set)
+        self._decision: DecisionId | None = None
+        self.revision = 0
+        """Of the last event that was folded."""
+
+    def need_keys(self, entries: Sequence[Entry]) -> None:
+        """Ask at once for the keys of everybody whom these entries, or time, will touch."""
+        times = [clock.time_moved_to(entry.event) for entry in entries if entry.event]
+        roots = set(timers.due_until(self._tables, microseconds(max(times)))) if times else set()
+        for entry in entries:
+            if entry.stream.kind is StreamKind.RECORD:
+                root = customers.root(self._tables, RecordId(entry.stream.key))
+                roots |= {root} if root else set()
+        self._tables.need(m for root in roots for m in customers.members(self._tables, root))
+
+    def settle(self, event: Recorded[Event]) -> None:
+        """Judge what the decision before has touched, unless the event is of the same one."""
+        if event.decision_id != self._decision:
+            self._judge_touched()
+        self._decision = event.decision_id
+
+    def advance(self, event: Recorded[Event]) -> None:
+        """Let time pass to an event."""
+        time = clock.time_moved_to(event)
+        moved_to = microseconds(time)
+        if moved_to <= self._clock:
+            return
+        if self._is_due(moved_to):
+            self._judge_touched()
+            self._fire(moved_to, event.revision)
+        self._clock = moved_to
+        clock.move_clock(self._tables, time)
+
+    def after(self, event: Recorded[Event]) -> None:
+        """Note whom an event that was applied touches; follow the rules at once."""
+        self.revision = event.revision
+        if event.stream.kind is StreamKind.WORKSPACE:
+            self._judge_touched()
+            self._follow_rules(event.revision)
+        elif event.stream.kind is StreamKind.RECORD:
+            self._touched[RecordId(event.stream.key)] |= self._reading(event.body)
+
+    def hold_back(self, entry: Entry) -> None:
+        """Note whom an event touches that was not applied: they may be parked now."""
+        self.revision, stream = entry.revision, entry.stream
+        body = entry.event.body if entry.event else None
+        records: set[RecordId] = set()
+        if stream.kind is StreamKind.RECORD:
+            records.add(RecordId(stream.key))
+        elif stream.kind is StreamKind.IDENTIFIER:
+            holder = identifiers.holder(self._tables, IdentifierKey(stream.key))
+            records |= {holder} if holder else set()
+        if isinstance(body, CustomersMerged):
+            records |= {RecordId(other) for other in (body.root, *body.component)}
+        for record in records:
+            self._touched[record] |= _NONE
+
+    def passed(self, revision: int) -> None:
+        """Note that a revision was folded, whatever became of it."""
+        self._ledger.journal.trim(revision)
+
+    def finish(self) -> None:
+        """Judge what is left, and store the sets; the rows are whole then."""
+        self._judge_touched()
+        self._ledger.bitmaps.store()
+
+    def _reading(self, body: Event) -> Indexes:
+        active = self._ledger.active
+        match body:
+            case SignalsRecorded():
+                names = {signal.name for signal in body.signals}
+                return active.reading_signals(names, body.source)
+            case TraitsSet():
+                return active.reading_traits(body.traits, body.source)
+            case IdentifiersLinked():
+                return active.reading_identifiers
+            case ConsentChanged():
+                return active.reading_consent
+            case CustomersMerged() | CustomerTouched() | SignalsDeclined() | VerdictRecorded():
+                return _NONE  # who joins whom is seen in the rows
+            case _:
+                return active.everything
+
+    def _judge_touched(self) -> None:
+        if not self._touched:
+            return
+        touched, self._touched = self._touched, defaultdict(set)
+        moment = Moment(self.revision, self._clock, "event")
+        standing: defaultdict[RecordId, set[int]] = defaultdict(set)
+        for record in sorted(touched):
+            root = customers.root(self._tables, record)
+            if parking.parked_since(self._tables, record) is not None:
+                self._ledger.withdraw(record, moment)
+            elif root is not None:
+                standing[root] |= touched[record]
+        if all(is_as_it_was(self._ledger, root) for root in standing):
+            for root, indexes in standing.items():
+                self._ledger.judge(root, indexes, moment)
+        else:
+            regroup(self._ledger, {*standing, *self._unparked(touched)}, moment)
+
+    def _unparked(self, records: Iterable[RecordId]) -> set[RecordId]:
+        return {r for r in records if parking.parked_since(self._tables, r) is None}
+
+    def _fire(self, moved_to: int, revision: int) -> None:
+        """Judge, instant by instant, what changes by itself up to a time."""
+        while (instant := timers.first_due(self._tables)) is not None and instant <= moved_to:
+            moment = Moment(revision, instant, "time")
+            for root in timers.due_at(self._tables, instant):
+                self._ledger.judge(root, self._due(root, instant), moment)
+        self._ledger.earliest_due = instant
+
+    def _is_due(self, moved_to: int) -> bool:
+        earliest = self._ledger.earliest_due
+        return earliest is not None and earliest <= moved_to
+
+    def _due(self, root: RecordId, instant: int) -> Indexes:
+        row, places = self._ledger.row(root), self._ledger.active.places
+        due = row["due"] if row else {}
+        return frozenset(places[name] for name, at in due.items() if at <= instant)
+
+    def _follow_rules(self, revision: int) -> None:
+        """Judge everybody by what the rules say anew, in the transaction that says it."""
+        before, after = self._ledger.active, active_set(self._tables)
+        if after is before:
+            return
+        self._ledger.active = after
+        changed = after.changed_from(before, heard_sources(self._tables))
+        gone = sorted(before.places.keys() - after.places.keys())
+        if not changed and not gone:
+            return
+        moment = Moment(revision, self._clock, "definition")
+
+        self._tables.need(everybody(self._tables))
+
+        def visit(root: RecordId, row: Row) -> None:
+            before = {**row, "in": dict(row["in"]), "due": dict(row["due"])}
+            for name in gone:
+                self._ledger.forget(root, row, name, moment=moment)
+            self._ledger.evaluate(root, row, changed, moment=moment)
+            if row != before:
+                self._ledger.keep(root, row)
+
+        each_customer(self._tables, visit)
+        for name in gone:
+            self._ledger.bitmaps.clear(name)

@@ -1,0 +1,148 @@
+"""The functions of our own in segment expressions: their arguments, windows and filters.
+
+Every argument is a literal text, so that a segment's inputs are known before it is evaluated.
+A window holds what is younger than it: at the instant `time + window` a signal has left it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, NoReturn
+
+Argument = Literal["signal", "property", "window", "filter", "purpose", "namespace", "segment"]
+
+EVER = "ever"
+WINDOW_MAX_DAYS = 3_650
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_WINDOW = re.compile(r"([1-9][0-9]{0,9})([smhdw])")
+_MICROSECONDS = 1_000_000
+_WINDOW_MAX = WINDOW_MAX_DAYS * 86_400 * _MICROSECONDS
+
+
+class Call(NamedTuple):
+    """A call of the vocabulary as it stands in an expression."""
+
+    function: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a function takes; arguments from `required` on may be left out, from the right."""
+
+    arguments: tuple[Argument, ...]
+    required: int
+
+
+SIGNATURES = {
+    "count": Signature(("signal", "window", "filter"), 1),
+    "seen": Signature(("signal", "window", "filter"), 1),
+    "first": Signature(("signal", "window", "filter"), 1),
+    "last": Signature(("signal", "window", "filter"), 1),
+    "sum": Signature(("signal", "property", "window", "filter"), 2),
+    "min": Signature(("signal", "property", "window", "filter"), 2),
+    "max": Signature(("signal", "property", "window", "filter"), 2),
+    "sequence": Signature(("signal", "signal", "window", "signal", "window"), 3),
+    "consent": Signature(("purpose",), 1),
+    "identified": Signature(("namespace",), 1),
+    "segment": Signature(("segment",), 1),
+}
+"""`sequence(first, then, within[, without[, window]])`: `without` may be the empty text."""
+
+AGGREGATES = frozenset({"count", "seen", "first", "last"})
+_WITHOUT = 4
+NUMERIC = frozenset({"sum", "min", "max"})
+
+
+class BadArgument(ValueError):
+    """An argument cannot mean anything; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalRead:
+    """What a call over one signal reads; the window in microseconds, None for ever."""
+
+    function: str
+    signal: str
+    property: str | None
+    window: int | None
+    filter: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceRead:
+    """What a call of `sequence` reads, in microseconds."""
+
+    first: str
+    then: str
+    within: int
+    without: str | None
+    window: int | None
+
+
+def check_call(call: Call) -> None:
+    """Require that a call's arguments can mean something; else `BadArgument`."""
+    signature = SIGNATURES[call.function]
+    least, most = signature.required, len(signature.arguments)
+    if not least <= len(call.arguments) <= most:
+        span = str(least) if least == most else f"{least} to {most}"
+        _refuse(f"{call.function} takes {span} arguments, not {len(call.arguments)}")
+    for place, (kind, value) in enumerate(
+        zip(signature.arguments, call.arguments, strict=False), start=1
+    ):
+        if kind == "window":
+            window_microseconds(value)
+        elif not value and not (call.function == "sequence" and place == _WITHOUT):
+            _refuse(f"argument {place} of {call.function} is empty")
+    if call.function == "sequence" and window_microseconds(call.arguments[2]) is None:
+        _refuse("what follows must follow within a window that ends, such as '2d'")
+
+
+def window_microseconds(text: str) -> int | None:
+    """Read a window such as `30d` or `12h`; None for `ever`. Raises `BadArgument`."""
+    if text == EVER:
+        return None
+    found = _WINDOW.fullmatch(text)
+    if found is None:
+        _refuse("a window is a number and s, m, h, d or w, such as '30d', or 'ever'")
+    microseconds = int(found[1]) * _UNITS[found[2]] * _MICROSECONDS
+    if microseconds > _WINDOW_MAX:
+        _refuse(f"a window is at most {WINDOW_MAX_DAYS} days")
+    return microseconds
+
+
+def signal_read(call: Call) -> SignalRead:
+    """Read a checked call over one signal."""
+    named = call.arguments
+    rest = named[2:] if call.function in NUMERIC else named[1:]
+    return SignalRead(
+        function=call.function,
+        signal=named[0],
+        property=named[1] if call.function in NUMERIC else None,
+        window=window_microseconds(rest[0]) if rest else None,
+        filter=rest[1] if len(rest) > 1 else None,
+    )
+
+
+def sequence_read(call: Call) -> SequenceRead:
+    """Read a checked call of `sequence`."""
+    first, then, within, *rest = call.arguments
+    return SequenceRead(
+        first=first,
+        then=then,
+        within=window_microseconds(within) or 0,
+        without=rest[0] or None if rest else None,
+        window=window_microseconds(rest[1]) if len(rest) > 1 else None,
+    )
+
+
+def signals_of(call: Call) -> tuple[str, ...]:
+    """Name the signals that a call reads."""
+    arguments = SIGNATURES[call.function].arguments
+    named = zip(arguments, call.arguments, strict=False)
+    return tuple(value for kind, value in named if kind == "signal" and value)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise BadArgument(message)

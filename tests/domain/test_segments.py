@@ -1,0 +1,114 @@
+"""The life of a segment: given what was said, when something is asked, then these events."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from domain import segments
+from domain.commands import ActivateSegment, ArchiveSegment, DefineSegment, RulesCommand
+from domain.errors import Invalid, NotFound, Refused
+from domain.event import Event
+from domain.rules import Rules, decide_rules, fold_rules
+from domain.workspace_events import (
+    PurposeDefined,
+    SegmentActivated,
+    SegmentArchived,
+    SegmentDefined,
+)
+from tests.projections.segments.happenings import Happenings
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ANY = str(UUID(int=1))
+
+
+def given(*bodies: Event) -> Rules:
+    history = Happenings()
+    for body in (PurposeDefined(purpose="analytics", basis="contract"), *bodies):
+        history.tell(body)
+    return fold_rules(Rules(), history.events)
+
+
+def asked(kind: type[RulesCommand], segment: str, **fields: object) -> RulesCommand:
+    common = {"command_id": ANY, "auth_id": "me", "issued_at": NOW, "deadline": NOW}
+    return kind.model_validate({**common, "segment": segment, **fields})
+
+
+def define(segment: str, *uses: str, expression: str = "true") -> RulesCommand:
+    return asked(DefineSegment, segment, expression=expression, purposes=("analytics",), uses=uses)
+
+
+def defined(segment: str, *uses: str, number: int = 1, expression: str = "true") -> SegmentDefined:
+    return SegmentDefined(
+        segment=segment,
+        definition=number,
+        expression=expression,
+        purposes=("analytics",),
+        uses=uses,
+    )
+
+
+def activated(segment: str, number: int = 1) -> SegmentActivated:
+    return SegmentActivated(segment=segment, definition=number)
+
+
+def test_a_definition_gets_the_next_number_and_the_same_again_changes_nothing() -> None:
+    assert decide_rules(given(), define("a")) == [defined("a")]
+    known = given(defined("a"), activated("a"))
+    assert decide_rules(known, define("a")) == []
+    again = decide_rules(known, define("a", expression="false"))
+    assert again == [defined("a", number=2, expression="false")]
+
+
+def test_a_definition_takes_effect_when_it_is_activated_and_only_the_latest_can_be() -> None:
+    waiting = given(defined("a"), activated("a"), defined("a", number=2, expression="false"))
+    active = waiting.segments["a"].active
+    assert active is not None
+    assert active.number == 1
+    assert decide_rules(waiting, asked(ActivateSegment, "a", definition=2)) == [activated("a", 2)]
+    with pytest.raises(Refused, match="another definition"):
+        decide_rules(waiting, asked(ActivateSegment, "a", definition=1))
+
+
+def test_a_segment_may_use_active_ones_but_never_itself() -> None:
+    rules = given(defined("a"), activated("a"), defined("b", "a"), activated("b"), defined("c"))
+    assert decide_rules(rules, define("d", "b"))
+    with pytest.raises(NotFound):
+        decide_rules(rules, define("d", "c"))
+    for circle in (define("a", "b"), define("a", "a")):
+        with pytest.raises(Invalid) as refused:
+            decide_rules(rules, circle)
+        assert refused.value.reason == "CIRCULAR_SEGMENT"
+
+
+def test_a_waiting_definition_cannot_close_a_circle_either() -> None:
+    rules = given(
+        defined("a"), activated("a"), defined("b"), activated("b"), defined("a", "b", number=2)
+    )
+    with pytest.raises(Invalid):
+        decide_rules(rules, define("b", "a"))
+
+
+def test_a_segment_that_is_used_stays() -> None:
+    rules = given(defined("a"), activated("a"), defined("b", "a"))
+    with pytest.raises(Refused):
+        decide_rules(rules, asked(ArchiveSegment, "a"))
+    assert decide_rules(rules, asked(ArchiveSegment, "b")) == [SegmentArchived(segment="b")]
+
+
+def test_an_archived_segment_has_no_definition_in_effect_until_it_is_defined_again() -> None:
+    rules = given(defined("a"), activated("a"), SegmentArchived(segment="a"))
+    assert rules.segments["a"].active is None
+    with pytest.raises(NotFound):
+        decide_rules(rules, asked(ActivateSegment, "a", definition=1))
+    assert decide_rules(rules, define("a")) == [defined("a", number=2)]
+
+
+def test_a_workspace_has_so_many_segments_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "SEGMENTS_MAX", 2)
+    rules = given(defined("a"), defined("b"))
+    with pytest.raises(Refused):
+        decide_rules(rules, define("c"))
+    assert decide_rules(rules, define("b", expression="false"))

@@ -1,0 +1,86 @@
+"""Expressions are refused where they are defined, with the place; what they read is known."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.workspace_events import EXPRESSION_CHARACTERS_MAX
+from projections.segments.errors import InvalidExpression
+from projections.segments.language import read_expression
+from projections.segments.vocabulary import Call
+
+
+@pytest.mark.parametrize(
+    ("expression", "reason", "line", "column"),
+    [
+        ('count("A",', "SYNTAX", 1, 11),
+        ("true &&\n  traits.a = 1", "SYNTAX", 2, 12),
+        ('seen("A") &&\n  count("A", "30x") > 1', "BAD_ARGUMENT", 2, 3),
+        ("count(traits.x) > 1", "NOT_LITERAL", 1, 7),
+        ('count("A" + "B") > 1', "NOT_LITERAL", 1, 7),
+        ('["A"].exists(n, count(n) > 1)', "NOT_LITERAL", 1, 23),
+        ('"A".count("30d") > 1', "NOT_A_CALL", 1, 5),
+        ("count()  > 1", "BAD_ARGUMENT", 1, 1),
+        ("true && profile.x == 1", "UNKNOWN_NAME", 1, 9),
+        ("true && now() > 1", "UNKNOWN_FUNCTION", 1, 9),
+        ('count("A", "ever", "properties.x ==") > 1', "SYNTAX", 1, 20),
+        ('count("A", "ever", "traits.x == 1") > 1', "UNKNOWN_NAME", 1, 20),
+        ('sequence("A", "B", "ever")', "BAD_ARGUMENT", 1, 1),
+        ("[1].exists(count, count > 0)", "RESERVED", 1, 12),
+        ("[1].all(a, [1].all(b, [1].all(c, true)))", "TOO_MANY_LOOPS", 1, 27),
+        ("!" * 65 + "true", "TOO_DEEP", 1, 65),
+        (" " * (EXPRESSION_CHARACTERS_MAX + 1), "TOO_LONG", 1, EXPRESSION_CHARACTERS_MAX + 1),
+    ],
+)
+def test_a_fault_is_shown_at_its_place(
+    expression: str, reason: str, line: int, column: int
+) -> None:
+    with pytest.raises(InvalidExpression) as refused:
+        read_expression(expression)
+    fault = refused.value.faults[0]
+    assert (fault.reason, fault.line, fault.column) == (reason, line, column)
+
+
+@pytest.mark.parametrize(
+    ("expression", "calls"),
+    [
+        ('count("A", "30d") >= 3', {Call("count", ("A", "30d"))}),
+        ("seen('A') // seen('B')\n", {Call("seen", ("A",))}),
+        ('seen(r"A\\n")', {Call("seen", ("A\\n",))}),
+        ('seen("A\\n")', {Call("seen", ("A\n",))}),
+        ('seen(")") && seen("\'")', {Call("seen", (")",)), Call("seen", ("'",))}),
+        ('seen("""A"B""")', {Call("seen", ('A"B',))}),
+        ("traits.count > 1", set()),
+        ('traits.name == "seen(1)"', set()),
+    ],
+)
+def test_the_calls_of_an_expression_are_found(expression: str, calls: set[Call]) -> None:
+    assert read_expression(expression).calls == calls
+
+
+@pytest.mark.parametrize(
+    ("expression", "traits"),
+    [
+        ('traits.country == "JP"', {"country"}),
+        ('traits["a b"] == 1 && has(traits . c)', {"a b", "c"}),
+        ('traits.country.startsWith("J")', {"country"}),
+        ("size(traits) > 1", None),
+        ('traits.exists(name, name == "x")', None),
+        ('"x" in traits', None),
+        ("true", set()),
+    ],
+)
+def test_the_traits_that_are_read_are_known_or_all(
+    expression: str, traits: set[str] | None
+) -> None:
+    assert read_expression(expression).traits == traits
+
+
+@given(st.text(max_size=60) | st.text(alphabet='seen(")traits.x&|! \n\'"', max_size=60))
+def test_any_text_is_an_expression_or_is_refused(text: str) -> None:
+    with suppress(InvalidExpression):
+        assert read_expression(text).source == text

@@ -1,0 +1,237 @@
+"""What readers rely on: who enters and leaves, when, because of what; and who must not be seen."""
+
+from __future__ import annotations
+
+from domain.consent import ConsentState, LawfulBasis
+from domain.ids import RecordId
+from domain.workspace_events import PurposeDefined
+from projections.fold import fold_batch
+from projections.instants import microseconds
+from projections.segments.explaining import (
+    check_definition,
+    explain_membership,
+    preview_count,
+    ready_for_activation,
+)
+from projections.segments.journal import changes
+from projections.segments.membership import MEMBERSHIPS
+from projections.segments.timers import first_due
+from projections.tables import MemoryTables
+from tests.projections.histories import batches, record_id
+from tests.projections.segments.happenings import Happenings
+
+DAY = 86_400
+
+
+def begun() -> Happenings:
+    history = Happenings()
+    history.rules()
+    return history
+
+
+def folded(history: Happenings) -> MemoryTables:
+    tables = MemoryTables()
+    for append in batches(history.entries, 1):
+        fold_batch(tables, append)
+    return tables
+
+
+def members(tables: MemoryTables, segment: str) -> set[RecordId]:
+    rows = tables.scan(MEMBERSHIPS, b"")
+    return {RecordId(key.decode()) for key, row in rows if segment in row["in"]}
+
+
+def test_a_window_closes_at_its_instant_and_not_a_microsecond_earlier() -> None:
+    history = begun()
+    history.segment("fresh", 'seen("Visited", "30d")')
+    history.did(1, "Visited")
+    history.now = 30 * DAY - 1
+    history.did(2, "Else")
+    tables = folded(history)
+    assert members(tables, "fresh") == {record_id(1)}
+    assert first_due(tables) == microseconds(history.time(30 * DAY))
+    history.advance(30 * DAY)
+    tables = folded(history)
+    assert members(tables, "fresh") == set()
+    (closed,) = changes(tables, after_revision=len(history.entries) - 1)
+    assert (closed.change, closed.cause) == ("exited", "time")
+    assert closed.at == microseconds(history.time(30 * DAY))
+
+
+def test_of_several_windows_the_first_to_close_decides() -> None:
+    history = begun()
+    history.segment("both", 'seen("Visited", "1d") && seen("Bought", "30d")')
+    history.did(1, "Visited")
+    history.did(1, "Bought")
+    history.advance(2 * DAY)
+    last = list(changes(folded(history)))[-1]
+    assert (last.change, last.at) == ("exited", microseconds(history.time(DAY)))
+
+
+def test_a_timer_fires_before_the_event_that_moves_the_clock_is_applied() -> None:
+    history = begun()
+    history.segment("fresh", 'seen("Visited", "1d")')
+    history.did(1, "Visited")
+    history.now = 5 * DAY
+    history.did(1, "Visited")
+    told = [(c.change, c.cause, c.at) for c in changes(folded(history))][1:]
+    assert told == [
+        ("exited", "time", microseconds(history.time(DAY))),
+        ("entered", "event", microseconds(history.time(5 * DAY))),
+    ]
+
+
+def test_a_late_signal_stands_where_it_happened() -> None:
+    history = begun()
+    history.segment("fresh", 'seen("Visited", "1d")')
+    history.segment("patient", 'sequence("Asked", "Bought", "2d", "Left")')
+    history.now = 10 * DAY
+    history.did(1, "Visited", at=8 * DAY)
+    history.did(1, "Asked", at=5 * DAY)
+    history.did(1, "Bought", at=6 * DAY)
+    assert members(folded(history), "fresh") == set()
+    assert members(folded(history), "patient") == {record_id(1)}
+    history.did(1, "Left", at=int(5.5 * DAY))
+    assert members(folded(history), "patient") == set()
+
+
+def test_a_segment_sees_only_sources_that_declare_its_purposes() -> None:
+    history = begun()
+    history.segment("shoppers", 'seen("Bought")', purposes=("marketing",))
+    history.segment("unwanted", 'seen("Bought")', purposes=("marketing",), exception="suppression")
+    history.did(1, "Bought", source="crm")  # declares service alone
+    tables = folded(history)
+    assert members(tables, "shoppers") == set()
+    assert members(tables, "unwanted") == {record_id(1)}
+    history.source("crm", "service", "marketing")
+    assert members(folded(history), "shoppers") == {record_id(1)}
+
+
+def test_a_definition_takes_effect_when_it_is_activated() -> None:
+    history = begun()
+    history.did(1, "Bought")
+    history.did(2, "Visited")
+    history.segment("chosen", 'seen("Bought")')
+    history.define("chosen", 'seen("Visited")')
+    tables = folded(history)
+    assert members(tables, "chosen") == {record_id(1)}
+    assert ready_for_activation(tables) == [("chosen", 2)]
+    history.activate("chosen")
+    tables = folded(history)
+    assert members(tables, "chosen") == {record_id(2)}
+    assert ready_for_activation(tables) == []
+    told = [(c.change, c.customer, c.cause) for c in changes(tables)][1:]
+    assert told == [
+        ("exited", record_id(1), "definition"),
+        ("entered", record_id(2), "definition"),
+    ]
+    history.archive("chosen")
+    assert members(folded(history), "chosen") == set()
+
+
+def test_consent_opens_and_closes_what_asks_for_it() -> None:
+    history = begun()
+    history.segment("reachable", 'consent("marketing")')
+    history.set(1, country="JP")
+    history.say(1, "marketing", ConsentState.GIVEN)
+    assert members(folded(history), "reachable") == {record_id(1)}
+    history.now = 1
+    history.say(1, "marketing", ConsentState.WITHDRAWN)
+    assert members(folded(history), "reachable") == set()
+
+
+def test_an_agreement_that_runs_out_closes_by_itself() -> None:
+    history = begun()
+    history.segment("reachable", 'consent("marketing")')
+    history.say(1, "marketing", ConsentState.GIVEN, until=100)
+    history.say(2, "marketing", ConsentState.GIVEN)
+    history.advance(99)
+    tables = folded(history)
+    assert members(tables, "reachable") == {record_id(1), record_id(2)}
+    assert first_due(tables) == microseconds(history.time(100))
+    history.advance(500)
+    tables = folded(history)
+    assert members(tables, "reachable") == {record_id(2)}
+    last = list(changes(tables))[-1]
+    assert (last.change, last.customer, last.cause) == ("exited", record_id(1), "time")
+    assert last.at == microseconds(history.time(100))
+    assert first_due(tables) is None
+
+
+def test_a_purpose_put_below_another_is_judged_anew() -> None:
+    history = begun()
+    history.segment("reachable", 'consent("marketing")')
+    history.say(1, "service", ConsentState.WITHDRAWN)
+    history.now = 1
+    history.say(1, "marketing", ConsentState.GIVEN)
+    history.now = 2
+    history.say(1, "service", ConsentState.WITHDRAWN)
+    assert members(folded(history), "reachable") == {record_id(1)}
+    basis = LawfulBasis.CONSENT
+    history.tell(PurposeDefined(purpose="marketing", basis=basis, parent="service"))
+    assert members(folded(history), "reachable") == set()
+
+
+def test_a_parked_customer_leaves_everything() -> None:
+    history = begun()
+    history.segment("buyers", 'seen("Bought", "1d")')
+    history.did(1, "Bought")
+    history.did(1, "Bought")
+    history.spoil(len(history.entries))
+    tables = folded(history)
+    assert members(tables, "buyers") == members(tables, "~everyone") == set()
+    assert first_due(tables) is None
+    last = list(changes(tables))[-1]
+    assert (last.change, last.customer) == ("exited", record_id(1))
+    assert explain_membership(tables, "buyers", record_id(1)) is None
+
+
+def test_an_expression_that_fails_says_no_and_stops_nobody() -> None:
+    history = begun()
+    history.segment("odd", "traits.size > 3")
+    history.segment("big", "has(traits.size) && traits.size > 3")
+    history.set(1, size="large")
+    history.set(2, size=9)
+    tables = folded(history)
+    assert members(tables, "odd") == members(tables, "big") == {record_id(2)}
+
+
+def test_a_circle_of_segments_in_the_log_has_no_members() -> None:
+    history = begun()
+    history.set(1, size=1)
+    history.segment("one", '!segment("other")')
+    history.segment("other", '!segment("one")')
+    history.segment("third", "true")
+    tables = folded(history)
+    assert members(tables, "one") == members(tables, "other") == set()
+    assert members(tables, "third") == {record_id(1)}
+
+
+def test_a_membership_is_explained() -> None:
+    history = begun()
+    history.segment("loyal", 'count("Bought", "30d") >= 2 && traits.country == "JP"')
+    history.set(1, country="JP")
+    history.did(1, "Bought")
+    history.now = DAY
+    history.did(1, "Bought")
+    tables = folded(history)
+    why = explain_membership(tables, "loyal", record_id(1))
+    assert why is not None
+    assert (why.is_in, why.since_revision) == (True, len(history.entries))
+    assert why.sure_until == microseconds(history.time(30 * DAY))
+    assert [reading.value for reading in why.readings] == [2]
+    assert why.traits == {"country": "JP"}
+    history.advance(31 * DAY)
+    why = explain_membership(folded(history), "loyal", record_id(1))
+    assert why is not None
+    assert (why.is_in, why.since_at) == (False, microseconds(history.time(30 * DAY)))
+
+
+def test_a_count_is_previewed_before_a_segment_is_saved() -> None:
+    history = begun()
+    for number in range(5):
+        history.did(number, "Bought", amount=number)
+    tables = folded(history)
+    expression = 'sum("Bought", "amount") >= 2.0'
+    assert check_definition(tables, expression).signals == {"Bought"}
+    assert preview_count(tables, expression, purposes=("analytics",)) == 3
