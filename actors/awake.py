@@ -189,11 +189,17 @@ class Waker:
     """
 
     def __init__(
-        self, log: EventLog, snapshots: RecordSnapshots, *, heads: KnownHeads | None = None
+        self,
+        log: EventLog,
+        snapshots: RecordSnapshots,
+        *,
+        heads: KnownHeads | None = None,
+        note: Callable[[datetime], None] = lambda _recorded_at: None,
     ) -> None:
         self._log = log
         self._snapshots = snapshots
         self._heads = heads or NoHeads()
+        self._note = note
 
     async def wake(
         self, wanted: Iterable[RecordId], known: Mapping[RecordId, AwakeRecord]
@@ -246,7 +252,7 @@ class Waker:
             if record_id in states:
                 before = AwakeRecord(states[record_id], heads[record_id])
             try:
-                fresh = _brought_up(before, read)
+                fresh = self._bring_up(before, read)
             except Unreadable:
                 broken.add(record_id)
                 continue
@@ -307,14 +313,14 @@ class Waker:
                 entries[record_id] = found.get(stream, [])
         return entries, broken
 
-
-def _brought_up(awake: AwakeRecord, entries: list[Entry]) -> AwakeRecord:
-    if not entries:
-        return awake
-    events = [entry.event for entry in entries if entry.event is not None]
-    if len(events) != len(entries):
-        raise Unreadable
-    return AwakeRecord(fold(awake.record, events), entries[-1].head)
+    def _bring_up(self, awake: AwakeRecord, entries: list[Entry]) -> AwakeRecord:
+        if not entries:
+            return awake
+        events = [entry.event for entry in entries if entry.event is not None]
+        if len(events) != len(entries):
+            raise Unreadable
+        self._note(events[-1].recorded_at)
+        return AwakeRecord(fold(awake.record, events), entries[-1].head)
 
 
 def _incomplete(loaded: Mapping[RecordId, AwakeRecord]) -> set[RecordId]:

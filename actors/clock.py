@@ -27,6 +27,13 @@ class Clock(Protocol):
         """Give the time that stands for when a message came, given what the queue noted."""
 
 
+class HostClock(Clock, Protocol):
+    """Learn, too, how far the log's clock has come."""
+
+    def note(self, recorded_at: datetime) -> None:
+        """Learn that something in the log was recorded then."""
+
+
 class SystemClock:
     """The machine's clock."""
 
@@ -45,6 +52,9 @@ class SystemClock:
     def arrival(self, received_at: datetime) -> datetime:
         """Give what the queue noted."""
         return received_at
+
+    def note(self, recorded_at: datetime) -> None:
+        """Forget it at once: nothing is known of a log."""
 
 
 def id_age(command_id: str, now: datetime) -> timedelta | None:

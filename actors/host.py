@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from actors.awake import AwakeCustomers, AwakeRecord, Waker
-from actors.clock import Clock, id_age
+from actors.clock import HostClock, id_age
 from actors.faults import describe
 from actors.known_heads import KnownHeads
 from actors.messages import Routed, failed
@@ -64,7 +64,7 @@ class CustomerHost:
         log: EventLog,
         *,
         owns: Callable[[RecordId], bool],
-        clock: Clock,
+        clock: HostClock,
         guard: LogGuard | None = None,
         heads: KnownHeads | None = None,
         limits: HostLimits | None = None,
@@ -84,7 +84,7 @@ class CustomerHost:
             log,
             awake=self._awake,
             rules=self._rules,
-            waker=Waker(log, self._snapshots, heads=heads),
+            waker=Waker(log, self._snapshots, heads=heads, note=clock.note),
         )
         self._keeper = TurnKeeper()
         self._inbox: deque[Waiting] = deque()

@@ -162,6 +162,8 @@ class CommandRouter:
         return failed(Kind.UNAVAILABLE, "DEADLINE_EXCEEDED", "the deadline has passed")
 
     def _learn(self, command: PersonCommand, reply: Done) -> None:
+        if reply.ignored is not None:
+            return  # Nothing was stored, so nothing was linked.
         match command:
             case CheckConsent() | SetTraits():
                 return

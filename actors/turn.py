@@ -216,6 +216,7 @@ def _done(staged: Staged, scene: Scene, stored: Stored | None) -> Done:
         merge_ids=decision.merge_ids,
         signals=decision.signals,
         verdict=decision.verdict,
+        ignored=decision.ignored,
         left_out=decision.left_out,
         consequences=decision.consequences,
     )

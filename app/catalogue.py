@@ -15,6 +15,10 @@ COMMANDS: tuple[type[commands.Command], ...] = (
     commands.SetTraits,
     commands.RecordSignals,
     commands.RecordConsent,
+    commands.RecordTcfChoices,
+    commands.SetPreferences,
+    commands.LinkHousehold,
+    commands.UnlinkHousehold,
     commands.CheckConsent,
     commands.LinkIdentifiers,
     commands.UnlinkIdentifier,
@@ -23,6 +27,7 @@ COMMANDS: tuple[type[commands.Command], ...] = (
     commands.UndoMerge,
     commands.UnmergeRecord,
     commands.DefinePurpose,
+    commands.PublishNotice,
     commands.RegisterSource,
     commands.DefineSegment,
     commands.ActivateSegment,
@@ -49,6 +54,8 @@ QUERIES = {
     "CountAudience": "services/segment.py",
     "WatchSegment": "services/segment.py",
     "ExplainMembership": "services/segment.py",
+    "ListConsentHistory": "services/query.py",
+    "GetReceipt": "services/audit.py",
     "GetRules": "services/workspace.py",
 }
 """Methods that change nothing, unless a check is to be recorded."""

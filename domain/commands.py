@@ -25,11 +25,21 @@ from domain.ids import (
     RecordId,
     UuidText,
 )
+from domain.notices import NOTICE_CHARACTERS_MAX
+from domain.preference_events import Preference
 from domain.signals import MessageId, Signal
+from domain.transitions import ActedBy
 from domain.workspace_events import SegmentExpression
 
 SIGNALS_PER_COMMAND_MAX = 500
 PURPOSES_PER_SOURCE_MAX = 64
+CATEGORIES_MAX = 64
+PREFERENCES_PER_COMMAND_MAX = 64
+TCF_PURPOSES_MAX = 24
+CONTEXT_TTL_SECONDS_MAX = 31_536_000
+
+CategoryPreferences = Annotated[dict[ShortText, bool], Field(max_length=CATEGORIES_MAX)]
+"""What a source says that the person chose, by the source's own categories."""
 
 
 class Command(BaseModel):
@@ -74,6 +84,8 @@ class Identify(CustomerCommand):
     traits: OpenMap = Field(default_factory=dict)
     happened_at: AwareDatetime
     message_id: MessageId | None = None
+    expires_at: AwareDatetime | None = None
+    category_preferences: CategoryPreferences = Field(default_factory=dict)
     on_closed: Literal["refuse", "decline"] = "refuse"
 
 
@@ -85,28 +97,80 @@ class SetTraits(CustomerCommand):
     traits: Annotated[OpenMap, Field(min_length=1)]
     happened_at: AwareDatetime
     message_id: MessageId | None = None
+    expires_at: AwareDatetime | None = None
 
 
 class RecordSignals(CustomerCommand):
-    """Record signals of one source that came with the same identifiers."""
+    """Record signals of one source that came with the same identifiers and the same choices."""
 
     kind: Literal["record_signals"] = "record_signals"
     source: Name
     signals: Annotated[tuple[Signal, ...], Field(min_length=1, max_length=SIGNALS_PER_COMMAND_MAX)]
+    category_preferences: CategoryPreferences = Field(default_factory=dict)
 
 
 class RecordConsent(CustomerCommand):
-    """Record an act of the person on a purpose."""
+    """Record an act on a purpose; who may bring which state about is in `transitions.py`.
+
+    `is_imported` says that another system recorded it, at the time it names.
+    """
 
     kind: Literal["record_consent"] = "record_consent"
     purpose: Name
-    state: Literal[ConsentState.GIVEN, ConsentState.REFUSED, ConsentState.WITHDRAWN]
+    state: ConsentState
     happened_at: AwareDatetime
     notice_version: ShortText | None = None
     notice_language: ShortText | None = None
     jurisdiction: ShortText | None = None
     method: ShortText | None = None
     evidence: OpenMap = Field(default_factory=dict)
+    valid_until: AwareDatetime | None = None
+    acted_by: ActedBy | None = None
+    is_imported: bool = False
+    is_day_precise: bool = False
+
+
+class RecordTcfChoices(CustomerCommand):
+    """Record what a TCF string says that the person chose, by the source's map of purposes.
+
+    `consented` and `interests` number the IAB's purposes: agreed to, and not objected to.
+    """
+
+    kind: Literal["record_tcf_choices"] = "record_tcf_choices"
+    source: Name
+    consented: frozenset[int]
+    interests: frozenset[int]
+    happened_at: AwareDatetime
+    notice_language: ShortText | None = None
+    jurisdiction: ShortText | None = None
+    evidence: OpenMap = Field(default_factory=dict)
+
+
+class SetPreferences(CustomerCommand):
+    """Set how a known person wishes to be spoken to; passes no gate."""
+
+    kind: Literal["set_preferences"] = "set_preferences"
+    preferences: Annotated[
+        tuple[Preference, ...], Field(min_length=1, max_length=PREFERENCES_PER_COMMAND_MAX)
+    ]
+    happened_at: AwareDatetime
+
+
+class LinkHousehold(CustomerCommand):
+    """Say that a known person is of a household, without merging them with anybody."""
+
+    kind: Literal["link_household"] = "link_household"
+    source: Name
+    household_id: UuidText
+    happened_at: AwareDatetime
+
+
+class UnlinkHousehold(CustomerCommand):
+    """Say that a known person is no more of a household; passes no gate."""
+
+    kind: Literal["unlink_household"] = "unlink_household"
+    household_id: UuidText
+    happened_at: AwareDatetime
 
 
 class CheckConsent(CustomerCommand):
@@ -183,15 +247,39 @@ class DefinePurpose(Command):
     purpose: Name
     basis: LawfulBasis
     description: ShortText = ""
+    parent: Name | None = None
+    jurisdictions: Annotated[tuple[ShortText, ...], Field(max_length=PURPOSES_PER_SOURCE_MAX)] = ()
+
+
+class PublishNotice(Command):
+    """Publish what people are told about a purpose, in one version and language."""
+
+    kind: Literal["publish_notice"] = "publish_notice"
+    purpose: Name
+    version: Annotated[ShortText, Field(min_length=1)]
+    language: Annotated[ShortText, Field(min_length=1)]
+    text: Annotated[str, Field(min_length=1, max_length=NOTICE_CHARACTERS_MAX)]
+
+
+PurposesOfCategory = Annotated[
+    tuple[Name, ...], Field(min_length=1, max_length=PURPOSES_PER_SOURCE_MAX)
+]
 
 
 class RegisterSource(Command):
-    """Register a source, or change what it may send for."""
+    """Register a source, or change what it may send for, and what its choices of consent mean."""
 
     kind: Literal["register_source"] = "register_source"
     source: Name
     purposes: Annotated[tuple[Name, ...], Field(min_length=1, max_length=PURPOSES_PER_SOURCE_MAX)]
     priority: Annotated[int, Field(ge=0, le=1_000)] = 100
+    consent_categories: Annotated[
+        dict[ShortText, PurposesOfCategory], Field(max_length=CATEGORIES_MAX)
+    ] = Field(default_factory=dict)
+    tcf_purposes: dict[Annotated[int, Field(ge=1, le=TCF_PURPOSES_MAX)], PurposesOfCategory] = (
+        Field(default_factory=dict)
+    )
+    context_ttl_seconds: Annotated[int, Field(ge=1, le=CONTEXT_TTL_SECONDS_MAX)] | None = None
 
 
 class DefineSegment(Command):
@@ -233,6 +321,10 @@ PersonCommand = Annotated[
     | SetTraits
     | RecordSignals
     | RecordConsent
+    | RecordTcfChoices
+    | SetPreferences
+    | LinkHousehold
+    | UnlinkHousehold
     | CheckConsent
     | LinkIdentifiers
     | UnlinkIdentifier
@@ -244,6 +336,7 @@ PersonCommand = Annotated[
 ]
 RulesCommand = Annotated[
     DefinePurpose
+    | PublishNotice
     | RegisterSource
     | SetIdentityRules
     | DefineSegment

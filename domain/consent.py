@@ -1,14 +1,15 @@
-"""What a person's acts leave open, by the rule R9: order-free, and closed whenever in doubt.
+"""What acts of consent leave open, by the rule R9: order-free, and closed whenever in doubt.
 
-A closing act shuts a purpose until a grant that is later by event time and by revision, and that
-stands on every record of the customer on which the closing act stands. The last part is what makes
-a merge unable to bring a grant back: an act stands on each record that was a member when it was
-made, so a grant made elsewhere before two records were joined is missing on the one that closed.
+A closing act shuts a purpose and all below it until a grant on the purpose itself that is later by
+event time and by revision, and that stands on every record of the customer on which the closing act
+stands. The last part is what makes a merge unable to bring a grant back: an act stands on each
+record that was a member when it was made, so a grant made elsewhere before two records were joined
+is missing on the one that closed. Which act may follow which is in `transitions.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -29,20 +30,50 @@ class ConsentState(StrEnum):
     """State of a purpose for a person, by ISO/IEC TS 27560."""
 
     UNKNOWN = "unknown"
+    REQUESTED = "requested"
     GIVEN = "given"
+    RENEWED = "renewed"
     REFUSED = "refused"
     WITHDRAWN = "withdrawn"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+    TERMINATED = "terminated"
+    INVALIDATED = "invalidated"
 
 
-GRANTS = frozenset({ConsentState.GIVEN})
-CLOSING = frozenset({ConsentState.REFUSED, ConsentState.WITHDRAWN})
-SHOWN_WHEN_CLOSED = (ConsentState.WITHDRAWN, ConsentState.REFUSED)
-"""Which closing act a closed purpose shows, the strongest first."""
+GRANTS = frozenset({ConsentState.GIVEN, ConsentState.RENEWED})
+CLOSING = frozenset(
+    {
+        ConsentState.REFUSED,
+        ConsentState.WITHDRAWN,
+        ConsentState.REVOKED,
+        ConsentState.INVALIDATED,
+    }
+)
+RESTRICTING_BY_IMPORT = CLOSING | {ConsentState.EXPIRED, ConsentState.TERMINATED}
+"""What closes when it came by import: another system's word that something ended is a no."""
+
+OF_THE_PERSON = GRANTS | {ConsentState.REFUSED, ConsentState.WITHDRAWN, ConsentState.REVOKED}
+"""Acts by the person, or in their place: where one exists, no imported grant counts."""
+
+SHOWN_WHEN_CLOSED = (
+    ConsentState.REVOKED,
+    ConsentState.WITHDRAWN,
+    ConsentState.INVALIDATED,
+    ConsentState.REFUSED,
+    ConsentState.TERMINATED,
+    ConsentState.EXPIRED,
+    ConsentState.REQUESTED,
+)
+"""Which act a closed purpose shows, the strongest first; with none of them it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConsentAct:
-    """An act of the person on a purpose, as one record's stream holds it."""
+    """An act on a purpose, as one record's stream holds it.
+
+    `source` is set where a source passed the choice on, without an act of its own to show for it.
+    """
 
     act_id: str
     purpose: str
@@ -51,6 +82,19 @@ class ConsentAct:
     revision: int
     event_id: EventId
     notice_version: str | None
+    valid_until: datetime | None = None
+    is_imported: bool = False
+    source: str | None = None
+
+    @property
+    def is_grant(self) -> bool:
+        """Whether it opens, as far as it counts."""
+        return self.state in GRANTS
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether it closes."""
+        return self.state in (RESTRICTING_BY_IMPORT if self.is_imported else CLOSING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +105,11 @@ class Standing:
     state: ConsentState
     act: ConsentAct | None
 
+    @property
+    def valid_until(self) -> datetime | None:
+        """When an open purpose closes by itself, if it does."""
+        return self.act.valid_until if self.is_open and self.act else None
+
 
 @dataclass(frozen=True, slots=True)
 class _PlacedAct:
@@ -68,71 +117,118 @@ class _PlacedAct:
     records: frozenset[RecordId]
 
 
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What bears on one purpose: acts that close it, grants that count, and what says nothing."""
+
+    closing: list[_PlacedAct]
+    grants: list[_PlacedAct]
+    silent: list[_PlacedAct]
+
+    def prevails(self, grant: _PlacedAct) -> bool:
+        """Whether a grant is later than everything that closes."""
+        return all(_beats(grant, closing) for closing in self.closing)
+
+
 def standing(
     purpose: str,
     basis: LawfulBasis,
     acts_by_record: Mapping[RecordId, Iterable[ConsentAct]],
+    *,
+    at: datetime,
+    ancestors: Sequence[str] = (),
 ) -> Standing:
-    """Judge one purpose for the customer that these records form."""
-    placed = _place(purpose, acts_by_record)
-    closing = [act for act in placed if act.act.state in CLOSING]
-    grants = [act for act in placed if act.act.state in GRANTS]
-    unbeaten = [c for c in closing if not any(_beats(g, c) for g in grants)]
-    prevailing = [g for g in grants if all(_beats(g, c) for c in closing)]
-    latest_grant = _latest(prevailing)
+    """Judge one purpose for the customer that these records form, as of a time."""
+    placed = _place({purpose, *ancestors}, acts_by_record)
+    if not placed:
+        return _NOTHING_SAID[basis]
+    case = _case(placed, purpose)
+    valid = [grant for grant in case.grants if _is_valid(grant.act, at)]
+    latest_grant = _latest(grant for grant in valid if case.prevails(grant))
     match basis:
         case LawfulBasis.CONTRACT | LawfulBasis.LEGAL_OBLIGATION:
-            return Standing(True, _shown(closing, grants), None)
+            latest = _latest([*case.closing, *case.grants])
+            return Standing(True, latest.state if latest else ConsentState.UNKNOWN, None)
         case LawfulBasis.LEGITIMATE_INTEREST:
-            is_open = not closing or latest_grant is not None
+            is_open = not case.closing or latest_grant is not None
         case LawfulBasis.CONSENT:
             is_open = latest_grant is not None
     if is_open:
-        state = ConsentState.GIVEN if latest_grant else ConsentState.UNKNOWN
+        state = latest_grant.state if latest_grant else ConsentState.UNKNOWN
         return Standing(True, state, latest_grant)
-    deciding = _strongest(unbeaten or closing)
-    state = deciding.state if deciding else ConsentState.UNKNOWN
-    return Standing(False, state, deciding)
+    return _closed(case, at)
 
 
-def _place(
-    purpose: str, acts_by_record: Mapping[RecordId, Iterable[ConsentAct]]
-) -> list[_PlacedAct]:
-    """Join the copies of each act, and say on which records it stands."""
-    first: dict[str, ConsentAct] = {}
-    records: dict[str, set[RecordId]] = {}
-    for record_id, acts in acts_by_record.items():
-        for act in acts:
-            if act.purpose != purpose:
-                continue
-            known = first.get(act.act_id)
-            if known is None or act.revision < known.revision:
-                first[act.act_id] = act
-            records.setdefault(act.act_id, set()).add(record_id)
-    return [_PlacedAct(act, frozenset(records[act_id])) for act_id, act in first.items()]
+_NOTHING_SAID = {
+    basis: Standing(basis is not LawfulBasis.CONSENT, ConsentState.UNKNOWN, None)
+    for basis in LawfulBasis
+}
 
 
-def _beats(grant: _PlacedAct, closing: _PlacedAct) -> bool:
-    return (
-        grant.act.effective_at > closing.act.effective_at
-        and grant.act.revision > closing.act.revision
-        and grant.records >= closing.records
+def _case(placed: list[_PlacedAct], purpose: str) -> _Case:
+    own = [item for item in placed if item.act.purpose == purpose]
+    has_acted = any(not i.act.is_imported and i.act.state in OF_THE_PERSON for i in own)
+    return _Case(
+        closing=[item for item in placed if item.act.is_closing],
+        grants=[i for i in own if i.act.is_grant and not (i.act.is_imported and has_acted)],
+        silent=[i for i in own if not i.act.is_grant and not i.act.is_closing],
     )
 
 
-def _latest(acts: Iterable[_PlacedAct]) -> ConsentAct | None:
-    return max((a.act for a in acts), key=lambda a: (a.effective_at, a.revision), default=None)
-
-
-def _strongest(closing: Iterable[_PlacedAct]) -> ConsentAct | None:
-    acts = sorted((a.act for a in closing), key=lambda a: (a.effective_at, a.revision))
+def _closed(case: _Case, at: datetime) -> Standing:
+    """Say why: what no grant beat, what ran out, or what says nothing, by the order of R9."""
+    shown = [(item.act.state, item.act) for item in _unanswered(case)]
+    shown += [(item.act.state, item.act) for item in case.silent]
+    lapsed = [item.act for item in case.grants if not _is_valid(item.act, at)]
+    shown += [(ConsentState.EXPIRED, act) for act in lapsed]
     for state in SHOWN_WHEN_CLOSED:
-        for act in reversed(acts):
-            if act.state is state:
-                return act
-    return None
+        acts = [act for shown_state, act in shown if shown_state is state]
+        if acts:
+            return Standing(False, state, max(acts, key=_order))
+    return Standing(False, ConsentState.UNKNOWN, None)
 
 
-def _shown(closing: list[_PlacedAct], grants: list[_PlacedAct]) -> ConsentState:
-    latest = _latest([*closing, *grants])
-    return latest.state if latest else ConsentState.UNKNOWN
+def _unanswered(case: _Case) -> list[_PlacedAct]:
+    """Give the closing acts that no grant answered, not even one that has run out since."""
+    if any(case.prevails(grant) for grant in case.grants):
+        return []
+    unbeaten = [c for c in case.closing if not any(_beats(g, c) for g in case.grants)]
+    return unbeaten or case.closing
+
+
+def _place(
+    purposes: set[str], acts_by_record: Mapping[RecordId, Iterable[ConsentAct]]
+) -> list[_PlacedAct]:
+    """Join the copies of each act, and say on which records it stands."""
+    first: dict[tuple[str, str], ConsentAct] = {}
+    records: dict[tuple[str, str], set[RecordId]] = {}
+    for record_id, acts in acts_by_record.items():
+        for act in acts:
+            if act.purpose not in purposes:
+                continue
+            key = (act.purpose, act.act_id)
+            known = first.get(key)
+            if known is None or act.revision < known.revision:
+                first[key] = act
+            records.setdefault(key, set()).add(record_id)
+    return [_PlacedAct(act, frozenset(records[key])) for key, act in first.items()]
+
+
+def _beats(grant: _PlacedAct, closing: _PlacedAct) -> bool:
+    if grant.act.effective_at <= closing.act.effective_at:
+        return False
+    if closing.act.is_imported:
+        return True  # When another system's no came to us says nothing of when it was said.
+    return grant.act.revision > closing.act.revision and grant.records >= closing.records
+
+
+def _is_valid(grant: ConsentAct, at: datetime) -> bool:
+    return grant.valid_until is None or at < grant.valid_until
+
+
+def _order(act: ConsentAct) -> tuple[datetime, int]:
+    return (act.effective_at, act.revision)
+
+
+def _latest(placed: Iterable[_PlacedAct]) -> ConsentAct | None:
+    return max((item.act for item in placed), key=_order, default=None)

@@ -6,9 +6,10 @@ Names only, no values: an answer to a command shows nothing that a purpose would
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 
-from domain.consent import CLOSING
-from domain.customer import Customer, purpose_standing
+from domain.customer import Customer
+from domain.gate import gate_of
 from domain.ids import RecordId
 from domain.record import Record, TraitValue
 from domain.replies import (
@@ -24,19 +25,21 @@ Winner = tuple[str, TraitValue]
 """A source, and what it said."""
 
 
-def consequences_of_merge(rules: Rules, one: Customer, other: Customer) -> Consequences:
-    """Say what changes for two customers when they become one."""
+def consequences_of_merge(
+    rules: Rules, one: Customer, other: Customer, *, now: datetime
+) -> Consequences:
+    """Say what changes for two customers when they become one, as of a time."""
     whole = Customer({**one.records, **other.records})
     return Consequences(
         customers=(_described(whole),),
         traits=tuple(_trait_changes(rules, [(side, whole) for side in (one, other)])),
-        consents=tuple(_consent_changes(rules, [(side, whole) for side in (one, other)])),
+        consents=tuple(_consent_changes(rules, [(side, whole) for side in (one, other)], now=now)),
         declined_messages=_declined([whole]),
     )
 
 
 def consequences_of_parting(
-    rules: Rules, whole: Customer, sides: Sequence[Customer]
+    rules: Rules, whole: Customer, sides: Sequence[Customer], *, now: datetime
 ) -> Consequences:
     """Say what changes for a customer who parts; `sides` are without acts that bind them no more.
 
@@ -45,7 +48,7 @@ def consequences_of_parting(
     return Consequences(
         customers=tuple(map(_described, sides)),
         traits=tuple(_trait_changes(rules, [(whole, side) for side in sides])),
-        consents=tuple(_consent_changes(rules, [(whole, side) for side in sides])),
+        consents=tuple(_consent_changes(rules, [(whole, side) for side in sides], now=now)),
         closing_acts=_closing_on_several(sides),
         declined_messages=_declined(sides),
     )
@@ -97,13 +100,13 @@ def _trait_changes(
 
 
 def _consent_changes(
-    rules: Rules, pairs: Iterable[tuple[Customer, Customer]]
+    rules: Rules, pairs: Iterable[tuple[Customer, Customer]], *, now: datetime
 ) -> Iterator[ConsentConsequence]:
     for before, after in pairs:
         side = min(before, after, key=lambda customer: len(customer.records))
+        was, will_be = (gate_of(rules, c.records, at=now) for c in (before, after))
         for name, purpose in sorted(rules.purposes.items()):
-            old = purpose_standing(before.records, purpose)
-            new = purpose_standing(after.records, purpose)
+            old, new = was.standing(purpose), will_be.standing(purpose)
             if (old.is_open, old.state) != (new.is_open, new.state):
                 yield ConsentConsequence(
                     customer_id=side.root,
@@ -120,7 +123,7 @@ def _closing_on_several(sides: Sequence[Customer]) -> tuple[str, ...]:
     for side in sides:
         for record in side.records.values():
             for act in record.acts:
-                if act.state in CLOSING:
+                if act.is_closing:
                     bound.setdefault(act.act_id, set()).add(side.root)
     return tuple(sorted(act_id for act_id, roots in bound.items() if len(roots) > 1))
 

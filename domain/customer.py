@@ -6,11 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from domain.consent import ConsentAct, Standing, standing
 from domain.identity import Edge, Separation, root_of
 from domain.ids import CommandId, RecordId
 from domain.record import Fate, Record, RememberedCommand
-from domain.rules import Purpose, Rules
 from domain.signals import SignalKey
 
 
@@ -47,25 +45,6 @@ class Customer:
 
     def __str__(self) -> str:
         return f"Customer<{self.root}>"
-
-
-def acts_by_record(records: Mapping[RecordId, Record]) -> dict[RecordId, tuple[ConsentAct, ...]]:
-    """Give the acts of consent as each record holds them."""
-    return {record.id: record.acts for record in records.values()}
-
-
-def purpose_standing(records: Mapping[RecordId, Record], purpose: Purpose) -> Standing:
-    """Judge a purpose for the customer that these records form."""
-    return standing(purpose.name, purpose.basis, acts_by_record(records))
-
-
-def is_admitted(rules: Rules, source: str, records: Mapping[RecordId, Record]) -> bool:
-    """Judge the gate in (R11): whether at least one purpose of the source is open."""
-    return any(
-        purpose_standing(records, rules.purposes[name]).is_open
-        for name in sorted(rules.source(source).purposes)
-        if name in rules.purposes
-    )
 
 
 def remembered_command(

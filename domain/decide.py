@@ -5,48 +5,57 @@ Pure: called by hosts, once a turn; called again on fresher state after a confli
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from datetime import datetime
 
+from domain.choices import (
+    Choices,
+    acts_of_choices,
+    by_purpose,
+    closes_something,
+    pending_act,
+)
 from domain.commands import (
     CheckConsent,
     CustomerCommand,
     Identify,
+    LinkHousehold,
     LinkIdentifiers,
     MergeCustomers,
     PersonCommand,
     ReadmitIdentifier,
     RecordConsent,
     RecordSignals,
+    RecordTcfChoices,
+    SetPreferences,
     SetTraits,
     UndoMerge,
+    UnlinkHousehold,
     UnlinkIdentifier,
     UnmergeRecord,
 )
-from domain.consent import ConsentState, Standing
-from domain.consent_events import CONSENT_EVENTS, VerdictRecorded
-from domain.customer import (
-    Customer,
-    fate_of,
-    is_admitted,
-    purpose_standing,
-    remembered_command,
-)
+from domain.consent_acts import body_of, check_act, verdict_of
+from domain.consent_events import ConsentChanged, VerdictRecorded
+from domain.customer import Customer, remembered_command
 from domain.decision import Change, Decision
 from domain.errors import NotFound, PurposeClosed, Refused
+from domain.fates import GATE_CLOSED, declined, duplicate, fates_of, recorded, results_of
+from domain.gate import Gate, gate_of
 from domain.identity import LeftOut, LeftOutReason
 from domain.ids import IdentifierKey, RecordId, record_stream
 from domain.joining import joining, link_identifiers, merge_customers
 from domain.parting import undo
-from domain.record import Record, RememberedCommand
+from domain.preference_events import HouseholdLinked, HouseholdUnlinked, PreferencesSet
+from domain.record import RememberedCommand
 from domain.releasing import readmit, unlink
-from domain.replies import SignalResult, Verdict
+from domain.replies import SignalResult
 from domain.resolution import Resolution, resolve
 from domain.rules import Rules
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
-from domain.signals import Signal, earliest, signal_key
+from domain.signals import Signal, earliest
+from domain.tcf import choices_of_tcf
 
-GATE_CLOSED = "PURPOSE_CLOSED"
 DROPPED = frozenset({LeftOutReason.BLOCKED, LeftOutReason.ERASED})
 """Why an identifier is as if it had not come; of others it is known whom they would mean."""
 
@@ -55,6 +64,10 @@ Resolved = (
     | SetTraits
     | RecordSignals
     | RecordConsent
+    | RecordTcfChoices
+    | SetPreferences
+    | LinkHousehold
+    | UnlinkHousehold
     | CheckConsent
     | LinkIdentifiers
     | UndoMerge
@@ -71,7 +84,7 @@ def decide(
     now: datetime,
     tombstoned: Collection[IdentifierKey] = (),
 ) -> Decision:
-    """Decide one command. Raises `DomainError`; `now` only dates a verdict.
+    """Decide one command as of a time. Raises `DomainError`.
 
     `customers` are at least all whom the command touches and who parted from them in the time that
     commands are remembered; `tombstoned` are identifiers of people who were erased.
@@ -86,115 +99,197 @@ def decide(
         case UnlinkIdentifier():
             return unlink(customers, command)
         case MergeCustomers():
-            return merge_customers(rules, customers, command)
+            return merge_customers(rules, customers, command, now=now)
         case _:
             resolution = resolve(rules.identity, customers, command, tombstoned=tombstoned)
-            return _decide_resolved(rules, resolution, command, now=now)
+            gate = gate_of(rules, resolution.records, at=now)
+            return _decide_resolved(gate, resolution, command)
 
 
-def _decide_resolved(
-    rules: Rules, resolution: Resolution, command: Resolved, *, now: datetime
-) -> Decision:
+def _decide_resolved(gate: Gate, resolution: Resolution, command: Resolved) -> Decision:
     match command:
         case CheckConsent():
-            return _check_consent(rules, resolution, command, now=now)
+            return _check_consent(gate, resolution, command)
         case Identify():
-            return _identify(rules, resolution, command)
+            return _identify(gate, resolution, command)
         case SetTraits():
-            return _set_traits(rules, resolution, command)
+            return _set_traits(gate, resolution, command)
         case RecordSignals():
-            return _record_signals(rules, resolution, command)
-        case RecordConsent():
-            return _record_consent(rules, resolution, command)
+            return _record_signals(gate, resolution, command)
+        case RecordConsent() | RecordTcfChoices():
+            return _record_consent(gate, resolution, command)
+        case SetPreferences():
+            return _set_preferences(resolution, command)
+        case LinkHousehold() | UnlinkHousehold():
+            return _change_household(gate, resolution, command)
         case LinkIdentifiers():
-            _require_admitted(rules, resolution, command.source)
-            return link_identifiers(rules, resolution, command)
+            _require_admitted(gate, command.source)
+            return link_identifiers(gate.rules, resolution, command)
         case UndoMerge() | UnmergeRecord():
-            return _undo(rules, resolution, command)
+            return _undo(gate, resolution, command)
 
 
-def _identify(rules: Rules, resolution: Resolution, command: Identify) -> Decision:
+def _identify(gate: Gate, resolution: Resolution, command: Identify) -> Decision:
     message_ids = (command.message_id,) if command.message_id else ()
-    fates = _fates(resolution, command.source, message_ids)
+    fates = fates_of(resolution.records, command.source, message_ids)
     if fates:
         return _settled(resolution, fates)
-    if not is_admitted(rules, command.source, resolution.records):
+    at = command.happened_at
+    acts, is_admitted = _pass_gate(gate, resolution, command, opened_at=at, closed_at=at)
+    if not is_admitted:
         if command.on_closed == "refuse":
             raise PurposeClosed(command.source)
-        return _decline(resolution, command, message_ids)
-    at, said = command.happened_at, resolution.left_out
+        return _decline(gate, resolution, command, message_ids, acts=acts, at=at)
+    said = resolution.left_out
     left_out = () if command.traits else said
-    changes = joining(rules, resolution, command, source=command.source, at=at, left_out=left_out)
+    changes = joining(
+        gate.rules, resolution, command, source=command.source, at=at, left_out=left_out
+    )
+    changes += acts
     if command.traits:
         changes.append(_traits(resolution.address, command, said))
-    return _decided(resolution, changes, tuple(_recorded(m) for m in message_ids))
+    return _decided(resolution, changes, tuple(recorded(m) for m in message_ids))
 
 
-def _set_traits(rules: Rules, resolution: Resolution, command: SetTraits) -> Decision:
+def _set_traits(gate: Gate, resolution: Resolution, command: SetTraits) -> Decision:
+    _require_one(resolution)
+    _require_admitted(gate, command.source)
+    message_ids = (command.message_id,) if command.message_id else ()
+    if fates_of(resolution.records, command.source, message_ids):
+        return Decision(resolution.root)
+    return _decided(resolution, [_traits(resolution.address, command, resolution.left_out)])
+
+
+def _require_one(resolution: Resolution) -> None:
+    """Refuse where the identifiers mean nobody yet, or more than one."""
     if not resolution.is_known:
         raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by these identifiers")
     is_whole = all(item.reason in DROPPED for item in resolution.left_out)
     if resolution.edges or resolution.unclaimed or not is_whole:
         raise Refused("AMBIGUOUS_CUSTOMER", "the identifiers are not all held by one customer")
-    _require_admitted(rules, resolution, command.source)
-    if _fates(resolution, command.source, (command.message_id,) if command.message_id else ()):
-        return Decision(resolution.root)
-    return _decided(resolution, [_traits(resolution.address, command, resolution.left_out)])
 
 
-def _record_signals(rules: Rules, resolution: Resolution, command: RecordSignals) -> Decision:
-    admitted = is_admitted(rules, command.source, resolution.records)
-    known = _fates(resolution, command.source, tuple(s.message_id for s in command.signals))
+def _require_admitted(gate: Gate, source: str) -> None:
+    if not gate.admits(source):
+        raise PurposeClosed(source)
+
+
+def _record_signals(gate: Gate, resolution: Resolution, command: RecordSignals) -> Decision:
+    message_ids = tuple(signal.message_id for signal in command.signals)
+    known = fates_of(resolution.records, command.source, message_ids)
     fresh: dict[str, Signal] = {}
-    results: list[SignalResult] = []
     for signal in command.signals:
-        if signal.message_id in known:
-            results.append(known[signal.message_id])
-        elif signal.message_id in fresh:
-            results.append((_duplicate if admitted else _declined)(signal.message_id))
-        else:
-            fresh[signal.message_id] = signal
-            results.append(
-                _recorded(signal.message_id) if admitted else _declined(signal.message_id)
-            )
+        if signal.message_id not in known:
+            fresh.setdefault(signal.message_id, signal)
+    source = gate.rules.source(command.source)
     if not fresh:
-        return Decision(resolution.root if resolution.is_known else None, signals=tuple(results))
+        results = tuple(known[message_id] for message_id in message_ids)
+        return Decision(resolution.root if resolution.is_known else None, signals=results)
     signals = tuple(fresh.values())
-    if not admitted:
-        decision = _decline(resolution, command, tuple(fresh), happened_at=earliest(signals))
-        return Decision(decision.customer_id, decision.changes, signals=tuple(results))
     at = earliest(signals)
-    changes = joining(rules, resolution, command, source=command.source, at=at)
-    body = SignalsRecorded(source=command.source, signals=signals, left_out=resolution.left_out)
-    changes.append(Change(record_stream(resolution.address), body, at))
-    return _decided(resolution, changes, tuple(results))
-
-
-def _record_consent(rules: Rules, resolution: Resolution, command: RecordConsent) -> Decision:
-    rules.purpose(command.purpose)
-    at, left_out = command.happened_at, resolution.left_out
-    changes = joining(rules, resolution, command, source=None, at=at, left_out=left_out)
-    body = CONSENT_EVENTS[command.state](
-        act_id=command.command_id,
-        purpose=command.purpose,
-        notice_version=command.notice_version,
-        notice_language=command.notice_language,
-        jurisdiction=command.jurisdiction,
-        method=command.method,
-        evidence=command.evidence,
+    acts, is_admitted = _pass_gate(
+        gate, resolution, command, opened_at=at, closed_at=max(s.happened_at for s in signals)
     )
-    # First where it was said: an undo leaves a grant with that record alone (`parting.py`).
+    results = results_of(command.signals, known, is_admitted=is_admitted)
+    if not is_admitted:
+        decision = _decline(gate, resolution, command, tuple(fresh), acts=acts, at=at)
+        return replace(decision, signals=results)
+    changes = joining(gate.rules, resolution, command, source=command.source, at=at)
+    body = SignalsRecorded(
+        source=command.source,
+        signals=signals,
+        context_ttl_seconds=source.context_ttl_seconds,
+        left_out=resolution.left_out,
+    )
+    changes += [*acts, Change(record_stream(resolution.address), body, at)]
+    return _decided(resolution, changes, results)
+
+
+def _pass_gate(
+    gate: Gate,
+    resolution: Resolution,
+    command: Identify | RecordSignals,
+    *,
+    opened_at: datetime,
+    closed_at: datetime,
+) -> tuple[list[Change], bool]:
+    """Judge the gate after the choices that came along (R11); give their acts, and the answer.
+
+    Of somebody unknown whom the gate keeps out, only a no that closes something is kept.
+    """
+    source = gate.rules.source(command.source)
+    chosen = by_purpose(command.category_preferences, source.consent_categories)
+    choices = Choices(command.source, chosen, opened_at, closed_at)
+    acts = list(acts_of_choices(gate, choices, command_id=command.command_id))
+    pending = [pending_act(body, at, now=gate.at) for body, at in acts]
+    is_admitted = gate.after(pending).admits(command.source)
+    if not (resolution.is_known or is_admitted or closes_something(gate, pending)):
+        return [], False
+    return _on_every_record(resolution, acts), is_admitted
+
+
+def _on_every_record(
+    resolution: Resolution, acts: Iterable[tuple[ConsentChanged, datetime]]
+) -> list[Change]:
+    """Put acts first where they were said: an undo leaves a grant with that record alone (R6)."""
     others = sorted(resolution.records.keys() - {resolution.address})
     records = [resolution.address, *others]
-    changes += [Change(record_stream(r), body, command.happened_at) for r in records]
-    return _decided(resolution, changes)
+    return [Change(record_stream(r), body, at) for body, at in acts for r in records]
 
 
-def _check_consent(
-    rules: Rules, resolution: Resolution, command: CheckConsent, *, now: datetime
+def _record_consent(
+    gate: Gate, resolution: Resolution, command: RecordConsent | RecordTcfChoices
 ) -> Decision:
-    judged = purpose_standing(resolution.records, rules.purpose(command.purpose))
-    verdict = verdict_of(command.purpose, judged, rules_version=rules.version, decided_at=now)
+    acts, ignored = _acts_of(gate, command)
+    at, left_out = command.happened_at, resolution.left_out
+    if ignored is not None:
+        known = resolution.root if resolution.is_known else None
+        return Decision(known, ignored=ignored, left_out=left_out)
+    changes = joining(gate.rules, resolution, command, source=None, at=at, left_out=left_out)
+    return _decided(resolution, [*changes, *_on_every_record(resolution, acts)])
+
+
+def _acts_of(
+    gate: Gate, command: RecordConsent | RecordTcfChoices
+) -> tuple[list[tuple[ConsentChanged, datetime]], str | None]:
+    """Give the acts that a command comes to, or why there are none."""
+    if isinstance(command, RecordConsent):
+        ignored = check_act(gate, gate.rules.purpose(command.purpose), command)
+        return [(body_of(command), command.happened_at)], ignored
+    acts = list(
+        acts_of_choices(gate, choices_of_tcf(gate.rules, command), command_id=command.command_id)
+    )
+    return acts, None if acts else "ALREADY_SAID"
+
+
+def _set_preferences(resolution: Resolution, command: SetPreferences) -> Decision:
+    _require_one(resolution)
+    body = PreferencesSet(preferences=command.preferences)
+    change = Change(record_stream(resolution.address), body, command.happened_at)
+    return _decided(resolution, [change])
+
+
+def _change_household(
+    gate: Gate, resolution: Resolution, command: LinkHousehold | UnlinkHousehold
+) -> Decision:
+    _require_one(resolution)
+    household, at = command.household_id, command.happened_at
+    held = [r.id for r in resolution.records.values() if household in r.households]
+    if isinstance(command, UnlinkHousehold):
+        unlinked = HouseholdUnlinked(household_id=household)
+        changes = [Change(record_stream(r), unlinked, at) for r in sorted(held)]
+        return _decided(resolution, changes)
+    _require_admitted(gate, command.source)
+    linked = HouseholdLinked(household_id=household, source=command.source)
+    changes = [Change(record_stream(resolution.address), linked, at)]
+    return _decided(resolution, [] if held else changes)
+
+
+def _check_consent(gate: Gate, resolution: Resolution, command: CheckConsent) -> Decision:
+    judged = gate.standing(gate.rules.purpose(command.purpose))
+    verdict = verdict_of(
+        command.purpose, judged, rules_version=gate.rules.version, decided_at=gate.at
+    )
     customer_id = resolution.root if resolution.is_known else None
     if not command.record:
         return Decision(customer_id, verdict=verdict)
@@ -207,40 +302,20 @@ def _check_consent(
         act_event_id=verdict.act_event_id,
         notice_version=verdict.notice_version,
         rules_version=verdict.rules_version,
+        valid_until=verdict.valid_until,
     )
     roots = [customer.root for customer in resolution.customers]
-    changes = tuple(Change(record_stream(root), body, now) for root in roots)
+    changes = tuple(Change(record_stream(root), body, gate.at) for root in roots)
     return Decision(customer_id, changes, verdict=verdict)
 
 
-def verdict_of(
-    purpose: str, judged: Standing, *, rules_version: int, decided_at: datetime
-) -> Verdict:
-    """Put a standing into words."""
-    closed = "NOT_GIVEN" if judged.state is ConsentState.UNKNOWN else judged.state.upper()
-    return Verdict(
-        purpose=purpose,
-        is_open=judged.is_open,
-        state=judged.state,
-        reason="OPEN" if judged.is_open else closed,
-        act_event_id=judged.act.event_id if judged.act else None,
-        notice_version=judged.act.notice_version if judged.act else None,
-        rules_version=rules_version,
-        decided_at=decided_at,
-    )
-
-
-def _undo(rules: Rules, resolution: Resolution, command: UndoMerge | UnmergeRecord) -> Decision:
+def _undo(gate: Gate, resolution: Resolution, command: UndoMerge | UnmergeRecord) -> Decision:
     if not resolution.is_known:
         raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by these identifiers")
     if len(resolution.customers) > 1 or resolution.unclaimed or resolution.left_out:
         raise Refused("AMBIGUOUS_CUSTOMER", "the identifiers are not all held by one customer")
-    return undo(rules, resolution.customers[0], command, address=resolution.address)
-
-
-def _require_admitted(rules: Rules, resolution: Resolution, source: str) -> None:
-    if not is_admitted(rules, source, resolution.records):
-        raise PurposeClosed(source)
+    customer = resolution.customers[0]
+    return undo(gate.rules, customer, command, address=resolution.address, now=gate.at)
 
 
 def _traits(
@@ -250,48 +325,32 @@ def _traits(
         source=command.source,
         traits=command.traits,
         message_id=command.message_id,
+        expires_at=command.expires_at,
         left_out=left_out,
     )
     return Change(record_stream(address), body, command.happened_at)
 
 
 def _decline(
+    gate: Gate,
     resolution: Resolution,
     command: Identify | RecordSignals,
     message_ids: tuple[str, ...],
     *,
-    happened_at: datetime | None = None,
+    acts: list[Change],
+    at: datetime,
 ) -> Decision:
-    """Leave a trace of what was not let in; for somebody unknown, none at all (R11)."""
-    results = tuple(_declined(message_id) for message_id in message_ids)
-    if not resolution.is_known:
+    """Leave a trace of what was not let in; for somebody unknown, none but a no (R11)."""
+    results = tuple(declined(message_id) for message_id in message_ids)
+    if not resolution.is_known and not acts:
         return Decision(None, signals=results)
-    at = happened_at or (command.happened_at if isinstance(command, Identify) else None)
+    changes = []
+    if not resolution.is_known:
+        left_out = resolution.left_out
+        changes = joining(gate.rules, resolution, command, source=None, at=at, left_out=left_out)
     body = SignalsDeclined(source=command.source, reason=GATE_CLOSED, message_ids=message_ids)
-    change = Change(record_stream(resolution.address), body, at or command.issued_at)
-    return Decision(resolution.root, (change,), signals=results)
-
-
-def _fates(
-    resolution: Resolution, source: str, message_ids: tuple[str, ...]
-) -> dict[str, SignalResult]:
-    """Answer for the messages that came before: a duplicate, or declined as it was then."""
-    return _fates_on(resolution.records, source, message_ids)
-
-
-def _fates_on(
-    records: Mapping[RecordId, Record], source: str, message_ids: tuple[str, ...]
-) -> dict[str, SignalResult]:
-    fates: dict[str, SignalResult] = {}
-    for message_id in message_ids:
-        match fate_of(records, signal_key(source, message_id)):
-            case "recorded":
-                fates[message_id] = _duplicate(message_id)
-            case "declined":
-                fates[message_id] = _declined(message_id)
-            case None:
-                pass
-    return fates
+    changes += [*acts, Change(record_stream(resolution.address), body, at)]
+    return replace(_decided(resolution, changes, results), merge_ids=())
 
 
 def _repeated(
@@ -306,25 +365,13 @@ def _repeated(
             message_ids = (message_id,)
         case _:
             return Decision(customer.root, repeated_revision=revision)
-    fates = _fates_on(customer.records, source, message_ids)
-    results = tuple(fates.get(m) or _duplicate(m) for m in message_ids)
+    fates = fates_of(customer.records, source, message_ids)
+    results = tuple(fates.get(m) or duplicate(m) for m in message_ids)
     return Decision(customer.root, signals=results, repeated_revision=revision)
 
 
 def _settled(resolution: Resolution, fates: dict[str, SignalResult]) -> Decision:
     return Decision(resolution.root, signals=tuple(fates.values()))
-
-
-def _recorded(message_id: str) -> SignalResult:
-    return SignalResult(message_id=message_id, result="recorded")
-
-
-def _duplicate(message_id: str) -> SignalResult:
-    return SignalResult(message_id=message_id, result="duplicate")
-
-
-def _declined(message_id: str) -> SignalResult:
-    return SignalResult(message_id=message_id, result="declined", reason=GATE_CLOSED)
 
 
 def _decided(

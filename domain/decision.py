@@ -35,4 +35,5 @@ class Decision:
     verdict: Verdict | None = None
     left_out: tuple[LeftOut, ...] = ()
     consequences: Consequences | None = None
+    ignored: str | None = None
     repeated_revision: int | None = None

@@ -87,7 +87,7 @@ def link_identifiers(rules: Rules, resolution: Resolution, command: LinkIdentifi
 
 
 def merge_customers(
-    rules: Rules, customers: Iterable[Customer], command: MergeCustomers
+    rules: Rules, customers: Iterable[Customer], command: MergeCustomers, *, now: datetime
 ) -> Decision:
     """Join the customers of two records, whatever keeps them apart."""
     known = list(customers)
@@ -109,7 +109,7 @@ def merge_customers(
         customer_id=RecordId(merge.root),
         changes=changes,
         merge_ids=(merge_id,),
-        consequences=consequences_of_merge(rules, one, other),
+        consequences=consequences_of_merge(rules, one, other, now=now),
     )
 
 

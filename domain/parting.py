@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from domain.commands import UndoMerge, UnmergeRecord
-from domain.consent import CLOSING, ConsentAct
+from domain.consent import ConsentAct
 from domain.consequences import consequences_of_parting
 from domain.customer import Customer
 from domain.decision import Change, Decision
@@ -39,7 +40,12 @@ class _Part:
 
 
 def undo(
-    rules: Rules, customer: Customer, command: UndoMerge | UnmergeRecord, *, address: RecordId
+    rules: Rules,
+    customer: Customer,
+    command: UndoMerge | UnmergeRecord,
+    *,
+    address: RecordId,
+    now: datetime,
 ) -> Decision:
     """Remove the edges that a command names, and part what they held together."""
     removed = _named_edges(customer, command)
@@ -49,7 +55,7 @@ def undo(
     return Decision(
         customer_id=next(part.root for part in parts if address in part.members),
         changes=tuple(changes),
-        consequences=consequences_of_parting(rules, customer, after),
+        consequences=consequences_of_parting(rules, customer, after, now=now),
     )
 
 
@@ -129,7 +135,7 @@ def _foreign(
     acts: Iterable[ConsentAct], homes: Mapping[str, RecordId], inside: set[RecordId]
 ) -> tuple[str, ...]:
     return tuple(
-        act.act_id for act in acts if act.state not in CLOSING and homes[act.act_id] not in inside
+        act.act_id for act in acts if not act.is_closing and homes[act.act_id] not in inside
     )
 
 

@@ -15,7 +15,7 @@ from typing import Literal, TypeVar, cast
 from pydantic import JsonValue
 
 from domain.consent import ConsentAct
-from domain.consent_events import ConsentChanged
+from domain.consent_events import ConsentChanged, act_of
 from domain.event import Event, Recorded
 from domain.identity import Edge, Identifier, Separation
 from domain.identity_events import (
@@ -25,6 +25,7 @@ from domain.identity_events import (
     IdentifiersUnlinked,
 )
 from domain.ids import CommandId, EventId, IdentifierKey, RecordId
+from domain.preference_events import HouseholdLinked, HouseholdUnlinked
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import SignalKey, signal_key
 
@@ -78,6 +79,7 @@ class Record:
     identifiers: Mapping[IdentifierKey, Identifier | None] = field(default_factory=dict)
     traits: Mapping[str, Mapping[str, TraitValue]] = field(default_factory=dict)
     acts: tuple[ConsentAct, ...] = ()
+    households: frozenset[str] = frozenset()
     messages: Mapping[SignalKey, Fate] = field(default_factory=dict)
     commands: Mapping[CommandId, RememberedCommand] = field(default_factory=dict)
 
@@ -157,9 +159,18 @@ def _apply(record: Record, event: Recorded[Event]) -> Record:
         case CustomersParted() as body:
             return _part(record, event, body)
         case ConsentChanged() as body:
-            return replace(record, acts=_with_act(record.acts, _act(event, body)))
+            return replace(record, acts=_with_act(record.acts, act_of(event, body)))
+        case HouseholdLinked() | HouseholdUnlinked() as body:
+            return _change_household(record, body)
         case _:
             return record
+
+
+def _change_household(record: Record, body: HouseholdLinked | HouseholdUnlinked) -> Record:
+    household = {body.household_id}
+    if isinstance(body, HouseholdLinked):
+        return replace(record, households=record.households | household)
+    return replace(record, households=record.households - household)
 
 
 def _remember(record: Record, event: Recorded[Event]) -> Record:
@@ -201,7 +212,8 @@ def _remember_messages(
 
 def _set_traits(record: Record, event: Recorded[Event], body: TraitsSet) -> Record:
     traits = _own(record.traits)
-    for key, value in body.traits.items():
+    slow_facts = body.traits if body.expires_at is None else {}  # of the others none is decided on
+    for key, value in slow_facts.items():
         said = TraitValue(value, event.effective_at, event.event_id)
         traits[key] = {**traits.get(key, {}), body.source: _later(traits, key, body.source, said)}
     if body.message_id is None:
@@ -248,16 +260,4 @@ def _part(record: Record, event: Recorded[Event], body: CustomersParted) -> Reco
         edges=body.live_edges,
         separations=body.separations,
         parted={**parted, **dict.fromkeys(others, event.recorded_at)},
-    )
-
-
-def _act(event: Recorded[Event], body: ConsentChanged) -> ConsentAct:
-    return ConsentAct(
-        act_id=body.act_id,
-        purpose=body.purpose,
-        state=body.state,
-        effective_at=event.effective_at,
-        revision=event.revision,
-        event_id=event.event_id,
-        notice_version=body.notice_version,
     )

@@ -35,6 +35,7 @@ class Verdict(BaseModel):
     notice_version: str | None = None
     rules_version: int
     decided_at: datetime
+    valid_until: datetime | None = None
 
 
 class HeldIdentifier(BaseModel):
@@ -109,6 +110,7 @@ class Done(BaseModel):
     merge_ids: tuple[str, ...] = ()
     signals: tuple[SignalResult, ...] = ()
     verdict: Verdict | None = None
+    ignored: str | None = None
     left_out: tuple[LeftOut, ...] = ()
     consequences: Consequences | None = None
 

@@ -1,4 +1,4 @@
-"""A workspace's rules as its stream tells them: purposes with their basis, sources, identity."""
+"""A workspace's rules as its stream tells them: purposes and their notices, sources, identity."""
 
 from __future__ import annotations
 
@@ -10,37 +10,56 @@ from domain.commands import (
     ArchiveSegment,
     DefinePurpose,
     DefineSegment,
+    PublishNotice,
     RegisterSource,
     RulesCommand,
     SetIdentityRules,
 )
 from domain.consent import LawfulBasis
-from domain.errors import Invalid, NotFound
+from domain.errors import Invalid, NotFound, Refused
 from domain.event import Event, Recorded
 from domain.identity_rules import DEFAULT_IDENTITY_RULES, IdentityRules
+from domain.notices import NOTICES_PER_PURPOSE_MAX, Notice, notice_digest
 from domain.segments import Segment, decide_segment, evolve_segments
-from domain.workspace_events import IdentityRulesSet, PurposeDefined, SourceRegistered
+from domain.workspace_events import (
+    IdentityRulesSet,
+    NoticePublished,
+    PurposeDefined,
+    SourceRegistered,
+)
 
 AUDIT = "audit"
 """The purpose that only the role `auditor` may name; no workspace can define it."""
 
+PURPOSE_DEPTH_MAX = 8
+"""Purposes from the top of the tree to a leaf."""
+
 
 @dataclass(frozen=True, slots=True)
 class Purpose:
-    """What data may be used for."""
+    """What data may be used for; no jurisdictions named: under any law."""
 
     name: str
     basis: LawfulBasis
     description: str
+    parent: str | None = None
+    jurisdictions: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Who may send, for which purposes; a higher priority wins a trait."""
+    """Who may send, for which purposes; a higher priority wins a trait.
+
+    `consent_categories` and `tcf_purposes` say which of our purposes its choices of consent are on.
+    """
 
     name: str
     purposes: frozenset[str]
     priority: int
+    consent_categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tcf_purposes: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    context_ttl_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +84,15 @@ class Rules:
             raise NotFound("UNKNOWN_PURPOSE", "the purpose is not defined in this workspace")
         return self.purposes[name]
 
+    def ancestors(self, purpose: str) -> tuple[str, ...]:
+        """Name the purposes above one, the nearest first."""
+        found: list[str] = []
+        known = self.purposes.get(purpose)
+        while known and known.parent and known.parent not in found:
+            found.append(known.parent)
+            known = self.purposes.get(known.parent)
+        return tuple(found)
+
     def sources_serving(self, purpose: str) -> frozenset[str]:
         """Name the sources that declare a purpose."""
         return frozenset(s.name for s in self.sources.values() if purpose in s.purposes)
@@ -73,18 +101,47 @@ class Rules:
 def evolve_rules(rules: Rules, event: Recorded[Event]) -> Rules:
     """Apply one event of the workspace's stream; what it does not know only moves the version."""
     match event.body:
-        case PurposeDefined(purpose=name, basis=basis, description=description):
-            purposes = {**rules.purposes, name: Purpose(name, basis, description)}
+        case PurposeDefined() as body:
+            known = rules.purposes.get(body.purpose)
+            purpose = _purpose(body, known.notices if known else ())
+            purposes = {**rules.purposes, body.purpose: purpose}
             return replace(rules, version=event.version, purposes=purposes)
-        case SourceRegistered(source=name, purposes=served, priority=priority):
-            source = Source(name, frozenset(served), priority)
-            sources = {**rules.sources, name: source}
+        case NoticePublished() as body if body.purpose in rules.purposes:
+            purpose = rules.purposes[body.purpose]
+            notice = Notice(body.version, body.language, body.digest)
+            purpose = replace(purpose, notices=(*purpose.notices, notice))
+            purposes = {**rules.purposes, body.purpose: purpose}
+            return replace(rules, version=event.version, purposes=purposes)
+        case SourceRegistered() as body:
+            sources = {**rules.sources, body.source: _source(body)}
             return replace(rules, version=event.version, sources=sources)
         case IdentityRulesSet(rules=identity):
             return replace(rules, version=event.version, identity=identity)
         case body:
             segments = evolve_segments(rules.segments, body)
             return replace(rules, version=event.version, segments=segments)
+
+
+def _purpose(body: PurposeDefined, notices: tuple[Notice, ...]) -> Purpose:
+    return Purpose(
+        name=body.purpose,
+        basis=body.basis,
+        description=body.description,
+        parent=body.parent,
+        jurisdictions=body.jurisdictions,
+        notices=notices,
+    )
+
+
+def _source(body: SourceRegistered) -> Source:
+    return Source(
+        name=body.source,
+        purposes=frozenset(body.purposes),
+        priority=body.priority,
+        consent_categories=body.consent_categories,
+        tcf_purposes={int(n): named for n, named in body.tcf_purposes.items() if n.isdecimal()},
+        context_ttl_seconds=body.context_ttl_seconds,
+    )
 
 
 def fold_rules(rules: Rules, events: Iterable[Recorded[Event]]) -> Rules:
@@ -99,6 +156,8 @@ def decide_rules(rules: Rules, command: RulesCommand) -> list[Event]:
     match command:
         case DefinePurpose():
             return _define_purpose(rules, command)
+        case PublishNotice():
+            return _publish_notice(rules, command)
         case RegisterSource():
             return _register_source(rules, command)
         case DefineSegment() | ActivateSegment() | ArchiveSegment():
@@ -110,24 +169,70 @@ def decide_rules(rules: Rules, command: RulesCommand) -> list[Event]:
 def _define_purpose(rules: Rules, command: DefinePurpose) -> list[Event]:
     if command.purpose == AUDIT:
         raise Invalid("RESERVED_PURPOSE", "the purpose audit is reserved for auditors")
-    wanted = Purpose(command.purpose, command.basis, command.description)
-    if rules.purposes.get(command.purpose) == wanted:
+    if command.parent is not None:
+        _check_parent(rules, command.purpose, command.parent)
+    defined = PurposeDefined(
+        purpose=command.purpose,
+        basis=command.basis,
+        description=command.description,
+        parent=command.parent,
+        jurisdictions=command.jurisdictions,
+    )
+    known = rules.purposes.get(command.purpose)
+    if known == _purpose(defined, known.notices if known else ()):
         return []
+    return [defined]
+
+
+def _check_parent(rules: Rules, purpose: str, parent: str) -> None:
+    rules.purpose(parent)
+    above = (parent, *rules.ancestors(parent))
+    if purpose in above:
+        raise Invalid("CYCLIC_PURPOSE", "a purpose cannot stand above itself")
+    below = _height(rules, purpose)
+    if len(above) + below > PURPOSE_DEPTH_MAX:
+        raise Invalid("PURPOSE_TOO_DEEP", f"purposes stand at most {PURPOSE_DEPTH_MAX} deep")
+
+
+def _height(rules: Rules, purpose: str) -> int:
+    """Count the purposes from one down to its farthest leaf, itself included."""
+    lineages = ((p, *rules.ancestors(p)) for p in rules.purposes)
+    return max((line.index(purpose) + 1 for line in lineages if purpose in line), default=1)
+
+
+def _publish_notice(rules: Rules, command: PublishNotice) -> list[Event]:
+    notices = rules.purpose(command.purpose).notices
+    digest = notice_digest(command.text)
+    for known in notices:
+        if (known.version, known.language) == (command.version, command.language):
+            if known.digest == digest:
+                return []
+            raise Refused("NOTICE_EXISTS", "this version of the notice was published otherwise")
+    if len(notices) >= NOTICES_PER_PURPOSE_MAX:
+        raise Refused("TOO_MANY_NOTICES", f"at most {NOTICES_PER_PURPOSE_MAX} for one purpose")
     return [
-        PurposeDefined(
-            purpose=command.purpose, basis=command.basis, description=command.description
+        NoticePublished(
+            purpose=command.purpose,
+            version=command.version,
+            language=command.language,
+            text=command.text,
+            digest=digest,
         )
     ]
 
 
 def _register_source(rules: Rules, command: RegisterSource) -> list[Event]:
-    for purpose in command.purposes:
+    mapped = [*command.consent_categories.values(), *command.tcf_purposes.values()]
+    for purpose in (*command.purposes, *(name for names in mapped for name in names)):
         rules.purpose(purpose)
-    wanted = Source(command.source, frozenset(command.purposes), command.priority)
-    if rules.sources.get(command.source) == wanted:
+    registered = SourceRegistered(
+        source=command.source,
+        purposes=command.purposes,
+        priority=command.priority,
+        consent_categories=command.consent_categories,
+        tcf_purposes={str(number): named for number, named in command.tcf_purposes.items()},
+        context_ttl_seconds=command.context_ttl_seconds,
+    )
+    if rules.sources.get(command.source) == _source(registered):
         return []
-    return [
-        SourceRegistered(
-            source=command.source, purposes=command.purposes, priority=command.priority
-        )
-    ]
+    return [registered]

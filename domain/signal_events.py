@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from domain.event import Event, ShortText
 from domain.identity import LeftOut
 from domain.ids import Name, OpenMap
@@ -9,23 +11,32 @@ from domain.signals import MessageId, Signal
 
 
 class TraitsSet(Event):
-    """A source said what is so of the person, as of the event's time."""
+    """A source said what is so of the person, as of the event's time.
+
+    With `expires_at` it is fast context: kept apart from the slow facts, and gone after that time.
+    """
 
     PERSONAL = {"traits": {}, "message_id": None}
 
     source: Name
     traits: OpenMap
     message_id: MessageId | None = None
+    expires_at: datetime | None = None
     left_out: tuple[LeftOut, ...] = ()
 
 
 class SignalsRecorded(Event):
-    """Signals of one source arrived for the person."""
+    """Signals of one source arrived for the person.
+
+    With `context_ttl_seconds` the context of each is the person's too, for so long after it
+    happened.
+    """
 
     PERSONAL = {"signals": ()}
 
     source: Name
     signals: tuple[Signal, ...]
+    context_ttl_seconds: int | None = None
     left_out: tuple[LeftOut, ...] = ()
 
 

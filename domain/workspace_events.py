@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from domain.consent import LawfulBasis
 from domain.event import Event, ShortText
 from domain.identity_rules import IdentityRules
 from domain.ids import Name
+from domain.notices import NOTICE_CHARACTERS_MAX
 
 EXPRESSION_CHARACTERS_MAX = 4_096
 SegmentExpression = Annotated[str, StringConstraints(max_length=EXPRESSION_CHARACTERS_MAX)]
@@ -19,19 +20,49 @@ SegmentExpression = Annotated[str, StringConstraints(max_length=EXPRESSION_CHARA
 class PurposeDefined(Event):
     """What data may be used for, and on which lawful basis."""
 
-    OPEN = {"description": "the workspace's own words, about nobody"}
+    OPEN = {
+        "description": "the workspace's own words, about nobody",
+        "jurisdictions": "places' laws, about nobody",
+    }
 
     purpose: Name
     basis: LawfulBasis
     description: ShortText = ""
+    parent: Name | None = None
+    jurisdictions: tuple[ShortText, ...] = ()
+
+
+class NoticePublished(Event):
+    """What people are told about a purpose, in one version and language; it never changes."""
+
+    OPEN = {
+        "version": "the workspace's own name for it",
+        "language": "the language it is written in",
+        "text": "the workspace's own words, the same for everybody they are shown to",
+        "digest": "a digest of the workspace's own words",
+    }
+
+    purpose: Name
+    version: ShortText
+    language: ShortText
+    text: Annotated[str, StringConstraints(max_length=NOTICE_CHARACTERS_MAX)]
+    digest: ShortText
 
 
 class SourceRegistered(Event):
     """Who may send signals, for which purposes, and how far its word counts."""
 
+    OPEN = {
+        "consent_categories": "the source's own categories, about nobody",
+        "tcf_purposes": "numbers of the IAB's list of purposes",
+    }
+
     source: Name
     purposes: tuple[Name, ...]
     priority: int = 100
+    consent_categories: dict[str, tuple[Name, ...]] = Field(default_factory=dict)
+    tcf_purposes: dict[str, tuple[Name, ...]] = Field(default_factory=dict)
+    context_ttl_seconds: int | None = None
 
 
 class SegmentDefined(Event):

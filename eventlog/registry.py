@@ -12,7 +12,18 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from domain.consent_events import ConsentGiven, ConsentRefused, ConsentWithdrawn, VerdictRecorded
+from domain.consent_events import (
+    ConsentExpired,
+    ConsentGiven,
+    ConsentInvalidated,
+    ConsentRefused,
+    ConsentRenewed,
+    ConsentRequested,
+    ConsentRevoked,
+    ConsentTerminated,
+    ConsentWithdrawn,
+    VerdictRecorded,
+)
 from domain.event import Event
 from domain.identity_events import (
     CustomersMerged,
@@ -25,10 +36,12 @@ from domain.identity_events import (
     IdentifiersUnlinked,
     IdentifierTombstoned,
 )
+from domain.preference_events import HouseholdLinked, HouseholdUnlinked, PreferencesSet
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.workspace_events import (
     ClockAdvanced,
     IdentityRulesSet,
+    NoticePublished,
     PurposeDefined,
     SegmentActivated,
     SegmentArchived,
@@ -63,15 +76,25 @@ EVENTS: Mapping[str, type[Event]] = {
     "koseki.customer.merged.v1": CustomersMerged,
     "koseki.customer.parted.v1": CustomersParted,
     "koseki.customer.touched.v1": CustomerTouched,
+    "koseki.record.preferences-set.v1": PreferencesSet,
+    "koseki.record.household-linked.v1": HouseholdLinked,
+    "koseki.record.household-unlinked.v1": HouseholdUnlinked,
+    "koseki.consent.requested.v1": ConsentRequested,
     "koseki.consent.given.v1": ConsentGiven,
+    "koseki.consent.renewed.v1": ConsentRenewed,
     "koseki.consent.refused.v1": ConsentRefused,
     "koseki.consent.withdrawn.v1": ConsentWithdrawn,
+    "koseki.consent.revoked.v1": ConsentRevoked,
+    "koseki.consent.expired.v1": ConsentExpired,
+    "koseki.consent.terminated.v1": ConsentTerminated,
+    "koseki.consent.invalidated.v1": ConsentInvalidated,
     "koseki.consent.verdict-recorded.v1": VerdictRecorded,
     "koseki.identifier.claimed.v1": IdentifierClaimed,
     "koseki.identifier.released.v1": IdentifierReleased,
     "koseki.identifier.tombstoned.v1": IdentifierTombstoned,
     "koseki.identifier.readmitted.v1": IdentifierReadmitted,
     "koseki.workspace.purpose-defined.v1": PurposeDefined,
+    "koseki.workspace.notice-published.v1": NoticePublished,
     "koseki.workspace.source-registered.v1": SourceRegistered,
     "koseki.workspace.segment-defined.v1": SegmentDefined,
     "koseki.workspace.segment-activated.v1": SegmentActivated,

@@ -7,7 +7,7 @@ a purpose is open is `domain.consent.standing` over the acts of all records of t
 from __future__ import annotations
 
 from domain.consent import ConsentAct, ConsentState
-from domain.consent_events import ConsentChanged
+from domain.consent_events import ConsentChanged, act_of
 from domain.event import Event, Recorded
 from domain.identity_events import CustomersParted
 from domain.ids import EventId, RecordId
@@ -29,13 +29,17 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
     row = tables.get(CONSENTS, key) or {"acts": {}}
     if act.act_id in row["acts"]:
         return
+    judged = act_of(event, act)
     row["acts"][act.act_id] = {
         "purpose": act.purpose,
         "state": act.state.value,
-        "effective_at": instant_text(event.effective_at),
+        "effective_at": instant_text(judged.effective_at),
         "revision": event.revision,
         "event_id": event.event_id,
         "notice_version": act.notice_version,
+        "valid_until": instant_text(act.valid_until) if act.valid_until else None,
+        "is_imported": act.is_imported,
+        "source": act.source,
     }
     tables.put(CONSENTS, key, row)
 
@@ -61,6 +65,9 @@ def acts(tables: ReadTables, record_id: RecordId) -> tuple[ConsentAct, ...]:
             revision=act["revision"],
             event_id=EventId(act["event_id"]),
             notice_version=act["notice_version"],
+            valid_until=instant(act["valid_until"]) if act["valid_until"] else None,
+            is_imported=act["is_imported"],
+            source=act["source"],
         )
         for act_id, act in row["acts"].items()
     )

@@ -19,12 +19,15 @@ from eventlog.errors import LogDamaged
 from eventlog.port import Entry, EventLog
 from projections import (
     clock,
+    consent_history,
     consents,
+    contexts,
     counts,
     customers,
     heads,
     identifiers,
     parking,
+    preferences,
     profile,
     rules,
     tallies,
@@ -41,7 +44,10 @@ MODELS = (
     customers,
     identifiers,
     profile,
+    contexts,
+    preferences,
     consents,
+    consent_history,
     timeline,  # before `tallies`, which notes what a record holds
     tallies,
     rules,
@@ -56,7 +62,7 @@ TABLES: tuple[str, ...] = (
 )
 SEALED: Mapping[str, Sealed] = {
     table: sealed
-    for model in (profile, timeline, tallies)
+    for model in (profile, contexts, preferences, consent_history, timeline, tallies)
     for table, sealed in model.SEALED.items()
 }
 """What is personal in each table; what is not here stays open."""
@@ -64,7 +70,7 @@ SEALED: Mapping[str, Sealed] = {
 LOCAL_TABLES: tuple[str, ...] = bitmaps.LOCAL_TABLES
 """What each replica makes for itself; in no digest."""
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Raised whenever a fold or a row changes: rows of another version are made again from the log."""
 
 _APPLIES = tuple(model.apply for model in MODELS)

@@ -2,7 +2,8 @@
 
 Table `profiles`: record id -> {identifiers: {key: {namespace, value, sources}},
 traits: {trait: {source: {value, effective_at, event_id}}}}. Of each source the newest word stands,
-by effective time and event id; which source wins is decided when a customer is read.
+by effective time and event id; which source wins is decided when a customer is read. What holds for
+a while only is in `contexts.py`.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
         _link(tables, event.stream.key, event.body)
     elif isinstance(event.body, IdentifiersUnlinked):
         _unlink(tables, event.stream.key, event.body)
-    elif isinstance(event.body, TraitsSet):
+    elif isinstance(event.body, TraitsSet) and event.body.expires_at is None:
         _set_traits(tables, event, event.body)
 
 

@@ -1,7 +1,8 @@
 """Read model: the workspace's rules, as `domain.rules` folds them.
 
-Table `rules`: one row, {version, purposes: {name: {basis, description}},
-sources: {name: {purposes, priority}}, identity: as in the event, or absent until one set it}.
+Table `rules`: one row, {version, purposes: {name: {basis, description, parent, jurisdictions,
+notices: [[version, language, digest]]}}, sources: {name: {purposes, priority, consent_categories,
+tcf_purposes, context_ttl_seconds}}, identity: as in the event, or absent until one set it}.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from domain.event import Event, Recorded
 from domain.identity_rules import DEFAULT_IDENTITY_RULES as DEFAULT
 from domain.identity_rules import IdentityRules
 from domain.ids import StreamKind
+from domain.notices import Notice
 from domain.rules import Purpose, Rules, Source, evolve_rules
 from projections.rows import Row
 from projections.tables import ReadTables, Tables
@@ -36,14 +38,8 @@ def read_rules(tables: ReadTables) -> Rules:
     row = tables.get(RULES, _KEY)
     if row is None:
         return Rules()
-    purposes = {
-        name: Purpose(name, LawfulBasis(purpose["basis"]), purpose["description"])
-        for name, purpose in row["purposes"].items()
-    }
-    sources = {
-        name: Source(name, frozenset(source["purposes"]), source["priority"])
-        for name, source in row["sources"].items()
-    }
+    purposes = {name: _read_purpose(name, purpose) for name, purpose in row["purposes"].items()}
+    sources = {name: _read_source(name, source) for name, source in row["sources"].items()}
     identity = _read_identity(orjson.dumps(row["identity"])) if "identity" in row else DEFAULT
     return Rules(row["version"], purposes, sources, identity=identity)
 
@@ -53,18 +49,54 @@ def _read_identity(encoded: bytes) -> IdentityRules:
     return IdentityRules.model_validate_json(encoded)
 
 
+def _read_purpose(name: str, row: Row) -> Purpose:
+    return Purpose(
+        name=name,
+        basis=LawfulBasis(row["basis"]),
+        description=row["description"],
+        parent=row["parent"],
+        jurisdictions=tuple(row["jurisdictions"]),
+        notices=tuple(Notice(*notice) for notice in row["notices"]),
+    )
+
+
+def _read_source(name: str, row: Row) -> Source:
+    return Source(
+        name=name,
+        purposes=frozenset(row["purposes"]),
+        priority=row["priority"],
+        consent_categories={c: tuple(named) for c, named in row["consent_categories"].items()},
+        tcf_purposes={int(n): tuple(named) for n, named in row["tcf_purposes"].items()},
+        context_ttl_seconds=row["context_ttl_seconds"],
+    )
+
+
 def _row(rules: Rules) -> Row:
     row: Row = {
         "version": rules.version,
-        "purposes": {
-            purpose.name: {"basis": purpose.basis.value, "description": purpose.description}
-            for purpose in rules.purposes.values()
-        },
-        "sources": {
-            source.name: {"purposes": sorted(source.purposes), "priority": source.priority}
-            for source in rules.sources.values()
-        },
+        "purposes": {purpose.name: _purpose_row(purpose) for purpose in rules.purposes.values()},
+        "sources": {source.name: _source_row(source) for source in rules.sources.values()},
     }
     if rules.identity != DEFAULT:
         row["identity"] = rules.identity.model_dump(mode="json")
     return row
+
+
+def _purpose_row(purpose: Purpose) -> Row:
+    return {
+        "basis": purpose.basis.value,
+        "description": purpose.description,
+        "parent": purpose.parent,
+        "jurisdictions": list(purpose.jurisdictions),
+        "notices": [[notice.version, notice.language, notice.digest] for notice in purpose.notices],
+    }
+
+
+def _source_row(source: Source) -> Row:
+    return {
+        "purposes": sorted(source.purposes),
+        "priority": source.priority,
+        "consent_categories": {c: list(named) for c, named in source.consent_categories.items()},
+        "tcf_purposes": {str(n): list(named) for n, named in source.tcf_purposes.items()},
+        "context_ttl_seconds": source.context_ttl_seconds,
+    }

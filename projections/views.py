@@ -8,16 +8,22 @@ closed customer nothing personal is given. A parked customer raises `CustomerPar
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from domain.consent import ConsentAct, Standing, standing
+from domain.consent import Standing
+from domain.gate import Gate
 from domain.ids import IdentifierKey, RecordId
 from domain.rules import AUDIT, Purpose, Rules
-from projections import consents, customers, identifiers, profile, tallies
+from projections import consents, customers, identifiers, preferences, profile, tallies
+from projections.clock import read_clock
+from projections.consent_history import ConsentTransition, consent_history
+from projections.contexts import ContextClaim, contexts
 from projections.customers import Component
 from projections.errors import CustomerParked
 from projections.parking import identifier_parked_since, parked_since
+from projections.preferences import StatedPreference
 from projections.profile import KnownIdentifier, TraitClaim
 from projections.rules import read_rules
 from projections.tables import ReadTables
@@ -42,6 +48,14 @@ class PurposeStanding:
 
 
 @dataclass(frozen=True, slots=True)
+class Household:
+    """A household that the customer is of, and the customers who are of it too."""
+
+    household_id: str
+    customers: tuple[RecordId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CustomerView:
     """A customer as a purpose may see it, as of a revision.
 
@@ -57,6 +71,18 @@ class CustomerView:
     identifiers: tuple[KnownIdentifier, ...] = ()
     traits: tuple[Trait, ...] = ()
     tallies: tuple[Tally, ...] = ()
+    context: tuple[ContextClaim, ...] = ()
+    preferences: tuple[StatedPreference, ...] = ()
+    households: tuple[Household, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryView:
+    """Every transition of consent that a purpose may see, the oldest first, as of a revision."""
+
+    customer_id: RecordId
+    revision: int
+    transitions: tuple[ConsentTransition, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +101,22 @@ class _Sight:
         return (priority, claim.effective_at, claim.event_id)
 
 
-def customer_view(tables: ReadTables, record_id: RecordId, purpose: str) -> CustomerView | None:
+def customer_view(
+    tables: ReadTables, record_id: RecordId, purpose: str, *, now: datetime | None = None
+) -> CustomerView | None:
     """See a customer by any id it ever had; None for nobody.
 
-    Raises `NotFound` / UNKNOWN_PURPOSE and `CustomerParked`.
+    Judged as of the later of `now` and the log's clock; without `now` by that alone, as replays do.
+    Raises `NotFound` / UNKNOWN_PURPOSE and
+    `CustomerParked`.
     """
-    rules = read_rules(tables)
-    if purpose != AUDIT:
-        rules.purpose(purpose)
+    rules = _rules_for(tables, purpose)
     customer = _unparked(tables, record_id)
     if customer is None:
         return None
     tables.need(customer.members)
-    standings = customer_standings(tables, rules, customer.members)
+    at = max(now or read_clock(tables), read_clock(tables))
+    standings = customer_standings(tables, rules, customer.members, at=at)
     asked = [place for place in standings if place.purpose.name == purpose]
     is_open = purpose == AUDIT or all(place.standing.is_open for place in asked)
     revision = tables.checkpoint.revision
@@ -104,18 +133,47 @@ def customer_view(tables: ReadTables, record_id: RecordId, purpose: str) -> Cust
         identifiers=_identifiers(tables, customer.members, sight),
         traits=_traits(tables, customer.members, sight),
         tallies=_tallies(tables, customer.members, sight),
+        context=_context(tables, customer.members, sight, at=at),
+        preferences=preferences.preferences(tables, customer.members),
+        households=_households(tables, customer.members, sight),
     )
 
 
+def history_view(
+    tables: ReadTables, record_id: RecordId, purpose: str, *, now: datetime | None = None
+) -> HistoryView | None:
+    """See the transitions of a customer's consent; of a closed purpose, its own without evidence.
+
+    Raises as `customer_view`.
+    """
+    seen = customer_view(tables, record_id, purpose, now=now)
+    if seen is None:
+        return None
+    transitions = consent_history(tables, seen.members)
+    if not seen.is_open:
+        transitions = tuple(
+            replace(transition, method=None, evidence={})
+            for transition in transitions
+            if transition.purpose == purpose
+        )
+    return HistoryView(seen.customer_id, seen.revision, transitions)
+
+
+def _rules_for(tables: ReadTables, purpose: str) -> Rules:
+    rules = read_rules(tables)
+    if purpose != AUDIT:
+        rules.purpose(purpose)
+    return rules
+
+
 def customer_view_by_identifier(
-    tables: ReadTables, key: IdentifierKey, purpose: str
+    tables: ReadTables, key: IdentifierKey, purpose: str, *, now: datetime | None = None
 ) -> CustomerView | None:
     """See the customer who holds an identifier; None for nobody. Raises as `customer_view`."""
     record_id = record_holding(tables, key)
     if record_id is not None:
-        return customer_view(tables, record_id, purpose)
-    if purpose != AUDIT:
-        read_rules(tables).purpose(purpose)
+        return customer_view(tables, record_id, purpose, now=now)
+    _rules_for(tables, purpose)
     return None
 
 
@@ -134,15 +192,13 @@ def customer_of(tables: ReadTables, record_id: RecordId) -> RecordId | None:
 
 
 def customer_standings(
-    tables: ReadTables, rules: Rules, members: Iterable[RecordId]
+    tables: ReadTables, rules: Rules, members: Iterable[RecordId], *, at: datetime
 ) -> tuple[PurposeStanding, ...]:
     """Judge every defined purpose for the customer that these records form, by name."""
-    acts: Mapping[RecordId, tuple[ConsentAct, ...]] = {
-        member: consents.acts(tables, member) for member in members
-    }
+    gate = Gate(rules, {member: consents.acts(tables, member) for member in members}, at)
     return tuple(
-        PurposeStanding(purpose, standing(name, purpose.basis, acts))
-        for name, purpose in sorted(rules.purposes.items())
+        PurposeStanding(purpose, gate.standing(purpose))
+        for _name, purpose in sorted(rules.purposes.items())
     )
 
 
@@ -183,3 +239,37 @@ def _traits(tables: ReadTables, members: Iterable[RecordId], sight: _Sight) -> t
 
 def _tallies(tables: ReadTables, members: Iterable[RecordId], sight: _Sight) -> tuple[Tally, ...]:
     return tuple(tally for tally in tallies.combined(tables, members) if sight.sees(tally.source))
+
+
+def _context(
+    tables: ReadTables, members: Iterable[RecordId], sight: _Sight, *, at: datetime
+) -> tuple[ContextClaim, ...]:
+    """Give of each key of the fast context the newest word that still holds."""
+    newest: dict[str, ContextClaim] = {}
+    for member in members:
+        for claim in contexts(tables, member, at=at):
+            known = newest.get(claim.key)
+            rank = (claim.effective_at, claim.event_id)
+            if sight.sees(claim.source) and (
+                known is None or (known.effective_at, known.event_id) < rank
+            ):
+                newest[claim.key] = claim
+    return tuple(newest[key] for key in sorted(newest))
+
+
+def _households(
+    tables: ReadTables, members: Iterable[RecordId], sight: _Sight
+) -> tuple[Household, ...]:
+    linked = {
+        household
+        for member in members
+        for household, source in preferences.households(tables, member).items()
+        if sight.sees(source)
+    }
+    found = []
+    for household in sorted(linked):
+        roots = (
+            customers.root(tables, r) for r in preferences.household_members(tables, household)
+        )
+        found.append(Household(household, tuple(sorted({root for root in roots if root}))))
+    return tuple(found)

@@ -6,8 +6,9 @@ deadline; a call that fails raises `CallFailed` with the stable reason.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
 from typing import Self, TypeVar
@@ -18,6 +19,8 @@ from grpc_status import rpc_status
 
 from domain.consent import ConsentState, LawfulBasis
 from koseki.v1 import (
+    audit_service_pb2,
+    audit_service_pb2_grpc,
     common_pb2,
     customer_service_pb2,
     customer_service_pb2_grpc,
@@ -26,7 +29,7 @@ from koseki.v1 import (
     workspace_service_pb2,
     workspace_service_pb2_grpc,
 )
-from services.answers import STATES
+from services.answers import STATES, stamp
 from services.workspace import BASIS_NUMBERS
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
@@ -56,6 +59,16 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class Acted:
+    """An act of consent, by the event that holds it."""
+
+    event_id: str
+    purpose: str
+    state: ConsentState
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class SignalTotal:
     """How often a signal came, and the exact sums of its numbers."""
 
@@ -70,6 +83,7 @@ class Client:
         self._channel = grpc.aio.insecure_channel(
             address, options=[("grpc.max_receive_message_length", ANSWER_BYTES_MAX)]
         )
+        self._audits = audit_service_pb2_grpc.AuditServiceStub(self._channel)
         self._customers = customer_service_pb2_grpc.CustomerServiceStub(self._channel)
         self._queries = query_service_pb2_grpc.QueryServiceStub(self._channel)
         self._workspaces = workspace_service_pb2_grpc.WorkspaceServiceStub(self._channel)
@@ -93,14 +107,32 @@ class Client:
         call = self._workspaces.DefinePurpose(request, timeout=CALL_SECONDS_MAX)
         return (await _answer(call)).revision
 
-    async def register_source(self, source: str, purposes: Sequence[str]) -> int:
+    async def register_source(
+        self,
+        source: str,
+        purposes: Sequence[str],
+        *,
+        consent_categories: Mapping[str, Sequence[str]] | None = None,
+    ) -> int:
         """Register a source; give the revision."""
-        request = workspace_service_pb2.RegisterSourceRequest(source=source, purposes=purposes)
+        categories = {
+            category: workspace_service_pb2.PurposeNames(purposes=named)
+            for category, named in (consent_categories or {}).items()
+        }
+        request = workspace_service_pb2.RegisterSourceRequest(
+            source=source, purposes=purposes, consent_categories=categories
+        )
         call = self._workspaces.RegisterSource(request, timeout=CALL_SECONDS_MAX)
         return (await _answer(call)).revision
 
     async def record_consent(
-        self, who: Key, purpose: str, state: ConsentState, *, notice_version: str
+        self,
+        who: Key,
+        purpose: str,
+        state: ConsentState,
+        *,
+        notice_version: str = "",
+        valid_until: datetime | None = None,
     ) -> int:
         """Record an act; give the revision."""
         request = customer_service_pb2.RecordConsentRequest(
@@ -108,6 +140,7 @@ class Client:
             purpose=purpose,
             state=STATES[state],
             notice_version=notice_version,
+            valid_until=stamp(valid_until) if valid_until else None,
         )
         call = self._customers.RecordConsent(request, timeout=CALL_SECONDS_MAX)
         return (await _answer(call)).revision
@@ -163,6 +196,45 @@ class Client:
         )
         answer = await _answer(self._queries.CheckConsent(request, timeout=CALL_SECONDS_MAX))
         return Answered(answer.open, _STATES_BY_NUMBER[answer.state], answer.revision)
+
+    async def consent_receipt(self, who: Key, purpose: str, act_event_id: str) -> str:
+        """Read the receipt of one act of consent: JSON-LD."""
+        request = audit_service_pb2.GetReceiptRequest(
+            identifier=_identifier(who), purpose=purpose, act_event_id=act_event_id
+        )
+        call = self._audits.GetReceipt(request, timeout=CALL_SECONDS_MAX)
+        return (await _answer(call)).receipt
+
+    async def consent_history(self, who: Key, purpose: str) -> list[Acted]:
+        """List the acts of consent that a purpose may see, the oldest first."""
+        acts: list[Acted] = []
+        token = ""
+        while True:
+            request = query_service_pb2.ListConsentHistoryRequest(
+                identifier=_identifier(who), purpose=purpose, page_size=1_000, page_token=token
+            )
+            call = self._queries.ListConsentHistory(request, timeout=CALL_SECONDS_MAX)
+            page = await _answer(call)
+            acts += [
+                Acted(act.event_id, act.purpose, _STATES_BY_NUMBER[act.state], act.revision)
+                for act in page.acts
+            ]
+            token = page.next_page_token
+            if not token:
+                return acts
+
+    async def set_preference(
+        self, who: Key, channel: str, *, topic: str = "", frequency: str
+    ) -> int:
+        """Set how often one topic may come over one channel; give the revision."""
+        preference = customer_service_pb2.Preference(
+            channel=channel, topic=topic, frequency=frequency
+        )
+        request = customer_service_pb2.SetPreferencesRequest(
+            identifiers=[_identifier(who)], preferences=[preference]
+        )
+        call = self._customers.SetPreferences(request, timeout=CALL_SECONDS_MAX)
+        return (await _answer(call)).revision
 
     async def signal_totals(
         self, whom: Sequence[Key], purpose: str, signal: str

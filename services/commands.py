@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from domain.commands import (
     Identify,
+    LinkHousehold,
     LinkIdentifiers,
     MergeCustomers,
     PersonCommand,
     ReadmitIdentifier,
     RecordConsent,
+    RecordTcfChoices,
+    SetPreferences,
     SetTraits,
     UndoMerge,
+    UnlinkHousehold,
     UnlinkIdentifier,
     UnmergeRecord,
 )
 from domain.consent import ConsentState
 from domain.errors import Invalid
+from domain.preference_events import Preference
 from koseki.v1 import common_pb2, customer_service_pb2
+from services.answers import ACTORS, STATES
 from services.errors import CallContext
-from services.requests import CommandRequest, RequestReader, read_map
+from services.requests import CommandRequest, RequestReader, read_map, read_optional_time
+from services.tcf import decode_tcf
 
-ACTS = {
-    common_pb2.CONSENT_STATE_GIVEN: ConsentState.GIVEN,
-    common_pb2.CONSENT_STATE_REFUSED: ConsentState.REFUSED,
-    common_pb2.CONSENT_STATE_WITHDRAWN: ConsentState.WITHDRAWN,
+ACTS = {number: state for state, number in STATES.items() if state is not ConsentState.UNKNOWN}
+ACTED_BY = {number: actor for actor, number in ACTORS.items()} | {
+    common_pb2.CONSENT_ACTOR_UNSPECIFIED: None
 }
 
 
@@ -46,28 +53,12 @@ class CommandReader:
     def read(
         self, item: customer_service_pb2.CustomerCommand, context: CallContext
     ) -> PersonCommand:
-        """Read one item of a batch."""
-        match item.WhichOneof("command"):
-            case "identify":
-                return self.identify(item.identify, context)
-            case "set_traits":
-                return self.set_traits(item.set_traits, context)
-            case "record_consent":
-                return self.record_consent(item.record_consent, context)
-            case "link_identifiers":
-                return self.link_identifiers(item.link_identifiers, context)
-            case "unlink_identifier":
-                return self.unlink_identifier(item.unlink_identifier, context)
-            case "readmit_identifier":
-                return self.readmit_identifier(item.readmit_identifier, context)
-            case "merge_customers":
-                return self.merge_customers(item.merge_customers, context)
-            case "undo_merge":
-                return self.undo_merge(item.undo_merge, context)
-            case "unmerge_record":
-                return self.unmerge_record(item.unmerge_record, context)
-            case _:
-                raise Invalid("INVALID_FIELD", "an item of the batch names no command")
+        """Read one item of a batch: each is named as the function that reads it."""
+        name = item.WhichOneof("command")
+        if name is None:
+            raise Invalid("INVALID_FIELD", "an item of the batch names no command")
+        read: Callable[[object, CallContext], PersonCommand] = getattr(self, name)
+        return read(getattr(item, name), context)
 
     def identify(
         self, request: customer_service_pb2.IdentifyRequest, context: CallContext
@@ -78,6 +69,9 @@ class CommandReader:
             source=request.source,
             traits=read_map(request.traits),
             happened_at=self._reader.happened_at(request),
+            expires_at=read_optional_time(
+                request.expires_at, is_set=request.HasField("expires_at")
+            ),
         )
 
     def set_traits(
@@ -89,6 +83,9 @@ class CommandReader:
             source=request.source,
             traits=read_map(request.traits),
             happened_at=self._reader.happened_at(request),
+            expires_at=read_optional_time(
+                request.expires_at, is_set=request.HasField("expires_at")
+            ),
         )
 
     def record_consent(
@@ -97,6 +94,8 @@ class CommandReader:
         """Read `RecordConsent`."""
         if request.state not in ACTS:
             raise Invalid("INVALID_CONSENT_STATE", "the state is not one that an act brings about")
+        if request.acted_by not in ACTED_BY:
+            raise Invalid("INVALID_ACTOR", "it is not known who that is")
         return RecordConsent(
             **self._reader.person(request, context),
             purpose=request.purpose,
@@ -107,6 +106,53 @@ class CommandReader:
             jurisdiction=request.jurisdiction or None,
             method=request.method or None,
             evidence=read_map(request.evidence),
+            valid_until=read_optional_time(
+                request.valid_until, is_set=request.HasField("valid_until")
+            ),
+            acted_by=ACTED_BY[request.acted_by],
+            is_imported=request.imported,
+            is_day_precise=request.day_precise,
+        )
+
+    def record_tcf_string(
+        self, request: customer_service_pb2.RecordTcfStringRequest, context: CallContext
+    ) -> RecordTcfChoices:
+        """Read `RecordTcfString`."""
+        person = self._reader.person(request, context)
+        return RecordTcfChoices(**person, source=request.source, **decode_tcf(request.tcf_string))
+
+    def set_preferences(
+        self, request: customer_service_pb2.SetPreferencesRequest, context: CallContext
+    ) -> SetPreferences:
+        """Read `SetPreferences`."""
+        return SetPreferences(
+            **self._reader.person(request, context),
+            preferences=tuple(
+                Preference(channel=said.channel, topic=said.topic, frequency=said.frequency)
+                for said in request.preferences
+            ),
+            happened_at=self._reader.happened_at(request),
+        )
+
+    def link_household(
+        self, request: customer_service_pb2.LinkHouseholdRequest, context: CallContext
+    ) -> LinkHousehold:
+        """Read `LinkHousehold`."""
+        return LinkHousehold(
+            **self._reader.person(request, context),
+            source=request.source,
+            household_id=request.household_id,
+            happened_at=self._reader.happened_at(request),
+        )
+
+    def unlink_household(
+        self, request: customer_service_pb2.UnlinkHouseholdRequest, context: CallContext
+    ) -> UnlinkHousehold:
+        """Read `UnlinkHousehold`."""
+        return UnlinkHousehold(
+            **self._reader.person(request, context),
+            household_id=request.household_id,
+            happened_at=self._reader.happened_at(request),
         )
 
     def link_identifiers(

@@ -80,6 +80,60 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             customer_id=done.customer_id or "",
             revision=done.revision,
             command_id=command.command_id,
+            ignored=done.ignored or "",
+        )
+
+    @translated
+    async def RecordTcfString(
+        self, request: customer_service_pb2.RecordTcfStringRequest, context: CallContext
+    ) -> customer_service_pb2.RecordTcfStringResponse:
+        """Record what a TCF string says that the person chose."""
+        command = self._commands.record_tcf_string(request, context)
+        done = await execute(self._router, command)
+        return customer_service_pb2.RecordTcfStringResponse(
+            customer_id=done.customer_id or "",
+            revision=done.revision,
+            command_id=command.command_id,
+            ignored=done.ignored or "",
+        )
+
+    @translated
+    async def SetPreferences(
+        self, request: customer_service_pb2.SetPreferencesRequest, context: CallContext
+    ) -> customer_service_pb2.SetPreferencesResponse:
+        """Set how somebody known wishes to be spoken to."""
+        command = self._commands.set_preferences(request, context)
+        done = await execute(self._router, command)
+        return customer_service_pb2.SetPreferencesResponse(
+            customer_id=done.customer_id or "",
+            revision=done.revision,
+            command_id=command.command_id,
+        )
+
+    @translated
+    async def LinkHousehold(
+        self, request: customer_service_pb2.LinkHouseholdRequest, context: CallContext
+    ) -> customer_service_pb2.LinkHouseholdResponse:
+        """Say that somebody known is of a household."""
+        command = self._commands.link_household(request, context)
+        done = await execute(self._router, command)
+        return customer_service_pb2.LinkHouseholdResponse(
+            customer_id=done.customer_id or "",
+            revision=done.revision,
+            command_id=command.command_id,
+        )
+
+    @translated
+    async def UnlinkHousehold(
+        self, request: customer_service_pb2.UnlinkHouseholdRequest, context: CallContext
+    ) -> customer_service_pb2.UnlinkHouseholdResponse:
+        """Say that somebody known is no more of a household."""
+        command = self._commands.unlink_household(request, context)
+        done = await execute(self._router, command)
+        return customer_service_pb2.UnlinkHouseholdResponse(
+            customer_id=done.customer_id or "",
+            revision=done.revision,
+            command_id=command.command_id,
         )
 
     @translated
@@ -205,5 +259,13 @@ def _identifiers_of(
             return item.set_traits.identifiers
         case "record_consent":
             return item.record_consent.identifiers
+        case "record_tcf_string":
+            return item.record_tcf_string.identifiers
+        case "set_preferences":
+            return item.set_preferences.identifiers
+        case "link_household":
+            return item.link_household.identifiers
+        case "unlink_household":
+            return item.unlink_household.identifiers
         case _:
             return ()

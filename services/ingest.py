@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from actors.intake.consent_choices import category_preferences
 from actors.intake.segment_spec import check_message_id
 from actors.router import CommandRouter
 from domain.commands import SIGNALS_PER_COMMAND_MAX, RecordSignals
@@ -39,18 +40,29 @@ _PARTED = {"EVENT_TOO_LARGE", "EVENT_NOT_ENCODABLE"}
 
 @dataclass(slots=True)
 class _Group:
-    """Signals that came with the same identifiers, and their places in the request."""
+    """Signals with the same identifiers and choices of consent, and their places in the request."""
 
     identifiers: tuple[Identifier, ...]
-    left_out: dict[IdentifierKey, LeftOut]
+    choices: dict[str, bool] = field(default_factory=dict)
+    left_out: dict[IdentifierKey, LeftOut] = field(default_factory=dict)
     signals: list[Signal] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
+
+    def takes(self, choices: dict[str, bool]) -> bool:
+        """Say whether one more signal with these choices may join."""
+        return self.choices == choices and len(self.signals) < SIGNALS_PER_COMMAND_MAX
 
     def halves(self) -> list[_Group]:
         """Part the signals in two."""
         middle = len(self.places) // 2
         return [
-            _Group(self.identifiers, self.left_out, self.signals[part], self.places[part])
+            _Group(
+                self.identifiers,
+                self.choices,
+                self.left_out,
+                signals=self.signals[part],
+                places=self.places[part],
+            )
             for part in (slice(middle), slice(middle, None))
         ]
 
@@ -99,6 +111,7 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
             try:
                 identifiers, left_out = self._reader.identifiers(given.identifiers)
                 signal = self._signal(given)
+                choices = category_preferences(signal.context)
                 _check_number(identifiers, left_out)
             except (DomainError, ValidationError) as error:
                 outcomes[place].result = ingest_service_pb2.SIGNAL_RESULT_INVALID
@@ -107,8 +120,8 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
                 continue
             keys = frozenset(identifier.key for identifier in identifiers)
             group = open_groups.get(keys)
-            if group is None or len(group.signals) >= SIGNALS_PER_COMMAND_MAX:
-                group = open_groups[keys] = _Group(identifiers, {})
+            if group is None or not group.takes(choices):
+                group = open_groups[keys] = _Group(identifiers, choices)
                 groups.append(group)
             group.left_out |= {item.key: item for item in left_out}
             group.signals.append(signal)
@@ -135,6 +148,7 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
             left_out=tuple(group.left_out.values()),
             source=source,
             signals=tuple(group.signals),
+            category_preferences=group.choices,
         )
 
 

@@ -85,6 +85,7 @@ def done_message(
             merge_ids=done.merge_ids,
             left_out=left_out,
             consequences=consequences_message(done.consequences),
+            ignored=done.ignored or "",
         ),
     )
 

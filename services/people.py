@@ -7,7 +7,8 @@ from domain.ids import RecordId
 from domain.rules import AUDIT
 from koseki.v1 import common_pb2
 from projections.tables import ReadTables
-from projections.views import customer_of, record_holding
+from projections.views import customer_of
+from services.lookup import record_named
 from services.requests import RequestReader
 
 
@@ -19,22 +20,11 @@ class People:
 
     def find(self, tables: ReadTables, reference: common_pb2.CustomerReference) -> RecordId:
         """Give a customer's id. Raises `Invalid`, `NotFound` and `CustomerParked`."""
-        record_id = self._record(tables, reference)
+        record_id = record_named(tables, reference, self._reader)
         root = customer_of(tables, record_id) if record_id else None
         if root is None:
             raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
         return root
-
-    def _record(
-        self, tables: ReadTables, reference: common_pb2.CustomerReference
-    ) -> RecordId | None:
-        match reference.WhichOneof("reference"):
-            case "customer_id":
-                return RecordId(reference.customer_id)
-            case "identifier":
-                return record_holding(tables, self._reader.identifier(reference.identifier).key)
-            case _:
-                raise Invalid("MISSING_IDENTIFIER", "name a customer id or an identifier")
 
 
 def require_purpose(purpose: str) -> None:

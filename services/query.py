@@ -19,11 +19,17 @@ from projections.segments.following import CustomerWatch, is_open_for, segments_
 from projections.segments.watching import read_place
 from projections.store import Store
 from projections.tables import ReadTables
-from projections.views import CustomerView, customer_view, customer_view_by_identifier
-from services.answers import STATES, customer_message, stamp
+from projections.views import (
+    CustomerView,
+    customer_view,
+    customer_view_by_identifier,
+)
+from services.answers import STATES, act_message, customer_message, stamp
 from services.customer import execute
 from services.errors import CallContext, translated, translated_stream
 from services.freshness import Freshness
+from services.lookup import history_named
+from services.pages import page_of
 from services.people import People, require_purpose
 from services.requests import RequestReader, read_time
 from services.segment_answers import customer_change_message, membership_messages
@@ -49,6 +55,7 @@ _Read = (
     | query_service_pb2.BatchGetCustomersRequest
     | query_service_pb2.ListSegmentsOfRequest
     | query_service_pb2.ListTimelineRequest
+    | query_service_pb2.ListConsentHistoryRequest
 )
 
 
@@ -120,6 +127,31 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             notice_version=verdict.notice_version or "",
             rules_version=verdict.rules_version,
             decided_at=stamp(verdict.decided_at),
+            valid_until=stamp(verdict.valid_until) if verdict.valid_until else None,
+        )
+
+    @translated
+    async def ListConsentHistory(
+        self, request: query_service_pb2.ListConsentHistoryRequest, context: CallContext
+    ) -> query_service_pb2.ListConsentHistoryResponse:
+        """List the acts of consent of one customer."""
+        await self._prepare(request, context)
+        view = await read_rows(
+            self._store, lambda tables: history_named(tables, request, self._reader)
+        )
+        if view is None:
+            raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
+        page, token = page_of(
+            view.transitions,
+            key=lambda act: act.revision,
+            size=request.page_size,
+            token=request.page_token,
+        )
+        return query_service_pb2.ListConsentHistoryResponse(
+            customer_id=view.customer_id,
+            acts=[act_message(act) for act in page],
+            next_page_token=token,
+            revision=view.revision,
         )
 
     @translated
@@ -213,12 +245,13 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         reference: common_pb2.CustomerReference | query_service_pb2.GetCustomerRequest,
         purpose: str,
     ) -> CustomerView | None:
+        now = self._reader.now()
         match reference.WhichOneof("reference"):
             case "customer_id":
-                return customer_view(tables, RecordId(reference.customer_id), purpose)
+                return customer_view(tables, RecordId(reference.customer_id), purpose, now=now)
             case "identifier":
                 key = self._reader.identifier(reference.identifier).key
-                return customer_view_by_identifier(tables, key, purpose)
+                return customer_view_by_identifier(tables, key, purpose, now=now)
             case _:
                 raise Invalid("MISSING_IDENTIFIER", "name a customer id or an identifier")
 

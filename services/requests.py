@@ -155,6 +155,11 @@ def _named(command_id: str) -> dict[str, str]:
     return {"command_id": command_id}
 
 
+def read_optional_time(stamp: timestamp_pb2.Timestamp, *, is_set: bool) -> datetime | None:
+    """Read a time stamp that may be unset."""
+    return read_time(stamp) if is_set else None
+
+
 def read_time(stamp: timestamp_pb2.Timestamp) -> datetime:
     """Read a time stamp, to the microsecond."""
     try:

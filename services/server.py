@@ -17,6 +17,8 @@ from actors.intake.identifiers import IdentifierNormaliser
 from actors.router import CommandRouter
 from actors.rules import RulesKeeper
 from koseki.v1 import (
+    audit_service_pb2,
+    audit_service_pb2_grpc,
     customer_service_pb2,
     customer_service_pb2_grpc,
     ingest_service_pb2,
@@ -29,6 +31,7 @@ from koseki.v1 import (
     workspace_service_pb2_grpc,
 )
 from projections.store import Store
+from services.audit import AuditService
 from services.customer import CustomerService
 from services.decoding import DecodingInterceptor
 from services.freshness import Freshness
@@ -44,6 +47,7 @@ CALLS_AT_ONCE_MAX = 2_000
 STOP_SECONDS = 2.0
 
 _DESCRIPTORS = (
+    audit_service_pb2.DESCRIPTOR,
     customer_service_pb2.DESCRIPTOR,
     ingest_service_pb2.DESCRIPTOR,
     query_service_pb2.DESCRIPTOR,
@@ -95,6 +99,8 @@ class GatewayServer:
         freshness = Freshness(lambda: parts.store.checkpoint.revision)
         watches = Watches(parts.store, freshness)
         reading = _Reading(store=parts.store, freshness=freshness, watches=watches)
+        audit = AuditService(parts.workspace, reader, store=parts.store, freshness=freshness)
+        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(audit, self._server)
         customer_service_pb2_grpc.add_CustomerServiceServicer_to_server(
             CustomerService(parts.router, reader), self._server
         )

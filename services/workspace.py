@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from actors.rules import RulesKeeper
-from domain.commands import DefinePurpose, RegisterSource, SetIdentityRules
+from domain.commands import DefinePurpose, PublishNotice, RegisterSource, SetIdentityRules
 from domain.consent import LawfulBasis
 from domain.errors import Invalid
+from domain.rules import Purpose, Source
 from koseki.v1 import common_pb2, workspace_service_pb2, workspace_service_pb2_grpc
 from services.errors import CallContext, translated
 from services.identity_rules import namespace_messages, read_identity_rules
@@ -40,9 +41,28 @@ class WorkspaceService(workspace_service_pb2_grpc.WorkspaceServiceServicer):
             purpose=request.purpose,
             basis=BASES[request.lawful_basis],
             description=request.description,
+            parent=request.parent or None,
+            jurisdictions=tuple(request.jurisdictions),
         )
         done = await self._rules.execute(command)
         return workspace_service_pb2.DefinePurposeResponse(
+            revision=done.revision, command_id=command.command_id
+        )
+
+    @translated
+    async def PublishNotice(
+        self, request: workspace_service_pb2.PublishNoticeRequest, context: CallContext
+    ) -> workspace_service_pb2.PublishNoticeResponse:
+        """Publish what people are told about a purpose."""
+        command = PublishNotice(
+            **self._reader.command(request, context),
+            purpose=request.purpose,
+            version=request.version,
+            language=request.language,
+            text=request.text,
+        )
+        done = await self._rules.execute(command)
+        return workspace_service_pb2.PublishNoticeResponse(
             revision=done.revision, command_id=command.command_id
         )
 
@@ -56,6 +76,14 @@ class WorkspaceService(workspace_service_pb2_grpc.WorkspaceServiceServicer):
             source=request.source,
             purposes=tuple(request.purposes),
             priority=request.priority if request.HasField("priority") else PRIORITY_DEFAULT,
+            consent_categories={
+                category: tuple(named.purposes)
+                for category, named in request.consent_categories.items()
+            },
+            tcf_purposes={
+                number: tuple(named.purposes) for number, named in request.tcf_purposes.items()
+            },
+            context_ttl_seconds=request.context_ttl_seconds or None,
         )
         done = await self._rules.execute(command)
         return workspace_service_pb2.RegisterSourceResponse(
@@ -85,21 +113,40 @@ class WorkspaceService(workspace_service_pb2_grpc.WorkspaceServiceServicer):
         rules = self._rules.rules
         return workspace_service_pb2.GetRulesResponse(
             version=rules.version,
-            purposes=[
-                workspace_service_pb2.Purpose(
-                    name=purpose.name,
-                    lawful_basis=BASIS_NUMBERS[purpose.basis],
-                    description=purpose.description,
-                )
-                for _name, purpose in sorted(rules.purposes.items())
-            ],
-            sources=[
-                workspace_service_pb2.Source(
-                    name=source.name,
-                    purposes=sorted(source.purposes),
-                    priority=source.priority,
-                )
-                for _name, source in sorted(rules.sources.items())
-            ],
+            purposes=[_purpose(purpose) for _name, purpose in sorted(rules.purposes.items())],
+            sources=[_source(source) for _name, source in sorted(rules.sources.items())],
             namespaces=namespace_messages(rules.identity),
         )
+
+
+def _purpose(purpose: Purpose) -> workspace_service_pb2.Purpose:
+    return workspace_service_pb2.Purpose(
+        name=purpose.name,
+        lawful_basis=BASIS_NUMBERS[purpose.basis],
+        description=purpose.description,
+        parent=purpose.parent or "",
+        jurisdictions=purpose.jurisdictions,
+        notices=[
+            workspace_service_pb2.Notice(
+                version=notice.version, language=notice.language, digest=notice.digest
+            )
+            for notice in purpose.notices
+        ],
+    )
+
+
+def _source(source: Source) -> workspace_service_pb2.Source:
+    return workspace_service_pb2.Source(
+        name=source.name,
+        purposes=sorted(source.purposes),
+        priority=source.priority,
+        consent_categories={
+            category: workspace_service_pb2.PurposeNames(purposes=named)
+            for category, named in source.consent_categories.items()
+        },
+        tcf_purposes={
+            number: workspace_service_pb2.PurposeNames(purposes=named)
+            for number, named in source.tcf_purposes.items()
+        },
+        context_ttl_seconds=source.context_ttl_seconds or 0,
+    )

@@ -1,8 +1,8 @@
 """Make commands of a round's items: few, large, and never out of order for one person. Pure.
 
-Signals that came with the same identifiers from one source become one command, unless something
-that shares an identifier came between. Commands that share an identifier fall into different waves,
-in their order; those of one wave touch different identifiers and may go at once.
+Signals that came with the same identifiers and choices from one source become one command, unless
+something that shares an identifier came between. Commands that share an identifier fall into
+different waves, in their order; those of one wave touch different identifiers and may go at once.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class Planned:
             and isinstance(first.call, SignalCall)
             and first.source == ticket.source
             and self.keys == ticket.keys
+            and first.call.choices == ticket.call.choices
             and len(self.tickets) < SIGNALS_PER_COMMAND_MAX
             and self.size_bytes + ticket.size_bytes <= COMMAND_BYTES_MAX
         )
@@ -131,6 +132,7 @@ def make_command(tickets: list[Ticket], clock: Clock) -> PersonCommand:
                 left_out=tuple(left_out.values()),
                 source=first.source,
                 signals=tuple(signals),
+                category_preferences=dict(first.call.choices),
             )
         case IdentifyCall(identifiers=identifiers) as call:
             return Identify(
@@ -145,6 +147,7 @@ def make_command(tickets: list[Ticket], clock: Clock) -> PersonCommand:
                 traits=call.traits,
                 happened_at=call.happened_at,
                 message_id=call.message_id,
+                category_preferences=dict(call.choices),
                 on_closed="decline",
             )
 

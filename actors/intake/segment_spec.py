@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from actors.intake.consent_choices import category_preferences
 from actors.intake.identifiers import Blocked, IdentifierNormaliser, has_unprintable
 from actors.intake.json_values import check_json
 from domain.errors import Invalid
@@ -48,21 +49,23 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class IdentifyCall:
-    """Identifiers that belong together, and traits."""
+    """Identifiers that belong together, traits, and what the person chose."""
 
     identifiers: tuple[Identifier, ...]
     traits: OpenMap
     happened_at: datetime
     message_id: str
+    choices: Mapping[str, bool] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SignalCall:
-    """A signal, and the identifiers that it came with."""
+    """A signal, the identifiers that it came with, and what the person chose."""
 
     identifiers: tuple[Identifier, ...]
     signal: Signal
+    choices: Mapping[str, bool] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
 
 
@@ -157,11 +160,12 @@ def _decode_alias(given: _Given) -> IdentifyCall:
 
 def _identify(given: _Given, *, identifiers: list[Identifier], traits: OpenMap) -> IdentifyCall:
     return IdentifyCall(
-        given.distinct(identifiers),
-        traits,
-        _happened_at(given),
-        _message_id(given),
-        tuple(given.left_out),
+        identifiers=given.distinct(identifiers),
+        traits=traits,
+        happened_at=_happened_at(given),
+        message_id=_message_id(given),
+        choices=category_preferences(_open_map(given.call, "context", "INVALID_CONTEXT")),
+        left_out=tuple(given.left_out),
     )
 
 
@@ -216,7 +220,12 @@ def _signal(
         properties=properties,
         context=_open_map(given.call, "context", "INVALID_CONTEXT"),
     )
-    return SignalCall(identifiers, signal, tuple(given.left_out))
+    return SignalCall(
+        identifiers=identifiers,
+        signal=signal,
+        choices=category_preferences(signal.context),
+        left_out=tuple(given.left_out),
+    )
 
 
 def _viewed(call: JsonObject, thing: str) -> str:

@@ -21,9 +21,15 @@ No error text holds personal data.
     INVALID_PROPERTIES      traits, properties, context or evidence nest too deeply, or hold a
                             number that is not finite
     INVALID_TIMESTAMP       outside of the years 1 to 9999
+    INVALID_CONTEXT         categoryPreferences of a context does not say true or false of each
     INVALID_CONSENT_STATE   not a state that an act brings about
+    INVALID_ACTOR           whoever acted cannot bring this state about
+    INVALID_VALIDITY        not an agreement, or over before it was made
+    INVALID_TCF_STRING      not a whole TCF string of version 2
     INVALID_LAWFUL_BASIS    a purpose needs a lawful basis
     RESERVED_PURPOSE        `audit` cannot be defined
+    CYCLIC_PURPOSE          a purpose cannot stand above itself
+    PURPOSE_TOO_DEEP        purposes stand at most 8 deep
     CIRCULAR_SEGMENT        a segment would depend on itself
     SEGMENT_TOO_DEEP        segments use each other more than 8 deep
     INVALID_EXPRESSION      a segment's expression; each fault comes with its place
@@ -35,11 +41,18 @@ No error text holds personal data.
     UNKNOWN_MERGE           no live merge of the customer has this id
     UNKNOWN_SOURCE          register the source first
     UNKNOWN_PURPOSE         define the purpose first
+    UNKNOWN_NOTICE          the purpose has notices, and this version or language is none of them
+    UNKNOWN_JURISDICTION    the purpose names jurisdictions, and this is none of them
+    UNKNOWN_ACT             the person has no such act of consent that the purpose may see
     UNKNOWN_SEGMENT         no segment of this name is active
   PERMISSION_DENIED
     AUDITOR_ONLY            only an auditor may name the purpose `audit`
   FAILED_PRECONDITION: a rule forbids it in the present state
     PURPOSE_CLOSED          no purpose of the source is open for the person
+    CONSENT_NEVER_GIVEN     nothing was agreed to that could be renewed or could run out
+    CONSENT_STANDS          an agreement that holds cannot have run out: record REVOKED to end it
+    NOTICE_EXISTS           this version and language was published with another text
+    TOO_MANY_NOTICES        at most 256 for one purpose
     AMBIGUOUS_CUSTOMER      the identifiers do not all belong to one: call Identify first
     TOO_MANY_RECORDS        the customer would hold more than 256 records
     TOO_MANY_IDENTIFIERS    the customer would hold more than 512 identifiers

@@ -38,6 +38,7 @@ class IdentifyRequest(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     TRAITS_FIELD_NUMBER: _builtins.int
     HAPPENED_AT_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
@@ -60,6 +61,12 @@ class IdentifyRequest(_message.Message):
     def happened_at(self) -> _timestamp_pb2.Timestamp:
         """When it became so; unset means now. A time in the future counts as now."""
 
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Until when these traits hold. Set: they are fast context, shown apart from the others and
+        dropped after that time. Unset: for good.
+        """
+
     def __init__(
         self,
         *,
@@ -70,10 +77,11 @@ class IdentifyRequest(_message.Message):
         source: _builtins.str = ...,
         traits: _struct_pb2.Struct | None = ...,
         happened_at: _timestamp_pb2.Timestamp | None = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["happened_at", b"happened_at", "traits", b"traits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "happened_at", b"happened_at", "traits", b"traits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "happened_at", b"happened_at", "identifiers", b"identifiers", "source", b"source", "traits", b"traits", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "expires_at", b"expires_at", "happened_at", b"happened_at", "identifiers", b"identifiers", "source", b"source", "traits", b"traits", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -138,6 +146,7 @@ class SetTraitsRequest(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     TRAITS_FIELD_NUMBER: _builtins.int
     HAPPENED_AT_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
@@ -158,6 +167,12 @@ class SetTraitsRequest(_message.Message):
     def happened_at(self) -> _timestamp_pb2.Timestamp:
         """When it became so; unset means now. A time in the future counts as now."""
 
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Until when these traits hold. Set: they are fast context, shown apart from the others and
+        dropped after that time. Unset: for good.
+        """
+
     def __init__(
         self,
         *,
@@ -168,10 +183,11 @@ class SetTraitsRequest(_message.Message):
         source: _builtins.str = ...,
         traits: _struct_pb2.Struct | None = ...,
         happened_at: _timestamp_pb2.Timestamp | None = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["happened_at", b"happened_at", "traits", b"traits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "happened_at", b"happened_at", "traits", b"traits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "happened_at", b"happened_at", "identifiers", b"identifiers", "source", b"source", "traits", b"traits", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "expires_at", b"expires_at", "happened_at", b"happened_at", "identifiers", b"identifiers", "source", b"source", "traits", b"traits", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -209,7 +225,7 @@ Global___SetTraitsResponse: _TypeAlias = SetTraitsResponse  # noqa: Y015
 
 @_typing.final
 class RecordConsentRequest(_message.Message):
-    """Records an act of the person on a purpose."""
+    """Records an act on a purpose."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -225,6 +241,10 @@ class RecordConsentRequest(_message.Message):
     JURISDICTION_FIELD_NUMBER: _builtins.int
     METHOD_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    ACTED_BY_FIELD_NUMBER: _builtins.int
+    IMPORTED_FIELD_NUMBER: _builtins.int
+    DAY_PRECISE_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
@@ -234,7 +254,7 @@ class RecordConsentRequest(_message.Message):
     purpose: _builtins.str
     """A defined purpose."""
     state: _common_pb2.ConsentState.ValueType
-    """GIVEN, REFUSED or WITHDRAWN; the others cannot be recorded: INVALID_CONSENT_STATE."""
+    """Any state but UNKNOWN."""
     notice_version: _builtins.str
     """Which version of the notice the person saw, 256 characters at most; may be empty."""
     notice_language: _builtins.str
@@ -243,6 +263,18 @@ class RecordConsentRequest(_message.Message):
     """Under which law, such as `JP` or `EU`, 256 characters at most; may be empty."""
     method: _builtins.str
     """How the person acted, such as `checkbox`; personal, 256 characters at most, may be empty."""
+    acted_by: _common_pb2.ConsentActor.ValueType
+    """Who acted. GIVEN, RENEWED, REFUSED, WITHDRAWN: the person or a representative. REVOKED: the
+    controller, a representative or an authority. INVALIDATED: the controller or an authority.
+    REQUESTED, EXPIRED, TERMINATED: the controller.
+    """
+    imported: _builtins.bool
+    """True: another system recorded it, at `happened_at`. An imported agreement counts only where the
+    person never acted here; against an imported no the times of happening alone decide; an
+    imported EXPIRED or TERMINATED closes. It is taken in any order, whatever stands.
+    """
+    day_precise: _builtins.bool
+    """True: of `happened_at` only the day is known, as in RecordTcfString."""
     @_builtins.property
     def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Identifier]:
         """At most 512; at least one unless `customer_id` is given. Joined as Identify joins them."""
@@ -254,6 +286,12 @@ class RecordConsentRequest(_message.Message):
     @_builtins.property
     def evidence(self) -> _struct_pb2.Struct:
         """What proves it; personal, nested 16 deep at most, may be unset."""
+
+    @_builtins.property
+    def valid_until(self) -> _timestamp_pb2.Timestamp:
+        """Until when GIVEN or RENEWED holds; from that time on the purpose is closed, and shown EXPIRED,
+        without a further act. Unset: until something closes it.
+        """
 
     def __init__(
         self,
@@ -270,10 +308,14 @@ class RecordConsentRequest(_message.Message):
         jurisdiction: _builtins.str = ...,
         method: _builtins.str = ...,
         evidence: _struct_pb2.Struct | None = ...,
+        valid_until: _timestamp_pb2.Timestamp | None = ...,
+        acted_by: _common_pb2.ConsentActor.ValueType = ...,
+        imported: _builtins.bool = ...,
+        day_precise: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "happened_at", b"happened_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "happened_at", b"happened_at", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "evidence", b"evidence", "happened_at", b"happened_at", "identifiers", b"identifiers", "jurisdiction", b"jurisdiction", "method", b"method", "notice_language", b"notice_language", "notice_version", b"notice_version", "purpose", b"purpose", "state", b"state", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acted_by", b"acted_by", "command_id", b"command_id", "customer_id", b"customer_id", "day_precise", b"day_precise", "evidence", b"evidence", "happened_at", b"happened_at", "identifiers", b"identifiers", "imported", b"imported", "jurisdiction", b"jurisdiction", "method", b"method", "notice_language", b"notice_language", "notice_version", b"notice_version", "purpose", b"purpose", "state", b"state", "valid_until", b"valid_until", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -282,6 +324,200 @@ Global___RecordConsentRequest: _TypeAlias = RecordConsentRequest  # noqa: Y015
 @_typing.final
 class RecordConsentResponse(_message.Message):
     """The act is stored, on every record of the customer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    IGNORED_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The customer's id (a UUID)."""
+    revision: _builtins.int
+    """The log's revision that holds the change."""
+    command_id: _builtins.str
+    """The command's id, as sent or as made by the server."""
+    ignored: _builtins.str
+    """Why the act changed nothing and was not stored: ALREADY_GIVEN, ALREADY_CLOSED or ALREADY_ENDED;
+    empty if it was stored.
+    """
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        command_id: _builtins.str = ...,
+        ignored: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "ignored", b"ignored", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordConsentResponse: _TypeAlias = RecordConsentResponse  # noqa: Y015
+
+@_typing.final
+class RecordTcfStringRequest(_message.Message):
+    """Records what a TCF string says."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TCF_STRING_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    command_id: _builtins.str
+    """A UUID of version 7, in lower case; empty: the server makes one and gives it back."""
+    customer_id: _builtins.str
+    """The customer's id, or empty if identifiers name it."""
+    source: _builtins.str
+    """The registered source that passes it on, whose `tcf_purposes` say what it means."""
+    tcf_string: _builtins.str
+    """A TCF string of version 2, 16,384 characters at most."""
+    @_builtins.property
+    def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Identifier]:
+        """At most 512; at least one unless `customer_id` is given. Joined as Identify joins them."""
+
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        command_id: _builtins.str = ...,
+        customer_id: _builtins.str = ...,
+        identifiers: _abc.Iterable[_common_pb2.Identifier] | None = ...,
+        source: _builtins.str = ...,
+        tcf_string: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "identifiers", b"identifiers", "source", b"source", "tcf_string", b"tcf_string", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordTcfStringRequest: _TypeAlias = RecordTcfStringRequest  # noqa: Y015
+
+@_typing.final
+class RecordTcfStringResponse(_message.Message):
+    """What became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    IGNORED_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The customer's id (a UUID); empty if nobody is known and nothing was stored."""
+    revision: _builtins.int
+    """The log's revision that holds the acts."""
+    command_id: _builtins.str
+    """The command's id, as sent or as made by the server."""
+    ignored: _builtins.str
+    """ALREADY_SAID if the source said the same before; empty if acts were stored."""
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        command_id: _builtins.str = ...,
+        ignored: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "ignored", b"ignored", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordTcfStringResponse: _TypeAlias = RecordTcfStringResponse  # noqa: Y015
+
+@_typing.final
+class Preference(_message.Message):
+    """How often one topic may come over one channel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    FREQUENCY_FIELD_NUMBER: _builtins.int
+    channel: _builtins.str
+    """The channel, such as `email` or `sms`: a lower-case letter, then those, digits and `_`."""
+    topic: _builtins.str
+    """The topic, such as `product_news`: lower-case letters, digits, `_`, `.` and `-`, 64 characters
+    at most; empty: all of the channel.
+    """
+    frequency: _builtins.str
+    """How often, such as `never` or `weekly`; a name like the channel's."""
+    def __init__(
+        self,
+        *,
+        channel: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        frequency: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "frequency", b"frequency", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Preference: _TypeAlias = Preference  # noqa: Y015
+
+@_typing.final
+class SetPreferencesRequest(_message.Message):
+    """Sets preferences of a known person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    PREFERENCES_FIELD_NUMBER: _builtins.int
+    HAPPENED_AT_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    command_id: _builtins.str
+    """A UUID of version 7, in lower case; empty: the server makes one and gives it back."""
+    customer_id: _builtins.str
+    """The customer's id, or empty if identifiers name it."""
+    @_builtins.property
+    def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Identifier]:
+        """At most 512, all held by one customer; at least one unless `customer_id` is given."""
+
+    @_builtins.property
+    def preferences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Preference]:
+        """1 to 64. Of one channel and topic the newest by `happened_at` stands."""
+
+    @_builtins.property
+    def happened_at(self) -> _timestamp_pb2.Timestamp:
+        """When the person said so; unset means now. A time in the future counts as now."""
+
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        command_id: _builtins.str = ...,
+        customer_id: _builtins.str = ...,
+        identifiers: _abc.Iterable[_common_pb2.Identifier] | None = ...,
+        preferences: _abc.Iterable[Global___Preference] | None = ...,
+        happened_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["happened_at", b"happened_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "happened_at", b"happened_at", "identifiers", b"identifiers", "preferences", b"preferences", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPreferencesRequest: _TypeAlias = SetPreferencesRequest  # noqa: Y015
+
+@_typing.final
+class SetPreferencesResponse(_message.Message):
+    """The preferences are stored."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -307,7 +543,163 @@ class RecordConsentResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RecordConsentResponse: _TypeAlias = RecordConsentResponse  # noqa: Y015
+Global___SetPreferencesResponse: _TypeAlias = SetPreferencesResponse  # noqa: Y015
+
+@_typing.final
+class LinkHouseholdRequest(_message.Message):
+    """Says that a known person is of a household."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    HOUSEHOLD_ID_FIELD_NUMBER: _builtins.int
+    HAPPENED_AT_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    command_id: _builtins.str
+    """A UUID of version 7, in lower case; empty: the server makes one and gives it back."""
+    customer_id: _builtins.str
+    """The customer's id, or empty if identifiers name it."""
+    source: _builtins.str
+    """The registered source that says so."""
+    household_id: _builtins.str
+    """The household's id (a UUID in lower case), made by the caller."""
+    @_builtins.property
+    def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Identifier]:
+        """At most 512, all held by one customer; at least one unless `customer_id` is given."""
+
+    @_builtins.property
+    def happened_at(self) -> _timestamp_pb2.Timestamp:
+        """Since when; unset means now."""
+
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        command_id: _builtins.str = ...,
+        customer_id: _builtins.str = ...,
+        identifiers: _abc.Iterable[_common_pb2.Identifier] | None = ...,
+        source: _builtins.str = ...,
+        household_id: _builtins.str = ...,
+        happened_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["happened_at", b"happened_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "happened_at", b"happened_at", "household_id", b"household_id", "identifiers", b"identifiers", "source", b"source", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkHouseholdRequest: _TypeAlias = LinkHouseholdRequest  # noqa: Y015
+
+@_typing.final
+class LinkHouseholdResponse(_message.Message):
+    """The person is of the household."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The customer's id (a UUID)."""
+    revision: _builtins.int
+    """The log's revision that holds the change, or the customer's newest if nothing changed."""
+    command_id: _builtins.str
+    """The command's id, as sent or as made by the server."""
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        command_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkHouseholdResponse: _TypeAlias = LinkHouseholdResponse  # noqa: Y015
+
+@_typing.final
+class UnlinkHouseholdRequest(_message.Message):
+    """Says that a known person is no more of a household."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    HOUSEHOLD_ID_FIELD_NUMBER: _builtins.int
+    HAPPENED_AT_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    command_id: _builtins.str
+    """A UUID of version 7, in lower case; empty: the server makes one and gives it back."""
+    customer_id: _builtins.str
+    """The customer's id, or empty if identifiers name it."""
+    household_id: _builtins.str
+    """The household's id."""
+    @_builtins.property
+    def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Identifier]:
+        """At most 512, all held by one customer; at least one unless `customer_id` is given."""
+
+    @_builtins.property
+    def happened_at(self) -> _timestamp_pb2.Timestamp:
+        """Since when; unset means now."""
+
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        command_id: _builtins.str = ...,
+        customer_id: _builtins.str = ...,
+        identifiers: _abc.Iterable[_common_pb2.Identifier] | None = ...,
+        household_id: _builtins.str = ...,
+        happened_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["happened_at", b"happened_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "happened_at", b"happened_at", "household_id", b"household_id", "identifiers", b"identifiers", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlinkHouseholdRequest: _TypeAlias = UnlinkHouseholdRequest  # noqa: Y015
+
+@_typing.final
+class UnlinkHouseholdResponse(_message.Message):
+    """The person is not of the household."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The customer's id (a UUID)."""
+    revision: _builtins.int
+    """The log's revision that holds the change, or the customer's newest if nothing changed."""
+    command_id: _builtins.str
+    """The command's id, as sent or as made by the server."""
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        command_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlinkHouseholdResponse: _TypeAlias = UnlinkHouseholdResponse  # noqa: Y015
 
 @_typing.final
 class LinkIdentifiersRequest(_message.Message):
@@ -960,6 +1352,10 @@ class CustomerCommand(_message.Message):
     MERGE_CUSTOMERS_FIELD_NUMBER: _builtins.int
     UNDO_MERGE_FIELD_NUMBER: _builtins.int
     UNMERGE_RECORD_FIELD_NUMBER: _builtins.int
+    RECORD_TCF_STRING_FIELD_NUMBER: _builtins.int
+    SET_PREFERENCES_FIELD_NUMBER: _builtins.int
+    LINK_HOUSEHOLD_FIELD_NUMBER: _builtins.int
+    UNLINK_HOUSEHOLD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def identify(self) -> Global___IdentifyRequest:
         """As Identify takes it."""
@@ -996,6 +1392,22 @@ class CustomerCommand(_message.Message):
     def unmerge_record(self) -> Global___UnmergeRecordRequest:
         """As UnmergeRecord takes it."""
 
+    @_builtins.property
+    def record_tcf_string(self) -> Global___RecordTcfStringRequest:
+        """As RecordTcfString takes it."""
+
+    @_builtins.property
+    def set_preferences(self) -> Global___SetPreferencesRequest:
+        """As SetPreferences takes it."""
+
+    @_builtins.property
+    def link_household(self) -> Global___LinkHouseholdRequest:
+        """As LinkHousehold takes it."""
+
+    @_builtins.property
+    def unlink_household(self) -> Global___UnlinkHouseholdRequest:
+        """As UnlinkHousehold takes it."""
+
     def __init__(
         self,
         *,
@@ -1008,12 +1420,16 @@ class CustomerCommand(_message.Message):
         merge_customers: Global___MergeCustomersRequest | None = ...,
         undo_merge: Global___UndoMergeRequest | None = ...,
         unmerge_record: Global___UnmergeRecordRequest | None = ...,
+        record_tcf_string: Global___RecordTcfStringRequest | None = ...,
+        set_preferences: Global___SetPreferencesRequest | None = ...,
+        link_household: Global___LinkHouseholdRequest | None = ...,
+        unlink_household: Global___UnlinkHouseholdRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "identify", b"identify", "link_identifiers", b"link_identifiers", "merge_customers", b"merge_customers", "readmit_identifier", b"readmit_identifier", "record_consent", b"record_consent", "set_traits", b"set_traits", "undo_merge", b"undo_merge", "unlink_identifier", b"unlink_identifier", "unmerge_record", b"unmerge_record"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "identify", b"identify", "link_household", b"link_household", "link_identifiers", b"link_identifiers", "merge_customers", b"merge_customers", "readmit_identifier", b"readmit_identifier", "record_consent", b"record_consent", "record_tcf_string", b"record_tcf_string", "set_preferences", b"set_preferences", "set_traits", b"set_traits", "undo_merge", b"undo_merge", "unlink_household", b"unlink_household", "unlink_identifier", b"unlink_identifier", "unmerge_record", b"unmerge_record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "identify", b"identify", "link_identifiers", b"link_identifiers", "merge_customers", b"merge_customers", "readmit_identifier", b"readmit_identifier", "record_consent", b"record_consent", "set_traits", b"set_traits", "undo_merge", b"undo_merge", "unlink_identifier", b"unlink_identifier", "unmerge_record", b"unmerge_record"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "identify", b"identify", "link_household", b"link_household", "link_identifiers", b"link_identifiers", "merge_customers", b"merge_customers", "readmit_identifier", b"readmit_identifier", "record_consent", b"record_consent", "record_tcf_string", b"record_tcf_string", "set_preferences", b"set_preferences", "set_traits", b"set_traits", "undo_merge", b"undo_merge", "unlink_household", b"unlink_household", "unlink_identifier", b"unlink_identifier", "unmerge_record", b"unmerge_record"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["identify", "set_traits", "record_consent", "link_identifiers", "unlink_identifier", "readmit_identifier", "merge_customers", "undo_merge", "unmerge_record"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["identify", "set_traits", "record_consent", "link_identifiers", "unlink_identifier", "readmit_identifier", "merge_customers", "undo_merge", "unmerge_record", "record_tcf_string", "set_preferences", "link_household", "unlink_household"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -1091,12 +1507,15 @@ class CommandDone(_message.Message):
     MERGE_IDS_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
     CONSEQUENCES_FIELD_NUMBER: _builtins.int
+    IGNORED_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
     """The customer's id (a UUID); empty where there is none."""
     revision: _builtins.int
     """The log's revision that holds the change."""
     created: _builtins.bool
     """True if nobody was known by the identifiers."""
+    ignored: _builtins.str
+    """Why an act of consent changed nothing and was not stored; empty if it was stored."""
     @_builtins.property
     def merge_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The ids of the merges that it made."""
@@ -1118,10 +1537,11 @@ class CommandDone(_message.Message):
         merge_ids: _abc.Iterable[_builtins.str] | None = ...,
         left_out: _abc.Iterable[_common_pb2.LeftOutIdentifier] | None = ...,
         consequences: Global___Consequences | None = ...,
+        ignored: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["consequences", b"consequences"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consequences", b"consequences", "created", b"created", "customer_id", b"customer_id", "left_out", b"left_out", "merge_ids", b"merge_ids", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consequences", b"consequences", "created", b"created", "customer_id", b"customer_id", "ignored", b"ignored", "left_out", b"left_out", "merge_ids", b"merge_ids", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

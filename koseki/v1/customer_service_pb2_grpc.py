@@ -50,6 +50,26 @@ class CustomerServiceStub:
                 request_serializer=koseki_dot_v1_dot_customer__service__pb2.RecordConsentRequest.SerializeToString,
                 response_deserializer=koseki_dot_v1_dot_customer__service__pb2.RecordConsentResponse.FromString,
                 _registered_method=True)
+        self.RecordTcfString = channel.unary_unary(
+                '/koseki.v1.CustomerService/RecordTcfString',
+                request_serializer=koseki_dot_v1_dot_customer__service__pb2.RecordTcfStringRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_customer__service__pb2.RecordTcfStringResponse.FromString,
+                _registered_method=True)
+        self.SetPreferences = channel.unary_unary(
+                '/koseki.v1.CustomerService/SetPreferences',
+                request_serializer=koseki_dot_v1_dot_customer__service__pb2.SetPreferencesRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_customer__service__pb2.SetPreferencesResponse.FromString,
+                _registered_method=True)
+        self.LinkHousehold = channel.unary_unary(
+                '/koseki.v1.CustomerService/LinkHousehold',
+                request_serializer=koseki_dot_v1_dot_customer__service__pb2.LinkHouseholdRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_customer__service__pb2.LinkHouseholdResponse.FromString,
+                _registered_method=True)
+        self.UnlinkHousehold = channel.unary_unary(
+                '/koseki.v1.CustomerService/UnlinkHousehold',
+                request_serializer=koseki_dot_v1_dot_customer__service__pb2.UnlinkHouseholdRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_customer__service__pb2.UnlinkHouseholdResponse.FromString,
+                _registered_method=True)
         self.LinkIdentifiers = channel.unary_unary(
                 '/koseki.v1.CustomerService/LinkIdentifiers',
                 request_serializer=koseki_dot_v1_dot_customer__service__pb2.LinkIdentifiersRequest.SerializeToString,
@@ -119,10 +139,54 @@ class CustomerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RecordConsent(self, request, context):
-        """Records an act of the person on a purpose. Passes no gate, and may create the customer.
+        """Records an act on a purpose. Passes no gate, and may create the customer. A closing act
+        (REFUSED, WITHDRAWN, REVOKED, INVALIDATED) is never refused for where the purpose stands; which
+        other act may follow which is in docs/consent.md.
 
         Errors: those of Identify without UNKNOWN_SOURCE and PURPOSE_CLOSED; INVALID_ARGUMENT
-        (INVALID_CONSENT_STATE), NOT_FOUND (UNKNOWN_PURPOSE).
+        (INVALID_CONSENT_STATE, INVALID_ACTOR, INVALID_VALIDITY), NOT_FOUND (UNKNOWN_PURPOSE,
+        UNKNOWN_NOTICE, UNKNOWN_JURISDICTION), FAILED_PRECONDITION (CONSENT_NEVER_GIVEN,
+        CONSENT_STANDS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordTcfString(self, request, context):
+        """Records what a TCF string of the IAB says that the person chose, by the source's map from TCF
+        purposes; the string is kept as evidence. It says only the day of its last change: a yes counts
+        from that day's first instant (UTC) and a no from its last, so that a yes never beats what was
+        closed on the same day. The same string again changes nothing.
+
+        Errors: those of RecordConsent without the states', INVALID_ARGUMENT (INVALID_TCF_STRING),
+        NOT_FOUND (UNKNOWN_SOURCE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPreferences(self, request, context):
+        """Sets how a known person wishes to be spoken to. Passes no gate.
+
+        Errors: those of SetTraits without UNKNOWN_SOURCE and PURPOSE_CLOSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LinkHousehold(self, request, context):
+        """Says that a known person is of a household: a link that merges nobody. Passes the gate.
+
+        Errors: those of SetTraits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnlinkHousehold(self, request, context):
+        """Says that a known person is no more of a household. Passes no gate.
+
+        Errors: those of SetPreferences.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -215,6 +279,26 @@ def add_CustomerServiceServicer_to_server(servicer, server):
                     servicer.RecordConsent,
                     request_deserializer=koseki_dot_v1_dot_customer__service__pb2.RecordConsentRequest.FromString,
                     response_serializer=koseki_dot_v1_dot_customer__service__pb2.RecordConsentResponse.SerializeToString,
+            ),
+            'RecordTcfString': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordTcfString,
+                    request_deserializer=koseki_dot_v1_dot_customer__service__pb2.RecordTcfStringRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_customer__service__pb2.RecordTcfStringResponse.SerializeToString,
+            ),
+            'SetPreferences': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPreferences,
+                    request_deserializer=koseki_dot_v1_dot_customer__service__pb2.SetPreferencesRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_customer__service__pb2.SetPreferencesResponse.SerializeToString,
+            ),
+            'LinkHousehold': grpc.unary_unary_rpc_method_handler(
+                    servicer.LinkHousehold,
+                    request_deserializer=koseki_dot_v1_dot_customer__service__pb2.LinkHouseholdRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_customer__service__pb2.LinkHouseholdResponse.SerializeToString,
+            ),
+            'UnlinkHousehold': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnlinkHousehold,
+                    request_deserializer=koseki_dot_v1_dot_customer__service__pb2.UnlinkHouseholdRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_customer__service__pb2.UnlinkHouseholdResponse.SerializeToString,
             ),
             'LinkIdentifiers': grpc.unary_unary_rpc_method_handler(
                     servicer.LinkIdentifiers,
@@ -334,6 +418,114 @@ class CustomerService:
             '/koseki.v1.CustomerService/RecordConsent',
             koseki_dot_v1_dot_customer__service__pb2.RecordConsentRequest.SerializeToString,
             koseki_dot_v1_dot_customer__service__pb2.RecordConsentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordTcfString(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.CustomerService/RecordTcfString',
+            koseki_dot_v1_dot_customer__service__pb2.RecordTcfStringRequest.SerializeToString,
+            koseki_dot_v1_dot_customer__service__pb2.RecordTcfStringResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPreferences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.CustomerService/SetPreferences',
+            koseki_dot_v1_dot_customer__service__pb2.SetPreferencesRequest.SerializeToString,
+            koseki_dot_v1_dot_customer__service__pb2.SetPreferencesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LinkHousehold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.CustomerService/LinkHousehold',
+            koseki_dot_v1_dot_customer__service__pb2.LinkHouseholdRequest.SerializeToString,
+            koseki_dot_v1_dot_customer__service__pb2.LinkHouseholdResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnlinkHousehold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.CustomerService/UnlinkHousehold',
+            koseki_dot_v1_dot_customer__service__pb2.UnlinkHouseholdRequest.SerializeToString,
+            koseki_dot_v1_dot_customer__service__pb2.UnlinkHouseholdResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,10 +57,38 @@ class CustomerServiceStub:
     known; FAILED_PRECONDITION (AMBIGUOUS_CUSTOMER) if the identifiers do not all belong to one.
     """
     RecordConsent: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.RecordConsentRequest, _customer_service_pb2.RecordConsentResponse]
-    """Records an act of the person on a purpose. Passes no gate, and may create the customer.
+    """Records an act on a purpose. Passes no gate, and may create the customer. A closing act
+    (REFUSED, WITHDRAWN, REVOKED, INVALIDATED) is never refused for where the purpose stands; which
+    other act may follow which is in docs/consent.md.
 
     Errors: those of Identify without UNKNOWN_SOURCE and PURPOSE_CLOSED; INVALID_ARGUMENT
-    (INVALID_CONSENT_STATE), NOT_FOUND (UNKNOWN_PURPOSE).
+    (INVALID_CONSENT_STATE, INVALID_ACTOR, INVALID_VALIDITY), NOT_FOUND (UNKNOWN_PURPOSE,
+    UNKNOWN_NOTICE, UNKNOWN_JURISDICTION), FAILED_PRECONDITION (CONSENT_NEVER_GIVEN,
+    CONSENT_STANDS).
+    """
+    RecordTcfString: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.RecordTcfStringRequest, _customer_service_pb2.RecordTcfStringResponse]
+    """Records what a TCF string of the IAB says that the person chose, by the source's map from TCF
+    purposes; the string is kept as evidence. It says only the day of its last change: a yes counts
+    from that day's first instant (UTC) and a no from its last, so that a yes never beats what was
+    closed on the same day. The same string again changes nothing.
+
+    Errors: those of RecordConsent without the states', INVALID_ARGUMENT (INVALID_TCF_STRING),
+    NOT_FOUND (UNKNOWN_SOURCE).
+    """
+    SetPreferences: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.SetPreferencesRequest, _customer_service_pb2.SetPreferencesResponse]
+    """Sets how a known person wishes to be spoken to. Passes no gate.
+
+    Errors: those of SetTraits without UNKNOWN_SOURCE and PURPOSE_CLOSED.
+    """
+    LinkHousehold: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.LinkHouseholdRequest, _customer_service_pb2.LinkHouseholdResponse]
+    """Says that a known person is of a household: a link that merges nobody. Passes the gate.
+
+    Errors: those of SetTraits.
+    """
+    UnlinkHousehold: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.UnlinkHouseholdRequest, _customer_service_pb2.UnlinkHouseholdResponse]
+    """Says that a known person is no more of a household. Passes no gate.
+
+    Errors: those of SetPreferences.
     """
     LinkIdentifiers: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.LinkIdentifiersRequest, _customer_service_pb2.LinkIdentifiersResponse]
     """Links identifiers to somebody known, all of them or none. Customers that meet are merged.
@@ -130,10 +158,38 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     known; FAILED_PRECONDITION (AMBIGUOUS_CUSTOMER) if the identifiers do not all belong to one.
     """
     RecordConsent: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.RecordConsentRequest, _customer_service_pb2.RecordConsentResponse]  # type: ignore[assignment]
-    """Records an act of the person on a purpose. Passes no gate, and may create the customer.
+    """Records an act on a purpose. Passes no gate, and may create the customer. A closing act
+    (REFUSED, WITHDRAWN, REVOKED, INVALIDATED) is never refused for where the purpose stands; which
+    other act may follow which is in docs/consent.md.
 
     Errors: those of Identify without UNKNOWN_SOURCE and PURPOSE_CLOSED; INVALID_ARGUMENT
-    (INVALID_CONSENT_STATE), NOT_FOUND (UNKNOWN_PURPOSE).
+    (INVALID_CONSENT_STATE, INVALID_ACTOR, INVALID_VALIDITY), NOT_FOUND (UNKNOWN_PURPOSE,
+    UNKNOWN_NOTICE, UNKNOWN_JURISDICTION), FAILED_PRECONDITION (CONSENT_NEVER_GIVEN,
+    CONSENT_STANDS).
+    """
+    RecordTcfString: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.RecordTcfStringRequest, _customer_service_pb2.RecordTcfStringResponse]  # type: ignore[assignment]
+    """Records what a TCF string of the IAB says that the person chose, by the source's map from TCF
+    purposes; the string is kept as evidence. It says only the day of its last change: a yes counts
+    from that day's first instant (UTC) and a no from its last, so that a yes never beats what was
+    closed on the same day. The same string again changes nothing.
+
+    Errors: those of RecordConsent without the states', INVALID_ARGUMENT (INVALID_TCF_STRING),
+    NOT_FOUND (UNKNOWN_SOURCE).
+    """
+    SetPreferences: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.SetPreferencesRequest, _customer_service_pb2.SetPreferencesResponse]  # type: ignore[assignment]
+    """Sets how a known person wishes to be spoken to. Passes no gate.
+
+    Errors: those of SetTraits without UNKNOWN_SOURCE and PURPOSE_CLOSED.
+    """
+    LinkHousehold: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.LinkHouseholdRequest, _customer_service_pb2.LinkHouseholdResponse]  # type: ignore[assignment]
+    """Says that a known person is of a household: a link that merges nobody. Passes the gate.
+
+    Errors: those of SetTraits.
+    """
+    UnlinkHousehold: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.UnlinkHouseholdRequest, _customer_service_pb2.UnlinkHouseholdResponse]  # type: ignore[assignment]
+    """Says that a known person is no more of a household. Passes no gate.
+
+    Errors: those of SetPreferences.
     """
     LinkIdentifiers: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.LinkIdentifiersRequest, _customer_service_pb2.LinkIdentifiersResponse]  # type: ignore[assignment]
     """Links identifiers to somebody known, all of them or none. Customers that meet are merged.
@@ -218,10 +274,62 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _customer_service_pb2.RecordConsentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_customer_service_pb2.RecordConsentResponse, _abc.Awaitable[_customer_service_pb2.RecordConsentResponse]]:
-        """Records an act of the person on a purpose. Passes no gate, and may create the customer.
+        """Records an act on a purpose. Passes no gate, and may create the customer. A closing act
+        (REFUSED, WITHDRAWN, REVOKED, INVALIDATED) is never refused for where the purpose stands; which
+        other act may follow which is in docs/consent.md.
 
         Errors: those of Identify without UNKNOWN_SOURCE and PURPOSE_CLOSED; INVALID_ARGUMENT
-        (INVALID_CONSENT_STATE), NOT_FOUND (UNKNOWN_PURPOSE).
+        (INVALID_CONSENT_STATE, INVALID_ACTOR, INVALID_VALIDITY), NOT_FOUND (UNKNOWN_PURPOSE,
+        UNKNOWN_NOTICE, UNKNOWN_JURISDICTION), FAILED_PRECONDITION (CONSENT_NEVER_GIVEN,
+        CONSENT_STANDS).
+        """
+
+    @_abc_1.abstractmethod
+    def RecordTcfString(
+        self,
+        request: _customer_service_pb2.RecordTcfStringRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customer_service_pb2.RecordTcfStringResponse, _abc.Awaitable[_customer_service_pb2.RecordTcfStringResponse]]:
+        """Records what a TCF string of the IAB says that the person chose, by the source's map from TCF
+        purposes; the string is kept as evidence. It says only the day of its last change: a yes counts
+        from that day's first instant (UTC) and a no from its last, so that a yes never beats what was
+        closed on the same day. The same string again changes nothing.
+
+        Errors: those of RecordConsent without the states', INVALID_ARGUMENT (INVALID_TCF_STRING),
+        NOT_FOUND (UNKNOWN_SOURCE).
+        """
+
+    @_abc_1.abstractmethod
+    def SetPreferences(
+        self,
+        request: _customer_service_pb2.SetPreferencesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customer_service_pb2.SetPreferencesResponse, _abc.Awaitable[_customer_service_pb2.SetPreferencesResponse]]:
+        """Sets how a known person wishes to be spoken to. Passes no gate.
+
+        Errors: those of SetTraits without UNKNOWN_SOURCE and PURPOSE_CLOSED.
+        """
+
+    @_abc_1.abstractmethod
+    def LinkHousehold(
+        self,
+        request: _customer_service_pb2.LinkHouseholdRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customer_service_pb2.LinkHouseholdResponse, _abc.Awaitable[_customer_service_pb2.LinkHouseholdResponse]]:
+        """Says that a known person is of a household: a link that merges nobody. Passes the gate.
+
+        Errors: those of SetTraits.
+        """
+
+    @_abc_1.abstractmethod
+    def UnlinkHousehold(
+        self,
+        request: _customer_service_pb2.UnlinkHouseholdRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customer_service_pb2.UnlinkHouseholdResponse, _abc.Awaitable[_customer_service_pb2.UnlinkHouseholdResponse]]:
+        """Says that a known person is no more of a household. Passes no gate.
+
+        Errors: those of SetPreferences.
         """
 
     @_abc_1.abstractmethod

@@ -253,6 +253,9 @@ class Customer(_message.Message):
     TRAITS_FIELD_NUMBER: _builtins.int
     SIGNALS_FIELD_NUMBER: _builtins.int
     CONSENTS_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    PREFERENCES_FIELD_NUMBER: _builtins.int
+    HOUSEHOLDS_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
     """The customer's id (a UUID): the smallest, hence oldest, of its records' ids."""
     revision: _builtins.int
@@ -286,6 +289,18 @@ class Customer(_message.Message):
     def consents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Consent]:
         """Where each purpose stands, in order of the purpose."""
 
+    @_builtins.property
+    def context(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContextValue]:
+        """What is so for a while only, in order of the key; of each the newest that still holds."""
+
+    @_builtins.property
+    def preferences(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatedPreference]:
+        """How the person wishes to be spoken to, in order of channel and topic."""
+
+    @_builtins.property
+    def households(self) -> _containers.RepeatedCompositeFieldContainer[Global___Household]:
+        """The households that the person is of, in order of the id."""
+
     def __init__(
         self,
         *,
@@ -298,14 +313,125 @@ class Customer(_message.Message):
         traits: _abc.Iterable[Global___Trait] | None = ...,
         signals: _abc.Iterable[Global___SignalTally] | None = ...,
         consents: _abc.Iterable[Global___Consent] | None = ...,
+        context: _abc.Iterable[Global___ContextValue] | None = ...,
+        preferences: _abc.Iterable[Global___StatedPreference] | None = ...,
+        households: _abc.Iterable[Global___Household] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "customer_id", b"customer_id", "identifiers", b"identifiers", "purpose", b"purpose", "purpose_open", b"purpose_open", "record_ids", b"record_ids", "revision", b"revision", "signals", b"signals", "traits", b"traits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "context", b"context", "customer_id", b"customer_id", "households", b"households", "identifiers", b"identifiers", "preferences", b"preferences", "purpose", b"purpose", "purpose_open", b"purpose_open", "record_ids", b"record_ids", "revision", b"revision", "signals", b"signals", "traits", b"traits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Customer: _TypeAlias = Customer  # noqa: Y015
+
+@_typing.final
+class ContextValue(_message.Message):
+    """Something that is so for a while."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    HAPPENED_AT_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Its name, such as `campaign`."""
+    source: _builtins.str
+    """The source that said so."""
+    @_builtins.property
+    def value(self) -> _struct_pb2.Value:
+        """The value."""
+
+    @_builtins.property
+    def happened_at(self) -> _timestamp_pb2.Timestamp:
+        """When it became so."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Until when it holds."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        value: _struct_pb2.Value | None = ...,
+        source: _builtins.str = ...,
+        happened_at: _timestamp_pb2.Timestamp | None = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "happened_at", b"happened_at", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "happened_at", b"happened_at", "key", b"key", "source", b"source", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContextValue: _TypeAlias = ContextValue  # noqa: Y015
+
+@_typing.final
+class StatedPreference(_message.Message):
+    """How often one topic may come over one channel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    FREQUENCY_FIELD_NUMBER: _builtins.int
+    HAPPENED_AT_FIELD_NUMBER: _builtins.int
+    channel: _builtins.str
+    """The channel, such as `email`."""
+    topic: _builtins.str
+    """The topic; empty: all of the channel."""
+    frequency: _builtins.str
+    """How often."""
+    @_builtins.property
+    def happened_at(self) -> _timestamp_pb2.Timestamp:
+        """When the person said so."""
+
+    def __init__(
+        self,
+        *,
+        channel: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        frequency: _builtins.str = ...,
+        happened_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["happened_at", b"happened_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "frequency", b"frequency", "happened_at", b"happened_at", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatedPreference: _TypeAlias = StatedPreference  # noqa: Y015
+
+@_typing.final
+class Household(_message.Message):
+    """A household, and the customers who are of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOUSEHOLD_ID_FIELD_NUMBER: _builtins.int
+    CUSTOMER_IDS_FIELD_NUMBER: _builtins.int
+    household_id: _builtins.str
+    """Its id (a UUID)."""
+    @_builtins.property
+    def customer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids of all customers of it, this one included, in order."""
+
+    def __init__(
+        self,
+        *,
+        household_id: _builtins.str = ...,
+        customer_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_ids", b"customer_ids", "household_id", b"household_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Household: _TypeAlias = Household  # noqa: Y015
 
 @_typing.final
 class KnownIdentifier(_message.Message):
@@ -478,6 +604,7 @@ class Consent(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     NOTICE_VERSION_FIELD_NUMBER: _builtins.int
     HAPPENED_AT_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
     purpose: _builtins.str
     """The purpose."""
     open: _builtins.bool
@@ -490,6 +617,10 @@ class Consent(_message.Message):
     def happened_at(self) -> _timestamp_pb2.Timestamp:
         """When the person acted; unset if no act decided."""
 
+    @_builtins.property
+    def valid_until(self) -> _timestamp_pb2.Timestamp:
+        """When it closes by itself; unset if it does not, or is closed."""
+
     def __init__(
         self,
         *,
@@ -498,10 +629,11 @@ class Consent(_message.Message):
         state: _common_pb2.ConsentState.ValueType = ...,
         notice_version: _builtins.str = ...,
         happened_at: _timestamp_pb2.Timestamp | None = ...,
+        valid_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["happened_at", b"happened_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["happened_at", b"happened_at", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["happened_at", b"happened_at", "notice_version", b"notice_version", "open", b"open", "purpose", b"purpose", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["happened_at", b"happened_at", "notice_version", b"notice_version", "open", b"open", "purpose", b"purpose", "state", b"state", "valid_until", b"valid_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -569,6 +701,7 @@ class CheckConsentResponse(_message.Message):
     NOTICE_VERSION_FIELD_NUMBER: _builtins.int
     RULES_VERSION_FIELD_NUMBER: _builtins.int
     DECIDED_AT_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
     """The customer's id (a UUID); empty if nobody is known."""
     revision: _builtins.int
@@ -580,7 +713,8 @@ class CheckConsentResponse(_message.Message):
     state: _common_pb2.ConsentState.ValueType
     """The state to show."""
     reason: _builtins.str
-    """OPEN; or why not: NOT_GIVEN, REFUSED, WITHDRAWN; CUSTOMER_UNREADABLE or LOG_DAMAGED if the log
+    """OPEN; or why not: NOT_GIVEN, REQUESTED, REFUSED, WITHDRAWN, REVOKED, EXPIRED, TERMINATED,
+    INVALIDATED; CUSTOMER_UNREADABLE or LOG_DAMAGED if the log
     cannot be trusted, which is a no.
     """
     act_event_id: _builtins.str
@@ -592,6 +726,10 @@ class CheckConsentResponse(_message.Message):
     @_builtins.property
     def decided_at(self) -> _timestamp_pb2.Timestamp:
         """When it was decided."""
+
+    @_builtins.property
+    def valid_until(self) -> _timestamp_pb2.Timestamp:
+        """When the yes ends by itself; unset if it does not, or is a no."""
 
     def __init__(
         self,
@@ -606,14 +744,199 @@ class CheckConsentResponse(_message.Message):
         notice_version: _builtins.str = ...,
         rules_version: _builtins.int = ...,
         decided_at: _timestamp_pb2.Timestamp | None = ...,
+        valid_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decided_at", b"decided_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decided_at", b"decided_at", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_event_id", b"act_event_id", "command_id", b"command_id", "customer_id", b"customer_id", "decided_at", b"decided_at", "notice_version", b"notice_version", "open", b"open", "reason", b"reason", "revision", b"revision", "rules_version", b"rules_version", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_event_id", b"act_event_id", "command_id", b"command_id", "customer_id", b"customer_id", "decided_at", b"decided_at", "notice_version", b"notice_version", "open", b"open", "reason", b"reason", "revision", b"revision", "rules_version", b"rules_version", "state", b"state", "valid_until", b"valid_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CheckConsentResponse: _TypeAlias = CheckConsentResponse  # noqa: Y015
+
+@_typing.final
+class ListConsentHistoryRequest(_message.Message):
+    """Asks for the acts of consent of one customer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    customer_id: _builtins.str
+    """The id of the customer or of any record that it holds (a UUID)."""
+    purpose: _builtins.str
+    """What the answer will be used for: a defined purpose."""
+    at_least_revision: _builtins.int
+    """Wait until the read side has reached this revision; 0: do not wait."""
+    page_size: _builtins.int
+    """At most so many acts, 1 to 1,000; 0 means 100."""
+    page_token: _builtins.str
+    """Where the page before ended, as it said; empty: from the beginning."""
+    @_builtins.property
+    def identifier(self) -> _common_pb2.Identifier:
+        """Any one identifier of the customer."""
+
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        customer_id: _builtins.str = ...,
+        identifier: _common_pb2.Identifier | None = ...,
+        purpose: _builtins.str = ...,
+        at_least_revision: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "identifier", b"identifier", "reference", b"reference"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "customer_id", b"customer_id", "identifier", b"identifier", "page_size", b"page_size", "page_token", b"page_token", "purpose", b"purpose", "reference", b"reference", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_reference: _TypeAlias = _typing.Literal["customer_id", "identifier"]  # noqa: Y015
+    _WhichOneofArgType_reference: _TypeAlias = _typing.Literal["reference", b"reference"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_reference) -> _WhichOneofReturnType_reference | None: ...
+
+Global___ListConsentHistoryRequest: _TypeAlias = ListConsentHistoryRequest  # noqa: Y015
+
+@_typing.final
+class ListConsentHistoryResponse(_message.Message):
+    """Acts of consent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    ACTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The customer's id (a UUID)."""
+    next_page_token: _builtins.str
+    """To ask for the next page with; empty if this was the last."""
+    revision: _builtins.int
+    """The revision up to which the read side had read."""
+    @_builtins.property
+    def acts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConsentAct]:
+        """The acts, the oldest by revision first."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        acts: _abc.Iterable[Global___ConsentAct] | None = ...,
+        next_page_token: _builtins.str = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acts", b"acts", "customer_id", b"customer_id", "next_page_token", b"next_page_token", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConsentHistoryResponse: _TypeAlias = ListConsentHistoryResponse  # noqa: Y015
+
+@_typing.final
+class ConsentAct(_message.Message):
+    """One act on a purpose."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ACTED_BY_FIELD_NUMBER: _builtins.int
+    HAPPENED_AT_FIELD_NUMBER: _builtins.int
+    RECORDED_AT_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_AT_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    NOTICE_VERSION_FIELD_NUMBER: _builtins.int
+    NOTICE_LANGUAGE_FIELD_NUMBER: _builtins.int
+    JURISDICTION_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    IMPORTED_FIELD_NUMBER: _builtins.int
+    DAY_PRECISE_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    """The event that holds it (a UUID)."""
+    revision: _builtins.int
+    """The log's revision at which it stands."""
+    purpose: _builtins.str
+    """The purpose."""
+    state: _common_pb2.ConsentState.ValueType
+    """What was done."""
+    acted_by: _common_pb2.ConsentActor.ValueType
+    """Who acted."""
+    notice_version: _builtins.str
+    """Which version of the notice the person saw; may be empty."""
+    notice_language: _builtins.str
+    """In which language; may be empty."""
+    jurisdiction: _builtins.str
+    """Under which law; may be empty."""
+    source: _builtins.str
+    """The source that passed the choice on; empty for an act of its own."""
+    imported: _builtins.bool
+    """Whether another system recorded it."""
+    day_precise: _builtins.bool
+    """Whether only its day is known."""
+    method: _builtins.str
+    """How the person acted; may be empty."""
+    @_builtins.property
+    def happened_at(self) -> _timestamp_pb2.Timestamp:
+        """When it happened, as it was told."""
+
+    @_builtins.property
+    def recorded_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was recorded here."""
+
+    @_builtins.property
+    def effective_at(self) -> _timestamp_pb2.Timestamp:
+        """From when it counts: not after it was recorded; of an act of which only the day is known, the
+        day's beginning for a yes, its end for a no.
+        """
+
+    @_builtins.property
+    def valid_until(self) -> _timestamp_pb2.Timestamp:
+        """Until when a yes holds; unset: until something closes it."""
+
+    @_builtins.property
+    def evidence(self) -> _struct_pb2.Struct:
+        """What proves it; may be unset."""
+
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        purpose: _builtins.str = ...,
+        state: _common_pb2.ConsentState.ValueType = ...,
+        acted_by: _common_pb2.ConsentActor.ValueType = ...,
+        happened_at: _timestamp_pb2.Timestamp | None = ...,
+        recorded_at: _timestamp_pb2.Timestamp | None = ...,
+        effective_at: _timestamp_pb2.Timestamp | None = ...,
+        valid_until: _timestamp_pb2.Timestamp | None = ...,
+        notice_version: _builtins.str = ...,
+        notice_language: _builtins.str = ...,
+        jurisdiction: _builtins.str = ...,
+        source: _builtins.str = ...,
+        imported: _builtins.bool = ...,
+        day_precise: _builtins.bool = ...,
+        method: _builtins.str = ...,
+        evidence: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["effective_at", b"effective_at", "evidence", b"evidence", "happened_at", b"happened_at", "recorded_at", b"recorded_at", "valid_until", b"valid_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acted_by", b"acted_by", "day_precise", b"day_precise", "effective_at", b"effective_at", "event_id", b"event_id", "evidence", b"evidence", "happened_at", b"happened_at", "imported", b"imported", "jurisdiction", b"jurisdiction", "method", b"method", "notice_language", b"notice_language", "notice_version", b"notice_version", "purpose", b"purpose", "recorded_at", b"recorded_at", "revision", b"revision", "source", b"source", "state", b"state", "valid_until", b"valid_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsentAct: _TypeAlias = ConsentAct  # noqa: Y015
 
 @_typing.final
 class ListSegmentsOfRequest(_message.Message):

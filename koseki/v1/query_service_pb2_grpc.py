@@ -65,6 +65,11 @@ class QueryServiceStub:
                 request_serializer=koseki_dot_v1_dot_query__service__pb2.WatchCustomerRequest.SerializeToString,
                 response_deserializer=koseki_dot_v1_dot_query__service__pb2.WatchCustomerResponse.FromString,
                 _registered_method=True)
+        self.ListConsentHistory = channel.unary_unary(
+                '/koseki.v1.QueryService/ListConsentHistory',
+                request_serializer=koseki_dot_v1_dot_query__service__pb2.ListConsentHistoryRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_query__service__pb2.ListConsentHistoryResponse.FromString,
+                _registered_method=True)
 
 
 class QueryServiceServicer:
@@ -145,6 +150,16 @@ class QueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListConsentHistory(self, request, context):
+        """Lists every act of consent with its details, the oldest first. If the purpose is closed for the
+        person, only the acts on it, without method and evidence.
+
+        Errors: those of GetCustomer, INVALID_ARGUMENT (INVALID_FIELD for the page).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -177,6 +192,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.WatchCustomer,
                     request_deserializer=koseki_dot_v1_dot_query__service__pb2.WatchCustomerRequest.FromString,
                     response_serializer=koseki_dot_v1_dot_query__service__pb2.WatchCustomerResponse.SerializeToString,
+            ),
+            'ListConsentHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConsentHistory,
+                    request_deserializer=koseki_dot_v1_dot_query__service__pb2.ListConsentHistoryRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_query__service__pb2.ListConsentHistoryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -342,6 +362,33 @@ class QueryService:
             '/koseki.v1.QueryService/WatchCustomer',
             koseki_dot_v1_dot_query__service__pb2.WatchCustomerRequest.SerializeToString,
             koseki_dot_v1_dot_query__service__pb2.WatchCustomerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListConsentHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.QueryService/ListConsentHistory',
+            koseki_dot_v1_dot_query__service__pb2.ListConsentHistoryRequest.SerializeToString,
+            koseki_dot_v1_dot_query__service__pb2.ListConsentHistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -85,6 +85,12 @@ class QueryServiceStub:
     Errors: those of GetCustomer without REVISION_NOT_REACHED; INVALID_ARGUMENT (INVALID_FIELD),
     FAILED_PRECONDITION (CHANGES_NOT_KEPT: read the customer, then watch from its revision).
     """
+    ListConsentHistory: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListConsentHistoryRequest, _query_service_pb2.ListConsentHistoryResponse]
+    """Lists every act of consent with its details, the oldest first. If the purpose is closed for the
+    person, only the acts on it, without method and evidence.
+
+    Errors: those of GetCustomer, INVALID_ARGUMENT (INVALID_FIELD for the page).
+    """
 
 @_typing.type_check_only
 class QueryServiceAsyncStub(QueryServiceStub):
@@ -140,6 +146,12 @@ class QueryServiceAsyncStub(QueryServiceStub):
 
     Errors: those of GetCustomer without REVISION_NOT_REACHED; INVALID_ARGUMENT (INVALID_FIELD),
     FAILED_PRECONDITION (CHANGES_NOT_KEPT: read the customer, then watch from its revision).
+    """
+    ListConsentHistory: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListConsentHistoryRequest, _query_service_pb2.ListConsentHistoryResponse]  # type: ignore[assignment]
+    """Lists every act of consent with its details, the oldest first. If the purpose is closed for the
+    person, only the acts on it, without method and evidence.
+
+    Errors: those of GetCustomer, INVALID_ARGUMENT (INVALID_FIELD for the page).
     """
 
 class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -229,6 +241,18 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: those of GetCustomer without REVISION_NOT_REACHED; INVALID_ARGUMENT (INVALID_FIELD),
         FAILED_PRECONDITION (CHANGES_NOT_KEPT: read the customer, then watch from its revision).
+        """
+
+    @_abc_1.abstractmethod
+    def ListConsentHistory(
+        self,
+        request: _query_service_pb2.ListConsentHistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_service_pb2.ListConsentHistoryResponse, _abc.Awaitable[_query_service_pb2.ListConsentHistoryResponse]]:
+        """Lists every act of consent with its details, the oldest first. If the purpose is closed for the
+        person, only the acts on it, without method and evidence.
+
+        Errors: those of GetCustomer, INVALID_ARGUMENT (INVALID_FIELD for the page).
         """
 
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,39 +25,63 @@ _sym_db = _symbol_database.Default()
 from koseki.v1 import common_pb2 as koseki_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!koseki/v1/workspace_service.proto\x12\tkoseki.v1\x1a\x16koseki/v1/common.proto\"\x91\x01\n\x14\x44\x65\x66inePurposeRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12,\n\x0clawful_basis\x18\x04 \x01(\x0e\x32\x16.koseki.v1.LawfulBasis\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\"=\n\x15\x44\x65\x66inePurposeResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x12\n\ncommand_id\x18\x02 \x01(\t\"\x84\x01\n\x15RegisterSourceRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x10\n\x08purposes\x18\x04 \x03(\t\x12\x15\n\x08priority\x18\x05 \x01(\rH\x00\x88\x01\x01\x42\x0b\n\t_priority\">\n\x16RegisterSourceResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x12\n\ncommand_id\x18\x02 \x01(\t\"$\n\x0fGetRulesRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\"\x9f\x01\n\x10GetRulesResponse\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12$\n\x08purposes\x18\x02 \x03(\x0b\x32\x12.koseki.v1.Purpose\x12\"\n\x07sources\x18\x03 \x03(\x0b\x32\x11.koseki.v1.Source\x12\x30\n\nnamespaces\x18\x04 \x03(\x0b\x32\x1c.koseki.v1.IdentityNamespace\"r\n\x17SetIdentityRulesRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x30\n\nnamespaces\x18\x03 \x03(\x0b\x32\x1c.koseki.v1.IdentityNamespace\"@\n\x18SetIdentityRulesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x12\n\ncommand_id\x18\x02 \x01(\t\"\xe6\x01\n\x11IdentityNamespace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\nnormaliser\x18\x02 \x01(\x0e\x32\x15.koseki.v1.Normaliser\x12\x12\n\nvalues_max\x18\x03 \x01(\r\x12\x16\n\x0e\x62locked_values\x18\x04 \x03(\t\x12\x18\n\x10\x62locked_patterns\x18\x05 \x03(\t\x12\x19\n\x0c\x62locks_zeros\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12&\n\x05parts\x18\x07 \x03(\x0b\x32\x17.koseki.v1.IdentityPartB\x0f\n\r_blocks_zeros\"G\n\x0cIdentityPart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\nnormaliser\x18\x02 \x01(\x0e\x32\x15.koseki.v1.Normaliser\"Z\n\x07Purpose\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x0clawful_basis\x18\x02 \x01(\x0e\x32\x16.koseki.v1.LawfulBasis\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\":\n\x06Source\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08purposes\x18\x02 \x03(\t\x12\x10\n\x08priority\x18\x03 \x01(\r*\x84\x01\n\nNormaliser\x12\x1a\n\x16NORMALISER_UNSPECIFIED\x10\x00\x12\x13\n\x0fNORMALISER_TEXT\x10\x01\x12\x19\n\x15NORMALISER_LOWER_CASE\x10\x02\x12\x14\n\x10NORMALISER_EMAIL\x10\x03\x12\x14\n\x10NORMALISER_PHONE\x10\x04\x32\xdf\x02\n\x10WorkspaceService\x12R\n\rDefinePurpose\x12\x1f.koseki.v1.DefinePurposeRequest\x1a .koseki.v1.DefinePurposeResponse\x12U\n\x0eRegisterSource\x12 .koseki.v1.RegisterSourceRequest\x1a!.koseki.v1.RegisterSourceResponse\x12[\n\x10SetIdentityRules\x12\".koseki.v1.SetIdentityRulesRequest\x1a#.koseki.v1.SetIdentityRulesResponse\x12\x43\n\x08GetRules\x12\x1a.koseki.v1.GetRulesRequest\x1a\x1b.koseki.v1.GetRulesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!koseki/v1/workspace_service.proto\x12\tkoseki.v1\x1a\x16koseki/v1/common.proto\"\xb8\x01\n\x14\x44\x65\x66inePurposeRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12,\n\x0clawful_basis\x18\x04 \x01(\x0e\x32\x16.koseki.v1.LawfulBasis\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x0e\n\x06parent\x18\x06 \x01(\t\x12\x15\n\rjurisdictions\x18\x07 \x03(\t\"=\n\x15\x44\x65\x66inePurposeResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x12\n\ncommand_id\x18\x02 \x01(\t\"\x7f\n\x14PublishNoticeRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x10\n\x08language\x18\x05 \x01(\t\x12\x0c\n\x04text\x18\x06 \x01(\t\"=\n\x15PublishNoticeResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x12\n\ncommand_id\x18\x02 \x01(\t\" \n\x0cPurposeNames\x12\x10\n\x08purposes\x18\x01 \x03(\t\"\xdf\x03\n\x15RegisterSourceRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x10\n\x08purposes\x18\x04 \x03(\t\x12\x15\n\x08priority\x18\x05 \x01(\rH\x00\x88\x01\x01\x12S\n\x12\x63onsent_categories\x18\x06 \x03(\x0b\x32\x37.koseki.v1.RegisterSourceRequest.ConsentCategoriesEntry\x12G\n\x0ctcf_purposes\x18\x07 \x03(\x0b\x32\x31.koseki.v1.RegisterSourceRequest.TcfPurposesEntry\x12\x1b\n\x13\x63ontext_ttl_seconds\x18\x08 \x01(\r\x1aQ\n\x16\x43onsentCategoriesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.koseki.v1.PurposeNames:\x02\x38\x01\x1aK\n\x10TcfPurposesEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.koseki.v1.PurposeNames:\x02\x38\x01\x42\x0b\n\t_priority\">\n\x16RegisterSourceResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x12\n\ncommand_id\x18\x02 \x01(\t\"$\n\x0fGetRulesRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\"\x9f\x01\n\x10GetRulesResponse\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12$\n\x08purposes\x18\x02 \x03(\x0b\x32\x12.koseki.v1.Purpose\x12\"\n\x07sources\x18\x03 \x03(\x0b\x32\x11.koseki.v1.Source\x12\x30\n\nnamespaces\x18\x04 \x03(\x0b\x32\x1c.koseki.v1.IdentityNamespace\"r\n\x17SetIdentityRulesRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x30\n\nnamespaces\x18\x03 \x03(\x0b\x32\x1c.koseki.v1.IdentityNamespace\"@\n\x18SetIdentityRulesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x12\n\ncommand_id\x18\x02 \x01(\t\"\xe6\x01\n\x11IdentityNamespace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\nnormaliser\x18\x02 \x01(\x0e\x32\x15.koseki.v1.Normaliser\x12\x12\n\nvalues_max\x18\x03 \x01(\r\x12\x16\n\x0e\x62locked_values\x18\x04 \x03(\t\x12\x18\n\x10\x62locked_patterns\x18\x05 \x03(\t\x12\x19\n\x0c\x62locks_zeros\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12&\n\x05parts\x18\x07 \x03(\x0b\x32\x17.koseki.v1.IdentityPartB\x0f\n\r_blocks_zeros\"G\n\x0cIdentityPart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\nnormaliser\x18\x02 \x01(\x0e\x32\x15.koseki.v1.Normaliser\"\xa5\x01\n\x07Purpose\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x0clawful_basis\x18\x02 \x01(\x0e\x32\x16.koseki.v1.LawfulBasis\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0e\n\x06parent\x18\x04 \x01(\t\x12\x15\n\rjurisdictions\x18\x05 \x03(\t\x12\"\n\x07notices\x18\x06 \x03(\x0b\x32\x11.koseki.v1.Notice\";\n\x06Notice\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08language\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"\xf7\x02\n\x06Source\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08purposes\x18\x02 \x03(\t\x12\x10\n\x08priority\x18\x03 \x01(\r\x12\x44\n\x12\x63onsent_categories\x18\x04 \x03(\x0b\x32(.koseki.v1.Source.ConsentCategoriesEntry\x12\x38\n\x0ctcf_purposes\x18\x05 \x03(\x0b\x32\".koseki.v1.Source.TcfPurposesEntry\x12\x1b\n\x13\x63ontext_ttl_seconds\x18\x06 \x01(\r\x1aQ\n\x16\x43onsentCategoriesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.koseki.v1.PurposeNames:\x02\x38\x01\x1aK\n\x10TcfPurposesEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.koseki.v1.PurposeNames:\x02\x38\x01*\x84\x01\n\nNormaliser\x12\x1a\n\x16NORMALISER_UNSPECIFIED\x10\x00\x12\x13\n\x0fNORMALISER_TEXT\x10\x01\x12\x19\n\x15NORMALISER_LOWER_CASE\x10\x02\x12\x14\n\x10NORMALISER_EMAIL\x10\x03\x12\x14\n\x10NORMALISER_PHONE\x10\x04\x32\xb3\x03\n\x10WorkspaceService\x12R\n\rDefinePurpose\x12\x1f.koseki.v1.DefinePurposeRequest\x1a .koseki.v1.DefinePurposeResponse\x12R\n\rPublishNotice\x12\x1f.koseki.v1.PublishNoticeRequest\x1a .koseki.v1.PublishNoticeResponse\x12U\n\x0eRegisterSource\x12 .koseki.v1.RegisterSourceRequest\x1a!.koseki.v1.RegisterSourceResponse\x12[\n\x10SetIdentityRules\x12\".koseki.v1.SetIdentityRulesRequest\x1a#.koseki.v1.SetIdentityRulesResponse\x12\x43\n\x08GetRules\x12\x1a.koseki.v1.GetRulesRequest\x1a\x1b.koseki.v1.GetRulesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'koseki.v1.workspace_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NORMALISER']._serialized_start=1323
-  _globals['_NORMALISER']._serialized_end=1455
+  _globals['_REGISTERSOURCEREQUEST_CONSENTCATEGORIESENTRY']._loaded_options = None
+  _globals['_REGISTERSOURCEREQUEST_CONSENTCATEGORIESENTRY']._serialized_options = b'8\001'
+  _globals['_REGISTERSOURCEREQUEST_TCFPURPOSESENTRY']._loaded_options = None
+  _globals['_REGISTERSOURCEREQUEST_TCFPURPOSESENTRY']._serialized_options = b'8\001'
+  _globals['_SOURCE_CONSENTCATEGORIESENTRY']._loaded_options = None
+  _globals['_SOURCE_CONSENTCATEGORIESENTRY']._serialized_options = b'8\001'
+  _globals['_SOURCE_TCFPURPOSESENTRY']._loaded_options = None
+  _globals['_SOURCE_TCFPURPOSESENTRY']._serialized_options = b'8\001'
+  _globals['_NORMALISER']._serialized_start=2390
+  _globals['_NORMALISER']._serialized_end=2522
   _globals['_DEFINEPURPOSEREQUEST']._serialized_start=73
-  _globals['_DEFINEPURPOSEREQUEST']._serialized_end=218
-  _globals['_DEFINEPURPOSERESPONSE']._serialized_start=220
-  _globals['_DEFINEPURPOSERESPONSE']._serialized_end=281
-  _globals['_REGISTERSOURCEREQUEST']._serialized_start=284
-  _globals['_REGISTERSOURCEREQUEST']._serialized_end=416
-  _globals['_REGISTERSOURCERESPONSE']._serialized_start=418
-  _globals['_REGISTERSOURCERESPONSE']._serialized_end=480
-  _globals['_GETRULESREQUEST']._serialized_start=482
-  _globals['_GETRULESREQUEST']._serialized_end=518
-  _globals['_GETRULESRESPONSE']._serialized_start=521
-  _globals['_GETRULESRESPONSE']._serialized_end=680
-  _globals['_SETIDENTITYRULESREQUEST']._serialized_start=682
-  _globals['_SETIDENTITYRULESREQUEST']._serialized_end=796
-  _globals['_SETIDENTITYRULESRESPONSE']._serialized_start=798
-  _globals['_SETIDENTITYRULESRESPONSE']._serialized_end=862
-  _globals['_IDENTITYNAMESPACE']._serialized_start=865
-  _globals['_IDENTITYNAMESPACE']._serialized_end=1095
-  _globals['_IDENTITYPART']._serialized_start=1097
-  _globals['_IDENTITYPART']._serialized_end=1168
-  _globals['_PURPOSE']._serialized_start=1170
-  _globals['_PURPOSE']._serialized_end=1260
-  _globals['_SOURCE']._serialized_start=1262
-  _globals['_SOURCE']._serialized_end=1320
-  _globals['_WORKSPACESERVICE']._serialized_start=1458
-  _globals['_WORKSPACESERVICE']._serialized_end=1809
+  _globals['_DEFINEPURPOSEREQUEST']._serialized_end=257
+  _globals['_DEFINEPURPOSERESPONSE']._serialized_start=259
+  _globals['_DEFINEPURPOSERESPONSE']._serialized_end=320
+  _globals['_PUBLISHNOTICEREQUEST']._serialized_start=322
+  _globals['_PUBLISHNOTICEREQUEST']._serialized_end=449
+  _globals['_PUBLISHNOTICERESPONSE']._serialized_start=451
+  _globals['_PUBLISHNOTICERESPONSE']._serialized_end=512
+  _globals['_PURPOSENAMES']._serialized_start=514
+  _globals['_PURPOSENAMES']._serialized_end=546
+  _globals['_REGISTERSOURCEREQUEST']._serialized_start=549
+  _globals['_REGISTERSOURCEREQUEST']._serialized_end=1028
+  _globals['_REGISTERSOURCEREQUEST_CONSENTCATEGORIESENTRY']._serialized_start=857
+  _globals['_REGISTERSOURCEREQUEST_CONSENTCATEGORIESENTRY']._serialized_end=938
+  _globals['_REGISTERSOURCEREQUEST_TCFPURPOSESENTRY']._serialized_start=940
+  _globals['_REGISTERSOURCEREQUEST_TCFPURPOSESENTRY']._serialized_end=1015
+  _globals['_REGISTERSOURCERESPONSE']._serialized_start=1030
+  _globals['_REGISTERSOURCERESPONSE']._serialized_end=1092
+  _globals['_GETRULESREQUEST']._serialized_start=1094
+  _globals['_GETRULESREQUEST']._serialized_end=1130
+  _globals['_GETRULESRESPONSE']._serialized_start=1133
+  _globals['_GETRULESRESPONSE']._serialized_end=1292
+  _globals['_SETIDENTITYRULESREQUEST']._serialized_start=1294
+  _globals['_SETIDENTITYRULESREQUEST']._serialized_end=1408
+  _globals['_SETIDENTITYRULESRESPONSE']._serialized_start=1410
+  _globals['_SETIDENTITYRULESRESPONSE']._serialized_end=1474
+  _globals['_IDENTITYNAMESPACE']._serialized_start=1477
+  _globals['_IDENTITYNAMESPACE']._serialized_end=1707
+  _globals['_IDENTITYPART']._serialized_start=1709
+  _globals['_IDENTITYPART']._serialized_end=1780
+  _globals['_PURPOSE']._serialized_start=1783
+  _globals['_PURPOSE']._serialized_end=1948
+  _globals['_NOTICE']._serialized_start=1950
+  _globals['_NOTICE']._serialized_end=2009
+  _globals['_SOURCE']._serialized_start=2012
+  _globals['_SOURCE']._serialized_end=2387
+  _globals['_SOURCE_CONSENTCATEGORIESENTRY']._serialized_start=857
+  _globals['_SOURCE_CONSENTCATEGORIESENTRY']._serialized_end=938
+  _globals['_SOURCE_TCFPURPOSESENTRY']._serialized_start=940
+  _globals['_SOURCE_TCFPURPOSESENTRY']._serialized_end=1015
+  _globals['_WORKSPACESERVICE']._serialized_start=2525
+  _globals['_WORKSPACESERVICE']._serialized_end=2960
 # @@protoc_insertion_point(module_scope)

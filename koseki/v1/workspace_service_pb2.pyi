@@ -63,6 +63,8 @@ class DefinePurposeRequest(_message.Message):
     PURPOSE_FIELD_NUMBER: _builtins.int
     LAWFUL_BASIS_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    JURISDICTIONS_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
@@ -75,6 +77,14 @@ class DefinePurposeRequest(_message.Message):
     """Why it is lawful."""
     description: _builtins.str
     """For people, 256 characters at most; may be empty."""
+    parent: _builtins.str
+    """The purpose above it; empty for one at the top. What closes a purpose closes all below it; a
+    yes to it opens none of them.
+    """
+    @_builtins.property
+    def jurisdictions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Under which laws, such as `EU` or `JP`, people may agree to it; none: under any. At most 64."""
+
     def __init__(
         self,
         *,
@@ -83,10 +93,12 @@ class DefinePurposeRequest(_message.Message):
         purpose: _builtins.str = ...,
         lawful_basis: _common_pb2.LawfulBasis.ValueType = ...,
         description: _builtins.str = ...,
+        parent: _builtins.str = ...,
+        jurisdictions: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "description", b"description", "lawful_basis", b"lawful_basis", "purpose", b"purpose", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "description", b"description", "jurisdictions", b"jurisdictions", "lawful_basis", b"lawful_basis", "parent", b"parent", "purpose", b"purpose", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -119,16 +131,153 @@ class DefinePurposeResponse(_message.Message):
 Global___DefinePurposeResponse: _TypeAlias = DefinePurposeResponse  # noqa: Y015
 
 @_typing.final
+class PublishNoticeRequest(_message.Message):
+    """Publishes a notice."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    command_id: _builtins.str
+    """A UUID of version 7, in lower case; empty: the server makes one and gives it back."""
+    purpose: _builtins.str
+    """The purpose that it tells of."""
+    version: _builtins.str
+    """Its version, 1 to 256 characters."""
+    language: _builtins.str
+    """Its language, a BCP 47 tag such as `ja`."""
+    text: _builtins.str
+    """Its text, 1 to 20,000 characters."""
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        command_id: _builtins.str = ...,
+        purpose: _builtins.str = ...,
+        version: _builtins.str = ...,
+        language: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "language", b"language", "purpose", b"purpose", "text", b"text", "version", b"version", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishNoticeRequest: _TypeAlias = PublishNoticeRequest  # noqa: Y015
+
+@_typing.final
+class PublishNoticeResponse(_message.Message):
+    """The notice is published."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The log's revision that holds the change; 0 if nothing changed."""
+    command_id: _builtins.str
+    """The command's id, as sent or as made by the server."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        command_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishNoticeResponse: _TypeAlias = PublishNoticeResponse  # noqa: Y015
+
+@_typing.final
+class PurposeNames(_message.Message):
+    """Names of purposes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PURPOSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 64 defined purposes."""
+
+    def __init__(
+        self,
+        *,
+        purposes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["purposes", b"purposes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurposeNames: _TypeAlias = PurposeNames  # noqa: Y015
+
+@_typing.final
 class RegisterSourceRequest(_message.Message):
     """Registers a source."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ConsentCategoriesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___PurposeNames: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___PurposeNames | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class TcfPurposesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.int
+        @_builtins.property
+        def value(self) -> Global___PurposeNames: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.int = ...,
+            value: Global___PurposeNames | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     WORKSPACE_FIELD_NUMBER: _builtins.int
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     PURPOSES_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    CONSENT_CATEGORIES_FIELD_NUMBER: _builtins.int
+    TCF_PURPOSES_FIELD_NUMBER: _builtins.int
+    CONTEXT_TTL_SECONDS_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
@@ -137,9 +286,24 @@ class RegisterSourceRequest(_message.Message):
     """Its name: as a purpose's. It is part of the NATS subject that the source publishes to."""
     priority: _builtins.int
     """0 to 1,000: of two sources the higher one's trait is shown; unset means 100."""
+    context_ttl_seconds: _builtins.int
+    """So long the context of its signals is the person's fast context, 1 to 31,536,000 s; 0: never."""
     @_builtins.property
     def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 64 defined purposes that its data serves."""
+
+    @_builtins.property
+    def consent_categories(self) -> _containers.MessageMap[_builtins.str, Global___PurposeNames]:
+        """What the source's categories in `context.consent.categoryPreferences` are on. A choice that
+        comes with a signal is recorded before the gate is judged: true as GIVEN, false as WITHDRAWN
+        or, where nothing was agreed to, REFUSED. Only a change counts: a source that repeats itself
+        records nothing, and its first word opens nothing that was closed elsewhere. At most 64
+        categories; one that is not named here says nothing.
+        """
+
+    @_builtins.property
+    def tcf_purposes(self) -> _containers.MessageMap[_builtins.int, Global___PurposeNames]:
+        """What the purposes of a TCF string (1 to 24) are on; see CustomerService.RecordTcfString."""
 
     def __init__(
         self,
@@ -149,10 +313,13 @@ class RegisterSourceRequest(_message.Message):
         source: _builtins.str = ...,
         purposes: _abc.Iterable[_builtins.str] | None = ...,
         priority: _builtins.int | None = ...,
+        consent_categories: _abc.Mapping[_builtins.str, Global___PurposeNames] | None = ...,
+        tcf_purposes: _abc.Mapping[_builtins.int, Global___PurposeNames] | None = ...,
+        context_ttl_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "priority", b"priority"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "command_id", b"command_id", "priority", b"priority", "purposes", b"purposes", "source", b"source", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "command_id", b"command_id", "consent_categories", b"consent_categories", "context_ttl_seconds", b"context_ttl_seconds", "priority", b"priority", "purposes", b"purposes", "source", b"source", "tcf_purposes", b"tcf_purposes", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
@@ -397,26 +564,72 @@ class Purpose(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     LAWFUL_BASIS_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    JURISDICTIONS_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     lawful_basis: _common_pb2.LawfulBasis.ValueType
     """Why it is lawful."""
     description: _builtins.str
     """For people."""
+    parent: _builtins.str
+    """The purpose above it; may be empty."""
+    @_builtins.property
+    def jurisdictions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Under which laws people may agree to it; none: under any."""
+
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Notice]:
+        """What people are told about it, in the order of publishing."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         lawful_basis: _common_pb2.LawfulBasis.ValueType = ...,
         description: _builtins.str = ...,
+        parent: _builtins.str = ...,
+        jurisdictions: _abc.Iterable[_builtins.str] | None = ...,
+        notices: _abc.Iterable[Global___Notice] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "lawful_basis", b"lawful_basis", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "jurisdictions", b"jurisdictions", "lawful_basis", b"lawful_basis", "name", b"name", "notices", b"notices", "parent", b"parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Purpose: _TypeAlias = Purpose  # noqa: Y015
+
+@_typing.final
+class Notice(_message.Message):
+    """A published notice."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Its version."""
+    language: _builtins.str
+    """Its language."""
+    digest: _builtins.str
+    """The SHA-256 of its text's UTF-8 bytes, in hex."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        language: _builtins.str = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "language", b"language", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Notice: _TypeAlias = Notice  # noqa: Y015
 
 @_typing.final
 class Source(_message.Message):
@@ -424,16 +637,71 @@ class Source(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ConsentCategoriesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___PurposeNames: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___PurposeNames | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class TcfPurposesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.int
+        @_builtins.property
+        def value(self) -> Global___PurposeNames: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.int = ...,
+            value: Global___PurposeNames | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     PURPOSES_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    CONSENT_CATEGORIES_FIELD_NUMBER: _builtins.int
+    TCF_PURPOSES_FIELD_NUMBER: _builtins.int
+    CONTEXT_TTL_SECONDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     priority: _builtins.int
     """Of two sources the higher one's trait is shown."""
+    context_ttl_seconds: _builtins.int
+    """So long the context of its signals holds; 0: never."""
     @_builtins.property
     def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The purposes that its data serves, in order."""
+
+    @_builtins.property
+    def consent_categories(self) -> _containers.MessageMap[_builtins.str, Global___PurposeNames]:
+        """What its categories of consent are on."""
+
+    @_builtins.property
+    def tcf_purposes(self) -> _containers.MessageMap[_builtins.int, Global___PurposeNames]:
+        """What the purposes of its TCF strings are on."""
 
     def __init__(
         self,
@@ -441,10 +709,13 @@ class Source(_message.Message):
         name: _builtins.str = ...,
         purposes: _abc.Iterable[_builtins.str] | None = ...,
         priority: _builtins.int = ...,
+        consent_categories: _abc.Mapping[_builtins.str, Global___PurposeNames] | None = ...,
+        tcf_purposes: _abc.Mapping[_builtins.int, Global___PurposeNames] | None = ...,
+        context_ttl_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "priority", b"priority", "purposes", b"purposes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_categories", b"consent_categories", "context_ttl_seconds", b"context_ttl_seconds", "name", b"name", "priority", b"priority", "purposes", b"purposes", "tcf_purposes", b"tcf_purposes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,6 +40,11 @@ class WorkspaceServiceStub:
                 request_serializer=koseki_dot_v1_dot_workspace__service__pb2.DefinePurposeRequest.SerializeToString,
                 response_deserializer=koseki_dot_v1_dot_workspace__service__pb2.DefinePurposeResponse.FromString,
                 _registered_method=True)
+        self.PublishNotice = channel.unary_unary(
+                '/koseki.v1.WorkspaceService/PublishNotice',
+                request_serializer=koseki_dot_v1_dot_workspace__service__pb2.PublishNoticeRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_workspace__service__pb2.PublishNoticeResponse.FromString,
+                _registered_method=True)
         self.RegisterSource = channel.unary_unary(
                 '/koseki.v1.WorkspaceService/RegisterSource',
                 request_serializer=koseki_dot_v1_dot_workspace__service__pb2.RegisterSourceRequest.SerializeToString,
@@ -66,8 +71,20 @@ class WorkspaceServiceServicer:
         nothing.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, INVALID_LAWFUL_BASIS,
-        RESERVED_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE,
+        RESERVED_PURPOSE, CYCLIC_PURPOSE, PURPOSE_TOO_DEEP), NOT_FOUND (UNKNOWN_WORKSPACE,
+        UNKNOWN_PURPOSE for the parent), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE,
         DATA_LOSS (LOG_DAMAGED), UNKNOWN (UNKNOWN_OUTCOME).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PublishNotice(self, request, context):
+        """Publishes what people are told about a purpose, in one version and language. It never changes;
+        the same text twice changes nothing. A purpose that has notices takes agreements to those only.
+
+        Errors: those of DefinePurpose without its own; NOT_FOUND (UNKNOWN_PURPOSE),
+        FAILED_PRECONDITION (NOTICE_EXISTS, TOO_MANY_NOTICES).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,6 +127,11 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
                     servicer.DefinePurpose,
                     request_deserializer=koseki_dot_v1_dot_workspace__service__pb2.DefinePurposeRequest.FromString,
                     response_serializer=koseki_dot_v1_dot_workspace__service__pb2.DefinePurposeResponse.SerializeToString,
+            ),
+            'PublishNotice': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishNotice,
+                    request_deserializer=koseki_dot_v1_dot_workspace__service__pb2.PublishNoticeRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_workspace__service__pb2.PublishNoticeResponse.SerializeToString,
             ),
             'RegisterSource': grpc.unary_unary_rpc_method_handler(
                     servicer.RegisterSource,
@@ -155,6 +177,33 @@ class WorkspaceService:
             '/koseki.v1.WorkspaceService/DefinePurpose',
             koseki_dot_v1_dot_workspace__service__pb2.DefinePurposeRequest.SerializeToString,
             koseki_dot_v1_dot_workspace__service__pb2.DefinePurposeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishNotice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.WorkspaceService/PublishNotice',
+            koseki_dot_v1_dot_workspace__service__pb2.PublishNoticeRequest.SerializeToString,
+            koseki_dot_v1_dot_workspace__service__pb2.PublishNoticeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,8 +38,16 @@ class WorkspaceServiceStub:
     nothing.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, INVALID_LAWFUL_BASIS,
-    RESERVED_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE,
+    RESERVED_PURPOSE, CYCLIC_PURPOSE, PURPOSE_TOO_DEEP), NOT_FOUND (UNKNOWN_WORKSPACE,
+    UNKNOWN_PURPOSE for the parent), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE,
     DATA_LOSS (LOG_DAMAGED), UNKNOWN (UNKNOWN_OUTCOME).
+    """
+    PublishNotice: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.PublishNoticeRequest, _workspace_service_pb2.PublishNoticeResponse]
+    """Publishes what people are told about a purpose, in one version and language. It never changes;
+    the same text twice changes nothing. A purpose that has notices takes agreements to those only.
+
+    Errors: those of DefinePurpose without its own; NOT_FOUND (UNKNOWN_PURPOSE),
+    FAILED_PRECONDITION (NOTICE_EXISTS, TOO_MANY_NOTICES).
     """
     RegisterSource: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.RegisterSourceRequest, _workspace_service_pb2.RegisterSourceResponse]
     """Registers a source, or changes what it may send for. The same registration twice changes
@@ -70,8 +78,16 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     nothing.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, INVALID_LAWFUL_BASIS,
-    RESERVED_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE,
+    RESERVED_PURPOSE, CYCLIC_PURPOSE, PURPOSE_TOO_DEEP), NOT_FOUND (UNKNOWN_WORKSPACE,
+    UNKNOWN_PURPOSE for the parent), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE,
     DATA_LOSS (LOG_DAMAGED), UNKNOWN (UNKNOWN_OUTCOME).
+    """
+    PublishNotice: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.PublishNoticeRequest, _workspace_service_pb2.PublishNoticeResponse]  # type: ignore[assignment]
+    """Publishes what people are told about a purpose, in one version and language. It never changes;
+    the same text twice changes nothing. A purpose that has notices takes agreements to those only.
+
+    Errors: those of DefinePurpose without its own; NOT_FOUND (UNKNOWN_PURPOSE),
+    FAILED_PRECONDITION (NOTICE_EXISTS, TOO_MANY_NOTICES).
     """
     RegisterSource: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.RegisterSourceRequest, _workspace_service_pb2.RegisterSourceResponse]  # type: ignore[assignment]
     """Registers a source, or changes what it may send for. The same registration twice changes
@@ -105,8 +121,22 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         nothing.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, INVALID_LAWFUL_BASIS,
-        RESERVED_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE,
+        RESERVED_PURPOSE, CYCLIC_PURPOSE, PURPOSE_TOO_DEEP), NOT_FOUND (UNKNOWN_WORKSPACE,
+        UNKNOWN_PURPOSE for the parent), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE,
         DATA_LOSS (LOG_DAMAGED), UNKNOWN (UNKNOWN_OUTCOME).
+        """
+
+    @_abc_1.abstractmethod
+    def PublishNotice(
+        self,
+        request: _workspace_service_pb2.PublishNoticeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.PublishNoticeResponse, _abc.Awaitable[_workspace_service_pb2.PublishNoticeResponse]]:
+        """Publishes what people are told about a purpose, in one version and language. It never changes;
+        the same text twice changes nothing. A purpose that has notices takes agreements to those only.
+
+        Errors: those of DefinePurpose without its own; NOT_FOUND (UNKNOWN_PURPOSE),
+        FAILED_PRECONDITION (NOTICE_EXISTS, TOO_MANY_NOTICES).
         """
 
     @_abc_1.abstractmethod

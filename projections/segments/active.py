@@ -115,8 +115,11 @@ class ActiveSet:
         expression, sources = standing.expression, self.rules.sources
         reads_traits = expression.traits is None or bool(expression.traits)
         priorities = {name: sources[name].priority for name in sight & sources.keys()}
-        bases = {name: self.rules.purposes.get(name) for name in expression.purposes}
-        return (expression.source, sight, priorities if reads_traits else {}, bases)
+        judged = {
+            name: (self.rules.purposes[name].basis, self.rules.ancestors(name))
+            for name in expression.purposes & self.rules.purposes.keys()
+        }
+        return (expression.source, sight, priorities if reads_traits else {}, judged)
 
     def _seen(
         self, index: Mapping[str, tuple[int, ...]], names: Iterable[str], source: str

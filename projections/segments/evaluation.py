@@ -141,7 +141,7 @@ class Evaluator:
     def _functions(self) -> dict[str, Callable[[Call], Value]]:
         functions: dict[str, Callable[[Call], Value]] = {
             "sequence": lambda call: self._has_sequence(_sequence(call)),
-            "consent": lambda call: self._facts.is_open(call.arguments[0]),
+            "consent": lambda call: self._is_open(call.arguments[0]),
             "identified": lambda call: self._facts.is_identified(call.arguments[0], self._sight),
             "segment": lambda call: call.arguments[0] in self._belongs,
         }
@@ -166,6 +166,12 @@ class Evaluator:
         except Exception as fault:  # noqa: BLE001  # raised again by `answer`
             self._fault = self._fault or fault
             return None
+
+    def _is_open(self, purpose: str) -> bool:
+        until = self._facts.open_until(purpose, now=self._now)
+        if until is not None:
+            self._may_change_at(until)
+        return self._facts.is_open(purpose, now=self._now)
 
     def _aggregate(self, read: SignalRead) -> Value:
         series = self._facts.series(read.signal, self._sight)
@@ -248,8 +254,10 @@ class Evaluator:
     def _holds_from(self, times: list[int], window: int | None) -> None:
         """Note that what was read changes when the first of these times leaves the window."""
         if window is not None and times:
-            due = times[0] + window
-            self._due = due if self._due is None else min(self._due, due)
+            self._may_change_at(times[0] + window)
+
+    def _may_change_at(self, instant: int) -> None:
+        self._due = instant if self._due is None else min(self._due, instant)
 
 
 class _PerThread(local):

@@ -13,10 +13,12 @@ from functools import cached_property
 
 from pydantic import JsonValue
 
-from domain.consent import ConsentAct, standing
+from domain.consent import ConsentAct
+from domain.gate import Gate
 from domain.ids import RecordId
 from domain.rules import Rules
 from projections import consents, profile, timeline
+from projections.instants import microseconds, time_of
 from projections.tables import ReadTables
 from projections.timeline import TimedSignal
 
@@ -71,10 +73,22 @@ class Facts:
             for held, sources in profile.namespaces(self._tables, member)
         )
 
-    def is_open(self, name: str) -> bool:
-        """Say whether a purpose is open; one that is not defined is closed."""
+    def is_open(self, name: str, *, now: int) -> bool:
+        """Say whether a purpose is open at an instant; one that is not defined is closed."""
         purpose = self._rules.purposes.get(name)
-        return purpose is not None and standing(name, purpose.basis, self._acts).is_open
+        if purpose is None:
+            return False
+        return Gate(self._rules, self._acts, time_of(now)).standing(purpose).is_open
+
+    def open_until(self, name: str, *, now: int) -> int | None:
+        """Give the next instant after now at which an agreement to a purpose runs out."""
+        ends = (
+            microseconds(act.valid_until)
+            for acts in self._acts.values()
+            for act in acts
+            if act.purpose == name and act.valid_until is not None
+        )
+        return min((end for end in ends if end > now), default=None)
 
     @cached_property
     def _acts(self) -> Mapping[RecordId, tuple[ConsentAct, ...]]:

@@ -76,6 +76,9 @@ class HandClock:
         """Give the time, in UTC."""
         return self.now()
 
+    def note(self, recorded_at: datetime) -> None:
+        """Keep to its own time."""
+
     def arrival(self, received_at: datetime) -> datetime:
         """Give what the queue noted."""
         return received_at

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from domain.consent import LawfulBasis
 from domain.consent_events import CONSENT_EVENTS, ConsentChanged, VerdictRecorded
-from domain.customer import purpose_standing
 from domain.event import Event, Recorded
+from domain.gate import gate_of
 from domain.identity import Edge
 from domain.identity_events import (
     CustomersMerged,
@@ -19,11 +19,12 @@ from domain.identity_events import (
     IdentifiersLinked,
 )
 from domain.ids import MergeId, record_stream
+from domain.preference_events import HouseholdLinked, HouseholdUnlinked, Preference, PreferencesSet
 from domain.record import MESSAGES_REMEMBERED_MAX, evolve, fold, unborn
 from domain.rules import Rules, evolve_rules
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import Signal
-from domain.workspace_events import ClockAdvanced, PurposeDefined, SourceRegistered
+from domain.workspace_events import ClockAdvanced, NoticePublished, PurposeDefined, SourceRegistered
 from tests.domain.scenario import at, command_id, email, record_id, recorded, signal, user
 
 RECORDS = st.integers(1, 4).map(record_id)
@@ -50,13 +51,28 @@ def tuples(of: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
 
 
 def consents(event: type[ConsentChanged]) -> st.SearchStrategy[ConsentChanged]:
-    return st.builds(event, act_id=COMMANDS, purpose=NAMES, evidence=MAPS)
+    return st.builds(
+        event,
+        act_id=COMMANDS,
+        purpose=NAMES,
+        evidence=MAPS,
+        valid_until=st.none() | TIMES,
+        is_imported=st.booleans(),
+        is_day_precise=st.booleans(),
+        source=st.none() | NAMES,
+    )
 
 
 KEYS = tuples(IDENTIFIERS.map(lambda item: item.key))
 EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(IdentifiersLinked, source=NAMES, keys=KEYS, identifiers=tuples(IDENTIFIERS)),
-    st.builds(TraitsSet, source=NAMES, traits=MAPS, message_id=st.none() | MESSAGES),
+    st.builds(
+        TraitsSet,
+        source=NAMES,
+        traits=MAPS,
+        message_id=st.none() | MESSAGES,
+        expires_at=st.none() | TIMES,
+    ),
     st.builds(SignalsRecorded, source=NAMES, signals=tuples(SIGNALS)),
     st.builds(SignalsDeclined, source=NAMES, reason=NAMES, message_ids=tuples(MESSAGES)),
     st.builds(
@@ -79,7 +95,20 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
         rules_version=st.integers(0, 9),
     ),
     st.builds(IdentifierClaimed, record_id=RECORDS),
-    st.builds(PurposeDefined, purpose=NAMES, basis=st.sampled_from(LawfulBasis)),
+    st.builds(
+        PurposeDefined,
+        purpose=NAMES,
+        basis=st.sampled_from(LawfulBasis),
+        parent=st.none() | NAMES,
+    ),
+    st.builds(
+        NoticePublished, purpose=NAMES, version=NAMES, language=NAMES, text=NAMES, digest=NAMES
+    ),
+    st.builds(HouseholdLinked, household_id=COMMANDS, source=NAMES),
+    st.builds(HouseholdUnlinked, household_id=COMMANDS),
+    st.builds(
+        PreferencesSet, preferences=tuples(st.builds(Preference, channel=NAMES, frequency=NAMES))
+    ),
     st.builds(SourceRegistered, source=NAMES, purposes=tuples(NAMES)),
     st.builds(ClockAdvanced, to=TIMES),
 )
@@ -188,4 +217,5 @@ def test_whatever_was_folded_can_be_judged(events: list[Recorded[Event]]) -> Non
     for event in events:
         rules = evolve_rules(rules, event)
     for purpose in rules.purposes.values():
-        assert purpose_standing({record.id: record}, purpose).is_open in (True, False)
+        gate = gate_of(rules, {record.id: record}, at=at(0))
+        assert gate.standing(purpose).is_open in (True, False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations, product
 
 import pytest
@@ -13,7 +13,7 @@ from domain.consent import ConsentAct, ConsentState, LawfulBasis, Standing, stan
 from domain.consent_events import CONSENT_EVENTS
 from domain.ids import EventId, RecordId, record_stream
 from domain.record import evolve, unborn
-from tests.domain.r9 import Joined, Said, is_open, members
+from tests.domain.r9 import FOR_EVER, Joined, Said, is_open, members
 from tests.domain.scenario import at, command_id, record_id, recorded
 
 STATES = ("given", "refused", "withdrawn")
@@ -37,17 +37,25 @@ def place(acts: Sequence[Said], edges: Sequence[Joined]) -> dict[RecordId, list[
 def copy_of(act: Said, part: int) -> ConsentAct:
     return ConsentAct(
         act_id=command_id(act.revision),
-        purpose="marketing",
+        purpose=act.purpose,
         state=ConsentState(act.state),
         effective_at=at(act.time),
         revision=act.revision * 100 + part,
         event_id=EventId(f"{act.revision}-{part}"),
         notice_version=None,
+        valid_until=None if act.until == FOR_EVER else at(act.until),
+        is_imported=act.imported,
     )
 
 
-def judged(basis: LawfulBasis, history: History) -> Standing:
-    return standing("marketing", basis, place(*history))
+def judged(basis: LawfulBasis, history: History, *, now: int = 0) -> Standing:
+    return stand(basis, place(*history), now=now)
+
+
+def stand(
+    basis: LawfulBasis, placed: Mapping[RecordId, Sequence[ConsentAct]], *, now: int = 0
+) -> Standing:
+    return standing("marketing", basis, placed, at=at(now), ancestors=("contact",))
 
 
 def histories(acts: int) -> Iterator[History]:
@@ -113,11 +121,11 @@ def test_the_order_in_which_acts_are_folded_does_not_matter(
     history: History, basis: LawfulBasis, shuffled: object
 ) -> None:
     placed = place(*history)
-    expected = standing("marketing", basis, placed)
+    expected = stand(basis, placed)
     mixed = {r: list(acts) for r, acts in reversed(placed.items())}
     for acts in mixed.values():
         shuffled.shuffle(acts)  # type: ignore[attr-defined] # a Random
-    assert standing("marketing", basis, mixed) == expected
+    assert stand(basis, mixed) == expected
 
 
 def test_three_acts_in_every_order_say_the_same() -> None:
@@ -125,8 +133,7 @@ def test_three_acts_in_every_order_say_the_same() -> None:
         ((record, acts),) = [*place(*history).items()][:1]
         if len(acts) == 3:
             found = {
-                standing("marketing", LawfulBasis.CONSENT, {record: list(order)})
-                for order in permutations(acts)
+                stand(LawfulBasis.CONSENT, {record: list(order)}) for order in permutations(acts)
             }
             assert len(found) == 1
 
@@ -154,10 +161,10 @@ def test_a_merge_opens_nothing_that_either_side_had_closed(
     for side in (one, other):
         own = {r: joined.get(r, []) for r in map(record_id, members(side, edges, at_revision=99))}
         for basis in JUDGED_BY_ACTS:
-            if standing("marketing", basis, own).act is None:
+            if stand(basis, own).act is None:
                 continue  # Nobody closed it there: it is open, or nothing was ever said.
-            if not standing("marketing", basis, own).is_open:
-                assert not standing("marketing", basis, whole).is_open
+            if not stand(basis, own).is_open:
+                assert not stand(basis, whole).is_open
 
 
 def shown(*acts: Said) -> ConsentState:
@@ -191,7 +198,7 @@ def test_contract_and_legal_obligation_are_open_whatever_was_said(basis: LawfulB
 
 def test_an_act_on_another_purpose_says_nothing() -> None:
     placed = place([Said(1, "given", 1, 1)], [])
-    assert not standing("service", LawfulBasis.CONSENT, placed).is_open
+    assert not standing("service", LawfulBasis.CONSENT, placed, at=at(0)).is_open
 
 
 def folded(*acts: tuple[str, int, int]) -> bool:
@@ -207,7 +214,7 @@ def folded(*acts: tuple[str, int, int]) -> bool:
             recorded_at=at(known),
         )
         record = evolve(record, event)
-    return standing("marketing", LawfulBasis.CONSENT, {record.id: record.acts}).is_open
+    return stand(LawfulBasis.CONSENT, {record.id: record.acts}).is_open
 
 
 def test_a_time_in_the_future_counts_as_of_when_it_was_recorded() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from domain.commands import PersonCommand
 from domain.consequences import winners
-from domain.customer import purpose_standing
+from domain.gate import gate_of
 from domain.identity_rules import DEFAULT_IDENTITY_RULES
 from tests.domain.scenario import (
     RULES,
@@ -48,6 +48,10 @@ IDENTIFIERS = [
 STRICT = replace(RULES, identity=DEFAULT_IDENTITY_RULES)
 KINDS = ["link", "link", "link", "signal", "traits", "consent", "consent", "consent", "merge"]
 KINDS += ["undo", "undo", "unmerge", "unlink", "again"]
+OFTEN = ("given", "given", "refused", "withdrawn", "renewed")
+SELDOM = ("revoked", "invalidated", "terminated", "expired", "requested")
+EXPIRED = 50
+"""Minutes after which what is valid for a time is over."""
 
 
 class Step(NamedTuple):
@@ -57,11 +61,17 @@ class Step(NamedTuple):
     one: int
     other: int
     minute: int
+    variety: int = 0
 
 
 STEPS = st.lists(
     st.builds(
-        Step, st.sampled_from(KINDS), st.integers(0, 5), st.integers(0, 5), st.integers(0, 9)
+        Step,
+        st.sampled_from(KINDS),
+        st.integers(0, 5),
+        st.integers(0, 5),
+        st.integers(0, 9),
+        st.integers(0, 11),
     ),
     min_size=8,
     max_size=30,
@@ -120,7 +130,7 @@ class Course:
 
     def _command(self, step: Step) -> PersonCommand | None:
         self.commands += 1
-        n, kind, one, other, minute = self.commands, *step
+        n, kind, one, other, minute, _ = self.commands, *step
         new: dict[str, Any] = {"new": 100 + n}
         whom = list(dict.fromkeys([IDENTIFIERS[one], IDENTIFIERS[other]]))
         match kind:
@@ -143,7 +153,7 @@ class Course:
                 return self._merging(step)
 
     def _merging(self, step: Step) -> PersonCommand | None:
-        n, kind, one, other, _ = self.commands, *step
+        n, kind, one, other, *_ = self.commands, *step
         records = sorted(self.scenario.records)
         if not records:
             return None
@@ -160,9 +170,11 @@ class Course:
 
     def _consent(self, step: Step, new: dict[str, Any]) -> PersonCommand:
         n, when = self.commands, at(step.minute)
-        state = ("given", "given", "refused", "withdrawn")[step.other % 4]
+        state = (*OFTEN, SELDOM[step.variety % len(SELDOM)])[step.other]
         purpose = ("marketing", "analytics")[step.one % 2]
-        said = {"purpose": purpose, "happened_at": when}
+        said = {"purpose": purpose, "happened_at": when, "is_imported": step.variety % 3 == 0}
+        if state in ("given", "renewed") and step.variety % 4 == 1:
+            said["valid_until"] = at(EXPIRED)
         records = sorted(self.scenario.records)
         if records and step.minute % 2:
             named = number(records[step.one % len(records)])
@@ -200,8 +212,12 @@ def compare(scenario: Scenario, told: Told) -> None:
         assert shown == told.traits(records)
         for purpose in ("marketing", "analytics"):
             basis = STRICT.purposes[purpose].basis
-            is_open = purpose_standing(customer.records, STRICT.purposes[purpose]).is_open
-            assert is_open == told.is_open(records, purpose, basis), (purpose, records)
+            for now in (at(EXPIRED - 1), at(EXPIRED)):
+                judged = gate_of(STRICT, customer.records, at=now).standing(
+                    STRICT.purposes[purpose]
+                )
+                slow = told.is_open(records, purpose, basis, at=now)
+                assert judged.is_open == slow, (purpose, records, now)
     held = [
         key for customer in customers for r in customer.records.values() for key in r.identifiers
     ]

@@ -6,14 +6,12 @@ Imports nothing of the domain's logic: it takes events as data, and scans all of
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from domain.consent import LawfulBasis
-from tests.domain.r9 import Joined, Said, is_open, members
-
-CLOSING = ("refused", "withdrawn")
+from tests.domain.r9 import FOR_EVER, Joined, Said, is_closing, is_open, members
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Told:
 
     def customer(self, record: int) -> set[int]:
         """Give the records of one customer."""
-        return members(record, self.edges, at_revision=2**62)
+        return members(record, self.edges, at_revision=FOR_EVER - 1)
 
     def identifiers(self, record: int) -> set[str]:
         """Give the keys that a record holds."""
@@ -79,18 +77,19 @@ class Told:
                     fates.setdefault((fact.body["source"], message_id), "declined")
         return fates
 
-    def is_open(self, customer: Iterable[int], purpose: str, basis: LawfulBasis) -> bool:
-        """Judge a purpose: grants where they were said, closing acts on all that they bound."""
+    def is_open(
+        self, customer: Iterable[int], purpose: str, basis: LawfulBasis, *, at: datetime
+    ) -> bool:
+        """Judge a purpose: closing acts on all that they bound, others where they were said."""
         inside = set(customer)
         acts = []
         for fact in self.facts:
             if fact.said_to != fact.record or fact.body.get("purpose") != purpose:
                 continue
-            state = fact.kind.removeprefix("Consent").lower()
-            bound = self._bound(fact) if state in CLOSING else {fact.record}
-            seconds = int(fact.happened_at.timestamp())
-            acts += [Said(r, state, seconds, fact.revision) for r in bound & inside]
-        return is_open(basis, acts, self.edges)
+            said = _said(fact)
+            bound = self._bound(fact) if is_closing(said) else {fact.record}
+            acts += [replace(said, record=r) for r in bound & inside]
+        return is_open(basis, acts, self.edges, at=int(at.timestamp()))
 
     def copies(self, act: Fact) -> set[int]:
         """Give the records on which an act stands."""
@@ -118,6 +117,18 @@ class Told:
 
     def _on(self, record: int) -> list[Fact]:
         return [fact for fact in self.facts if fact.record == record]
+
+
+def _said(fact: Fact) -> Said:
+    until = fact.body["valid_until"]
+    return Said(
+        fact.record,
+        fact.kind.removeprefix("Consent").lower(),
+        int(fact.happened_at.timestamp()),
+        fact.revision,
+        imported=fact.body["is_imported"],
+        until=int(until.timestamp()) if until else FOR_EVER,
+    )
 
 
 def number(record_id: str) -> int:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import orjson
 import pytest
 from eventsourcing.persistence import Mapper
 from hypothesis import given
@@ -9,12 +10,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from domain.consent import ConsentState, LawfulBasis
-from domain.consent_events import (
-    ConsentGiven,
-    ConsentRefused,
-    ConsentWithdrawn,
-    VerdictRecorded,
-)
+from domain.consent_events import CONSENT_EVENTS, VerdictRecorded
 from domain.event import Event
 from domain.identity import Edge, Identifier, Separation
 from domain.identity_events import (
@@ -30,18 +26,25 @@ from domain.identity_events import (
 )
 from domain.identity_rules import IdentityRules, Namespace
 from domain.ids import IdentifierKey, MergeId
+from domain.preference_events import (
+    HouseholdLinked,
+    HouseholdUnlinked,
+    Preference,
+    PreferencesSet,
+)
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import Signal
 from domain.workspace_events import (
     ClockAdvanced,
     IdentityRulesSet,
+    NoticePublished,
     PurposeDefined,
     SegmentActivated,
     SegmentArchived,
     SegmentDefined,
     SourceRegistered,
 )
-from eventlog.codec import EventMapper
+from eventlog.codec import EventMapper, encode_json
 from eventlog.memory import MemoryEventLog
 from eventlog.registry import EVENTS, UnknownEvent, Upcast, upcast, wire_name
 from tests.support.events import draft, new_record, store, traits
@@ -51,6 +54,31 @@ ID = "01890000-0000-7000-8000-000000000001"
 KEY = IdentifierKey("p1.abc")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 EDGE = Edge(merge_id=MergeId(ID), older=ID, newer=ID)
+
+CONSENTS = {f"koseki.consent.{state}.v1": event for state, event in CONSENT_EVENTS.items()}
+ADDED: dict[str, dict[str, JsonValue]] = {
+    "koseki.clock.advanced.v1": {"is_manual": False},
+    "koseki.record.traits-set.v1": {"expires_at": None},
+    "koseki.record.signals-recorded.v1": {"context_ttl_seconds": None},
+    "koseki.consent.verdict-recorded.v1": {"valid_until": None},
+    "koseki.workspace.purpose-defined.v1": {"parent": None, "jurisdictions": []},
+    "koseki.workspace.source-registered.v1": {
+        "consent_categories": {},
+        "tcf_purposes": {},
+        "context_ttl_seconds": None,
+    },
+    **{
+        name: {
+            "valid_until": None,
+            "acted_by": None,
+            "is_imported": False,
+            "is_day_precise": False,
+            "source": None,
+        }
+        for name in CONSENTS
+    },
+}
+"""Fields that events have gained since their bodies, as below, were first released."""
 
 SAMPLES: dict[str, tuple[Event, bytes]] = {
     "koseki.record.identifiers-linked.v1": (
@@ -115,12 +143,24 @@ SAMPLES: dict[str, tuple[Event, bytes]] = {
             b'{"act_id":"%b","evidence":{"form":"f1"},"jurisdiction":null,"method":null,'
             b'"notice_language":null,"notice_version":null,"purpose":"marketing"}' % ID.encode(),
         )
-        for name, event_class in {
-            "koseki.consent.given.v1": ConsentGiven,
-            "koseki.consent.refused.v1": ConsentRefused,
-            "koseki.consent.withdrawn.v1": ConsentWithdrawn,
-        }.items()
+        for name, event_class in CONSENTS.items()
     },
+    "koseki.record.preferences-set.v1": (
+        PreferencesSet(preferences=(Preference(channel="email", topic="news", frequency="never"),)),
+        b'{"preferences":[{"channel":"email","frequency":"never","topic":"news"}]}',
+    ),
+    "koseki.record.household-linked.v1": (
+        HouseholdLinked(household_id=ID, source="shop"),
+        b'{"household_id":"%b","source":"shop"}' % ID.encode(),
+    ),
+    "koseki.record.household-unlinked.v1": (
+        HouseholdUnlinked(household_id=ID),
+        b'{"household_id":"%b"}' % ID.encode(),
+    ),
+    "koseki.workspace.notice-published.v1": (
+        NoticePublished(purpose="service", version="1", language="ja", text="t", digest="d"),
+        b'{"digest":"d","language":"ja","purpose":"service","text":"t","version":"1"}',
+    ),
     "koseki.consent.verdict-recorded.v1": (
         VerdictRecorded(
             purpose="marketing",
@@ -216,12 +256,19 @@ async def test_bodies_are_written_as_they_were_released_and_read_back(name: str)
     log = MemoryEventLog("memory")
     stream = new_record()
     await store(log, draft(stream, event))
-    assert log._rows[0].body == body
+    assert log._rows[0].body == encode_json({**orjson.loads(body), **ADDED.get(name, {})})
     assert log._rows[0].headers["ce-type"] == name
     [entry] = await log.load(stream)
     assert entry.event is not None
     assert entry.event.body == event
     assert type(entry.event.body) is type(event)
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_bodies_from_before_a_field_was_added_are_still_read(name: str) -> None:
+    event, body = SAMPLES[name]
+    event_class, fields = upcast(name, orjson.loads(body))
+    assert event_class.model_validate(fields) == event
 
 
 json_values: st.SearchStrategy[JsonValue] = st.recursive(

@@ -111,10 +111,18 @@ class History:
         return self.append((record_stream(self._known(number)), body), happened=happened)
 
     def consent(
-        self, number: int, purpose: str, state: ConsentState, *, happened: int | None = None
+        self,
+        number: int,
+        purpose: str,
+        state: ConsentState,
+        *,
+        happened: int | None = None,
+        until: datetime | None = None,
     ) -> list[Entry]:
         act_id = str(UUID(int=len(self.entries) + 1))
-        body = CONSENT_EVENTS[state](act_id=act_id, purpose=purpose, notice_version="n1")
+        body = CONSENT_EVENTS[state](
+            act_id=act_id, purpose=purpose, notice_version="n1", valid_until=until
+        )
         members = sorted(self.components[self._known(number)])
         return self.append(
             *((record_stream(member), body) for member in members), happened=happened

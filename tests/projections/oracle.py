@@ -10,7 +10,7 @@ from datetime import datetime
 from fractions import Fraction
 
 from domain.consent import ConsentAct, LawfulBasis, standing
-from domain.consent_events import ConsentChanged
+from domain.consent_events import ConsentChanged, act_of
 from domain.event import Event, Recorded
 from domain.identity_events import CustomersMerged, IdentifiersLinked
 from domain.ids import RecordId, StreamKind
@@ -80,18 +80,19 @@ def identifiers(events: Events, members: set[RecordId], sources: set[str]) -> se
     }
 
 
-def is_open(events: Events, members: set[RecordId], purpose: str, basis: LawfulBasis) -> bool:
+def is_open(
+    events: Events,
+    members: set[RecordId],
+    purpose: str,
+    basis: LawfulBasis,
+    *,
+    at: datetime | None = None,
+    ancestors: tuple[str, ...] = (),
+) -> bool:
+    """Judge a purpose at a time; by default when the last of these events was recorded."""
     acts: dict[RecordId, list[ConsentAct]] = {member: [] for member in members}
     for event in events:
         if event.stream.key in members and isinstance(event.body, ConsentChanged):
-            act = ConsentAct(
-                act_id=event.body.act_id,
-                purpose=event.body.purpose,
-                state=event.body.state,
-                effective_at=event.effective_at,
-                revision=event.revision,
-                event_id=event.event_id,
-                notice_version=event.body.notice_version,
-            )
-            acts[RecordId(event.stream.key)].append(act)
-    return standing(purpose, basis, acts).is_open
+            acts[RecordId(event.stream.key)].append(act_of(event, event.body))
+    now = at or max(e.recorded_at for e in events)
+    return standing(purpose, basis, acts, at=now, ancestors=ancestors).is_open

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from domain.commands import (
@@ -19,10 +20,11 @@ from domain.commands import (
     UnmergeRecord,
 )
 from domain.consent import ConsentState
-from domain.customer import Customer, purpose_standing
+from domain.customer import Customer
 from domain.decide import decide
 from domain.errors import DomainError
 from domain.event import Event
+from domain.gate import gate_of
 from domain.ids import (
     WORKSPACE_STREAM,
     CommandId,
@@ -38,6 +40,8 @@ from domain.rules import Rules, evolve_rules
 from domain.workspace_events import PurposeDefined, SourceRegistered
 from eventlog.memory import MemoryEventLog
 from eventlog.port import EMPTY, Attempt, Draft, Entry, Head, Stored
+from projections.clock import read_clock
+from projections.consent_history import consent_history
 from projections.counts import read_counts
 from projections.runner import Projector
 from projections.store import Store
@@ -48,6 +52,7 @@ from replay.verify import verify
 from tests.projections.histories import PURPOSES, SERVED, START, identifier, record_id, signal
 
 COMMANDS = 400
+SELDOM = [ConsentState.REVOKED, ConsentState.EXPIRED, ConsentState.REQUESTED]
 PEOPLE = 12
 
 
@@ -72,6 +77,11 @@ class Writer:
         self._heads: dict[Stream, Head] = {}
         self._commands = 0
 
+    @property
+    def now(self) -> datetime:
+        """The time of the log."""
+        return START + timedelta(seconds=self._commands)
+
     async def set_rules(self) -> None:
         for name, basis in PURPOSES.items():
             await self.store([(WORKSPACE_STREAM, PurposeDefined(purpose=name, basis=basis))])
@@ -89,7 +99,7 @@ class Writer:
             Customer({i: r for i, r in self.records.items() if r.root == root}) for root in roots
         )
         try:
-            decision = decide(self.rules, customers, command, now=START)
+            decision = decide(self.rules, customers, command, now=self.now)
         except DomainError:
             return
         if decision.changes:
@@ -98,7 +108,7 @@ class Writer:
     async def store(self, facts: list[tuple[Stream, Event]]) -> None:
         self._commands += 1
         command_id = command_number(self._commands)
-        at = START + timedelta(seconds=self._commands)
+        at = self.now
         drafts = tuple(
             Draft(
                 stream=stream,
@@ -148,11 +158,18 @@ def random_command(drawn: random.Random, number: int) -> PersonCommand:
             return Identify(**envelope, source=source, traits=traits, happened_at=START)
         case 1:
             purpose = drawn.choice(sorted(PURPOSES))
-            state = drawn.choice([ConsentState.GIVEN, ConsentState.WITHDRAWN])
-            return RecordConsent(**envelope, purpose=purpose, state=state, happened_at=START)
+            return RecordConsent(**envelope, purpose=purpose, **random_act(drawn))
         case _:
             sent = signal(f"m{drawn.randrange(COMMANDS)}", properties={"amount": 0.1})
             return RecordSignals(**envelope, source=source, signals=(sent,))
+
+
+def random_act(drawn: random.Random) -> dict[str, Any]:
+    state = drawn.choice([ConsentState.GIVEN, ConsentState.GIVEN, ConsentState.WITHDRAWN, *SELDOM])
+    said = {"state": state, "happened_at": START, "is_imported": drawn.random() < 0.3}
+    if state is ConsentState.GIVEN and drawn.random() < 0.5:
+        said["valid_until"] = START + timedelta(seconds=drawn.randrange(1, COMMANDS))
+    return said
 
 
 def random_change_of_identity(drawn: random.Random, number: int, writer: Writer) -> PersonCommand:
@@ -197,16 +214,19 @@ async def test_decisions_reach_the_read_side_and_are_proved(tmp_path: Path) -> N
         counted = 0
         for record in writer.records.values():
             seen = customer_view(snapshot, record.id, "audit")
-            alone = customer_view(await fold_customer(writer.log, record.id), record.id, "audit")
+            tables = await fold_customer(writer.log, record.id)
+            alone = customer_view(tables, record.id, "audit", now=read_clock(snapshot))
             assert seen is not None
             assert alone is not None
             assert seen.customer_id == record.root
             assert (seen.tallies, seen.traits) == (alone.tallies, alone.traits)
             assert (seen.identifiers, seen.consents) == (alone.identifiers, alone.consents)
+            members = {m: writer.records[m] for m in seen.members}
+            gate = gate_of(writer.rules, members, at=read_clock(snapshot))
             for place in seen.consents:
-                members = {m: writer.records[m] for m in seen.members}
-                judged = purpose_standing(members, place.purpose)
-                assert place.standing == judged
+                assert place.standing == gate.standing(place.purpose)
+            told = {act.act_id for act in consent_history(snapshot, seen.members)}
+            assert told == {act.act_id for member in members.values() for act in member.acts}
             assert {known.key for known in seen.identifiers} == {
                 key for member in seen.members for key in writer.records[member].identifiers
             }

@@ -223,3 +223,28 @@ async def test_the_client_of_our_tools_merges_and_undoes(edge: Edge) -> None:
         await client.unlink_identifier(("email", "yumi@x.test"))
         await client.merge_customers(one, other)
         assert (await client.unmerge_record(other)).customers
+
+
+async def test_every_command_to_a_customer_can_be_part_of_a_batch(edge: Edge) -> None:
+    made = await edge.identify(user("1"))
+    requests = customer_service_pb2
+    command = requests.CustomerCommand
+    known: dict[str, Any] = {"customer_id": made.customer_id}
+    stated = [requests.Preference(channel="sms", frequency="daily")]
+    ended: dict[str, Any] = {"state": common_pb2.CONSENT_STATE_EXPIRED, "imported": True}
+    home: dict[str, Any] = {"household_id": NOBODY, **known}
+    batch = [
+        command(
+            record_consent=requests.RecordConsentRequest(purpose="marketing", **ended, **known)
+        ),
+        command(set_preferences=requests.SetPreferencesRequest(preferences=stated, **known)),
+        command(link_household=requests.LinkHouseholdRequest(source="shop", **home)),
+        command(unlink_household=requests.UnlinkHouseholdRequest(**home)),
+    ]
+    empty = [command() for _field in command.DESCRIPTOR.fields]
+    for item, field in zip(empty, command.DESCRIPTOR.fields, strict=True):
+        getattr(item, field.name).SetInParent()
+    request = requests.ExecuteRequest(commands=[*batch, *empty])
+    outcomes = (await edge.customer.Execute(request, timeout=SECONDS)).outcomes
+    assert [o.done.customer_id for o in outcomes[: len(batch)]] == [made.customer_id] * len(batch)
+    assert {o.failure.code for o in outcomes[len(batch) :]} <= {3, 5}  # read, and refused

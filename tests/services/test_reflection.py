@@ -17,6 +17,7 @@ from services.server import SERVICES
 from tests.services.edge import Edge, refusal, user
 
 OURS = {
+    "koseki.v1.AuditService",
     "koseki.v1.CustomerService",
     "koseki.v1.IngestService",
     "koseki.v1.QueryService",
@@ -58,10 +59,15 @@ async def test_every_method_of_every_service_is_described(edge: Edge) -> None:
             return {name: {m.name for m in found.methods} for name, found in services.items()}
 
     assert await asyncio.to_thread(methods) == {
+        "koseki.v1.AuditService": {"GetReceipt"},
         "koseki.v1.CustomerService": {
             "Identify",
             "SetTraits",
             "RecordConsent",
+            "RecordTcfString",
+            "SetPreferences",
+            "LinkHousehold",
+            "UnlinkHousehold",
             "LinkIdentifiers",
             "UnlinkIdentifier",
             "ReadmitIdentifier",
@@ -75,6 +81,7 @@ async def test_every_method_of_every_service_is_described(edge: Edge) -> None:
             "GetCustomer",
             "BatchGetCustomers",
             "CheckConsent",
+            "ListConsentHistory",
             "ListSegmentsOf",
             "ListTimeline",
             "WatchCustomer",
@@ -90,6 +97,7 @@ async def test_every_method_of_every_service_is_described(edge: Edge) -> None:
         },
         "koseki.v1.WorkspaceService": {
             "DefinePurpose",
+            "PublishNotice",
             "RegisterSource",
             "GetRules",
             "SetIdentityRules",

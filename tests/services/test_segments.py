@@ -48,11 +48,11 @@ async def buy(edge: Edge, *people: str) -> int:
     outcomes = await edge.ingest(
         *(signal(f"order-{name}", user(name), amount=2) for name in people)
     )
-    return max(outcome.revision for outcome in outcomes)
+    return max(int(outcome.revision) for outcome in outcomes)
 
 
 async def members(edge: Edge, *, revision: int = 0, **fields: Any) -> list[Any]:
-    fields = {"purpose": "analytics", "at_least_revision": revision} | fields
+    fields = {"purpose": "analytics", "at_least_revision": revision, **fields}
     request = segment_service_pb2.ListMembersRequest(**fields)
     return [page async for page in edge.segments.ListMembers(request, timeout=SECONDS)]
 
@@ -175,7 +175,7 @@ async def test_pages_stay_as_they_were_while_membership_moves(edge: Edge) -> Non
         page_members=2,
         at_least_revision=revision,
     )
-    call = edge.segments.ListMembers(first, timeout=SECONDS)
+    call: Any = edge.segments.ListMembers(first, timeout=SECONDS)
     page = await call.read()
     call.cancel()
     later = await buy(edge, *"ghi")

@@ -124,8 +124,12 @@ class Happenings(History):
         body = SourceRegistered(source=name, purposes=purposes, priority=priority)
         self.append((WORKSPACE_STREAM, body))
 
-    def say(self, number: int, purpose: str, state: ConsentState) -> None:
-        self.consent(number, purpose, state, happened=self.now)
+    def say(
+        self, number: int, purpose: str, state: ConsentState, *, until: int | None = None
+    ) -> None:
+        """Let somebody act on a purpose now, an agreement perhaps until a time."""
+        ends = None if until is None else self.time(until)
+        self.consent(number, purpose, state, happened=self.now, until=ends)
 
     def set(
         self, number: int, *, source: str = "shop", at: int | None = None, **traits: object

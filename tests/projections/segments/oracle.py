@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
 
-from domain.consent import LawfulBasis
 from domain.event import Event, Recorded
 from domain.identity_events import IdentifiersLinked
 from domain.ids import RecordId
@@ -245,10 +244,14 @@ def identified(namespace: str) -> Leaf:
 
 def consent(purpose: str) -> Leaf:
     def answer(p: Person) -> bool:
-        bases: dict[str, LawfulBasis] = {
-            e.body.purpose: e.body.basis for e in p.events if isinstance(e.body, PurposeDefined)
-        }
-        return customers.is_open(p.events, p.members, purpose, bases[purpose])
+        known = {e.body.purpose: e.body for e in p.events if isinstance(e.body, PurposeDefined)}
+        above: list[str] = []
+        while (parent := known[above[-1] if above else purpose].parent) is not None:
+            above.append(parent)
+        basis = known[purpose].basis
+        return customers.is_open(
+            p.events, p.members, purpose, basis, at=p.now, ancestors=tuple(above)
+        )
 
     return Leaf(f'consent("{purpose}")', answer)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from domain.consent import ConsentState
+from domain.consent import ConsentState, LawfulBasis
 from domain.ids import RecordId
+from domain.workspace_events import PurposeDefined
 from projections.fold import fold_batch
 from projections.instants import microseconds
 from projections.segments.explaining import (
@@ -136,6 +137,38 @@ def test_consent_opens_and_closes_what_asks_for_it() -> None:
     assert members(folded(history), "reachable") == {record_id(1)}
     history.now = 1
     history.say(1, "marketing", ConsentState.WITHDRAWN)
+    assert members(folded(history), "reachable") == set()
+
+
+def test_an_agreement_that_runs_out_closes_by_itself() -> None:
+    history = begun()
+    history.segment("reachable", 'consent("marketing")')
+    history.say(1, "marketing", ConsentState.GIVEN, until=100)
+    history.say(2, "marketing", ConsentState.GIVEN)
+    history.advance(99)
+    tables = folded(history)
+    assert members(tables, "reachable") == {record_id(1), record_id(2)}
+    assert first_due(tables) == microseconds(history.time(100))
+    history.advance(500)
+    tables = folded(history)
+    assert members(tables, "reachable") == {record_id(2)}
+    last = list(changes(tables))[-1]
+    assert (last.change, last.customer, last.cause) == ("exited", record_id(1), "time")
+    assert last.at == microseconds(history.time(100))
+    assert first_due(tables) is None
+
+
+def test_a_purpose_put_below_another_is_judged_anew() -> None:
+    history = begun()
+    history.segment("reachable", 'consent("marketing")')
+    history.say(1, "service", ConsentState.WITHDRAWN)
+    history.now = 1
+    history.say(1, "marketing", ConsentState.GIVEN)
+    history.now = 2
+    history.say(1, "service", ConsentState.WITHDRAWN)
+    assert members(folded(history), "reachable") == {record_id(1)}
+    basis = LawfulBasis.CONSENT
+    history.tell(PurposeDefined(purpose="marketing", basis=basis, parent="service"))
     assert members(folded(history), "reachable") == set()
 
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.consent import ConsentState
+from domain.consent import ConsentState, LawfulBasis
 from domain.ids import RecordId
+from domain.workspace_events import PurposeDefined
 from projections.fold import TABLES, fold_batch
 from projections.instants import microseconds, time_of
 from projections.segments.bitmaps import customer_numbered, read_bitmap
@@ -21,6 +22,8 @@ from tests.projections.segments import oracle
 from tests.projections.segments.happenings import Happenings
 from tests.projections.segments.oracle import NAMES, WINDOWS, Memberships, Tree
 
+PURPOSE_ALONE = PurposeDefined(purpose="marketing", basis=LawfulBasis.CONSENT)
+PURPOSE_BELOW = PURPOSE_ALONE.model_copy(update={"parent": "analytics"})
 RECORDS = 5
 SEGMENTS = ("s0", "s1", "s2")
 SEEDS = st.integers(min_value=0, max_value=2**32)
@@ -92,11 +95,14 @@ class World:
                 history.set(who, source=source, at=at, **{name: what % 3})
             case 5:
                 state = (ConsentState.GIVEN, ConsentState.WITHDRAWN, ConsentState.REFUSED)[what % 3]
-                history.say(who, sorted(PURPOSES)[when % 3], state)
+                until = history.now + 1 + passed if passed % 3 == 1 and what % 3 == 0 else None
+                history.say(who, sorted(PURPOSES)[when % 3], state, until=until)
             case 6 if self.spare:
                 self.define(SEGMENTS[what % 3], self.spare.pop(), kind=when)
             case 7 if what == 0:
                 history.archive("deeper")
+            case 7 if what < 3:
+                history.tell(PURPOSE_BELOW if what == 1 else PURPOSE_ALONE)
             case 8 if what < 3:
                 served = ("analytics", "marketing", "service")[: 1 + when % 3]
                 history.source(source, *served, priority=when)

@@ -1,0 +1,130 @@
+"""Choices of consent that a source passes on with what it sends: which of them become acts.
+
+A source repeats what its own banner holds with every call, so only a change counts. What it says
+of a person for the first time opens a purpose that nobody closed, and never one that was closed
+elsewhere: a banner that was not told of a withdrawal would undo it with the next page view. A
+choice that brings its own date (a TCF string) is left to R9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from domain.consent import GRANTS, ConsentAct, ConsentState, LawfulBasis
+from domain.consent_events import CONSENT_EVENTS, ConsentChanged, counted_from
+from domain.gate import Gate
+from domain.ids import EventId, OpenMap, derived_id
+from domain.rules import Purpose
+
+NOT_STORED_YET = 2**63
+"""A revision after every other, those of a turn's pending events included."""
+
+_SAYING_NOTHING = frozenset({ConsentState.UNKNOWN, ConsentState.REQUESTED})
+_AGREED = GRANTS | {ConsentState.EXPIRED}
+_JUDGED_BY_ACTS = frozenset({LawfulBasis.CONSENT, LawfulBasis.LEGITIMATE_INTEREST})
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a source says that the person chose: by purpose, yes or no.
+
+    `opened_at` is when a yes, `closed_at` when a no is known to have held.
+    """
+
+    source: str
+    by_purpose: Mapping[str, bool]
+    opened_at: datetime
+    closed_at: datetime
+    is_dated: bool = False
+    notice_language: str | None = None
+    jurisdiction: str | None = None
+    evidence: OpenMap = field(default_factory=dict)
+
+
+def by_purpose(
+    chosen: Mapping[str, bool], purposes_of: Mapping[str, tuple[str, ...]]
+) -> dict[str, bool]:
+    """Say of each purpose what was chosen; a no to one of several categories is a no."""
+    found: dict[str, bool] = {}
+    for category, is_yes in chosen.items():
+        for purpose in purposes_of.get(category, ()):
+            found[purpose] = is_yes and found.get(purpose, True)
+    return found
+
+
+def acts_of_choices(
+    gate: Gate, choices: Choices, *, command_id: str
+) -> Iterator[tuple[ConsentChanged, datetime]]:
+    """Give the acts that these choices come to, each with its time; nothing where none changes."""
+    for name in sorted(choices.by_purpose):
+        purpose = gate.rules.purposes.get(name)
+        if purpose is None or purpose.basis not in _JUDGED_BY_ACTS:
+            continue
+        is_yes = choices.by_purpose[name]
+        state = _state(gate, choices, purpose, is_yes=is_yes)
+        if state is not None:
+            yield (
+                CONSENT_EVENTS[state](
+                    act_id=derived_id(command_id, f"choice:{name}"),
+                    purpose=name,
+                    source=choices.source,
+                    is_day_precise=choices.is_dated,
+                    notice_language=choices.notice_language,
+                    jurisdiction=choices.jurisdiction,
+                    evidence=choices.evidence,
+                ),
+                choices.opened_at if is_yes else choices.closed_at,
+            )
+
+
+def pending_act(body: ConsentChanged, happened_at: datetime, *, now: datetime) -> ConsentAct:
+    """Give an act as it will be judged once it is stored."""
+    return ConsentAct(
+        act_id=body.act_id,
+        purpose=body.purpose,
+        state=body.state,
+        effective_at=counted_from(happened_at, now, body=body),
+        revision=NOT_STORED_YET,
+        event_id=EventId(body.act_id),
+        notice_version=body.notice_version,
+        source=body.source,
+    )
+
+
+def closes_something(gate: Gate, acts: Iterable[ConsentAct]) -> bool:
+    """Say whether these acts close a purpose that is open without them."""
+    acts = tuple(acts)
+    after = gate.after(acts)
+    purposes = [gate.rules.purposes[act.purpose] for act in acts]
+    return any(gate.standing(p).is_open and not after.standing(p).is_open for p in purposes)
+
+
+def _state(gate: Gate, choices: Choices, purpose: Purpose, *, is_yes: bool) -> ConsentState | None:
+    """Give the state that a choice brings about; None where it only says the same again."""
+    said = [act for act in _said(gate, choices, purpose.name) if act.is_grant or act.is_closing]
+    shown = gate.standing(purpose).state
+    if choices.is_dated:
+        day = choices.opened_at.date()
+        if any(act.is_grant is is_yes and act.effective_at.date() == day for act in said):
+            return None
+    else:
+        until = choices.opened_at if is_yes else choices.closed_at
+        said = [act for act in said if act.effective_at <= until]
+        last = max(said, key=lambda act: (act.effective_at, act.revision), default=None)
+        if last is not None and last.is_grant is is_yes:
+            return None
+        if is_yes and last is None and shown not in _SAYING_NOTHING:
+            return None
+    if is_yes:
+        return ConsentState.GIVEN
+    agreed = shown in _AGREED or any(act.is_grant for act in said)
+    return ConsentState.WITHDRAWN if agreed else ConsentState.REFUSED
+
+
+def _said(gate: Gate, choices: Choices, purpose: str) -> Iterator[ConsentAct]:
+    for acts in gate.acts.values():
+        for act in acts:
+            if act.purpose == purpose and act.source == choices.source:
+                yield act

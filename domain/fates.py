@@ -1,0 +1,61 @@
+"""What became of messages: recorded, recorded before, or declined at the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from domain.customer import fate_of
+from domain.ids import RecordId
+from domain.record import Record
+from domain.replies import SignalResult
+from domain.signals import Signal, signal_key
+
+GATE_CLOSED = "PURPOSE_CLOSED"
+
+
+def results_of(
+    signals: tuple[Signal, ...], known: dict[str, SignalResult], *, is_admitted: bool
+) -> tuple[SignalResult, ...]:
+    """Say of each signal what became of it; one that came twice in the command counts once."""
+    results: list[SignalResult] = []
+    seen: set[str] = set()
+    for message_id in (signal.message_id for signal in signals):
+        if message_id in known:
+            results.append(known[message_id])
+        elif not is_admitted:
+            results.append(declined(message_id))
+        else:
+            results.append((duplicate if message_id in seen else recorded)(message_id))
+        seen.add(message_id)
+    return tuple(results)
+
+
+def fates_of(
+    records: Mapping[RecordId, Record], source: str, message_ids: tuple[str, ...]
+) -> dict[str, SignalResult]:
+    """Answer for the messages that came before: a duplicate, or declined as it was then."""
+    fates: dict[str, SignalResult] = {}
+    for message_id in message_ids:
+        match fate_of(records, signal_key(source, message_id)):
+            case "recorded":
+                fates[message_id] = duplicate(message_id)
+            case "declined":
+                fates[message_id] = declined(message_id)
+            case None:
+                pass
+    return fates
+
+
+def recorded(message_id: str) -> SignalResult:
+    """Say that a message was stored."""
+    return SignalResult(message_id=message_id, result="recorded")
+
+
+def duplicate(message_id: str) -> SignalResult:
+    """Say that a message was stored before."""
+    return SignalResult(message_id=message_id, result="duplicate")
+
+
+def declined(message_id: str) -> SignalResult:
+    """Say that a message was not let in."""
+    return SignalResult(message_id=message_id, result="declined", reason=GATE_CLOSED)

@@ -1,0 +1,55 @@
+"""Judge purposes for a customer as of a time: what is open, and whom the gate lets in (R9, R11)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from domain.consent import ConsentAct, Standing, standing
+from domain.ids import RecordId
+from domain.record import Record
+from domain.rules import Purpose, Rules
+
+_NOBODY_YET = RecordId("")
+"""Stands for the record of somebody who is not known: a person without acts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The rules, and the acts on each record of one customer, as of a time."""
+
+    rules: Rules
+    acts: Mapping[RecordId, tuple[ConsentAct, ...]]
+    at: datetime
+
+    def standing(self, purpose: Purpose) -> Standing:
+        """Judge a purpose."""
+        return standing(
+            purpose.name,
+            purpose.basis,
+            self.acts,
+            at=self.at,
+            ancestors=self.rules.ancestors(purpose.name),
+        )
+
+    def admits(self, source: str) -> bool:
+        """Say whether at least one purpose of the source is open (R11)."""
+        return any(
+            self.standing(self.rules.purposes[name]).is_open
+            for name in sorted(self.rules.source(source).purposes)
+            if name in self.rules.purposes
+        )
+
+    def after(self, acts: Iterable[ConsentAct]) -> Gate:
+        """Judge as if these acts stood on every record too."""
+        more = tuple(acts)
+        if not more:
+            return self
+        held = self.acts or {_NOBODY_YET: ()}
+        return replace(self, acts={record: (*own, *more) for record, own in held.items()})
+
+
+def gate_of(rules: Rules, records: Mapping[RecordId, Record], *, at: datetime) -> Gate:
+    """Give the gate for the customer that these records form; none: for a person without acts."""
+    return Gate(rules, {record.id: record.acts for record in records.values()}, at)
