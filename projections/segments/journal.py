@@ -1,11 +1,8 @@
 """Read model: every change of membership, in the order of the log, for who watches or publishes.
 
-Table `segment_changes`: revision/number -> {segment, change, customer, from,
-belonged, cause, at}. `entered`
-and `exited` say what they say. `moved` says that `customer` belongs in place of `from`: with cause
-`merged`, `from` is no customer any more; with `parted` it still is, and an `exited` of its own
-follows if it does not belong. The sets that are given (`~everyone`, `~purpose.…`) are journaled as
-well. Kept for the last `REVISIONS_KEPT` revisions; all of a revision is in one transaction.
+Table `segment_changes`: revision/number -> {segment, change, customer, from, belonged, cause, at};
+the sets that are given (`~everyone`, `~purpose.x`) are journaled as well. All of a revision is in
+one transaction. The last `REVISIONS_KEPT` revisions are kept. `ChangeKind` says what is told.
 """
 
 from __future__ import annotations
@@ -25,6 +22,10 @@ TRIMMED_EVERY_REVISIONS = 1_024
 NUMBER_MAX = 99_999_999
 
 ChangeKind = Literal["entered", "exited", "moved"]
+"""`entered` and `exited` say what they say. `moved` says that `customer` belongs in place of
+`moved_from`: with cause `merged`, that one is no customer any more; with `parted` it still is, and
+an `exited` of its own follows if it does not belong.
+"""
 Cause = Literal["event", "time", "merged", "parted", "definition", "parked"]
 
 

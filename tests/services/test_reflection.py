@@ -16,14 +16,52 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from services.server import SERVICES
 from tests.services.edge import Edge, refusal, user
 
-OURS = {
-    "koseki.v1.AuditService",
-    "koseki.v1.CustomerService",
-    "koseki.v1.IngestService",
-    "koseki.v1.QueryService",
-    "koseki.v1.SegmentService",
-    "koseki.v1.WorkspaceService",
+METHODS = {
+    "koseki.v1.AuditService": {"GetReceipt"},
+    "koseki.v1.CustomerService": {
+        "Identify",
+        "SetTraits",
+        "RecordConsent",
+        "RecordTcfString",
+        "SetPreferences",
+        "LinkHousehold",
+        "UnlinkHousehold",
+        "LinkIdentifiers",
+        "UnlinkIdentifier",
+        "ReadmitIdentifier",
+        "MergeCustomers",
+        "UndoMerge",
+        "UnmergeRecord",
+        "Execute",
+    },
+    "koseki.v1.IngestService": {"Ingest"},
+    "koseki.v1.QueryService": {
+        "GetCustomer",
+        "BatchGetCustomers",
+        "CheckConsent",
+        "ListConsentHistory",
+        "ListSegmentsOf",
+        "ListTimeline",
+        "WatchCustomer",
+    },
+    "koseki.v1.SegmentService": {
+        "DefineSegment",
+        "ListSegments",
+        "ArchiveSegment",
+        "ListMembers",
+        "CountAudience",
+        "WatchSegment",
+        "ExplainMembership",
+    },
+    "koseki.v1.WorkspaceService": {
+        "DefinePurpose",
+        "PublishNotice",
+        "RegisterSource",
+        "GetRules",
+        "SetIdentityRules",
+    },
 }
+OURS = set(METHODS)
 
 
 def call_by_reflection(address: str) -> dict[str, str]:
@@ -58,51 +96,7 @@ async def test_every_method_of_every_service_is_described(edge: Edge) -> None:
             services = {name: pool.FindServiceByName(name) for name in OURS}
             return {name: {m.name for m in found.methods} for name, found in services.items()}
 
-    assert await asyncio.to_thread(methods) == {
-        "koseki.v1.AuditService": {"GetReceipt"},
-        "koseki.v1.CustomerService": {
-            "Identify",
-            "SetTraits",
-            "RecordConsent",
-            "RecordTcfString",
-            "SetPreferences",
-            "LinkHousehold",
-            "UnlinkHousehold",
-            "LinkIdentifiers",
-            "UnlinkIdentifier",
-            "ReadmitIdentifier",
-            "MergeCustomers",
-            "UndoMerge",
-            "UnmergeRecord",
-            "Execute",
-        },
-        "koseki.v1.IngestService": {"Ingest"},
-        "koseki.v1.QueryService": {
-            "GetCustomer",
-            "BatchGetCustomers",
-            "CheckConsent",
-            "ListConsentHistory",
-            "ListSegmentsOf",
-            "ListTimeline",
-            "WatchCustomer",
-        },
-        "koseki.v1.SegmentService": {
-            "DefineSegment",
-            "ListSegments",
-            "ArchiveSegment",
-            "ListMembers",
-            "CountAudience",
-            "WatchSegment",
-            "ExplainMembership",
-        },
-        "koseki.v1.WorkspaceService": {
-            "DefinePurpose",
-            "PublishNotice",
-            "RegisterSource",
-            "GetRules",
-            "SetIdentityRules",
-        },
-    }
+    assert await asyncio.to_thread(methods) == METHODS
 
 
 @pytest.mark.parametrize("name", ["", *SERVICES])
