@@ -26,6 +26,8 @@ from koseki.v1 import (
     customer_service_pb2_grpc,
     query_service_pb2,
     query_service_pb2_grpc,
+    segment_service_pb2,
+    segment_service_pb2_grpc,
     workspace_service_pb2,
     workspace_service_pb2_grpc,
 )
@@ -86,6 +88,7 @@ class Client:
         self._audits = audit_service_pb2_grpc.AuditServiceStub(self._channel)
         self._customers = customer_service_pb2_grpc.CustomerServiceStub(self._channel)
         self._queries = query_service_pb2_grpc.QueryServiceStub(self._channel)
+        self._segments = segment_service_pb2_grpc.SegmentServiceStub(self._channel)
         self._workspaces = workspace_service_pb2_grpc.WorkspaceServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -188,6 +191,24 @@ class Client:
         request = customer_service_pb2.UnlinkIdentifierRequest(identifier=_identifier(identifier))
         call = self._customers.UnlinkIdentifier(request, timeout=CALL_SECONDS_MAX)
         return (await _answer(call)).revision
+
+    async def define_segment(self, segment: str, expression: str, purposes: Sequence[str]) -> int:
+        """Define a segment, which takes effect by itself a moment later; give the revision."""
+        request = segment_service_pb2.DefineSegmentRequest(
+            segment=segment, expression=expression, purposes=purposes
+        )
+        call = self._segments.DefineSegment(request, timeout=CALL_SECONDS_MAX)
+        return (await _answer(call)).revision
+
+    async def count_segment(self, segment: str, purpose: str, *, at_least_revision: int = 0) -> int:
+        """Count who belongs to a segment and has a purpose open."""
+        request = segment_service_pb2.CountAudienceRequest(
+            audience=segment_service_pb2.Audience(segment=segment),
+            purpose=purpose,
+            at_least_revision=at_least_revision,
+        )
+        call = self._segments.CountAudience(request, timeout=CALL_SECONDS_MAX)
+        return (await _answer(call)).count
 
     async def check_consent(self, who: Key, purpose: str) -> Answered:
         """Ask whether a purpose is open for a person now."""
