@@ -15,7 +15,7 @@ import structlog
 
 from eventlog.errors import LogDamaged, LogError, LogUnavailable
 from eventlog.marks import Mark
-from eventlog.port import EventLog, Head, Shape, Witness
+from eventlog.port import EventLog, Head, LogReader, Shape, Witness
 
 CHECK_EVERY_SECONDS = 3.0
 UNREADABLE = "unreadable"
@@ -154,7 +154,7 @@ class LogGuard:
                 _log.warning("log_not_compared", reason=error.reason)
 
 
-async def contradictions(log: EventLog, witnesses: Iterable[Witness], shape: Shape) -> list[str]:
+async def contradictions(log: LogReader, witnesses: Iterable[Witness], shape: Shape) -> list[str]:
     """Name what witnesses say against a log of this shape. Raises `LogUnavailable`."""
     found = []
     for witness in witnesses:

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from eventlog.errors import LogDamaged
 from eventlog.guard import contradictions
-from eventlog.port import EventLog, Witness
+from eventlog.port import LogReader, Witness
 from projections.errors import RowUnreadable
 from projections.fold import TABLES
 from projections.heads import HEADS, heads_in
@@ -86,7 +86,7 @@ class Verification:
 
 
 async def verify(
-    log: EventLog,
+    log: LogReader,
     read_side: StoredRows,
     *,
     witnesses: Sequence[Witness] = (),
@@ -119,7 +119,7 @@ def _rows(read_side: StoredRows, table: str) -> Iterator[tuple[bytes, Row]]:
 
 
 async def _compare(
-    found: Verification, log: EventLog, read_side: StoredRows, progress: Progress
+    found: Verification, log: LogReader, read_side: StoredRows, progress: Progress
 ) -> None:
     revision = found.checkpoint.revision
     try:
