@@ -297,11 +297,13 @@ async def build_gateway(config: bytes, number: int) -> GatewayComponent:
         await rules.start()
     parts = GatewayParts(
         workspace=settings.workspace,
+        log=log,
         router=build_router(settings, log),
         rules=rules,
         store=store,
         normaliser=build_normaliser(settings, rules),
         clock=clock,
+        is_for_auditors=settings.serve_audits,
     )
     server = GatewayServer(parts, host=settings.grpc_host, port=settings.grpc_port)
     return GatewayComponent(server, clock, guard)

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from app.cli_backup import backup, restore
 from app.cli_keys import keys
+from app.cli_replay import diff, explain, replay, show
 from app.console import (
     DATA_DEFAULT,
     ClusterOption,
@@ -41,6 +42,9 @@ cli.add_typer(clock, name="clock")
 cli.add_typer(keys, name="keys")
 cli.command()(backup)
 cli.command()(restore)
+for command in (replay, show, diff):
+    cli.command()(command)
+cli.add_typer(explain, name="explain")
 
 
 def main() -> None:
@@ -67,6 +71,9 @@ def up(
     attest_every: Annotated[
         float, typer.Option(help="Sign the log's digest so often, in seconds.")
     ] = 3_600.0,
+    serve_audits: Annotated[
+        bool, typer.Option(help="Take whoever reaches the gRPC port for an auditor.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C.
@@ -82,6 +89,7 @@ def up(
         gateways=gateways,
         clock=clock,
         attest_every_seconds=attest_every,
+        serve_audits=serve_audits,
         nats_cluster=_cluster(nats, replicas, credentials),
     )
     run(_up(settings, as_json=as_json))

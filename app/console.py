@@ -34,6 +34,9 @@ CredentialsOption = Annotated[
         "--credentials", envvar="KOSEKI_NATS_CREDENTIALS", help="TOML: a table for each role; tls."
     ),
 ]
+CustomerOption = Annotated[
+    str, typer.Option("--customer", help="The customer's id, or any that it ever had.")
+]
 NatsOption = Annotated[
     str, typer.Option("--nats", help="The server; else the one of --data, started if it is down.")
 ]
@@ -46,13 +49,16 @@ def run(work: Any) -> Any:  # noqa: ANN401  # any coroutine and its result
     from app.nats_cluster import CredentialsFault
     from app.status import NotRunning
     from app.supervisor import StartFailed
+    from domain.errors import DomainError
+    from projections.segments.errors import UnknownSegment
     from replay.archive import ArchiveFault
 
     states = (NotRunning, StartFailed, ClockNotTurned)
+    questions = (DomainError, UnknownSegment)
     files = (NotAnAttestation, CredentialsFault, ArchiveFault)
     try:
         return asyncio.run(work)
-    except (*states, *files, LogError, ReadSideError, OSError) as error:
+    except (*states, *files, *questions, LogError, ReadSideError, OSError) as error:
         fail(str(error))
 
 

@@ -34,6 +34,7 @@ class Settings(BaseModel):
     (`attestations_folder`). `workspace_key` says where the key that wraps all others
     comes from: `file:PATH`, `env:NAME` or `command:WORDS`; a file beside the pepper if it is empty.
     `clock` is `system`, or `manual=` and the time at which a new workspace's clock begins.
+    With `serve_audits` whoever reaches the gRPC port may read as an auditor.
     Without a `nats_cluster` it is for development: one server of our own, one replica.
     """
 
@@ -50,6 +51,7 @@ class Settings(BaseModel):
     grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     workspace_key: str = ""
     clock: str = "system"
+    serve_audits: bool = False
     nats_cluster: NatsCluster | None = None
     nats_url: str = ""
     nats_server_name: str = ""

@@ -23,12 +23,16 @@ def silent(_: int) -> None:
 
 
 async def read_checked(
-    log: LogReader, *, through_revision: int | None = None, progress: Progress = silent
+    log: LogReader,
+    *,
+    through_revision: int | None = None,
+    progress: Progress = silent,
+    batch_events_max: int = READ_EVENTS_MAX,
 ) -> AsyncGenerator[list[Entry], None]:
     """Yield the log from its start, every chain checked; `LogDamaged` where it ends too early."""
     chain = ChainCheck()
     revision = 0
-    reading = log.read(batch_events_max=READ_EVENTS_MAX)
+    reading = log.read(batch_events_max=batch_events_max)
     async with aclosing(reading) as batches:  # type: ignore[type-var]  # generators, by contract
         async for batch in batches:
             entries = _through(batch, through_revision)
@@ -44,11 +48,20 @@ async def read_checked(
 
 
 async def fold_log(
-    log: LogReader, *, through_revision: int | None = None, progress: Progress = silent
+    log: LogReader,
+    *,
+    through_revision: int | None = None,
+    progress: Progress = silent,
+    batch_events_max: int = READ_EVENTS_MAX,
 ) -> MemoryTables:
     """Fold the log, as of a revision or whole. The checkpoint of the tables holds D(r)."""
     tables = MemoryTables(row_codec(log))
-    reading = read_checked(log, through_revision=through_revision, progress=progress)
+    reading = read_checked(
+        log,
+        through_revision=through_revision,
+        progress=progress,
+        batch_events_max=batch_events_max,
+    )
     async with aclosing(reading) as batches:
         async for entries in batches:
             await _fold_with_keys(tables, entries)
