@@ -27,6 +27,7 @@ from app.console import (
     WorkspaceOption,
     console,
     fail,
+    print_found,
     print_json,
     print_table,
     run,
@@ -295,6 +296,24 @@ def show_dead_letter(
         print_json(letter)
     else:
         print_table(f"Dead letter {number}", letter)
+
+
+@dead_letters.command("replay")
+def replay_dead_letters(
+    numbers: Annotated[
+        list[int] | None, typer.Argument(metavar="[NUMBER]...", help="Only these; else all.")
+    ] = None,
+    data: DataOption = DATA_DEFAULT,
+    *,
+    reason: Annotated[str | None, typer.Option(help="Only those with this reason.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send messages to intake again as they came, each once however often this is called."""
+    from app.letters import replay_letters
+
+    found = run(replay_letters(Settings(data=data.resolve()), numbers or (), reason=reason))
+    counts = found if as_json else {name: len(sent) for name, sent in found.items()}
+    print_found("Dead letters", counts, as_json=as_json)
 
 
 @clock.command("advance")

@@ -1,4 +1,4 @@
-"""What `koseki replay`, `show`, `diff` and `explain` do. They are handed a log that can only be read.
+"""What `koseki replay`, `show`, `diff` and `explain` do: with a log that can only be read.
 
 Each reaches the server as `koseki backup` does: that of a running installation, or one of its own.
 """
