@@ -151,7 +151,7 @@ async def compare_customer(
     async with past_of(settings) as past:
         before = await past.prefix(read_moment(earlier))
         after = await past.prefix(read_moment(later))
-        changes = await diff_customer(past.log, RecordId(customer), before, after)
+        changes = await diff_customer(past.log, RecordId(customer), earlier=before, later=after)
     return [_change(change) for change in changes]
 
 

@@ -88,7 +88,7 @@ class _Walk:
 
 
 async def diff_customer(
-    log: LogReader, record_id: RecordId, earlier: Prefix, later: Prefix
+    log: LogReader, record_id: RecordId, *, earlier: Prefix, later: Prefix
 ) -> list[Change]:
     """Compare a customer in two past states. Raises as `PastCustomers.view`, and `Invalid`.
 

@@ -133,7 +133,7 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
         earlier = await self._past.prefix(getattr(request, "from"))
         later = await self._past.prefix(request.to)
         record_id = RecordId(request.customer_id)
-        changes = await diff_customer(self._log, record_id, earlier, later)
+        changes = await diff_customer(self._log, record_id, earlier=earlier, later=later)
         return audit_service_pb2.DiffCustomerResponse(
             from_revision=earlier.revision,
             to_revision=later.revision,

@@ -83,6 +83,7 @@ No error text holds personal data.
     REVISION_NOT_REACHED    the read side is still behind `at_least_revision`
     READ_SIDE_FAILED, READ_SIDE_NOT_READY, READ_SIDE_OUTDATED, STORE_FAILED
                             the read side cannot answer now
+    VERIFICATION_RUNNING    this server makes a proof already
     TOO_MANY_LISTS          as many lists as may be are being read
     CUSTOMER_PARKED         the read side holds an event of this customer that it cannot fold
   DATA_LOSS: no writes, and no yes, until an operator has looked
