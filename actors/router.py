@@ -1,7 +1,8 @@
-"""The way of a command to its customer's host and of the reply back, in micro-batches per host.
+"""The way of a command to its customer's host and of the reply back, on one of two lanes.
 
-While calls to a host are in flight, what arrives gathers and goes with the next one. A host that
-dies is called again with the same command ids until the commands' deadlines: they are idempotent.
+A single command goes at once on the lane of commands; many go in bulk: while calls to a host are in
+flight, what arrives gathers and goes with the next one. What was on its way to a host that died is
+sent again with the same command ids until the commands' deadlines: they are idempotent.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import structlog
 
 from actors.clock import Clock
 from actors.directory import Directory
 from actors.faults import describe
+from actors.lanes import HostTable
 from actors.messages import (
     COMMANDS_PER_CALL_MAX,
     HostLink,
@@ -37,15 +40,21 @@ from domain.commands import (
     UnmergeRecord,
 )
 from domain.errors import Kind
+from domain.ids import RecordId
 from domain.replies import Done, Failed, Moved, Reply
 from eventlog.errors import LogError
 from eventlog.port import EventLog
 
 CALLS_IN_FLIGHT_MAX = 4
+REQUESTS_IN_FLIGHT_MAX = 256
+"""Requests with commands to one host; beyond that commands gather too."""
+
 COMMANDS_WAITING_MAX = 50_000
 REDIRECTS_MAX = 8
 RETRY_AFTER_SECONDS = 0.1
-CALL_SECONDS_MAX = 40.0
+CALL_OVERRUN = timedelta(seconds=10)
+"""How long after its commands' deadlines a call may still tell what became of them."""
+
 UNSETTLED = frozenset({Kind.UNAVAILABLE, Kind.CONFLICT})
 """Failures that say nothing of what an earlier call with the same command id has stored."""
 
@@ -59,11 +68,12 @@ class _Waiting:
 
 
 class HostChannel:
-    """Gather commands for one host, and keep a few calls to it in flight."""
+    """Gather commands for one host, and keep so many calls to it in flight."""
 
-    def __init__(self, link: HostLink, host: int) -> None:
+    def __init__(self, link: HostLink, host: int, *, calls_in_flight_max: int) -> None:
         self._link = link
         self._host = host
+        self._calls_max = calls_in_flight_max
         self._waiting: deque[_Waiting] = deque()
         self._calls: set[asyncio.Task[None]] = set()
 
@@ -80,7 +90,7 @@ class HostChannel:
         return reply
 
     def _call_next(self) -> None:
-        while self._waiting and len(self._calls) < CALLS_IN_FLIGHT_MAX:
+        while self._waiting and len(self._calls) < self._calls_max:
             size = min(len(self._waiting), COMMANDS_PER_CALL_MAX)
             batch = [self._waiting.popleft() for _ in range(size)]
             call = asyncio.create_task(self._call(batch))
@@ -95,7 +105,9 @@ class HostChannel:
         replies: Sequence[Reply | HostUnavailable]
         try:
             sent = encode_commands([waiting.routed for waiting in batch])
-            received = await self._link.execute(self._host, sent, timeout_seconds=CALL_SECONDS_MAX)
+            deadline = max(waiting.routed.command.deadline for waiting in batch) + CALL_OVERRUN
+            slot = batch[0].routed.slot or 0
+            received = await self._link.execute(self._host, sent, slot=slot, deadline=deadline)
             replies = decode_replies(received)
         except HostUnavailable as error:
             replies = [error] * len(batch)
@@ -108,29 +120,56 @@ class HostChannel:
 
 
 class CommandRouter:
-    """Route commands of one workspace; one instance a process."""
+    """Route commands of one workspace; one instance a process.
+
+    `link` carries bulk, `commands` single commands; without it, those travel with the others.
+    `table` tells which hosts live; without it, all are thought to.
+    """
 
     def __init__(
-        self, log: EventLog, link: HostLink, *, placement: Placement, clock: Clock
+        self,
+        log: EventLog,
+        link: HostLink,
+        *,
+        placement: Placement,
+        clock: Clock,
+        commands: HostLink | None = None,
+        table: HostTable | None = None,
     ) -> None:
         self._directory = Directory(log)
         self._placement = placement
         self._clock = clock
-        self._channels = [HostChannel(link, host) for host in range(placement.hosts)]
+        self._table = table
+        self._bulk = _channels(link, placement, CALLS_IN_FLIGHT_MAX)
+        self._commands = self._bulk
+        if commands is not None:
+            self._commands = _channels(commands, placement, REQUESTS_IN_FLIGHT_MAX)
 
     async def execute(self, command: PersonCommand) -> Done | Failed:
-        """Execute one command. Never raises."""
-        return (await self.execute_many([command]))[0]
+        """Execute one command, ahead of bulk. Never raises."""
+        return (await self._execute([command], self._commands))[0]
 
     async def execute_many(self, commands: Sequence[PersonCommand]) -> list[Done | Failed]:
-        """Execute commands; replies are aligned with them. Never raises."""
+        """Execute commands in bulk; replies are aligned with them. Never raises."""
+        return await self._execute(commands, self._bulk)
+
+    async def _execute(
+        self, commands: Sequence[PersonCommand], channels: Sequence[HostChannel]
+    ) -> list[Done | Failed]:
         try:
             await self._directory.look_up(commands)
         except LogError as error:
             return [failed(Kind.UNAVAILABLE, error.reason, error.message)] * len(commands)
-        return list(await asyncio.gather(*(self._until_settled(c) for c in commands)))
+        if len(commands) == 1:
+            return [await self._until_settled(commands[0], channels)]
+        return list(await asyncio.gather(*(self._until_settled(c, channels) for c in commands)))
 
-    async def _until_settled(self, command: PersonCommand) -> Done | Failed:
+    def _host_of(self, root: RecordId) -> int:
+        return self._placement.host_of(root, away=self._table.away if self._table else ())
+
+    async def _until_settled(
+        self, command: PersonCommand, channels: Sequence[HostChannel]
+    ) -> Done | Failed:
         """Follow redirects, and call again a host that was away, until the deadline."""
         was_lost = False
         redirects = 0
@@ -138,7 +177,7 @@ class CommandRouter:
             routed, root = self._directory.route(command)
             try:
                 async with asyncio.timeout(left):
-                    reply = await self._channels[self._placement.host_of(root)].send(routed)
+                    reply = await channels[self._host_of(root)].send(routed)
             except (HostUnavailable, TimeoutError):
                 was_lost = True
                 await asyncio.sleep(min(RETRY_AFTER_SECONDS, left))
@@ -179,3 +218,8 @@ class CommandRouter:
                 said = reply.signals
                 if not said or any(result.result == "recorded" for result in said):
                     self._directory.learn_done(command, reply)
+
+
+def _channels(link: HostLink, placement: Placement, calls_max: int) -> list[HostChannel]:
+    hosts = range(placement.hosts)
+    return [HostChannel(link, host, calls_in_flight_max=calls_max) for host in hosts]
