@@ -29,8 +29,9 @@ ENDS_ASKED_MAX = 16
 PACKED_BYTES_MAX = 1024 * 1024 * 1024
 """Bytes of packed customers that a host keeps, wherever nobody says otherwise."""
 
-UNPACKED_CUSTOMERS_MAX = 2_000
-"""As many as a round has commands: unpacked, a customer takes five times the memory."""
+UNPACKED_CUSTOMERS_MAX = 8_000
+"""Four rounds of commands: unpacked, a customer takes five times the memory, but to unpack and pack
+one takes as long as to decide on it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class HostLimits:
 
     inbox_commands_max: int = 20_000
     round_commands_max: int = 2_000
-    slice_commands_max: int = 128
+    slice_commands_max: int = 64
     turns_at_once_max: int = 512
     tries_max: int = 12
     customers_max: int = 100_000

@@ -141,7 +141,7 @@ async def _intake(opened: Installation, raw: RawStream, size: Load) -> Metric:
             *(publisher.publish(f"i-{n}", _track(n, size.people), time=now) for n in made)
         )
         async with asyncio.timeout(INTAKE_SECONDS_MAX):
-            while not await _is_settled(api):
+            while not await _is_settled(api):  # noqa: ASYNC110  # the server tells nobody
                 await asyncio.sleep(POLL_SECONDS)
 
     async def ours() -> list[float]:

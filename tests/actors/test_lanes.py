@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -24,7 +24,7 @@ from eventlog.lanes import NatsLanes
 from eventlog.memory import MemoryEventLog
 from eventlog.server import EmbeddedServer
 from tests.actors.house import CLOCK, Workspace, identify, loyalty, track, traits, user
-from tests.support.waiting import until
+from tests.support.waiting import until, until_async
 
 HOSTS = 2
 SOON = timedelta(seconds=5)
@@ -174,7 +174,13 @@ async def test_a_request_after_its_deadline_is_dropped_unread(server: EmbeddedSe
         epoch = CLOCK.new_id()
         await serving.serve(epoch, execute)
         now = CLOCK.now()
-        assert await sending.request(7, epoch, b"one", deadline=now + SOON) == b"done"
+
+        async def is_served() -> bool:
+            with suppress(LogUnavailable):
+                return await sending.request(7, epoch, b"one", deadline=now + SOON) == b"done"
+            return False
+
+        await until_async(is_served)
         with pytest.raises(LogUnavailable):
             await sending.request(7, epoch, b"late", deadline=now - timedelta(seconds=1))
         assert await sending.request(7, epoch, b"two", deadline=now + SOON) == b"done"
