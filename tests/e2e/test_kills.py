@@ -109,6 +109,29 @@ async def test_each_process_in_turn_is_killed_and_nothing_acknowledged_is_lost(
     await everything_is_there(installation, caller, traffic)
 
 
+@pytest.mark.timeout(300)
+async def test_a_host_that_is_paused_is_done_without_and_comes_back_to_no_harm(
+    installation: Installation, caller: Caller
+) -> None:
+    traffic = Traffic(caller)
+    running = asyncio.create_task(traffic.run())
+    await until(lambda: traffic.acknowledged > 0, timeout_seconds=30)
+    pid = installation.pid_of("host-0")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        # Every person in turn, so the paused host's too.
+        acknowledged = traffic.acknowledged
+        await until(lambda: traffic.acknowledged > acknowledged + PEOPLE, timeout_seconds=60)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    acknowledged = traffic.acknowledged
+    await until(lambda: traffic.acknowledged > acknowledged + PEOPLE, timeout_seconds=60)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await until(lambda: are_ready(installation.parts()), timeout_seconds=READY_SECONDS_MAX)
+    await everything_is_there(installation, caller, traffic)
+
+
 async def everything_is_there(installation: Installation, caller: Caller, traffic: Traffic) -> None:
     """Compare what was acknowledged with what is read, and prove what is read."""
     proof = await asyncio.to_thread(installation.json, "verify")
