@@ -1,11 +1,9 @@
 """A host of customers: tens of thousands of virtual actors in one process, one turn each at a time.
 
-Commands come in batches, on two lanes that do not wait for each other. A round wakes everybody whom
-its commands mean, in bulk; then each turn decides its commands on the customer's state and appends
-what they change, many turns at once. Bulk is cut into slices, so that a command waits for a slice,
-not for a batch. The log's
-expectations guard every write (R1): two hosts for one customer are slow, never wrong. A plain
-class: `remote.py` puts it on Ray.
+A round wakes, in bulk, everybody whom its commands mean; then turns decide on the customers' states
+and append, many at once. There are two lanes, and bulk is cut into slices: a command waits for a
+slice, not for a batch. The log's expectations guard every write (R1): two hosts for one customer
+are slow, never wrong. A plain class: `remote.py` puts it on Ray.
 """
 
 from __future__ import annotations
