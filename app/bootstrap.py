@@ -15,6 +15,7 @@ from actors.intake.dead_letters import JetStreamDeadLetters
 from actors.intake.identifiers import IdentifierNormaliser
 from actors.intake.jetstream import JetStreamIntake
 from actors.intake.worker import IngestWorker
+from actors.lanes import BulkLane, CommandLane, HostTable, ServingHost
 from actors.log_clock import LogClock
 from actors.router import CommandRouter
 from actors.rules import RulesKeeper
@@ -32,6 +33,7 @@ from eventlog.jetstream import JetStreamEventLog
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.key_stream import refuse_encryption
+from eventlog.lanes import NatsLanes
 from eventlog.snapshots.jetstream import JetStreamSnapshotStore
 from projections.errors import ReadSideError
 from projections.fold import row_codec
@@ -131,7 +133,7 @@ async def _check_streams(settings: Settings) -> None:
         await connection.close()
 
 
-async def build_host(config: bytes, number: int) -> CustomerHost:
+async def build_host(config: bytes, number: int) -> ServingHost:
     """Build and start a host of customers."""
     settings = begin(config)
     connection = await open_connection(settings, f"host-{number}", role="host")
@@ -150,8 +152,10 @@ async def build_host(config: bytes, number: int) -> CustomerHost:
         heads=read_side,
         snapshots=snapshots,
     )
-    await host.start()
-    return host
+    lanes = NatsLanes(connection, settings.workspace)
+    serving = ServingHost(host, lanes, number=number, epoch=SystemClock().new_id())
+    await serving.start()
+    return serving
 
 
 class ProjectorComponent:
@@ -248,7 +252,7 @@ async def build_ingest_worker(config: bytes, number: int) -> IngestComponent:
     worker = IngestWorker(
         queue,
         dead_letters,
-        router=build_router(settings, log),
+        router=await build_router(settings, log, connection),
         normaliser=build_normaliser(settings, rules),
         clock=clock,
         subject_prefix=f"koseki.{settings.workspace}.ingest",
@@ -298,7 +302,7 @@ async def build_gateway(config: bytes, number: int) -> GatewayComponent:
     parts = GatewayParts(
         workspace=settings.workspace,
         log=log,
-        router=build_router(settings, log),
+        router=await build_router(settings, log, connection),
         rules=rules,
         store=store,
         normaliser=build_normaliser(settings, rules),
@@ -328,15 +332,22 @@ def build_normaliser(settings: Settings, rules: RulesKeeper) -> IdentifierNormal
     return IdentifierNormaliser(ensure_pepper(settings), rules=lambda: rules.rules.identity)
 
 
-def build_router(settings: Settings, log: JetStreamEventLog) -> CommandRouter:
-    """Build the way to the hosts; only in a process of Ray's."""
+async def build_router(
+    settings: Settings, log: JetStreamEventLog, connection: Connection
+) -> CommandRouter:
+    """Build the ways to the hosts; only in a process of Ray's. Raises `LogError`."""
     from actors.remote import RayHostLink  # Ray is heavy, and only its own processes need it.
 
+    lanes, table = NatsLanes(connection, settings.workspace), HostTable(settings.hosts)
+    await table.start(lanes)
+    bulk = BulkLane(RayHostLink(settings.workspace), table)
     return CommandRouter(
         log,
-        RayHostLink(settings.workspace),
+        bulk,
         placement=Placement(settings.hosts),
         clock=SystemClock(),
+        commands=CommandLane(lanes, table, bulk=bulk),
+        table=table,
     )
 
 

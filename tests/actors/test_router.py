@@ -82,7 +82,7 @@ async def test_nobody_says_unavailable_of_what_a_lost_host_may_have_stored(
 
 async def test_a_reply_that_cannot_be_read_leaves_nobody_waiting(house: Workspace) -> None:
     class Babble:
-        async def execute(self, host: int, batch: bytes, *, timeout_seconds: float) -> bytes:
+        async def execute(self, host: int, batch: bytes, **_call: object) -> bytes:
             return b"not json"
 
     house.link = Babble()  # type: ignore[assignment] # another link
@@ -103,7 +103,7 @@ async def test_commands_gather_while_calls_are_in_flight(house: Workspace) -> No
         def __init__(self, gate: asyncio.Event) -> None:
             self.gate, self.at_once, self.most = gate, 0, 0
 
-        async def execute(self, host: int, batch: bytes, *, timeout_seconds: float) -> bytes:
+        async def execute(self, host: int, batch: bytes, **_call: object) -> bytes:
             sent.append(batch.count(b'"command_id"'))
             self.at_once += 1
             self.most = max(self.most, self.at_once)
