@@ -313,6 +313,8 @@ async def open_clock(log: JetStreamEventLog, guard: LogGuard | None = None) -> L
     A clock that cannot be read closes the log for whoever decides, and is the machine's for others.
     """
     clock = LogClock(log, SystemClock())
+    if guard is not None:
+        guard.own_clock = lambda: None if clock.is_manual else clock.now()
     try:
         await clock.start()
     except LogDamaged:

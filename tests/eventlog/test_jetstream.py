@@ -18,6 +18,8 @@ from tests.contracts.event_log import EventLogContract
 from tests.support.events import draft, new_record, store, touched
 from tests.support.nats import new_workspace
 
+ROUNDS = 3
+
 
 @pytest.fixture
 def log(jetstream_log: JetStreamEventLog) -> JetStreamEventLog:
@@ -64,14 +66,21 @@ async def test_a_scan_is_several_times_faster_than_one_message_a_request(
     for _ in range(4):
         await store(log, *(draft(new_record(), touched()) for _ in range(1_000)))
     api, name = JetStreamApi(connection), Subjects(log.workspace).log_name
-    begun = perf_counter()
-    for revision in range(1, 401):
-        await api.message(name, {"seq": revision})
-    each_by_request = (perf_counter() - begun) / 400
-    begun = perf_counter()
-    assert sum([len(batch) async for batch in log.read()]) == 4_000
-    each_by_scan = (perf_counter() - begun) / 4_000
-    assert 3 * each_by_scan < each_by_request
+
+    async def by_request() -> float:
+        begun = perf_counter()
+        for revision in range(1, 401):
+            await api.message(name, {"seq": revision})
+        return (perf_counter() - begun) / 400
+
+    async def by_scan() -> float:
+        begun = perf_counter()
+        assert sum([len(batch) async for batch in log.read()]) == 4_000
+        return (perf_counter() - begun) / 4_000
+
+    # The best of each: what else runs on the machine only ever makes one slower.
+    rounds = [(await by_scan(), await by_request()) for _ in range(ROUNDS)]
+    assert 3 * min(scan for scan, _ in rounds) < min(request for _, request in rounds)
 
 
 async def test_a_log_with_a_hole_is_damaged(connection: Connection) -> None:
