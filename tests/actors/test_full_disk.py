@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections import namedtuple
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 import pytest
 
@@ -37,7 +37,14 @@ from tests.support.waiting import until
 
 RESERVE_BYTES = 1_000_000
 ANSWER_SECONDS_MAX = 3.0
-Usage = namedtuple("Usage", "total used free")
+
+
+class Usage(NamedTuple):
+    """A disk of which the test says how full it is."""
+
+    total: int
+    used: int
+    free: int
 
 
 async def test_on_a_full_disk_commands_fail_at_once_and_go_on_once_there_is_room(
