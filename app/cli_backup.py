@@ -9,15 +9,17 @@ import typer
 
 from app.console import (
     DATA_DEFAULT,
+    ClusterOption,
+    CredentialsOption,
     DataOption,
     JsonOption,
-    NatsOption,
     WorkspaceOption,
+    cluster_of,
     counting,
     print_found,
     run,
+    settings_of,
 )
-from app.settings import Settings
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the backup.")]
 
@@ -27,7 +29,8 @@ def backup(
     data: DataOption = DATA_DEFAULT,
     workspace: WorkspaceOption = "main",
     *,
-    nats: NatsOption = "",
+    nats: ClusterOption = "",
+    credentials: CredentialsOption = None,
     check: Annotated[bool, typer.Option(help="Only prove what DIR holds, offline.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,7 +40,8 @@ def backup(
     """
     from app.backing_up import back_up_log
 
-    settings = Settings(data=data.resolve(), workspace=workspace, nats_url=nats)
+    cluster = cluster_of(nats, credentials)
+    settings = settings_of(data=data.resolve(), workspace=workspace, nats_cluster=cluster)
     with counting("Checking" if check else "Backing up") as progress:
         if check:
             found = run(_check(folder, progress))
@@ -56,7 +60,8 @@ def restore(
     folder: FolderArgument,
     data: DataOption = DATA_DEFAULT,
     *,
-    nats: NatsOption = "",
+    nats: ClusterOption = "",
+    credentials: CredentialsOption = None,
     replicas: Annotated[int, typer.Option(help="Replicas of the new log.", min=1, max=5)] = 1,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,7 +71,7 @@ def restore(
     """
     from app.backing_up import restore_log
 
-    settings = Settings(data=data.resolve(), nats_url=nats)
+    settings = settings_of(data=data.resolve(), nats_cluster=cluster_of(nats, credentials))
     with counting("Restoring") as progress:
         found = run(restore_log(settings, folder.resolve(), replicas=replicas, progress=progress))
     print_found("Restored", found, as_json=as_json)
