@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from app.cli_backup import backup, restore
+from app.cli_backup import backup, reopen, restore
 from app.cli_keys import keys
 from app.console import (
     DATA_DEFAULT,
@@ -42,6 +42,7 @@ cli.add_typer(clock, name="clock")
 cli.add_typer(keys, name="keys")
 cli.command()(backup)
 cli.command()(restore)
+cli.command()(reopen)
 
 
 def main() -> None:

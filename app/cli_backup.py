@@ -1,7 +1,8 @@
-"""The commands `koseki backup` and `koseki restore`."""
+"""The commands `koseki backup`, `koseki restore` and `koseki reopen`."""
 
 from __future__ import annotations
 
+import getpass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,3 +76,30 @@ def restore(
     with counting("Restoring") as progress:
         found = run(restore_log(settings, folder.resolve(), replicas=replicas, progress=progress))
     print_found("Restored", found, as_json=as_json)
+
+
+def reopen(
+    data: DataOption = DATA_DEFAULT,
+    workspace: WorkspaceOption = "main",
+    *,
+    accept_lost: Annotated[
+        int | None, typer.Option(help="As many events as `koseki verify` says are gone.")
+    ] = None,
+    by: Annotated[str, typer.Option(help="Who accepts that.")] = "",
+    nats: ClusterOption = "",
+    credentials: CredentialsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Accept that a damaged log has lost events, and open again what is proved whole.
+
+    Records that lost events stay closed. Without --accept-lost it says what would be accepted.
+    Nothing may run on --data.
+    """
+    from app.reopening import reopen as reopen_log
+
+    cluster = cluster_of(nats, credentials)
+    settings = settings_of(data=data.resolve(), workspace=workspace, nats_cluster=cluster)
+    who = by or getpass.getuser()
+    print_found(
+        "Reopened", run(reopen_log(settings, accept_lost=accept_lost, by=who)), as_json=as_json
+    )

@@ -45,11 +45,12 @@ def run(work: Any) -> Any:  # noqa: ANN401  # any coroutine and its result
     from actors.clock_turning import ClockNotTurned
     from app.attesting import NotAnAttestation
     from app.nats_cluster import CredentialsFault
+    from app.reopening import NotReopened
     from app.status import NotRunning
     from app.supervisor import StartFailed
     from replay.archive import ArchiveFault
 
-    states = (NotRunning, StartFailed, ClockNotTurned)
+    states = (NotRunning, StartFailed, ClockNotTurned, NotReopened)
     files = (NotAnAttestation, CredentialsFault, ArchiveFault)
     try:
         return asyncio.run(work)

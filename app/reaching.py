@@ -26,11 +26,14 @@ async def reached(
     `NotRunning`, `CredentialsFault`, `LogError` and `OSError`.
     """
     if settings.nats_cluster is not None:
+        lock = _kept_alone(settings) if not may_run else None
         connection = await open_connection(settings, "command", role=role)
         try:
             yield settings, connection
         finally:
             await connection.close()
+            if lock is not None:
+                os.close(lock)
         return
     try:
         running = running_settings(settings)
@@ -49,6 +52,16 @@ async def reached(
         yield running, connection
     finally:
         await connection.close()
+
+
+def _kept_alone(settings: Settings) -> int | None:
+    """Let nothing start on the data folder, where there is one. Raises `StartFailed`."""
+    if not settings.data.exists():
+        return None
+    lock = hold(settings.lock_file)
+    if lock is None:
+        raise StartFailed(f"koseki runs on {settings.data}: stop it first")
+    return lock
 
 
 @asynccontextmanager
