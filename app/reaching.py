@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 
 from app.bootstrap import open_connection
 from app.nats_cluster import Role
@@ -26,14 +26,12 @@ async def reached(
     `NotRunning`, `CredentialsFault`, `LogError` and `OSError`.
     """
     if settings.nats_cluster is not None:
-        lock = _kept_alone(settings) if not may_run else None
-        connection = await open_connection(settings, "command", role=role)
-        try:
-            yield settings, connection
-        finally:
-            await connection.close()
-            if lock is not None:
-                os.close(lock)
+        with _kept_alone(settings) if not may_run else nullcontext():
+            connection = await open_connection(settings, "command", role=role)
+            try:
+                yield settings, connection
+            finally:
+                await connection.close()
         return
     try:
         running = running_settings(settings)
@@ -54,14 +52,19 @@ async def reached(
         await connection.close()
 
 
-def _kept_alone(settings: Settings) -> int | None:
-    """Let nothing start on the data folder, where there is one. Raises `StartFailed`."""
+@contextmanager
+def _kept_alone(settings: Settings) -> Iterator[None]:
+    """Let nothing run on the data folder, where there is one. Raises `StartFailed`."""
     if not settings.data.exists():
-        return None
+        yield
+        return
     lock = hold(settings.lock_file)
     if lock is None:
         raise StartFailed(f"koseki runs on {settings.data}: stop it first")
-    return lock
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 @asynccontextmanager
