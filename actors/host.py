@@ -216,6 +216,9 @@ class CustomerHost:
     async def _round(self, batch: list[Waiting], lane: _Lane) -> None:
         batch = self._drop_expired(batch)
         self._passivate()
+        # Of a damaged log nothing is read either: who lost an event would seem unreadable.
+        if not await self._taker.is_admitted(batch):
+            return
         try:
             unreadable = await self._ready.prepare(batch)
         except LogError as error:

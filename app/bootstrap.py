@@ -21,6 +21,7 @@ from actors.router import CommandRouter
 from actors.rules import RulesKeeper
 from actors.slots import Placement
 from app.attestations import attest_for_ever
+from app.closed import closed_records
 from app.integrity import ReadSideHeads, open_guard
 from app.logs import configure_logs
 from app.nats_cluster import Role
@@ -83,7 +84,8 @@ async def open_keys(connection: Connection, settings: Settings) -> KeyRing:
 async def open_log(connection: Connection, settings: Settings) -> JetStreamEventLog:
     """Open the log with its keys. Raises `LogError`."""
     keys = await open_keys(connection, settings)
-    return JetStreamEventLog(connection, settings.workspace, keys=keys)
+    closed = closed_records(settings)
+    return JetStreamEventLog(connection, settings.workspace, keys=keys, closed=closed)
 
 
 async def prepare_streams(settings: Settings) -> None:
@@ -139,10 +141,11 @@ async def build_host(config: bytes, number: int) -> ServingHost:
     connection = await open_connection(settings, f"host-{number}", role="host")
     placement = Placement(settings.hosts)
     keys = await open_keys(connection, settings)
-    log = JetStreamEventLog(connection, settings.workspace, keys=keys)
+    closed = closed_records(settings)
+    log = JetStreamEventLog(connection, settings.workspace, keys=keys, closed=closed)
     snapshots = JetStreamSnapshotStore(connection, settings.workspace, keys=keys)
     await snapshots.open(replicas=settings.replicas)
-    read_side = ReadSideHeads(settings.read_side_folder)
+    read_side = ReadSideHeads(settings.read_side_folder, closed=closed)
     guard = open_guard(connection, log, settings, checkpoint=read_side.checkpoint)
     host = CustomerHost(
         log,
@@ -319,6 +322,8 @@ async def open_clock(log: JetStreamEventLog, guard: LogGuard | None = None) -> L
     A clock that cannot be read closes the log for whoever decides, and is the machine's for others.
     """
     clock = LogClock(log, SystemClock())
+    if guard is not None:
+        guard.own_clock = lambda: None if clock.is_manual else clock.now()
     try:
         await clock.start()
     except LogDamaged:

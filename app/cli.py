@@ -11,11 +11,10 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from app.cli_backup import backup, restore
+from app.cli_backup import backup, reopen, restore
 from app.cli_keys import keys
 from app.cli_replay import diff, explain, replay, show
 from app.console import (
@@ -25,12 +24,14 @@ from app.console import (
     DataOption,
     JsonOption,
     WorkspaceOption,
+    cluster_of,
     console,
     fail,
     print_found,
     print_json,
     print_table,
     run,
+    settings_of,
 )
 from app.logs import configure_logs
 from app.settings import Settings
@@ -46,6 +47,7 @@ cli.command()(restore)
 for command in (replay, show, diff):
     cli.command()(command)
 cli.add_typer(explain, name="explain")
+cli.command()(reopen)
 
 
 def main() -> None:
@@ -81,7 +83,7 @@ def up(
 
     With --nats on a cluster that is there; without, for development: one server, one replica.
     """
-    settings = _settings(
+    settings = settings_of(
         workspace=workspace,
         data=data.resolve(),
         grpc_port=port,
@@ -91,26 +93,9 @@ def up(
         clock=clock,
         attest_every_seconds=attest_every,
         serve_audits=serve_audits,
-        nats_cluster=_cluster(nats, replicas, credentials),
+        nats_cluster=cluster_of(nats, credentials, replicas=replicas),
     )
     run(_up(settings, as_json=as_json))
-
-
-def _cluster(nats: str, replicas: int, credentials: Path | None) -> dict[str, Any] | None:
-    """Give the cluster's settings, for `Settings` to judge; none where no address is given."""
-    if not nats:
-        return None
-    servers = tuple(nats.split(","))
-    file = credentials.resolve() if credentials else None
-    return {"servers": servers, "replicas": replicas, "credentials": file}
-
-
-def _settings(**fields: Any) -> Settings:  # noqa: ANN401  # `Settings` judges each
-    try:
-        return Settings(**fields)
-    except ValidationError as error:
-        faults = (f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors())
-        fail("; ".join(faults))
 
 
 async def _up(settings: Settings, *, as_json: bool) -> None:
@@ -186,7 +171,7 @@ def verify(
     With an attestation: prove that the log is still the one that was attested; with --nats also
     where nothing runs on --data.
     """
-    settings = _settings(data=data.resolve(), nats_cluster=_cluster(nats, 3, credentials))
+    settings = settings_of(data=data.resolve(), nats_cluster=cluster_of(nats, credentials))
     with console.status("Replaying") as spinner:
 
         def progress(revision: int) -> None:

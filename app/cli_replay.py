@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
@@ -9,16 +10,19 @@ import typer
 
 from app.console import (
     DATA_DEFAULT,
+    ClusterOption,
+    CredentialsOption,
     CustomerOption,
     DataOption,
     JsonOption,
-    NatsOption,
     WorkspaceOption,
+    cluster_of,
     console,
     counting,
     print_found,
     print_json,
     run,
+    settings_of,
 )
 from app.settings import Settings
 
@@ -29,8 +33,9 @@ AsOfOption = Annotated[
 ]
 
 
-def _settings(data: Any, workspace: str, nats: str) -> Settings:  # noqa: ANN401  # a path
-    return Settings(data=data.resolve(), workspace=workspace, nats_url=nats)
+def _settings(data: Path, workspace: str, nats: str, credentials: Path | None) -> Settings:
+    cluster = cluster_of(nats, credentials)
+    return settings_of(data=data.resolve(), workspace=workspace, nats_cluster=cluster)
 
 
 def replay(
@@ -41,17 +46,28 @@ def replay(
         str | None, typer.Option(help="A revision, or a time known (RFC 3339); else all.")
     ] = None,
     customer: Annotated[str | None, typer.Option(help="Only this customer's streams.")] = None,
-    nats: NatsOption = "",
+    nats: ClusterOption = "",
+    credentials: CredentialsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fold the log again, whole or one customer, up to a past state. Nothing is written."""
     if customer is not None:
-        show(customer, data, workspace, as_of=until, nats=nats, as_json=as_json)
+        show(
+            customer,
+            data,
+            workspace,
+            as_of=until,
+            nats=nats,
+            credentials=credentials,
+            as_json=as_json,
+        )
         return
     from app.replaying import replay_log
 
     with counting("Replaying") as progress:
-        found = run(replay_log(_settings(data, workspace, nats), until, progress=progress))
+        found = run(
+            replay_log(_settings(data, workspace, nats, credentials), until, progress=progress)
+        )
     print_found("Replayed", found, as_json=as_json)
 
 
@@ -65,13 +81,14 @@ def show(
         str | None, typer.Option(help="Only facts that had happened by this time.")
     ] = None,
     purpose: Annotated[str, typer.Option(help="Only what this purpose may see.")] = "audit",
-    nats: NatsOption = "",
+    nats: ClusterOption = "",
+    credentials: CredentialsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a customer as of a past state, from its own streams."""
     from app.replaying import show_customer
 
-    settings = _settings(data, workspace, nats)
+    settings = _settings(data, workspace, nats, credentials)
     found = run(show_customer(settings, customer, as_of=as_of, happened=happened, purpose=purpose))
     _print(f"Customer {customer}", found, as_json=as_json, nobody="Nobody had this id then.")
 
@@ -85,13 +102,14 @@ def diff(
     later: Annotated[
         str | None, typer.Option("--to", help="A revision, or a time known; else now.")
     ] = None,
-    nats: NatsOption = "",
+    nats: ClusterOption = "",
+    credentials: CredentialsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what changed for a customer between two past states, and by which events."""
     from app.replaying import compare_customer
 
-    settings = _settings(data, workspace, nats)
+    settings = _settings(data, workspace, nats, credentials)
     changes = run(compare_customer(settings, customer, earlier=earlier, later=later))
     if as_json:
         print_json({"changes": changes})
@@ -109,14 +127,19 @@ def explain_merge(
     data: DataOption = DATA_DEFAULT,
     workspace: WorkspaceOption = "main",
     *,
-    nats: NatsOption = "",
+    nats: ClusterOption = "",
+    credentials: CredentialsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say by which rule, on what evidence and by whom two customers became one."""
     from app.replaying import merge_explained
 
     with counting("Looking") as progress:
-        found = run(merge_explained(_settings(data, workspace, nats), merge_id, progress=progress))
+        found = run(
+            merge_explained(
+                _settings(data, workspace, nats, credentials), merge_id, progress=progress
+            )
+        )
     _print(f"Merge {merge_id}", found, as_json=as_json, nobody="There was no such merge.")
 
 
@@ -128,13 +151,14 @@ def explain_membership(
     *,
     segment: Annotated[str, typer.Option(help="The segment's name.")],
     as_of: AsOfOption = None,
-    nats: NatsOption = "",
+    nats: ClusterOption = "",
+    credentials: CredentialsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say why a customer is in a segment or out, since which event, and until when."""
     from app.replaying import membership_explained
 
-    settings = _settings(data, workspace, nats)
+    settings = _settings(data, workspace, nats, credentials)
     found = run(membership_explained(settings, segment, customer, as_of=as_of))
     _print(f"Segment {segment}", found, as_json=as_json, nobody="Nobody had this id then.")
 

@@ -57,7 +57,7 @@ class Past:
 @asynccontextmanager
 async def past_of(settings: Settings) -> AsyncIterator[Past]:
     """Open a log to read. Raises `StartFailed`, `NotRunning`, `LogError` and `OSError`."""
-    async with reached(settings) as (found, connection):
+    async with reached(settings, role="reader") as (found, connection):
         log: JetStreamEventLog = await open_log(connection, found)
         try:
             marks: Store | None = Store.open_reader(found.read_side_folder)

@@ -122,6 +122,16 @@ class Settings(BaseModel):
         return self.data / "marks" / self.workspace
 
     @property
+    def closed_file(self) -> Path:
+        """What was accepted as lost, by whom, and the records that stay closed since."""
+        return self.data / "closed" / f"{self.workspace}.json"
+
+    @property
+    def set_aside_folder(self) -> Path:
+        """What contradicted a log when its loss was accepted; kept as evidence."""
+        return self.data / "set-aside"
+
+    @property
     def running_file(self) -> Path:
         """Addresses and process ids, while the installation runs."""
         return self.data / "running.json"
