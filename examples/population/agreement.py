@@ -32,6 +32,11 @@ class Agreement:
         return self.both / self.wanted if self.wanted else 1.0
 
     @property
+    def differing(self) -> int:
+        """How many pairs are together in one grouping only."""
+        return self.found + self.wanted - 2 * self.both
+
+    @property
     def f1(self) -> float:
         """The harmonic mean of the two."""
         pairs = self.found + self.wanted
