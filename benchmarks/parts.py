@@ -40,7 +40,14 @@ def _segments() -> Part:
     return measure
 
 
+def _identity() -> Part:
+    from benchmarks.resolution import measure
+
+    return measure
+
+
 PARTS: Mapping[str, Callable[[], Part]] = {
+    "identity": _identity,
     "log": _log,
     "actors": _actors,
     "identity": _identity,
