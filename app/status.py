@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 from actors.intake.jetstream import JetStreamIntake
@@ -11,6 +12,7 @@ from app.settings import Settings, read_json
 from eventlog.connection import Connection
 from eventlog.errors import LogError
 from eventlog.jetstream import JetStreamEventLog
+from eventlog.server import DISK_RESERVE_BYTES
 from projections.counts import read_counts
 from projections.errors import ReadSideError
 from projections.parking import parked
@@ -38,6 +40,7 @@ async def read_status(settings: Settings) -> dict[str, Any]:
         "mode": settings.mode,
         "grpc": f"{settings.grpc_host}:{settings.grpc_port}",
         "nats": ",".join(settings.nats_servers),
+        **_disk(settings, running),
         **_read_side(settings),
         **await _streams(settings),
         "processes": _processes(settings, running),
@@ -53,6 +56,16 @@ async def read_status(settings: Settings) -> dict[str, Any]:
     if status.get("log_revision") is not None and status["read_revision"] is not None:
         status["read_side_behind_events"] = status["log_revision"] - status["read_revision"]
     return status
+
+
+def _disk(settings: Settings, running: dict[str, Any]) -> dict[str, Any]:
+    """Say how much room the log's disk has; while there is none, nothing is stored."""
+    if settings.nats_cluster is not None:
+        return {}
+    free = shutil.disk_usage(settings.nats_folder).free
+    has_room = running["disk_has_room"]
+    reserve = DISK_RESERVE_BYTES
+    return {"disk_free_bytes": free, "disk_reserve_bytes": reserve, "disk_has_room": has_room}
 
 
 def _read_side(settings: Settings) -> dict[str, Any]:

@@ -7,6 +7,7 @@ and a reason like all others.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -55,8 +56,10 @@ class _Decoding:
     @translated_stream
     async def answers(self, encoded: bytes, context: CallContext) -> AsyncIterator[Any]:
         """Decode and go on with a stream."""
-        async for response in self._method(self._decode(encoded), context):
-            yield response
+        answers = self._method(self._decode(encoded), context)
+        async with aclosing(answers) as responses:
+            async for response in responses:
+                yield response
 
     def _decode(self, encoded: bytes) -> Any:  # noqa: ANN401 - a message
         try:

@@ -7,6 +7,7 @@ Every status carries a `google.rpc.ErrorInfo` with a stable reason; a malformed 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -133,9 +134,6 @@ Response = TypeVar("Response")
 Method = Callable[[Service, Request, CallContext], Awaitable[Response]]
 
 
-Stream = Callable[[Service, Request, CallContext], AsyncIterator[Response]]
-
-
 def translated(method: Method[Service, Request, Response]) -> Method[Service, Request, Response]:
     """Make a service method end with a status where it raises."""
 
@@ -146,15 +144,18 @@ def translated(method: Method[Service, Request, Response]) -> Method[Service, Re
         except (grpc.aio.AbortError, grpc.RpcError):
             raise
         except Exception as error:
-            await _abort(error, context, method=method.__name__)
+            await _abort(context, error, method.__name__)
             raise
 
     return answer
 
 
+StreamMethod = Callable[[Service, Request, CallContext], AsyncIterator[Response]]
+
+
 def translated_stream(
-    method: Stream[Service, Request, Response],
-) -> Stream[Service, Request, Response]:
+    method: StreamMethod[Service, Request, Response],
+) -> StreamMethod[Service, Request, Response]:
     """Make a service method that answers with a stream end with a status where it raises."""
 
     @wraps(method)
@@ -162,18 +163,20 @@ def translated_stream(
         service: Service, request: Request, context: CallContext
     ) -> AsyncIterator[Response]:
         try:
-            async for response in method(service, request, context):
-                yield response
+            answers = method(service, request, context)
+            async with aclosing(answers) as messages:  # type: ignore[type-var]  # generators, all
+                async for message in messages:
+                    yield message
         except (grpc.aio.AbortError, grpc.RpcError):
             raise
         except Exception as error:
-            await _abort(error, context, method=method.__name__)
+            await _abort(context, error, method.__name__)
             raise
 
     return answer
 
 
-async def _abort(error: Exception, context: CallContext, *, method: str) -> None:
+async def _abort(context: CallContext, error: Exception, method: str) -> None:
     status = status_of(error)
     if status.code == code_pb2.INTERNAL:
         _log.exception("request_failed", method=method)

@@ -16,6 +16,7 @@ from actors.clock import Clock
 from actors.intake.identifiers import IdentifierNormaliser
 from actors.router import CommandRouter
 from actors.rules import RulesKeeper
+from eventlog.port import LogReader
 from koseki.v1 import (
     audit_service_pb2,
     audit_service_pb2_grpc,
@@ -36,6 +37,7 @@ from services.customer import CustomerService
 from services.decoding import DecodingInterceptor
 from services.freshness import Freshness
 from services.ingest import IngestService
+from services.past import PastReader
 from services.query import QueryService
 from services.requests import RequestReader
 from services.segment import SegmentService
@@ -67,11 +69,13 @@ class GatewayParts:
     """What the services stand on; all of one workspace."""
 
     workspace: str
+    log: LogReader
     router: CommandRouter
     rules: RulesKeeper
     store: Store
     normaliser: IdentifierNormaliser
     clock: Clock
+    is_for_auditors: bool = False
 
 
 class _Reading(TypedDict):
@@ -97,10 +101,20 @@ class GatewayServer:
         )
         reader = RequestReader(parts.workspace, normaliser=parts.normaliser, clock=parts.clock)
         freshness = Freshness(lambda: parts.store.checkpoint.revision)
+        past = PastReader(parts.log, reader, store=parts.store)
         watches = Watches(parts.store, freshness)
         reading = _Reading(store=parts.store, freshness=freshness, watches=watches)
-        audit = AuditService(parts.workspace, reader, store=parts.store, freshness=freshness)
-        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(audit, self._server)
+        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(
+            AuditService(
+                parts.log,
+                reader,
+                store=parts.store,
+                freshness=freshness,
+                past=past,
+                is_for_auditors=parts.is_for_auditors,
+            ),
+            self._server,
+        )
         customer_service_pb2_grpc.add_CustomerServiceServicer_to_server(
             CustomerService(parts.router, reader), self._server
         )
@@ -108,7 +122,7 @@ class GatewayServer:
             IngestService(parts.router, reader), self._server
         )
         query_service_pb2_grpc.add_QueryServiceServicer_to_server(
-            QueryService(parts.router, reader, **reading), self._server
+            QueryService(parts.router, reader, **reading, past=past), self._server
         )
         segment_service_pb2_grpc.add_SegmentServiceServicer_to_server(
             SegmentService(parts.rules, reader, **reading), self._server

@@ -17,7 +17,7 @@ from services.server import SERVICES
 from tests.services.edge import Edge, refusal, user
 
 METHODS = {
-    "koseki.v1.AuditService": {"GetReceipt"},
+    "koseki.v1.AuditService": {"ReplayEvents", "Verify", "DiffCustomer", "GetReceipt"},
     "koseki.v1.CustomerService": {
         "Identify",
         "SetTraits",
