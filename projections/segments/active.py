@@ -18,8 +18,9 @@ from projections.rules import read_rules
 from projections.segments import definitions
 from projections.segments.errors import InvalidExpression
 from projections.segments.evaluation import evaluator
-from projections.segments.facts import Facts, Sight
+from projections.segments.facts import Facts
 from projections.segments.language import Expression, read_expression
+from projections.segments.timelines import Sight
 from projections.tables import MemoryTables, ReadTables
 
 EVERYONE = "~everyone"

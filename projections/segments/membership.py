@@ -19,6 +19,7 @@ from projections.segments.bitmaps import Bitmaps
 from projections.segments.evaluation import evaluator
 from projections.segments.facts import Facts
 from projections.segments.journal import Cause, ChangeKind, Journal, MembershipChange
+from projections.segments.timelines import Timelines
 from projections.tables import ReadTables, Tables
 
 MEMBERSHIPS = "memberships"
@@ -42,6 +43,7 @@ class Ledger:
         self.active = active
         self.journal = Journal(tables)
         self.bitmaps = Bitmaps(tables)
+        self.timelines = Timelines(tables)
         self.earliest_due: int | None = None
         """No timer is due before; one that was moved since may be due later."""
 
@@ -71,7 +73,8 @@ class Ledger:
 
     def facts(self, members: Iterable[RecordId]) -> Facts:
         """Give what is known of some records, as the rows stand."""
-        return Facts(self.tables, tuple(members), self.active.rules)
+        rules = self.active.rules
+        return Facts(self.tables, tuple(members), rules, timelines=self.timelines)
 
     @staticmethod
     def ask(row: Row, standing: Standing, facts: Facts, *, now: int) -> bool:

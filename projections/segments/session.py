@@ -47,10 +47,11 @@ class Session:
         """Ask at once for the keys of everybody whom these entries, or time, will touch."""
         times = [clock.time_moved_to(entry.event) for entry in entries if entry.event]
         roots = set(timers.due_until(self._tables, microseconds(max(times)))) if times else set()
-        for entry in entries:
-            if entry.stream.kind is StreamKind.RECORD:
-                root = customers.root(self._tables, RecordId(entry.stream.key))
-                roots |= {root} if root else set()
+        records = {e.stream.key for e in entries if e.stream.kind is StreamKind.RECORD}
+        for record in records:
+            root = customers.root(self._tables, RecordId(record))
+            if root is not None:
+                roots.add(root)
         self._tables.need(m for root in roots for m in customers.members(self._tables, root))
 
     def settle(self, event: Recorded[Event]) -> None:
@@ -79,6 +80,10 @@ class Session:
             self._follow_rules(event.revision)
         elif event.stream.kind is StreamKind.RECORD:
             self._touched[RecordId(event.stream.key)] |= self._reading(event.body)
+            if isinstance(event.body, SignalsRecorded):
+                self._ledger.timelines.follow(event)
+            elif not isinstance(event.body, TraitsSet):
+                self._ledger.timelines.forget(RecordId(event.stream.key))
 
     def hold_back(self, entry: Entry) -> None:
         """Note whom an event touches that was not applied: they may be parked now."""
