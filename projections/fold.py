@@ -36,7 +36,7 @@ from projections import (
 from projections.errors import CheckpointMoved, FoldFailed, PoisonEvent, ReadSideError
 from projections.row_keys import RowKeys
 from projections.rows import OpenRows, RowCodec, Sealed, SealedRows
-from projections.segments import bitmaps, definitions, journal, membership, timers
+from projections.segments import bitmaps, candidates, definitions, journal, membership, timers
 from projections.segments.session import Session
 from projections.tables import Checkpoint, Tables, Transaction
 
@@ -67,7 +67,7 @@ SEALED: Mapping[str, Sealed] = {
 }
 """What is personal in each table; what is not here stays open."""
 
-LOCAL_TABLES: tuple[str, ...] = bitmaps.LOCAL_TABLES
+LOCAL_TABLES: tuple[str, ...] = (*bitmaps.LOCAL_TABLES, *candidates.LOCAL_TABLES)
 """What each replica makes for itself; in no digest."""
 
 SCHEMA_VERSION = 5

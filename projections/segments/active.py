@@ -108,9 +108,9 @@ class ActiveSet:
         return frozenset(found)
 
     def changed_from(self, before: ActiveSet, heard: frozenset[str]) -> Indexes:
-        """Name the segments that may answer otherwise than they did by an earlier set."""
+        """Name the segments that answer by other rules than by an earlier set."""
         known = {s.name: before._fingerprint(s, heard) for s in before.order}
-        return self.closure(
+        return frozenset(
             index
             for index, standing in enumerate(self.order)
             if known.get(standing.name) != self._fingerprint(standing, heard)

@@ -19,11 +19,11 @@ from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from eventlog.port import Entry
 from projections import clock, customers, identifiers, parking
 from projections.instants import microseconds
-from projections.rows import Row
 from projections.segments import timers
 from projections.segments.active import Indexes, active_set
+from projections.segments.changing_over import Change, change_over
 from projections.segments.definitions import heard_sources
-from projections.segments.membership import Ledger, Moment, each_customer, everybody
+from projections.segments.membership import Ledger, Moment
 from projections.segments.regrouping import is_as_it_was, regroup
 from projections.tables import Tables
 
@@ -108,6 +108,7 @@ class Session:
         """Judge what is left, and store the sets; the rows are whole then."""
         self._judge_touched()
         self._ledger.bitmaps.store()
+        self._ledger.candidates.store()
 
     def _reading(self, body: Event) -> Indexes:
         active = self._ledger.active
@@ -170,22 +171,8 @@ class Session:
         if after is before:
             return
         self._ledger.active = after
-        changed = after.changed_from(before, heard_sources(self._tables))
+        direct = after.changed_from(before, heard_sources(self._tables))
         gone = sorted(before.places.keys() - after.places.keys())
-        if not changed and not gone:
-            return
-        moment = Moment(revision, self._clock, "definition")
-
-        self._tables.need(everybody(self._tables))
-
-        def visit(root: RecordId, row: Row) -> None:
-            before = {**row, "in": dict(row["in"]), "due": dict(row["due"])}
-            for name in gone:
-                self._ledger.forget(root, row, name, moment=moment)
-            self._ledger.evaluate(root, row, changed, moment=moment)
-            if row != before:
-                self._ledger.keep(root, row)
-
-        each_customer(self._tables, visit)
-        for name in gone:
-            self._ledger.bitmaps.clear(name)
+        if direct or gone:
+            change = Change(before, direct, gone)
+            change_over(self._ledger, change, Moment(revision, self._clock, "definition"))
