@@ -35,7 +35,7 @@ from eventlog.keys.key_stream import refuse_encryption
 from eventlog.snapshots.jetstream import JetStreamSnapshotStore
 from projections.errors import ReadSideError
 from projections.fold import row_codec
-from projections.runner import Projector
+from projections.read_side import ReadSide
 from projections.store import Store
 from services.server import GatewayParts, GatewayServer
 
@@ -157,8 +157,8 @@ async def build_host(config: bytes, number: int) -> CustomerHost:
 class ProjectorComponent:
     """The projector, as a process runs it."""
 
-    def __init__(self, projector: Projector, guard: LogGuard, settings: Settings) -> None:
-        self._projector = projector
+    def __init__(self, read_side: ReadSide, guard: LogGuard, settings: Settings) -> None:
+        self._read_side = read_side
         self._guard = guard
         self._settings = settings
 
@@ -168,7 +168,7 @@ class ProjectorComponent:
         attesting = asyncio.create_task(
             attest_for_ever(
                 self._settings,
-                lambda: self._projector.checkpoint,
+                lambda: self._read_side.checkpoint,
                 is_sound=lambda: self._guard.is_sound,
             )
         )
@@ -179,7 +179,7 @@ class ProjectorComponent:
             await asyncio.gather(attesting, return_exceptions=True)
 
     async def _fold(self) -> None:
-        folding = asyncio.create_task(self._projector.run())
+        folding = asyncio.create_task(self._read_side.run())
         condemned = asyncio.create_task(self._guard.wait_condemned())
         try:
             await asyncio.wait({folding, condemned}, return_when=asyncio.FIRST_COMPLETED)
@@ -196,8 +196,9 @@ class ProjectorComponent:
 
     async def status(self) -> dict[str, Any]:
         """Say how far the read side has come."""
-        revision = self._projector.checkpoint.revision
-        return {"is_ready": True, "revision": revision, **self._guard.status()}
+        revision, rebuilt_to = self._read_side.checkpoint.revision, self._read_side.rebuilt_to
+        rebuild = {} if rebuilt_to is None else {"rebuilt_to_revision": rebuilt_to}
+        return {"is_ready": True, "revision": revision, **rebuild, **self._guard.status()}
 
 
 async def build_projector(config: bytes, _number: int) -> ProjectorComponent:
@@ -205,9 +206,9 @@ async def build_projector(config: bytes, _number: int) -> ProjectorComponent:
     settings = begin(config)
     connection = await open_connection(settings, "projector", role="reader")
     log = await open_log(connection, settings)
-    store = Store.open_writer(settings.read_side_folder, row_codec(log))
-    guard = open_guard(connection, log, settings, checkpoint=lambda: store.checkpoint)
-    return ProjectorComponent(Projector(log, store), guard, settings)
+    read_side = ReadSide(log, settings.read_side_folder, row_codec(log))
+    guard = open_guard(connection, log, settings, checkpoint=lambda: read_side.checkpoint)
+    return ProjectorComponent(read_side, guard, settings)
 
 
 class IngestComponent:

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from app.cli_backup import backup, restore
 from app.cli_keys import keys
+from app.cli_rebuild import rebuild
 from app.console import (
     DATA_DEFAULT,
     ClusterOption,
@@ -41,6 +42,7 @@ cli.add_typer(clock, name="clock")
 cli.add_typer(keys, name="keys")
 cli.command()(backup)
 cli.command()(restore)
+cli.command()(rebuild)
 
 
 def main() -> None:
