@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from actors.clock import SystemClock
@@ -157,14 +158,20 @@ async def build_host(config: bytes, number: int) -> CustomerHost:
 class ProjectorComponent:
     """The projector, as a process runs it."""
 
-    def __init__(self, read_side: ReadSide, guard: LogGuard, settings: Settings) -> None:
+    def __init__(
+        self, read_side: ReadSide, guard: LogGuard, settings: Settings, *, signs: bool
+    ) -> None:
         self._read_side = read_side
+        self._signs = signs
         self._guard = guard
         self._settings = settings
 
     async def run(self) -> None:
-        """Fold the log for ever, and sign its digest; of a damaged log, fold nothing more."""
+        """Fold the log for ever; of a damaged log, fold nothing more. One replica signs."""
         await self._guard.start()
+        if not self._signs:
+            await self._fold()
+            return
         attesting = asyncio.create_task(
             attest_for_ever(
                 self._settings,
@@ -201,14 +208,14 @@ class ProjectorComponent:
         return {"is_ready": True, "revision": revision, **rebuild, **self._guard.status()}
 
 
-async def build_projector(config: bytes, _number: int) -> ProjectorComponent:
-    """Build the projector and open the read side for writing."""
+async def build_projector(config: bytes, number: int) -> ProjectorComponent:
+    """Build a projector and open its replica of the read side for writing."""
     settings = begin(config)
-    connection = await open_connection(settings, "projector", role="reader")
+    connection = await open_connection(settings, f"projector-{number}", role="reader")
     log = await open_log(connection, settings)
-    read_side = ReadSide(log, settings.read_side_folder, row_codec(log))
+    read_side = ReadSide(log, settings.read_side_folders[number], row_codec(log))
     guard = open_guard(connection, log, settings, checkpoint=lambda: read_side.checkpoint)
-    return ProjectorComponent(read_side, guard, settings)
+    return ProjectorComponent(read_side, guard, settings, signs=number == 0)
 
 
 class IngestComponent:
@@ -289,7 +296,8 @@ async def build_gateway(config: bytes, number: int) -> GatewayComponent:
     settings = begin(config)
     connection = await open_connection(settings, f"gateway-{number}", role="gateway")
     log = await open_log(connection, settings)
-    store = await open_read_side(log, settings)
+    folders = settings.read_side_folders
+    store = await open_read_side(log, folders[number % len(folders)])
     guard = open_guard(connection, log, settings, checkpoint=lambda: store.checkpoint)
     await guard.start()
     clock = await open_clock(log, guard)
@@ -339,12 +347,12 @@ def build_router(settings: Settings, log: JetStreamEventLog) -> CommandRouter:
     )
 
 
-async def open_read_side(log: JetStreamEventLog, settings: Settings) -> Store:
-    """Open the read side for reading, as soon as the projector has made it."""
+async def open_read_side(log: JetStreamEventLog, folder: Path) -> Store:
+    """Open a replica of the read side for reading, as soon as its projector has made it."""
     codec = row_codec(log)
     deadline = asyncio.get_running_loop().time() + CONNECT_SECONDS_MAX
     while asyncio.get_running_loop().time() < deadline:
         with suppress(ReadSideError):
-            return Store.open_reader(settings.read_side_folder, codec)
+            return Store.open_reader(folder, codec)
         await asyncio.sleep(OPEN_RETRY_SECONDS)
-    return Store.open_reader(settings.read_side_folder, codec)
+    return Store.open_reader(folder, codec)

@@ -60,6 +60,7 @@ def up(
     hosts: Annotated[int, typer.Option(help="Host processes.")] = 2,
     workers: Annotated[int, typer.Option(help="Ingest worker processes.")] = 1,
     gateways: Annotated[int, typer.Option(help="gRPC gateway processes.")] = 1,
+    projectors: Annotated[int, typer.Option(help="Replicas of the read side.")] = 1,
     clock: Annotated[
         str, typer.Option(help="system, or manual=TIME: a new workspace's clock, turned by hand.")
     ] = "system",
@@ -82,6 +83,7 @@ def up(
         hosts=hosts,
         ingest_workers=workers,
         gateways=gateways,
+        projectors=projectors,
         clock=clock,
         attest_every_seconds=attest_every,
         nats_cluster=_cluster(nats, replicas, credentials),

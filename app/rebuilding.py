@@ -22,10 +22,19 @@ BEGIN_SECONDS_MAX = 60.0
 
 
 async def rebuild(settings: Settings, *, progress: Callable[[int], None]) -> dict[str, Any]:
-    """Rebuild the read side while it serves. Raises `NotRunning` and `TimeoutError`."""
-    path = running_settings(settings).read_side_folder
+    """Rebuild each replica while it serves. Raises `NotRunning` and `TimeoutError`."""
+    folders = running_settings(settings).read_side_folders
+    requested = {path: request_rebuild(path) for path in folders}
     begun = monotonic()
-    folder = request_rebuild(path)
+    told = {path.name: await _follow(settings, path, requested[path], progress) for path in folders}
+    return {**told, "seconds": round(monotonic() - begun, 1)}
+
+
+async def _follow(
+    settings: Settings, path: Path, folder: Path, progress: Callable[[int], None]
+) -> dict[str, Any]:
+    """Follow the rebuild of one replica until it serves."""
+    begun = monotonic()
     while rebuilding_folder(path) == folder:
         reached = _checkpoint(folder)
         if reached is None and monotonic() - begun > BEGIN_SECONDS_MAX:
@@ -33,12 +42,11 @@ async def rebuild(settings: Settings, *, progress: Callable[[int], None]) -> dic
         progress(0 if reached is None else reached.revision)
         running_settings(settings)
         await asyncio.sleep(LOOK_EVERY_SECONDS)
-    served = _checkpoint(folder)
+    served = _checkpoint(folder) or Checkpoint()
     return {
         "generation": serving_folder(path).name,
-        "revision": None if served is None else served.revision,
-        "rows_digest": None if served is None else served.rows_digest.hex(),
-        "seconds": round(monotonic() - begun, 1),
+        "revision": served.revision,
+        "rows_digest": served.rows_digest.hex(),
     }
 
 
