@@ -132,7 +132,7 @@ def _check_size(audience: Audience) -> None:
 def _resolve(tables: ReadTables, sets: Sets, audience: Audience, purpose: str) -> BitMap:
     match audience:
         case InSegment(segment=name):
-            _check_serves(tables, sets, name, purpose=purpose)
+            _check_serves(sets, name, purpose=purpose)
             return sets.read(tables, name)
         case Having(purpose=name):
             return _having(tables, sets, name)
@@ -157,7 +157,7 @@ def _having(tables: ReadTables, sets: Sets, purpose: str) -> BitMap:
     return sets.read(tables, f"{PURPOSE_PREFIX}{purpose}")
 
 
-def _check_serves(tables: ReadTables, sets: Sets, name: str, *, purpose: str) -> None:
+def _check_serves(sets: Sets, name: str, *, purpose: str) -> None:
     _, segments = sets.known_rules()
     segment = segments.get(name)
     if segment is None or segment.active is None:

@@ -209,11 +209,7 @@ def _fingerprint(standing: Standing, rules: Rules) -> str:
         expression.source,
         None if sight is None else sorted(sight),
         {name: source.priority for name, source in rules.sources.items()},
-        {
-            name: purpose.basis.value
-            for name, purpose in rules.purposes.items()
-            if name in expression.purposes
-        },
+        repr(sorted(rules.purposes.items())) if expression.purposes else None,
     ]
     return sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
 

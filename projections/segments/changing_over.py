@@ -67,10 +67,14 @@ def _prepared(ledger: Ledger, change: Change) -> _Prepared | None:
         return None
     standing = ledger.active.order[next(iter(change.direct))]
     place = change.before.places.get(standing.name)
-    if place is not None and change.before.order[place].expression.signals:
+    if place is not None and _has_instants(change.before.order[place]):
         return None  # rows may hold instants of the definition before, whoever belongs
     answers = ledger.candidates.answers(standing, ledger.active.rules)
     return None if answers is None else _Prepared(standing, answers)
+
+
+def _has_instants(standing: Standing) -> bool:
+    return bool(standing.expression.signals or standing.expression.purposes)
 
 
 def _swap(ledger: Ledger, prepared: _Prepared, changed: Indexes, moment: Moment) -> None:

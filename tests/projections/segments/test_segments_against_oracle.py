@@ -83,11 +83,14 @@ class World:
         else:
             self.history.activate(name)
 
+    def _activate_one(self, passed: int) -> None:
+        if self.waiting and passed % 4 == 0:
+            self.history.activate(self.waiting.pop())
+
     def step(self, kind: int, who: int, what: int, *, when: int, passed: int) -> None:
         history = self.history
         history.now += passed // 4
-        if self.waiting and passed % 4 == 0:
-            history.activate(self.waiting.pop())
+        self._activate_one(passed)
         source = sorted(SOURCES)[what % len(SOURCES)]
         at = max(0, history.now - when)
         match kind:
