@@ -1,11 +1,9 @@
 """Definitions that wait for their activation, evaluated beside what is active, slice by slice.
 
-What is kept is an answer for each customer, for as long as nothing of the customer changes: the
-ledger forgets it whenever it writes the customer's row, so that an answer is never older than what
-it was made of. The activation's transaction takes the answers and evaluates only whom none is held
-for: the result is the same however many there are, and in no digest. Local table `candidates`:
-`~known` -> {segment: fingerprint}; segment/{known, in, timed} -> bitmaps; segment/due/number ->
-the instant up to which the answer holds.
+An answer is kept while nothing of the customer changes: the ledger forgets it with every write of
+the customer's row. The activation takes the answers, and evaluates whom none is held for. Local
+table `candidates`: `~known` -> {segment: fingerprint}; segment/{known, in, timed} -> bitmaps;
+segment/due/number -> the instant up to which the answer holds.
 """
 
 from __future__ import annotations
