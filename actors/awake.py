@@ -26,8 +26,12 @@ WAKING_WAVES_MAX = 8
 ENDS_ASKED_MAX = 16
 """Cold records of which the end is asked for ahead; for more, it would be a request too many."""
 
-UNPACKED_CUSTOMERS_MAX = 2_000
-"""As many as a round has commands: unpacked, a customer takes five times the memory."""
+PACKED_BYTES_MAX = 1024 * 1024 * 1024
+"""Bytes of packed customers that a host keeps, wherever nobody says otherwise."""
+
+UNPACKED_CUSTOMERS_MAX = 8_000
+"""Four rounds of commands: unpacked, a customer takes five times the memory, but to unpack and pack
+one takes as long as to decide on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,11 @@ class _AwakeCustomer:
             self.packed = tuple(pack(awake.record) for awake in self.records.values())
         self.records = None
 
+    @property
+    def packed_bytes(self) -> int:
+        """How large it is, packed; nothing for one at hand that changed since."""
+        return sum(map(len, self.packed))
+
     def unpack(self) -> dict[RecordId, AwakeRecord]:
         """Have the records at hand."""
         if self.records is None:
@@ -77,11 +86,14 @@ class AwakeCustomers:
         *,
         customers_max: int,
         idle_seconds: float,
+        packed_bytes_max: int = PACKED_BYTES_MAX,
         unpacked_max: int = UNPACKED_CUSTOMERS_MAX,
         now: Callable[[], float] = monotonic,
     ) -> None:
         self._customers_max = customers_max
         self._idle_seconds = idle_seconds
+        self._packed_bytes_max = packed_bytes_max
+        self._packed_bytes = 0
         self._unpacked_max = unpacked_max
         self._now = now
         self._by_root: OrderedDict[RecordId, _AwakeCustomer] = OrderedDict()
@@ -90,6 +102,11 @@ class AwakeCustomers:
 
     def __len__(self) -> int:
         return len(self._by_root)
+
+    @property
+    def packed_bytes(self) -> int:
+        """How many bytes the packed customers take."""
+        return self._packed_bytes
 
     def root_of(self, record_id: RecordId) -> RecordId | None:
         """Name the customer that a record belongs to, if it is awake."""
@@ -140,6 +157,7 @@ class AwakeCustomers:
             members = {**self._unpacked(root), **members}
         customer = self._by_root.setdefault(root, _AwakeCustomer({}, self._now()))
         customer.heads = {record_id: awake.head for record_id, awake in members.items()}
+        self._packed_bytes -= customer.packed_bytes
         customer.records, customer.packed = members, ()
         customer.parted = {r: at for m in members.values() for r, at in m.record.parted.items()}
         self._root_of |= dict.fromkeys(members, root)
@@ -156,7 +174,10 @@ class AwakeCustomers:
         self._at_hand.move_to_end(root)
         while len(self._at_hand) > self._unpacked_max:
             longest, _ = self._at_hand.popitem(last=False)
-            self._by_root[longest].pack()
+            customer = self._by_root[longest]
+            before = customer.packed_bytes
+            customer.pack()
+            self._packed_bytes += customer.packed_bytes - before
 
     def forget(self, record_id: RecordId) -> None:
         """Put the customer of a record to sleep."""
@@ -164,21 +185,26 @@ class AwakeCustomers:
         if root is None:
             return
         self._at_hand.pop(root, None)
-        for member in self._by_root.pop(root).heads:
+        customer = self._by_root.pop(root)
+        self._packed_bytes -= customer.packed_bytes
+        for member in customer.heads:
             self._root_of.pop(member, None)
 
     def passivate(self, *, busy: Callable[[RecordId], bool]) -> int:
-        """Put to sleep whoever is idle or over the cap, but nobody busy; say how many."""
+        """Put to sleep whoever is idle or over a cap, but nobody busy; say how many."""
         oldest = self._now() - self._idle_seconds
-        surplus = len(self._by_root) - self._customers_max
-        asleep = 0
-        for root in list(self._by_root):
-            if surplus <= asleep and self._by_root[root].used_at >= oldest:
+        surplus, packed = len(self._by_root) - self._customers_max, self._packed_bytes
+        sleepers: list[RecordId] = []
+        for root, customer in self._by_root.items():
+            is_over = surplus > len(sleepers) or packed > self._packed_bytes_max
+            if not is_over and customer.used_at >= oldest:
                 break
             if not busy(root):
-                self.forget(root)
-                asleep += 1
-        return asleep
+                sleepers.append(root)
+                packed -= customer.packed_bytes
+        for root in sleepers:
+            self.forget(root)
+        return len(sleepers)
 
 
 class Waker:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from actors.messages import Routed
+from actors.slots import slot_of
 from domain.commands import PersonCommand
 from domain.identity_events import IdentifierClaimed
 from domain.ids import IdentifierKey, RecordId, identifier_stream
@@ -73,9 +74,10 @@ class Directory:
         keys = [item.key for item in command.identifiers]
         owners = {key: owner for key in keys if (owner := self._owner.get(key)) is not None}
         named = {*owners.values(), *command.named_records}
-        if named:
-            return Routed(command=command, owners=owners), min(self.root_of(r) for r in named)
-        return Routed(command=command, owners={}), self._expect(keys, command)
+        known = [self.root_of(record_id) for record_id in named]
+        root = min(known) if known else self._expect(keys, command)
+        # Built of what was validated: to do so again would cost more than all the rest here.
+        return Routed.model_construct(command=command, owners=owners, slot=slot_of(root)), root
 
     def root_of(self, record_id: RecordId) -> RecordId:
         """Name the customer of a record: itself, unless something else was learned."""

@@ -1,9 +1,9 @@
 """A host of customers: tens of thousands of virtual actors in one process, one turn each at a time.
 
-Commands come in batches. A round wakes everybody whom they mean, in bulk; then each turn decides
-its commands on the customer's state and appends what they change, many turns at once. The log's
-expectations guard every write (R1): two hosts for one customer are slow, never wrong. A plain
-class: `remote.py` puts it on Ray.
+A round wakes, in bulk, everybody whom its commands mean; then turns decide on the customers' states
+and append, many at once. There are two lanes, and bulk is cut into slices: a command waits for a
+slice, not for a batch. The log's expectations guard every write (R1): two hosts for one customer
+are slow, never wrong. A plain class: `remote.py` puts it on Ray.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from actors.messages import Routed, failed
 from actors.readiness import Readiness, Unreadable, is_unreadable
 from actors.rounds import Turn, TurnKeeper, Waiting
 from actors.rules import RulesKeeper
+from actors.slots import slot_of
 from actors.snapshots import RecordSnapshots
 from actors.turn import TurnTaker
 from domain.errors import Kind
@@ -40,6 +41,9 @@ from eventlog.snapshots.port import SnapshotStore
 COMMANDS_AHEAD_MAX = timedelta(minutes=5)
 """How far the clock of whoever made a command's id may be ahead of ours."""
 
+GATHER_SECONDS = 0.002
+"""How long a small slice of bulk waits for more, while turns of bulk are under way anyway."""
+
 _log = structlog.get_logger()
 
 
@@ -49,11 +53,28 @@ class HostLimits:
 
     inbox_commands_max: int = 20_000
     round_commands_max: int = 2_000
+    slice_commands_max: int = 64
     turns_at_once_max: int = 512
     tries_max: int = 12
-    customers_max: int = 20_000
+    customers_max: int = 100_000
+    packed_bytes_max: int = 1024 * 1024 * 1024
     idle_seconds: float = 600.0
     sweep_every_seconds: float = 5.0
+
+
+class _Lane:
+    """Commands that came one way, the most that a round of them takes, and room for turns."""
+
+    def __init__(self, round_max: int, slots: asyncio.Semaphore) -> None:
+        self.inbox: deque[Waiting] = deque()
+        self.arrived = asyncio.Event()
+        self.slots = slots
+        self.turns = 0
+        self._round_max = round_max
+
+    def take(self) -> list[Waiting]:
+        """Take a round's commands, in order."""
+        return [self.inbox.popleft() for _ in range(min(len(self.inbox), self._round_max))]
 
 
 class CustomerHost:
@@ -77,7 +98,9 @@ class CustomerHost:
         self._guard = guard or LogGuard(log)
         self._rules = RulesKeeper(log, clock, on_damage=self._guard.condemn)
         self._awake = AwakeCustomers(
-            customers_max=self._limits.customers_max, idle_seconds=self._limits.idle_seconds
+            customers_max=self._limits.customers_max,
+            packed_bytes_max=self._limits.packed_bytes_max,
+            idle_seconds=self._limits.idle_seconds,
         )
         self._snapshots = RecordSnapshots(snapshots)
         self._ready = Readiness(
@@ -87,9 +110,9 @@ class CustomerHost:
             waker=Waker(log, self._snapshots, heads=heads, note=clock.note),
         )
         self._keeper = TurnKeeper()
-        self._inbox: deque[Waiting] = deque()
-        self._arrived = asyncio.Event()
-        self._slots = asyncio.Semaphore(self._limits.turns_at_once_max)
+        turns, limits = self._limits.turns_at_once_max, self._limits
+        self._commands = _Lane(limits.round_commands_max, asyncio.Semaphore(turns))
+        self._bulk = _Lane(limits.slice_commands_max, asyncio.Semaphore(turns))
         self._taker = TurnTaker(GroupCommit(log), rules=self._rules, guard=self._guard, clock=clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
@@ -104,7 +127,8 @@ class CustomerHost:
         with suppress(LogDamaged):  # the guard was told, and lets nothing be decided
             await self._rules.start()
         self._loops = [
-            asyncio.create_task(self._run_rounds()),
+            asyncio.create_task(self._run_rounds(self._commands), name="rounds-of-commands"),
+            asyncio.create_task(self._run_rounds(self._bulk), name="rounds-of-bulk"),
             asyncio.create_task(self._sweep_for_ever()),
         ]
 
@@ -123,27 +147,38 @@ class CustomerHost:
         return {
             "awake_customers": len(self._awake),
             "commands_executed": self._executed,
-            "commands_waiting": len(self._inbox) + self._keeper.waiting,
+            "commands_waiting": self._waiting,
             **self._guard.status(),
             "clock": self._clock.recorded_now().isoformat(),
         }
 
     async def execute(self, batch: Sequence[Routed]) -> list[Reply]:
         """Execute commands; each gets its own reply, in the order of the batch. Never raises."""
-        answers = [self._admit(routed) for routed in batch]
-        self._arrived.set()
+        return await self._execute(batch, self._commands)
+
+    async def execute_bulk(self, batch: Sequence[Routed]) -> list[Reply]:
+        """Execute commands that may wait for others: as `execute`, in slices. Never raises."""
+        return await self._execute(batch, self._bulk)
+
+    async def _execute(self, batch: Sequence[Routed], lane: _Lane) -> list[Reply]:
+        answers = [self._admit(routed, lane) for routed in batch]
+        lane.arrived.set()
         replies = await asyncio.gather(*answers)
         self._executed += len(replies)
         return list(replies)
 
-    def _admit(self, routed: Routed) -> asyncio.Future[Reply]:
+    def _admit(self, routed: Routed, lane: _Lane) -> asyncio.Future[Reply]:
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         refusal = self._refusal(routed, self._clock.now())
         if refusal is None:
-            self._inbox.append(Waiting(routed, answer))
+            lane.inbox.append(Waiting(routed, answer, is_bulk=lane is self._bulk))
         else:
             answer.set_result(refusal)
         return answer
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._commands.inbox) + len(self._bulk.inbox) + self._keeper.waiting
 
     def _refusal(self, routed: Routed, now: datetime) -> Reply | None:
         age = id_age(routed.command.command_id, now)
@@ -154,27 +189,36 @@ class CustomerHost:
             return failed(Kind.INVALID, "INVALID_COMMAND_ID", "the command id is from the future")
         if age > COMMANDS_REMEMBERED_FOR:
             return failed(Kind.REFUSED, "COMMAND_TOO_OLD", "the command id is older than 24 hours")
-        if len(self._inbox) + self._keeper.waiting >= self._limits.inbox_commands_max:
+        if self._waiting >= self._limits.inbox_commands_max:
             return failed(Kind.UNAVAILABLE, "HOST_OVERLOADED", "too many commands are waiting")
         return None
 
-    async def _run_rounds(self) -> None:
+    async def _run_rounds(self, lane: _Lane) -> None:
         while True:
-            await self._arrived.wait()
-            self._arrived.clear()
+            await lane.arrived.wait()
+            lane.arrived.clear()
             self._passivate()
-            while self._inbox:
-                size = min(len(self._inbox), self._limits.round_commands_max)
-                batch = [self._inbox.popleft() for _ in range(size)]
+            while lane.inbox:
+                await self._gather(lane)
+                batch = lane.take()
                 try:
-                    await self._round(batch)
+                    await self._round(batch, lane)
                 except Exception as error:  # noqa: BLE001  # or the host would stop for good
                     _log.error("round_failed", **describe(error))
                     _answer_all(batch, failed(Kind.UNAVAILABLE, "HOST_FAULT", "the host failed"))
 
-    async def _round(self, batch: list[Waiting]) -> None:
+    async def _gather(self, lane: _Lane) -> None:
+        """Let the others have the loop before a slice, and small slices grow where turns run."""
+        if lane is self._bulk:
+            is_small = len(lane.inbox) < self._limits.slice_commands_max and lane.turns > 0
+            await asyncio.sleep(GATHER_SECONDS if is_small else 0)
+
+    async def _round(self, batch: list[Waiting], lane: _Lane) -> None:
         batch = self._drop_expired(batch)
         self._passivate()
+        # Of a damaged log nothing is read either: who lost an event would seem unreadable.
+        if not await self._taker.is_admitted(batch):
+            return
         try:
             unreadable = await self._ready.prepare(batch)
         except LogError as error:
@@ -190,8 +234,9 @@ class CustomerHost:
         for root in elsewhere:
             self._awake.forget(root)
         for turn in self._keeper.form(w for w in batch if not w.answer.done()):
-            await self._slots.acquire()
-            task = asyncio.create_task(self._take(turn))
+            await lane.slots.acquire()
+            lane.turns += 1
+            task = asyncio.create_task(self._take(turn, lane))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -208,22 +253,30 @@ class CustomerHost:
         """
         if is_unreadable(waiting, unreadable):
             self._taker.answer_unreadable(waiting)
-        elif waiting.roots and not self._owns(min(waiting.roots)):
+        elif waiting.roots and not self._keeps(waiting, min(waiting.roots)):
             roots = {r: root for r in waiting.named if (root := self._awake.root_of(r))}
             owners = waiting.routed.owners
             waiting.reply(Moved(root=min(waiting.roots), owners=owners, roots=roots))
             return waiting.roots
         return frozenset()
 
+    def _keeps(self, waiting: Waiting, root: RecordId) -> bool:
+        """Whether a customer is this host's, or was sent to it for that its own host is away."""
+        return slot_of(root) == waiting.routed.slot or self._owns(root)
+
     def _passivate(self) -> None:
-        """Put sleepers to bed; between rounds only, so that nobody woken for one falls asleep."""
+        """Put sleepers to bed, but nobody busy.
+
+        Between the rounds of a lane. Who was woken for a round of the other one is used last, and
+        asleep before the others only where the limits are smaller than two rounds; it is found out.
+        """
         self._awake.passivate(busy=self._keeper.is_busy)
 
     def _roots_of(self, waiting: Waiting) -> frozenset[RecordId]:
         roots = (self._awake.root_of(record_id) for record_id in waiting.named)
         return frozenset(root for root in roots if root is not None)
 
-    async def _take(self, turn: Turn) -> None:
+    async def _take(self, turn: Turn, lane: _Lane) -> None:
         back: list[Waiting] = []
         try:
             back = await self._decide(turn)
@@ -233,10 +286,17 @@ class CustomerHost:
             fault = failed(Kind.UNKNOWN_OUTCOME, "UNKNOWN_OUTCOME", "the host failed in the turn")
             _answer_all(turn.commands, fault)
         finally:
-            self._slots.release()
-            self._inbox.extendleft(reversed([*back, *self._keeper.end(turn)]))
-            if self._inbox:
-                self._arrived.set()
+            lane.slots.release()
+            lane.turns -= 1
+            self._take_back([*back, *self._keeper.end(turn)])
+
+    def _take_back(self, commands: Sequence[Waiting]) -> None:
+        """Put commands that need another turn before those that came after them."""
+        for lane, is_bulk in ((self._commands, False), (self._bulk, True)):
+            own = [waiting for waiting in commands if waiting.is_bulk == is_bulk]
+            lane.inbox.extendleft(reversed(own))
+            if lane.inbox:
+                lane.arrived.set()
 
     async def _decide(self, turn: Turn) -> list[Waiting]:
         """Take a turn; give the commands that need another one."""
@@ -298,7 +358,7 @@ class CustomerHost:
         """Let the rounds' loop see to sleepers also when no command comes."""
         while True:
             await asyncio.sleep(self._limits.sweep_every_seconds)
-            self._arrived.set()
+            self._commands.arrived.set()
 
 
 def _answer_all(batch: Sequence[Waiting], reply: Reply) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -18,13 +19,15 @@ COMMANDS_PER_CALL_MAX = 500
 class Routed(BaseModel):
     """A command, with the record that holds each of its identifiers as far as the router knows.
 
-    An identifier that is missing in `owners` was looked up and held by nobody.
+    An identifier that is missing in `owners` was looked up and held by nobody. `slot` is the one it
+    was routed by: whoever is sent a command of a slot keeps it, whatever it believes of placement.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     command: PersonCommand
     owners: dict[IdentifierKey, RecordId]
+    slot: int | None = None
 
 
 _routed: TypeAdapter[list[Routed]] = TypeAdapter(list[Routed])
@@ -35,10 +38,13 @@ class HostUnavailable(Exception):
 
 
 class HostLink(Protocol):
-    """The way to the hosts of a workspace."""
+    """A way to the hosts of a workspace."""
 
-    async def execute(self, host: int, batch: bytes, *, timeout_seconds: float) -> bytes:
-        """Carry a batch to a host and its replies back. Raises `HostUnavailable`."""
+    async def execute(self, host: int, batch: bytes, *, slot: int, deadline: datetime) -> bytes:
+        """Carry a batch to a host and its replies back. Raises `HostUnavailable`.
+
+        `slot` is that of the batch's first command; after the deadline nobody waits for a reply.
+        """
 
 
 def encode_commands(batch: Sequence[Routed]) -> bytes:

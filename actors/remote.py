@@ -11,6 +11,7 @@ import gc
 import os
 import threading
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any, Protocol, cast
 
@@ -19,8 +20,8 @@ import structlog
 import uvloop
 from ray.exceptions import GetTimeoutError, RayError
 
-from actors.host import CustomerHost
-from actors.messages import HostUnavailable, decode_commands, encode_replies
+from actors.lanes import ServingHost
+from actors.messages import HostUnavailable
 
 NAMESPACE = "koseki"
 LOOPBACK = "127.0.0.1"
@@ -60,30 +61,29 @@ def load_factory(path: str) -> Any:  # noqa: ANN401 - the caller knows what the 
 
 
 class HostProcess:
-    """A `CustomerHost` in a process of its own. It starts with its first call after a (re)start."""
+    """A `ServingHost` in a process of its own. It starts with its first call after a (re)start."""
 
     def __init__(self, factory: str, config: bytes, host: int) -> None:
         self._factory = factory
         self._config = config
         self._number = host
         self._starting = asyncio.Lock()
-        self._host: CustomerHost | None = None
+        self._host: ServingHost | None = None
 
     async def execute(self, batch: bytes) -> bytes:
-        """Execute a batch of commands."""
-        host = await self._started()
-        return encode_replies(await host.execute(decode_commands(batch)))
+        """Execute a batch in bulk."""
+        return await (await self._started()).execute_bulk(batch)
 
     async def status(self) -> dict[str, Any]:
         """Give the host's counters and its process id."""
         host = await self._started()
         return {"pid": os.getpid(), "is_ready": True, **host.status()}
 
-    async def _started(self) -> CustomerHost:
+    async def _started(self) -> ServingHost:
         async with self._starting:
             if self._host is None:
                 build = load_factory(self._factory)
-                self._host = cast(CustomerHost, await build(self._config, self._number))
+                self._host = cast(ServingHost, await build(self._config, self._number))
                 calm_collector()
         return self._host
 
@@ -188,11 +188,12 @@ class RayHostLink:
         self._workspace = workspace
         self._handles: dict[int, Any] = {}
 
-    async def execute(self, host: int, batch: bytes, *, timeout_seconds: float) -> bytes:
+    async def execute(self, host: int, batch: bytes, *, slot: int, deadline: datetime) -> bytes:  # noqa: ARG002  # a host takes every slot
         """Call a host. Raises `HostUnavailable`."""
+        left = (deadline - datetime.now(UTC)).total_seconds()
         try:
             call = self._handle(host).execute.remote(batch)
-            return cast(bytes, await asyncio.wait_for(call, timeout_seconds))
+            return cast(bytes, await asyncio.wait_for(call, left))
         except (RayError, GetTimeoutError, TimeoutError, ValueError) as error:
             self._handles.pop(host, None)
             _log.warning("host_unavailable", host=host, error=type(error).__name__)

@@ -33,11 +33,12 @@ class Waiting:
     """A command in a host: its answer to come, and how often it met a conflict already.
 
     `roots` are the customers that it meant, as they were known when its turn was formed; `streams`
-    what the log told of identifiers, for those that were looked up.
+    what the log told of identifiers, for those that were looked up. `is_bulk` names its lane.
     """
 
     routed: Routed
     answer: asyncio.Future[Reply]
+    is_bulk: bool = False
     tries: int = 0
     roots: frozenset[RecordId] = frozenset()
     streams: dict[IdentifierKey, IdentifierStream] = field(default_factory=dict)

@@ -1,21 +1,25 @@
-"""The way of a command to its customer's host and of the reply back, in micro-batches per host.
+"""The way of a command to its customer's host and of the reply back, on one of two lanes.
 
-While calls to a host are in flight, what arrives gathers and goes with the next one. A host that
-dies is called again with the same command ids until the commands' deadlines: they are idempotent.
+A single command goes at once on the lane of commands; many go in bulk: while calls to a host are in
+flight, what arrives gathers and goes with the next one. What was on its way to a host that died is
+sent again with the same command ids until the commands' deadlines: they are idempotent.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 import structlog
 
 from actors.clock import Clock
 from actors.directory import Directory
 from actors.faults import describe
+from actors.lanes import HostTable
 from actors.messages import (
     COMMANDS_PER_CALL_MAX,
     HostLink,
@@ -42,124 +46,225 @@ from eventlog.errors import LogError
 from eventlog.port import EventLog
 
 CALLS_IN_FLIGHT_MAX = 4
+REQUESTS_IN_FLIGHT_MAX = 256
+"""Requests with commands to one host; beyond that commands gather too."""
+
 COMMANDS_WAITING_MAX = 50_000
 REDIRECTS_MAX = 8
 RETRY_AFTER_SECONDS = 0.1
-CALL_SECONDS_MAX = 40.0
+CALL_OVERRUN = timedelta(seconds=10)
+"""How long after its commands' deadlines a call may still tell what became of them."""
+
 UNSETTLED = frozenset({Kind.UNAVAILABLE, Kind.CONFLICT})
 """Failures that say nothing of what an earlier call with the same command id has stored."""
 
+_TOO_LATE = failed(Kind.UNAVAILABLE, "DEADLINE_EXCEEDED", "the deadline has passed")
+_LOST = failed(
+    Kind.UNKNOWN_OUTCOME,
+    "UNKNOWN_OUTCOME",
+    "the host was lost, and none said what became of the command",
+)
 _log = structlog.get_logger()
+
+
+Answer = Reply | HostUnavailable
+"""What is known of a command after one try."""
 
 
 @dataclass(slots=True)
 class _Waiting:
-    routed: Routed
-    answer: asyncio.Future[Reply | HostUnavailable]
+    """Commands that were sent together and are answered together."""
+
+    batch: Sequence[Routed]
+    answers: asyncio.Future[Sequence[Answer]]
 
 
 class HostChannel:
-    """Gather commands for one host, and keep a few calls to it in flight."""
+    """Gather commands for one host, and keep so many calls to it in flight."""
 
-    def __init__(self, link: HostLink, host: int) -> None:
+    def __init__(self, link: HostLink, host: int, *, calls_in_flight_max: int) -> None:
         self._link = link
         self._host = host
+        self._calls_max = calls_in_flight_max
         self._waiting: deque[_Waiting] = deque()
+        self._commands_waiting = 0
         self._calls: set[asyncio.Task[None]] = set()
 
-    async def send(self, routed: Routed) -> Reply:
-        """Send a command with the next batch. Raises `HostUnavailable`."""
-        if len(self._waiting) >= COMMANDS_WAITING_MAX:
-            return failed(Kind.UNAVAILABLE, "HOST_OVERLOADED", "too many commands are waiting")
-        answer: asyncio.Future[Reply | HostUnavailable] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(routed, answer))
-        asyncio.get_running_loop().call_soon(self._call_next)
-        reply = await answer
-        if isinstance(reply, HostUnavailable):
-            raise reply
-        return reply
+    async def send(self, batch: Sequence[Routed]) -> Sequence[Answer]:
+        """Send at most `COMMANDS_PER_CALL_MAX` commands, with others that wait; never raises."""
+        if self._commands_waiting + len(batch) > COMMANDS_WAITING_MAX:
+            overloaded = failed(
+                Kind.UNAVAILABLE, "HOST_OVERLOADED", "too many commands are waiting"
+            )
+            return [overloaded] * len(batch)
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(batch, loop.create_future())
+        self._waiting.append(waiting)
+        self._commands_waiting += len(batch)
+        loop.call_soon(self._call_next)
+        return await waiting.answers
 
     def _call_next(self) -> None:
-        while self._waiting and len(self._calls) < CALLS_IN_FLIGHT_MAX:
-            size = min(len(self._waiting), COMMANDS_PER_CALL_MAX)
-            batch = [self._waiting.popleft() for _ in range(size)]
-            call = asyncio.create_task(self._call(batch))
+        while self._waiting and len(self._calls) < self._calls_max:
+            call = asyncio.create_task(self._call(self._take()))
             call.add_done_callback(self._called)
             self._calls.add(call)
+
+    def _take(self) -> list[_Waiting]:
+        """Take what fits into one call, in order."""
+        taken: list[_Waiting] = []
+        room = COMMANDS_PER_CALL_MAX
+        while self._waiting and len(self._waiting[0].batch) <= room:
+            taken.append(self._waiting.popleft())
+            room -= len(taken[-1].batch)
+        self._commands_waiting -= COMMANDS_PER_CALL_MAX - room
+        return taken
 
     def _called(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
         self._call_next()
 
-    async def _call(self, batch: list[_Waiting]) -> None:
-        replies: Sequence[Reply | HostUnavailable]
+    async def _call(self, taken: list[_Waiting]) -> None:
+        batch = [routed for waiting in taken for routed in waiting.batch]
+        answers: Sequence[Answer]
         try:
-            sent = encode_commands([waiting.routed for waiting in batch])
-            received = await self._link.execute(self._host, sent, timeout_seconds=CALL_SECONDS_MAX)
-            replies = decode_replies(received)
+            sent = encode_commands(batch)
+            deadline = max(routed.command.deadline for routed in batch) + CALL_OVERRUN
+            slot = batch[0].slot or 0
+            received = await self._link.execute(self._host, sent, slot=slot, deadline=deadline)
+            answers = decode_replies(received)
         except HostUnavailable as error:
-            replies = [error] * len(batch)
+            answers = [error] * len(batch)
         except Exception as error:  # noqa: BLE001  # or the callers would wait for ever
             _log.error("call_failed", host=self._host, **describe(error))
-            replies = [HostUnavailable()] * len(batch)
-        for waiting, reply in zip(batch, replies, strict=True):
-            if not waiting.answer.done():
-                waiting.answer.set_result(reply)
+            answers = [HostUnavailable()] * len(batch)
+        start = 0
+        for waiting in taken:
+            end = start + len(waiting.batch)
+            if not waiting.answers.done():
+                waiting.answers.set_result(answers[start:end])
+            start = end
 
 
 class CommandRouter:
-    """Route commands of one workspace; one instance a process."""
+    """Route commands of one workspace; one instance a process.
+
+    `link` carries bulk, `commands` single commands; without it, those travel with the others.
+    `table` tells which hosts live; without it, all are thought to.
+    """
 
     def __init__(
-        self, log: EventLog, link: HostLink, *, placement: Placement, clock: Clock
+        self,
+        log: EventLog,
+        link: HostLink,
+        *,
+        placement: Placement,
+        clock: Clock,
+        commands: HostLink | None = None,
+        table: HostTable | None = None,
     ) -> None:
         self._directory = Directory(log)
         self._placement = placement
         self._clock = clock
-        self._channels = [HostChannel(link, host) for host in range(placement.hosts)]
+        self._table = table
+        self._bulk = _channels(link, placement, CALLS_IN_FLIGHT_MAX)
+        self._commands = self._bulk
+        if commands is not None:
+            self._commands = _channels(commands, placement, REQUESTS_IN_FLIGHT_MAX)
 
     async def execute(self, command: PersonCommand) -> Done | Failed:
-        """Execute one command. Never raises."""
-        return (await self.execute_many([command]))[0]
+        """Execute one command, ahead of bulk. Never raises."""
+        return (await self._execute([command], self._commands))[0]
 
     async def execute_many(self, commands: Sequence[PersonCommand]) -> list[Done | Failed]:
-        """Execute commands; replies are aligned with them. Never raises."""
+        """Execute commands in bulk; replies are aligned with them. Never raises."""
+        return await self._execute(commands, self._bulk)
+
+    async def _execute(
+        self, commands: Sequence[PersonCommand], channels: Sequence[HostChannel]
+    ) -> list[Done | Failed]:
         try:
             await self._directory.look_up(commands)
         except LogError as error:
             return [failed(Kind.UNAVAILABLE, error.reason, error.message)] * len(commands)
-        return list(await asyncio.gather(*(self._until_settled(c) for c in commands)))
+        answers = await self._try(commands, channels)
+        settled = {
+            place: self._until_settled(commands[place], answer, channels)
+            for place, answer in enumerate(answers)
+            if not isinstance(answer, Done)
+        }
+        others = dict(zip(settled, await asyncio.gather(*settled.values()), strict=True))
+        for command, answer in zip(commands, answers, strict=True):
+            if isinstance(answer, Done):
+                self._learn(command, answer)
+        return [a if isinstance(a, Done) else others[p] for p, a in enumerate(answers)]
 
-    async def _until_settled(self, command: PersonCommand) -> Done | Failed:
+    async def _try(
+        self, commands: Sequence[PersonCommand], channels: Sequence[HostChannel]
+    ) -> list[Answer]:
+        """Send each command once to where it seems to belong, in few pieces. Never raises."""
+        answers: list[Answer] = [HostUnavailable()] * len(commands)
+        places: dict[int, list[int]] = defaultdict(list)
+        batches: dict[int, list[Routed]] = defaultdict(list)
+        away = self._table.away if self._table else frozenset[int]()
+        now = self._clock.now()
+        for place, command in enumerate(commands):
+            if command.deadline <= now:
+                answers[place] = _TOO_LATE
+                continue
+            routed, root = self._directory.route(command)
+            host = self._placement.host_of(root, away=away)
+            places[host].append(place)
+            batches[host].append(routed)
+
+        async def send(host: int, start: int) -> None:
+            piece = slice(start, start + COMMANDS_PER_CALL_MAX)
+            batch = batches[host][piece]
+            until = max(routed.command.deadline for routed in batch)
+            with suppress(TimeoutError):
+                async with asyncio.timeout((until - now).total_seconds()):
+                    found = await channels[host].send(batch)
+                    for place, answer in zip(places[host][piece], found, strict=True):
+                        answers[place] = answer
+
+        pieces = [
+            send(host, start)
+            for host, batch in batches.items()
+            for start in range(0, len(batch), COMMANDS_PER_CALL_MAX)
+        ]
+        await asyncio.gather(*pieces)
+        return answers
+
+    async def _until_settled(
+        self, command: PersonCommand, answer: Answer, channels: Sequence[HostChannel]
+    ) -> Done | Failed:
         """Follow redirects, and call again a host that was away, until the deadline."""
         was_lost = False
         redirects = 0
-        while (left := (command.deadline - self._clock.now()).total_seconds()) > 0:
-            routed, root = self._directory.route(command)
-            try:
-                async with asyncio.timeout(left):
-                    reply = await self._channels[self._placement.host_of(root)].send(routed)
-            except (HostUnavailable, TimeoutError):
-                was_lost = True
-                await asyncio.sleep(min(RETRY_AFTER_SECONDS, left))
-                continue
-            match reply:
+        while True:
+            match answer:
+                case HostUnavailable():
+                    was_lost = True
+                    await self._rest(command)
                 case Moved():
                     redirects += 1
                     if redirects > REDIRECTS_MAX:
                         return failed(Kind.UNAVAILABLE, "ALWAYS_MOVING", "no host kept the command")
-                    self._directory.learn_moved(reply)
+                    self._directory.learn_moved(answer)
                 case Done():
-                    self._learn(command, reply)
-                    return reply
+                    self._learn(command, answer)
+                    return answer
                 case Failed(kind=kind) if was_lost and kind in UNSETTLED:
-                    await asyncio.sleep(min(RETRY_AFTER_SECONDS, left))
+                    await self._rest(command)
                 case Failed():
-                    return reply
-        if was_lost:
-            text = "the host was lost, and none said what became of the command"
-            return failed(Kind.UNKNOWN_OUTCOME, "UNKNOWN_OUTCOME", text)
-        return failed(Kind.UNAVAILABLE, "DEADLINE_EXCEEDED", "the deadline has passed")
+                    return answer
+            if command.deadline <= self._clock.now():
+                return _LOST if was_lost else _TOO_LATE
+            (answer,) = await self._try([command], channels)
+
+    async def _rest(self, command: PersonCommand) -> None:
+        left = (command.deadline - self._clock.now()).total_seconds()
+        await asyncio.sleep(max(0.0, min(RETRY_AFTER_SECONDS, left)))
 
     def _learn(self, command: PersonCommand, reply: Done) -> None:
         if reply.ignored is not None:
@@ -179,3 +284,8 @@ class CommandRouter:
                 said = reply.signals
                 if not said or any(result.result == "recorded" for result in said):
                     self._directory.learn_done(command, reply)
+
+
+def _channels(link: HostLink, placement: Placement, calls_max: int) -> list[HostChannel]:
+    hosts = range(placement.hosts)
+    return [HostChannel(link, host, calls_in_flight_max=calls_max) for host in hosts]

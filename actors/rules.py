@@ -18,13 +18,13 @@ from domain.ids import WORKSPACE_STREAM
 from domain.replies import Done
 from domain.rules import Rules, decide_rules, fold_rules
 from eventlog.errors import LogDamaged, LogError
-from eventlog.outgoing import LOG_DAMAGED, LOG_UNAVAILABLE
+from eventlog.outgoing import LOG_DAMAGED, NOBODYS_FAULT
 from eventlog.port import EMPTY, Attempt, Conflict, EventLog, Head, Refused, Stored, Unknown
 
 REFRESH_EVERY_SECONDS = 1.0
 TRIES_MAX = 16
 RULES_DAMAGED = "rules_damaged"
-_KINDS = {LOG_UNAVAILABLE: Kind.UNAVAILABLE, LOG_DAMAGED: Kind.DAMAGED}
+_KINDS = dict.fromkeys(NOBODYS_FAULT, Kind.UNAVAILABLE) | {LOG_DAMAGED: Kind.DAMAGED}
 _log = structlog.get_logger()
 
 

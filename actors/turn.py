@@ -21,14 +21,12 @@ from domain.replies import Done, Failed, Reply, Verdict
 from eventlog.commit import GroupCommit
 from eventlog.errors import LogDamaged, LogError
 from eventlog.guard import LogGuard
-from eventlog.outgoing import LOG_DAMAGED, LOG_UNAVAILABLE
+from eventlog.outgoing import LOG_DAMAGED, NOBODYS_FAULT
 from eventlog.port import Conflict, Refused, Stored, Unknown
 
 APPEND_SECONDS_MAX = 20.0
 APPEND_SECONDS_MIN = 0.1
 _MAY_HAVE_CHANGED = frozenset({Kind.NOT_FOUND, Kind.REFUSED})
-_NOBODYS_FAULT = frozenset({LOG_UNAVAILABLE, LOG_DAMAGED})
-"""Refusals of the whole log, which no smaller turn escapes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ class TurnTaker:
 
     async def take(self, commands: list[Waiting], awake: list[AwakeRecord]) -> TurnResult:
         """Decide and append; every command is answered, or given back to be decided again."""
-        if not await self._is_admitted(commands):
+        if not await self.is_admitted(commands):
             return TurnResult()
         await self._learn_new_rules(commands)
         now = self._clock.recorded_now()
@@ -78,7 +76,7 @@ class TurnTaker:
                 return TurnResult(records=scene.stored(outcome), left_over=left_over)
             case Conflict():
                 return TurnResult(again=[w for w, _ in decided], left_over=left_over)
-            case Refused(reason=reason) if reason in _NOBODYS_FAULT:
+            case Refused(reason=reason) if reason in NOBODYS_FAULT:
                 self._answer_refused(decided, reason)
                 return TurnResult(left_over=left_over)
             case Refused() if len(decided) > 1:
@@ -91,7 +89,7 @@ class TurnTaker:
                 _fail(decided, Kind.UNKNOWN_OUTCOME, "UNKNOWN_OUTCOME", text)
                 return TurnResult(left_over=left_over, is_unsure=True)
 
-    async def _is_admitted(self, commands: list[Waiting]) -> bool:
+    async def is_admitted(self, commands: Sequence[Waiting]) -> bool:
         """Whether the log holds, on the connection as it is now; else answer the commands."""
         try:
             await self._guard.admit()
@@ -108,7 +106,7 @@ class TurnTaker:
         if reason == LOG_DAMAGED:
             self.answer_unsound([waiting for waiting, _ in decided])
         else:
-            _fail(decided, Kind.UNAVAILABLE, reason, "the log cannot be reached")
+            _fail(decided, Kind.UNAVAILABLE, reason, "the log takes nothing now")
 
     async def _take_halves(
         self, commands: list[Waiting], awake: list[AwakeRecord], left_over: list[Waiting]

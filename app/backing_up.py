@@ -33,7 +33,7 @@ _LOCK_FILE = "lock"
 
 async def back_up_log(settings: Settings, folder: Path, *, progress: Progress) -> dict[str, Any]:
     """Add to a backup. Raises `StartFailed`, `ArchiveFault`, `LogError` and `OSError`."""
-    async with reached(settings) as (found, connection):
+    async with reached(settings, role="reader") as (found, connection):
         _take(folder)
         archive = Archive(folder, found.workspace)
         begun = archive.end()
@@ -58,7 +58,7 @@ async def restore_log(
     """
     archive = Archive.of(folder)
     settings = settings.model_copy(update={"workspace": archive.workspace})
-    async with reached(settings, may_run=False) as (_, connection):
+    async with reached(settings, role="operator", may_run=False) as (_, connection):
         destroyed = _destroyed_in(folder)
         if destroyed:
             keys = JetStreamKeyStore(

@@ -16,11 +16,13 @@ from actors.intake.dead_letters import JetStreamDeadLetters
 from actors.intake.identifiers import IdentifierNormaliser
 from actors.intake.jetstream import JetStreamIntake
 from actors.intake.worker import IngestWorker
+from actors.lanes import BulkLane, CommandLane, HostTable, ServingHost
 from actors.log_clock import LogClock
 from actors.router import CommandRouter
 from actors.rules import RulesKeeper
 from actors.slots import Placement
 from app.attestations import attest_for_ever
+from app.closed import closed_records
 from app.integrity import ReadSideHeads, open_guard
 from app.logs import configure_logs
 from app.nats_cluster import Role
@@ -33,6 +35,7 @@ from eventlog.jetstream import JetStreamEventLog
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.key_stream import refuse_encryption
+from eventlog.lanes import NatsLanes
 from eventlog.snapshots.jetstream import JetStreamSnapshotStore
 from projections.errors import ReadSideError
 from projections.fold import row_codec
@@ -82,7 +85,8 @@ async def open_keys(connection: Connection, settings: Settings) -> KeyRing:
 async def open_log(connection: Connection, settings: Settings) -> JetStreamEventLog:
     """Open the log with its keys. Raises `LogError`."""
     keys = await open_keys(connection, settings)
-    return JetStreamEventLog(connection, settings.workspace, keys=keys)
+    closed = closed_records(settings)
+    return JetStreamEventLog(connection, settings.workspace, keys=keys, closed=closed)
 
 
 async def prepare_streams(settings: Settings) -> None:
@@ -132,16 +136,17 @@ async def _check_streams(settings: Settings) -> None:
         await connection.close()
 
 
-async def build_host(config: bytes, number: int) -> CustomerHost:
+async def build_host(config: bytes, number: int) -> ServingHost:
     """Build and start a host of customers."""
     settings = begin(config)
     connection = await open_connection(settings, f"host-{number}", role="host")
     placement = Placement(settings.hosts)
     keys = await open_keys(connection, settings)
-    log = JetStreamEventLog(connection, settings.workspace, keys=keys)
+    closed = closed_records(settings)
+    log = JetStreamEventLog(connection, settings.workspace, keys=keys, closed=closed)
     snapshots = JetStreamSnapshotStore(connection, settings.workspace, keys=keys)
     await snapshots.open(replicas=settings.replicas)
-    read_side = ReadSideHeads(settings.read_side_folder)
+    read_side = ReadSideHeads(settings.read_side_folder, closed=closed)
     guard = open_guard(connection, log, settings, checkpoint=read_side.checkpoint)
     host = CustomerHost(
         log,
@@ -151,8 +156,10 @@ async def build_host(config: bytes, number: int) -> CustomerHost:
         heads=read_side,
         snapshots=snapshots,
     )
-    await host.start()
-    return host
+    lanes = NatsLanes(connection, settings.workspace)
+    serving = ServingHost(host, lanes, number=number, epoch=SystemClock().new_id())
+    await serving.start()
+    return serving
 
 
 class ProjectorComponent:
@@ -256,7 +263,7 @@ async def build_ingest_worker(config: bytes, number: int) -> IngestComponent:
     worker = IngestWorker(
         queue,
         dead_letters,
-        router=build_router(settings, log),
+        router=await build_router(settings, log, connection),
         normaliser=build_normaliser(settings, rules),
         clock=clock,
         subject_prefix=f"koseki.{settings.workspace}.ingest",
@@ -306,11 +313,13 @@ async def build_gateway(config: bytes, number: int) -> GatewayComponent:
         await rules.start()
     parts = GatewayParts(
         workspace=settings.workspace,
-        router=build_router(settings, log),
+        log=log,
+        router=await build_router(settings, log, connection),
         rules=rules,
         store=store,
         normaliser=build_normaliser(settings, rules),
         clock=clock,
+        is_for_auditors=settings.serve_audits,
     )
     server = GatewayServer(parts, host=settings.grpc_host, port=settings.grpc_port)
     return GatewayComponent(server, clock, guard)
@@ -322,6 +331,8 @@ async def open_clock(log: JetStreamEventLog, guard: LogGuard | None = None) -> L
     A clock that cannot be read closes the log for whoever decides, and is the machine's for others.
     """
     clock = LogClock(log, SystemClock())
+    if guard is not None:
+        guard.own_clock = lambda: None if clock.is_manual else clock.now()
     try:
         await clock.start()
     except LogDamaged:
@@ -335,15 +346,22 @@ def build_normaliser(settings: Settings, rules: RulesKeeper) -> IdentifierNormal
     return IdentifierNormaliser(ensure_pepper(settings), rules=lambda: rules.rules.identity)
 
 
-def build_router(settings: Settings, log: JetStreamEventLog) -> CommandRouter:
-    """Build the way to the hosts; only in a process of Ray's."""
+async def build_router(
+    settings: Settings, log: JetStreamEventLog, connection: Connection
+) -> CommandRouter:
+    """Build the ways to the hosts; only in a process of Ray's. Raises `LogError`."""
     from actors.remote import RayHostLink  # Ray is heavy, and only its own processes need it.
 
+    lanes, table = NatsLanes(connection, settings.workspace), HostTable(settings.hosts)
+    await table.start(lanes)
+    bulk = BulkLane(RayHostLink(settings.workspace), table)
     return CommandRouter(
         log,
-        RayHostLink(settings.workspace),
+        bulk,
         placement=Placement(settings.hosts),
         clock=SystemClock(),
+        commands=CommandLane(lanes, table, bulk=bulk),
+        table=table,
     )
 
 

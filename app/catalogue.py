@@ -49,6 +49,9 @@ QUERIES = {
     "ListConsentHistory": "services/query.py",
     "GetReceipt": "services/audit.py",
     "GetRules": "services/workspace.py",
+    "ReplayEvents": "services/audit.py",
+    "Verify": "services/audit.py",
+    "DiffCustomer": "services/audit.py",
 }
 """Methods that change nothing, unless a check is to be recorded."""
 

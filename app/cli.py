@@ -11,13 +11,13 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from app.cli_backup import backup, restore
+from app.cli_backup import backup, reopen, restore
 from app.cli_keys import keys
 from app.cli_rebuild import rebuild
+from app.cli_replay import diff, explain, replay, show
 from app.console import (
     DATA_DEFAULT,
     ClusterOption,
@@ -25,11 +25,14 @@ from app.console import (
     DataOption,
     JsonOption,
     WorkspaceOption,
+    cluster_of,
     console,
     fail,
+    print_found,
     print_json,
     print_table,
     run,
+    settings_of,
 )
 from app.logs import configure_logs
 from app.settings import Settings
@@ -43,6 +46,10 @@ cli.add_typer(keys, name="keys")
 cli.command()(backup)
 cli.command()(restore)
 cli.command()(rebuild)
+for command in (replay, show, diff):
+    cli.command()(command)
+cli.add_typer(explain, name="explain")
+cli.command()(reopen)
 
 
 def main() -> None:
@@ -70,13 +77,16 @@ def up(
     attest_every: Annotated[
         float, typer.Option(help="Sign the log's digest so often, in seconds.")
     ] = 3_600.0,
+    serve_audits: Annotated[
+        bool, typer.Option(help="Take whoever reaches the gRPC port for an auditor.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C.
 
     With --nats on a cluster that is there; without, for development: one server, one replica.
     """
-    settings = _settings(
+    settings = settings_of(
         workspace=workspace,
         data=data.resolve(),
         grpc_port=port,
@@ -86,26 +96,10 @@ def up(
         projectors=projectors,
         clock=clock,
         attest_every_seconds=attest_every,
-        nats_cluster=_cluster(nats, replicas, credentials),
+        serve_audits=serve_audits,
+        nats_cluster=cluster_of(nats, credentials, replicas=replicas),
     )
     run(_up(settings, as_json=as_json))
-
-
-def _cluster(nats: str, replicas: int, credentials: Path | None) -> dict[str, Any] | None:
-    """Give the cluster's settings, for `Settings` to judge; none where no address is given."""
-    if not nats:
-        return None
-    servers = tuple(nats.split(","))
-    file = credentials.resolve() if credentials else None
-    return {"servers": servers, "replicas": replicas, "credentials": file}
-
-
-def _settings(**fields: Any) -> Settings:  # noqa: ANN401  # `Settings` judges each
-    try:
-        return Settings(**fields)
-    except ValidationError as error:
-        faults = (f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors())
-        fail("; ".join(faults))
 
 
 async def _up(settings: Settings, *, as_json: bool) -> None:
@@ -181,7 +175,7 @@ def verify(
     With an attestation: prove that the log is still the one that was attested; with --nats also
     where nothing runs on --data.
     """
-    settings = _settings(data=data.resolve(), nats_cluster=_cluster(nats, 3, credentials))
+    settings = settings_of(data=data.resolve(), nats_cluster=cluster_of(nats, credentials))
     with console.status("Replaying") as spinner:
 
         def progress(revision: int) -> None:
@@ -291,6 +285,24 @@ def show_dead_letter(
         print_json(letter)
     else:
         print_table(f"Dead letter {number}", letter)
+
+
+@dead_letters.command("replay")
+def replay_dead_letters(
+    numbers: Annotated[
+        list[int] | None, typer.Argument(metavar="[NUMBER]...", help="Only these; else all.")
+    ] = None,
+    data: DataOption = DATA_DEFAULT,
+    *,
+    reason: Annotated[str | None, typer.Option(help="Only those with this reason.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send messages to intake again as they came, each once however often this is called."""
+    from app.letters import replay_letters
+
+    found = run(replay_letters(Settings(data=data.resolve()), numbers or (), reason=reason))
+    counts = found if as_json else {name: len(sent) for name, sent in found.items()}
+    print_found("Dead letters", counts, as_json=as_json)
 
 
 @clock.command("advance")

@@ -1,7 +1,8 @@
-"""The commands `koseki backup` and `koseki restore`."""
+"""The commands `koseki backup`, `koseki restore` and `koseki reopen`."""
 
 from __future__ import annotations
 
+import getpass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,15 +10,17 @@ import typer
 
 from app.console import (
     DATA_DEFAULT,
+    ClusterOption,
+    CredentialsOption,
     DataOption,
     JsonOption,
-    NatsOption,
     WorkspaceOption,
+    cluster_of,
     counting,
     print_found,
     run,
+    settings_of,
 )
-from app.settings import Settings
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the backup.")]
 
@@ -27,7 +30,8 @@ def backup(
     data: DataOption = DATA_DEFAULT,
     workspace: WorkspaceOption = "main",
     *,
-    nats: NatsOption = "",
+    nats: ClusterOption = "",
+    credentials: CredentialsOption = None,
     check: Annotated[bool, typer.Option(help="Only prove what DIR holds, offline.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,7 +41,8 @@ def backup(
     """
     from app.backing_up import back_up_log
 
-    settings = Settings(data=data.resolve(), workspace=workspace, nats_url=nats)
+    cluster = cluster_of(nats, credentials)
+    settings = settings_of(data=data.resolve(), workspace=workspace, nats_cluster=cluster)
     with counting("Checking" if check else "Backing up") as progress:
         if check:
             found = run(_check(folder, progress))
@@ -56,7 +61,8 @@ def restore(
     folder: FolderArgument,
     data: DataOption = DATA_DEFAULT,
     *,
-    nats: NatsOption = "",
+    nats: ClusterOption = "",
+    credentials: CredentialsOption = None,
     replicas: Annotated[int, typer.Option(help="Replicas of the new log.", min=1, max=5)] = 1,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,7 +72,34 @@ def restore(
     """
     from app.backing_up import restore_log
 
-    settings = Settings(data=data.resolve(), nats_url=nats)
+    settings = settings_of(data=data.resolve(), nats_cluster=cluster_of(nats, credentials))
     with counting("Restoring") as progress:
         found = run(restore_log(settings, folder.resolve(), replicas=replicas, progress=progress))
     print_found("Restored", found, as_json=as_json)
+
+
+def reopen(
+    data: DataOption = DATA_DEFAULT,
+    workspace: WorkspaceOption = "main",
+    *,
+    accept_lost: Annotated[
+        int | None, typer.Option(help="As many events as `koseki verify` says are gone.")
+    ] = None,
+    by: Annotated[str, typer.Option(help="Who accepts that.")] = "",
+    nats: ClusterOption = "",
+    credentials: CredentialsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Accept that a damaged log has lost events, and open again what is proved whole.
+
+    Records that lost events stay closed. Without --accept-lost it says what would be accepted.
+    Nothing may run on --data.
+    """
+    from app.reopening import reopen as reopen_log
+
+    cluster = cluster_of(nats, credentials)
+    settings = settings_of(data=data.resolve(), workspace=workspace, nats_cluster=cluster)
+    who = by or getpass.getuser()
+    print_found(
+        "Reopened", run(reopen_log(settings, accept_lost=accept_lost, by=who)), as_json=as_json
+    )

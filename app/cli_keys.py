@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from app.console import (
     DATA_DEFAULT,
+    ClusterOption,
+    CredentialsOption,
     DataOption,
     JsonOption,
-    NatsOption,
     WorkspaceOption,
+    cluster_of,
     counting,
     fail,
     print_found,
     run,
+    settings_of,
 )
 from app.settings import Settings
 from eventlog.keys.workspace_key import key_source
@@ -42,14 +45,15 @@ def status(
     data: DataOption = DATA_DEFAULT,
     workspace: WorkspaceOption = "main",
     *,
-    nats: NatsOption = "",
+    nats: ClusterOption = "",
+    credentials: CredentialsOption = None,
     workspace_key: SourceOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Count keys by the version of the workspace key that wraps them."""
     from app.keeping_keys import key_status
 
-    settings = _settings(data, workspace, nats=nats, workspace_key=workspace_key)
+    settings = _settings(data, workspace, cluster_of(nats, credentials), workspace_key)
     with counting("Counting", "keys") as progress:
         found = run(key_status(settings, progress=progress))
     print_found("Keys", found, as_json=as_json)
@@ -60,7 +64,8 @@ def rotate(
     data: DataOption = DATA_DEFAULT,
     workspace: WorkspaceOption = "main",
     *,
-    nats: NatsOption = "",
+    nats: ClusterOption = "",
+    credentials: CredentialsOption = None,
     workspace_key: SourceOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -71,7 +76,7 @@ def rotate(
     """
     from app.keeping_keys import rotate_keys
 
-    settings = _settings(data, workspace, nats=nats, workspace_key=workspace_key)
+    settings = _settings(data, workspace, cluster_of(nats, credentials), workspace_key)
     with counting("Rotating", "keys") as progress:
         found = run(rotate_keys(settings, progress=progress))
     print_found("Rotated", found, as_json=as_json)
@@ -86,7 +91,8 @@ def backup(
     retention_days: Annotated[
         int, typer.Option(help="Destroy the file after so long.", min=1, max=RETENTION_DAYS_MAX)
     ] = RETENTION_DAYS,
-    nats: NatsOption = "",
+    nats: ClusterOption = "",
+    credentials: CredentialsOption = None,
     workspace_key: SourceOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -97,7 +103,7 @@ def backup(
     """
     from app.keeping_keys import save_keys
 
-    settings = _settings(data, workspace, nats=nats, workspace_key=workspace_key)
+    settings = _settings(data, workspace, cluster_of(nats, credentials), workspace_key)
     with counting("Backing up", "keys") as progress:
         found = run(
             save_keys(
@@ -116,25 +122,31 @@ def restore(
     data: DataOption = DATA_DEFAULT,
     workspace: WorkspaceOption = "main",
     *,
-    nats: NatsOption = "",
+    nats: ClusterOption = "",
+    credentials: CredentialsOption = None,
     workspace_key: SourceOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Put back keys of records that have none, after the log: never one that was destroyed."""
     from app.keeping_keys import put_back_keys
 
-    settings = _settings(data, workspace, nats=nats, workspace_key=workspace_key)
+    settings = _settings(data, workspace, cluster_of(nats, credentials), workspace_key)
     with counting("Restoring", "keys") as progress:
         found = run(put_back_keys(settings, file, progress=progress))
     print_found("Keys restored", found, as_json=as_json)
 
 
-def _settings(data: Path, workspace: str, *, nats: str, workspace_key: str) -> Settings:
+def _settings(
+    data: Path, workspace: str, cluster: dict[str, Any] | None, workspace_key: str
+) -> Settings:
     try:
         if workspace_key:
             key_source(workspace_key)
     except ValueError as error:
         fail(str(error))
-    return Settings(
-        data=data.resolve(), workspace=workspace, nats_url=nats, workspace_key=workspace_key
+    return settings_of(
+        data=data.resolve(),
+        workspace=workspace,
+        nats_cluster=cluster,
+        workspace_key=workspace_key,
     )

@@ -10,9 +10,11 @@ from typing import Annotated, Any, NoReturn
 
 import orjson
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from app.settings import Settings
 from eventlog.errors import LogError
 from projections.errors import ReadSideError
 
@@ -26,7 +28,9 @@ WorkspaceOption = Annotated[str, typer.Option("--workspace", help="The workspace
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 ClusterOption = Annotated[
     str,
-    typer.Option("--nats", envvar="KOSEKI_NATS_SERVERS", help="A cluster's addresses, by commas."),
+    typer.Option(
+        "--nats", envvar="KOSEKI_NATS_SERVERS", help="Servers, by commas, that others run."
+    ),
 ]
 CredentialsOption = Annotated[
     Path | None,
@@ -34,8 +38,8 @@ CredentialsOption = Annotated[
         "--credentials", envvar="KOSEKI_NATS_CREDENTIALS", help="TOML: a table for each role; tls."
     ),
 ]
-NatsOption = Annotated[
-    str, typer.Option("--nats", help="The server; else the one of --data, started if it is down.")
+CustomerOption = Annotated[
+    str, typer.Option("--customer", help="The customer's id, or any that it ever had.")
 ]
 
 
@@ -44,16 +48,38 @@ def run(work: Any) -> Any:  # noqa: ANN401  # any coroutine and its result
     from actors.clock_turning import ClockNotTurned
     from app.attesting import NotAnAttestation
     from app.nats_cluster import CredentialsFault
+    from app.reopening import NotReopened
     from app.status import NotRunning
     from app.supervisor import StartFailed
+    from domain.errors import DomainError
+    from projections.segments.errors import UnknownSegment
     from replay.archive import ArchiveFault
 
-    states = (NotRunning, StartFailed, ClockNotTurned)
+    states = (NotRunning, StartFailed, ClockNotTurned, NotReopened)
+    questions = (DomainError, UnknownSegment)
     files = (NotAnAttestation, CredentialsFault, ArchiveFault)
     try:
         return asyncio.run(work)
-    except (*states, *files, LogError, ReadSideError, OSError) as error:
+    except (*states, *files, *questions, LogError, ReadSideError, OSError) as error:
         fail(str(error))
+
+
+def cluster_of(nats: str, credentials: Path | None, *, replicas: int = 3) -> dict[str, Any] | None:
+    """Give the cluster's settings, for `Settings` to judge; none where no address is given."""
+    if not nats:
+        return None
+    servers = tuple(nats.split(","))
+    file = credentials.resolve() if credentials else None
+    return {"servers": servers, "replicas": replicas, "credentials": file}
+
+
+def settings_of(**fields: Any) -> Settings:  # noqa: ANN401  # `Settings` judges each
+    """Make settings; say in one line what is wrong with them."""
+    try:
+        return Settings(**fields)
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors())
+        fail("; ".join(faults))
 
 
 def fail(why: str) -> NoReturn:

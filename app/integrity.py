@@ -29,10 +29,14 @@ ATTESTED = "attested"
 
 
 class ReadSideHeads:
-    """The read side, for a process that asks it where records end; opened once it is there."""
+    """The read side, for a process that asks it where records end; opened once it is there.
 
-    def __init__(self, folder: Path) -> None:
+    Records that are `closed` ended where their log no longer does, whatever the read side says.
+    """
+
+    def __init__(self, folder: Path, *, closed: Mapping[RecordId, Head] | None = None) -> None:
         self._folder = folder
+        self._closed = closed or {}
         self._store: Store | None = None
 
     def checkpoint(self) -> Checkpoint:
@@ -43,10 +47,12 @@ class ReadSideHeads:
 
     def heads_of(self, record_ids: Iterable[RecordId]) -> Mapping[RecordId, Head]:
         """Give the heads of records as of the checkpoint; none, where there is none to read."""
+        wanted = list(record_ids)
+        heads = {r: self._closed[r] for r in wanted if r in self._closed}
         with suppress(ReadSideError), self._opened().snapshot() as tables:
-            found = ((record_id, head_of(tables, record_id)) for record_id in record_ids)
-            return {record_id: head for record_id, head in found if head is not None}
-        return {}
+            found = ((record_id, head_of(tables, record_id)) for record_id in wanted)
+            heads = {record_id: head for record_id, head in found if head is not None} | heads
+        return heads
 
     def close(self) -> None:
         """Close what was opened."""

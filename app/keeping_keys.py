@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from app.nats_cluster import Role
 from app.reaching import reached
 from app.settings import Settings
 from eventlog.errors import LogDamaged
@@ -19,7 +20,7 @@ from eventlog.keys.port import Progress
 
 async def key_status(settings: Settings, *, progress: Progress) -> dict[str, Any]:
     """Count keys by the version of the workspace key. Raises `StartFailed` or `LogError`."""
-    async with _opened(settings) as (_, store):
+    async with _opened(settings, "reader") as (_, store):
         census = await store.census(progress=progress)
     return {
         "active_version": census.active,
@@ -31,7 +32,7 @@ async def key_status(settings: Settings, *, progress: Progress) -> dict[str, Any
 
 async def rotate_keys(settings: Settings, *, progress: Progress) -> dict[str, Any]:
     """Wrap every key under the newest workspace key. Raises `StartFailed` or `LogError`."""
-    async with _opened(settings) as (_, store):
+    async with _opened(settings, "operator") as (_, store):
         rotated = await store.rotate(progress=progress)
         await store.turn_over()
         census = await store.census()
@@ -47,7 +48,7 @@ async def save_keys(
 ) -> dict[str, Any]:
     """Back wrapped keys up, and destroy the backups in the folder whose time is up."""
     now = datetime.now(UTC)
-    async with _opened(settings) as (workspace, store):
+    async with _opened(settings, "reader") as (workspace, store):
         file = await back_up_keys(
             store, folder, workspace, now=now, retention=retention, progress=progress
         )
@@ -64,14 +65,14 @@ async def put_back_keys(settings: Settings, file: Path, *, progress: Progress) -
 
     The log comes first: its backup says which keys were destroyed since.
     """
-    async with _opened(settings) as (workspace, store):
+    async with _opened(settings, "operator") as (workspace, store):
         done = await restore_keys(store, file, workspace, now=datetime.now(UTC), progress=progress)
     return done._asdict()
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[tuple[str, JetStreamKeyStore]]:
-    async with reached(settings) as (found, connection):
+async def _opened(settings: Settings, role: Role) -> AsyncIterator[tuple[str, JetStreamKeyStore]]:
+    async with reached(settings, role=role) as (found, connection):
         log = JetStreamEventLog(connection, found.workspace)
         await log.require_stream()
         shape = await log.shape()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from actors.intake.dead_letters import JetStreamDeadLetters
+from actors.intake.dead_letters import LIST_MAX, JetStreamDeadLetters, send_again
 from actors.intake.port import DeadLetter
 from app.bootstrap import open_connection
 from app.settings import Settings
 from app.status import running_settings
+from eventlog.connection import Connection
 
 
 async def list_letters(
@@ -42,6 +44,63 @@ async def show_letter(settings: Settings, number: int) -> dict[str, Any] | None:
         }
     finally:
         await connection.close()
+
+
+async def replay_letters(
+    settings: Settings, numbers: Sequence[int], *, reason: str | None
+) -> dict[str, Any]:
+    """Send letters to intake again as they came, each once: all, of a reason, or those named.
+
+    What was cut is not sent. Interrupted, it may be called again: a letter that was sent and not
+    yet marked goes twice, and its signals count once (R8). Raises as `list_letters`.
+    """
+    settings = running_settings(settings)
+    connection = await open_connection(settings, "dead-letters", role="worker")
+    intake = await open_connection(settings, "dead-letters-replay", role="gateway")
+    done: dict[str, list[int]] = {
+        "replayed": [],
+        "replayed_before": [],
+        "truncated": [],
+        "unknown": [],
+    }
+    try:
+        letters = JetStreamDeadLetters(connection, workspace=settings.workspace)
+        after = 0
+        while found := await _wanted(letters, numbers, after=after, reason=reason, done=done):
+            for letter in found:
+                done[await _send_once(letters, intake, letter)].append(letter.sequence)
+            if numbers:
+                break
+            after = found[-1].sequence
+        return done
+    finally:
+        await intake.close()
+        await connection.close()
+
+
+async def _wanted(
+    letters: JetStreamDeadLetters,
+    numbers: Sequence[int],
+    *,
+    after: int,
+    reason: str | None,
+    done: dict[str, list[int]],
+) -> list[DeadLetter]:
+    if not numbers:
+        return await letters.list(after_sequence=after, limit=LIST_MAX, reason=reason)
+    found = {number: await letters.get(number) for number in dict.fromkeys(numbers)}
+    done["unknown"] += [number for number, letter in found.items() if letter is None]
+    return [x for x in found.values() if x is not None and reason in (None, x.reason)]
+
+
+async def _send_once(letters: JetStreamDeadLetters, intake: Connection, letter: DeadLetter) -> str:
+    if letter.is_truncated:
+        return "truncated"
+    if await letters.is_replayed(letter.sequence):
+        return "replayed_before"
+    await send_again(intake, letter)
+    await letters.mark_replayed(letter)
+    return "replayed"
 
 
 def _summary(letter: DeadLetter) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 
 from app.bootstrap import open_connection
+from app.nats_cluster import Role
 from app.processes import hold
 from app.settings import Settings
 from app.status import NotRunning, running_settings
@@ -17,18 +18,20 @@ from eventlog.server import EmbeddedServer
 
 @asynccontextmanager
 async def reached(
-    settings: Settings, *, may_run: bool = True
+    settings: Settings, *, role: Role, may_run: bool = True
 ) -> AsyncIterator[tuple[Settings, Connection]]:
-    """Connect, and give the settings that hold there. Raises `StartFailed`, `LogError`, `OSError`.
+    """Connect in a role, and give the settings that hold there.
 
-    With `may_run` false nothing else may run on the data folder meanwhile.
+    With `may_run` false nothing else may run on the data folder meanwhile. Raises `StartFailed`,
+    `NotRunning`, `CredentialsFault`, `LogError` and `OSError`.
     """
-    if settings.nats_url:
-        connection = await Connection.open(settings.nats_url, name="koseki-command")
-        try:
-            yield settings, connection
-        finally:
-            await connection.close()
+    if settings.nats_cluster is not None:
+        with _kept_alone(settings) if not may_run else nullcontext():
+            connection = await open_connection(settings, "command", role=role)
+            try:
+                yield settings, connection
+            finally:
+                await connection.close()
         return
     try:
         running = running_settings(settings)
@@ -42,11 +45,26 @@ async def reached(
         raise StartFailed(f"koseki runs on {settings.data}: stop it first")
     if settings.workspace_key:
         running = running.model_copy(update={"workspace_key": settings.workspace_key})
-    connection = await open_connection(running, "command", role="operator")
+    connection = await open_connection(running, "command", role=role)
     try:
         yield running, connection
     finally:
         await connection.close()
+
+
+@contextmanager
+def _kept_alone(settings: Settings) -> Iterator[None]:
+    """Let nothing run on the data folder, where there is one. Raises `StartFailed`."""
+    if not settings.data.exists():
+        yield
+        return
+    lock = hold(settings.lock_file)
+    if lock is None:
+        raise StartFailed(f"koseki runs on {settings.data}: stop it first")
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 @asynccontextmanager

@@ -34,6 +34,7 @@ class Settings(BaseModel):
     (`attestations_folder`). `workspace_key` says where the key that wraps all others
     comes from: `file:PATH`, `env:NAME` or `command:WORDS`; a file beside the pepper if it is empty.
     `clock` is `system`, or `manual=` and the time at which a new workspace's clock begins.
+    With `serve_audits` whoever reaches the gRPC port may read as an auditor.
     Without a `nats_cluster` it is for development: one server of our own, one replica.
     """
 
@@ -51,6 +52,7 @@ class Settings(BaseModel):
     grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     workspace_key: str = ""
     clock: str = "system"
+    serve_audits: bool = False
     nats_cluster: NatsCluster | None = None
     nats_url: str = ""
     nats_server_name: str = ""
@@ -126,6 +128,16 @@ class Settings(BaseModel):
     def marks_folder(self) -> Path:
         """What each process last acknowledged."""
         return self.data / "marks" / self.workspace
+
+    @property
+    def closed_file(self) -> Path:
+        """What was accepted as lost, by whom, and the records that stay closed since."""
+        return self.data / "closed" / f"{self.workspace}.json"
+
+    @property
+    def set_aside_folder(self) -> Path:
+        """What contradicted a log when its loss was accepted; kept as evidence."""
+        return self.data / "set-aside"
 
     @property
     def running_file(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from app.settings import Settings, read_json
 from eventlog.connection import Connection
 from eventlog.errors import LogError
 from eventlog.jetstream import JetStreamEventLog
+from eventlog.server import DISK_RESERVE_BYTES
 from projections.counts import read_counts
 from projections.errors import ReadSideError
 from projections.generations import rebuilding_folder
@@ -40,6 +42,7 @@ async def read_status(settings: Settings) -> dict[str, Any]:
         "mode": settings.mode,
         "grpc": f"{settings.grpc_host}:{settings.grpc_port}",
         "nats": ",".join(settings.nats_servers),
+        **_disk(settings, running),
         **_read_side(settings),
         "replicas": {folder.name: _replica(folder) for folder in settings.read_side_folders},
         **await _streams(settings),
@@ -59,6 +62,16 @@ async def read_status(settings: Settings) -> dict[str, Any]:
         if status.get("log_revision") is not None and "revision" in replica:
             replica["behind_events"] = max(0, status["log_revision"] - replica["revision"])
     return status
+
+
+def _disk(settings: Settings, running: dict[str, Any]) -> dict[str, Any]:
+    """Say how much room the log's disk has; while there is none, nothing is stored."""
+    if settings.nats_cluster is not None:
+        return {}
+    free = shutil.disk_usage(settings.nats_folder).free
+    has_room = running["disk_has_room"]
+    reserve = DISK_RESERVE_BYTES
+    return {"disk_free_bytes": free, "disk_reserve_bytes": reserve, "disk_has_room": has_room}
 
 
 def _read_side(settings: Settings) -> dict[str, Any]:

@@ -44,7 +44,7 @@ from app.settings import (
     write_atomically,
 )
 from app.turning import begin_clock
-from eventlog.server import EmbeddedServer, free_port
+from eventlog.server import DISK_RESERVE_BYTES, EmbeddedServer, free_port
 from projections.errors import ReadSideNotReady, ReadSideOutdated
 from projections.store import Store
 
@@ -96,6 +96,7 @@ class Supervisor:
         return EmbeddedServer(
             settings.nats_folder,
             max_payload_bytes=MAX_PAYLOAD_BYTES,
+            disk_reserve_bytes=DISK_RESERVE_BYTES,
             on_restart=lambda _restarts: self._write_running(),
         )
 
@@ -233,6 +234,7 @@ class Supervisor:
             "supervisor_pid": os.getpid(),
             "nats_server_pid": self._server.pid if self._server else None,
             "nats_server_restarts": self._server.restarts if self._server else 0,
+            "disk_has_room": self._server.has_room if self._server else None,
             "runtime_pid": self._runtime.pid if self._runtime else None,
             "runtime_restarts": self.runtime_restarts,
             "ray_folder": str(self._ray_folder),

@@ -11,6 +11,10 @@ is a file that gives its metrics; `parts.py` lists the parts. Files:
 * `load.py`: made-up events
 * `raw.py`: the raw limits of the log, straight on nats-py
 * `log.py`: the part `log`
+* `hosts.py`: hosts over a log in memory, for a part that needs no wire
+* `playing.py`: a made-up population as commands, and as what the log took of it
+* `resolution.py`: of the part `identity`, who is found to be whom
+* `data/febrl/`: records with known duplicates, and their licence
 
 Nothing imports it but its tests.
 """

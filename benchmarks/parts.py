@@ -10,6 +10,18 @@ from collections.abc import Callable, Mapping
 from benchmarks.measuring import Part
 
 
+def _actors() -> Part:
+    from benchmarks.actors import measure
+
+    return measure
+
+
+def _identity() -> Part:
+    from benchmarks.identity import measure
+
+    return measure
+
+
 def _log() -> Part:
     from benchmarks.log import measure
 
@@ -28,8 +40,17 @@ def _segments() -> Part:
     return measure
 
 
+def _identity() -> Part:
+    from benchmarks.resolution import measure
+
+    return measure
+
+
 PARTS: Mapping[str, Callable[[], Part]] = {
+    "identity": _identity,
     "log": _log,
+    "actors": _actors,
+    "identity": _identity,
     "projection": _projection,
     "segments": _segments,
 }

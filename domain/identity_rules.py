@@ -20,8 +20,9 @@ BLOCKED_VALUES_MAX = 256
 BLOCKED_PATTERNS_MAX = 64
 PARTS_MAX = 8
 
-Normaliser = Literal["text", "lower_case", "email", "phone"]
-"""How a value is written: NFKC and trimmed, also in lower case, or as an address or E.164."""
+Normaliser = Literal["text", "lower_case", "email", "phone", "words"]
+"""How a value is written: NFKC and trimmed, also in lower case, or as an address or E.164; or as
+its words alone, whatever their order and what stands between them."""
 
 
 class Part(BaseModel):

@@ -18,13 +18,15 @@ import structlog
 
 from eventlog.connection import NotSent
 from eventlog.envelope import event_digest
-from eventlog.errors import LogDamaged, LogUnavailable
+from eventlog.errors import ClockDiffers, LogDamaged, LogUnavailable
 from eventlog.incoming import BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE
 from eventlog.jetstream_api import JetStreamApi
 from eventlog.nats_client import Received
 from eventlog.outgoing import (
+    CLOCK_DIFFERS,
     EVENT_TOO_LARGE,
     LOG_DAMAGED,
+    LOG_FULL,
     LOG_UNAVAILABLE,
     Message,
     Outgoing,
@@ -38,11 +40,11 @@ TRY_SECONDS_MAX = 3.0
 PAUSE_SECONDS_MIN = 0.005
 PAUSE_SECONDS_MAX = 0.25
 
-LOG_FULL = "LOG_FULL"
 LOG_REJECTED = "LOG_REJECTED"
 
 EXPECTED_REVISION = "Nats-Expected-Last-Subject-Sequence"
 
+_NOT_ADMITTED = (Refused(LOG_DAMAGED), Refused(CLOCK_DIFFERS))
 _CONFLICTS = frozenset({10071, 10164})
 _TRY_AGAIN = frozenset({10163, 10176, 10210})
 _TOO_LARGE = frozenset({10054, 10097})
@@ -65,7 +67,7 @@ class Gate(Protocol):
     """What stands before every sending: a `LogGuard`."""
 
     async def admit(self) -> int:
-        """Give the connection to send on, by its losses. Raises `LogDamaged`, `LogUnavailable`."""
+        """Give the connection to send on, by its losses. Raises as `LogGuard.admit`."""
 
     def note(self, head: Head) -> None:
         """Note an event that is about to be acknowledged."""
@@ -103,7 +105,7 @@ class Appender:
             answer = await self._send(messages, min(remaining, TRY_SECONDS_MAX))
             if isinstance(answer, Stored):
                 return answer
-            if answer == Refused(LOG_DAMAGED):
+            if answer in _NOT_ADMITTED:
                 return Unknown() if is_unsettled else answer
             if answer is _Answer.UNSETTLED:
                 is_unsettled = True
@@ -123,6 +125,8 @@ class Appender:
             losses = await self.gate.admit() if self.gate is not None else None
         except LogDamaged:
             return Refused(LOG_DAMAGED)
+        except ClockDiffers:
+            return Refused(CLOCK_DIFFERS)
         except LogUnavailable:
             return _Answer.TRY_AGAIN
         try:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from domain.ids import Stream
 from eventlog.deadlines import Deadlines
 from eventlog.errors import LogError
-from eventlog.outgoing import LOG_UNAVAILABLE, NO_EVENTS
+from eventlog.outgoing import LOG_UNAVAILABLE, NO_EVENTS, NOBODYS_FAULT
 from eventlog.port import (
     EMPTY,
     Attempt,
@@ -179,6 +179,9 @@ class GroupCommit:
                     return
                 case Conflict():
                     parts = await self._without_losers(parts)
+                case Refused(reason=reason) if reason in NOBODYS_FAULT:
+                    _settle(parts, outcome)
+                    return
                 case Refused():
                     await self._commit_halves(parts)
                     return

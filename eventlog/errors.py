@@ -2,7 +2,8 @@
 
 LogError
 ├── LogUnavailable   the server cannot be reached, or does not answer in time: try again
-│   └── WorkspaceKeyMissing   data keys cannot be opened: someone must give the workspace key
+│   ├── WorkspaceKeyMissing   data keys cannot be opened: someone must give the workspace key
+│   └── ClockDiffers   this process's clock is not the server's: nothing is dated by it (R15)
 ├── LogDamaged       what was read breaks the chain, a version or the shape: stop (R3, R10)
 └── UnsafeStream     the stream's settings could lose events: start-up refuses, saying why
 """
@@ -32,6 +33,14 @@ class WorkspaceKeyMissing(LogUnavailable):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.reason = "WORKSPACE_KEY_MISSING"
+
+
+class ClockDiffers(LogUnavailable):
+    """This process's clock is too far from the server's to date what is stored."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.reason = "CLOCK_DIFFERS"
 
 
 class LogDamaged(LogError):

@@ -3,21 +3,24 @@
 Every process that appends or answers has one. It compares the log's shape, and the events that
 marks, checkpoints and attestations name, at start, every few seconds, and before anything goes out
 on a connection that it has not compared yet: a server that was restarted may have lost what it
-held. What failed once stays failed until the process is started again.
+held. What failed once stays failed until the process is started again. With the shape comes the
+server's time: a process whose clock is another one's stores nothing until they agree again (R15).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 
 import structlog
 
-from eventlog.errors import LogDamaged, LogError, LogUnavailable
+from eventlog.errors import ClockDiffers, LogDamaged, LogError, LogUnavailable
 from eventlog.marks import Mark
-from eventlog.port import EventLog, Head, Shape, Witness
+from eventlog.port import EventLog, Head, LogReader, Shape, Witness
 
 CHECK_EVERY_SECONDS = 3.0
+CLOCK_DIFFERENCE_MAX = timedelta(seconds=2)
 UNREADABLE = "unreadable"
 _log = structlog.get_logger()
 
@@ -49,6 +52,9 @@ class LogGuard:
         self._comparing = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
         self._condemned = asyncio.Event()
+        self.own_clock: Callable[[], datetime | None] = lambda: None
+        """The time by which this process dates what it stores; None while that is another's."""
+        self._clock_difference = timedelta()
 
     @property
     def is_sound(self) -> bool:
@@ -60,9 +66,18 @@ class LogGuard:
         """What was wrong, as stable words; empty when nothing was."""
         return self._faults
 
+    @property
+    def has_right_time(self) -> bool:
+        """Whether this process's clock agreed with the server's when they were last compared."""
+        return self._clock_difference <= CLOCK_DIFFERENCE_MAX
+
     def status(self) -> dict[str, bool | list[str]]:
         """Say how the log stands, for a process's status."""
-        return {"log_sound": self.is_sound, "log_faults": list(self._faults)}
+        return {
+            "log_sound": self.is_sound,
+            "log_faults": list(self._faults),
+            "clock_agrees": self.has_right_time,
+        }
 
     async def start(self) -> None:
         """Compare once, then go on in the background. Raises `LogUnavailable`."""
@@ -81,7 +96,7 @@ class LogGuard:
     async def admit(self) -> int:
         """Give the connection that was compared and may be written on; compare it if it is new.
 
-        Raises `LogDamaged` where the log does not hold, and `LogUnavailable`.
+        Raises `LogDamaged` where the log does not hold, `ClockDiffers` and `LogUnavailable`.
         """
         if self._compared_on != self._connection():
             async with self._comparing:
@@ -89,6 +104,9 @@ class LogGuard:
                     await self._check()
         if self._faults:
             raise LogDamaged(f"the log is not the one that was written: {', '.join(self._faults)}")
+        if not self.has_right_time:
+            seconds = self._clock_difference.total_seconds()
+            raise ClockDiffers(f"this machine's clock and the server's differ by {seconds:.1f} s")
         assert self._compared_on is not None
         return self._compared_on
 
@@ -130,7 +148,7 @@ class LogGuard:
         try:
             # Before the log is asked: what they know by now must be in it by then.
             witnesses = list(self._witnesses())
-            shape = await self._log.shape()
+            shape = await self._timed_shape()
             faults = list(shape.faults)
             if shape.last_revision < noted:
                 faults.append("acknowledged_events_lost")
@@ -145,6 +163,22 @@ class LogGuard:
         self._compared = set() if faults else set(witnesses)
         return list(dict.fromkeys(faults))
 
+    async def _timed_shape(self) -> Shape:
+        """Ask for the shape, and see how far the server's clock was from what this one showed."""
+        before = self.own_clock()
+        shape = await self._log.shape()
+        after = self.own_clock()
+        if before is None or after is None or shape.server_time is None:
+            difference = timedelta()
+        else:
+            difference = max(before - shape.server_time, shape.server_time - after)
+        agreed = self.has_right_time
+        self._clock_difference = difference
+        if agreed != self.has_right_time:
+            seconds = round(difference.total_seconds(), 1)
+            _log.warning("clock_compared", agrees=self.has_right_time, difference_seconds=seconds)
+        return shape
+
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(CHECK_EVERY_SECONDS)
@@ -154,7 +188,7 @@ class LogGuard:
                 _log.warning("log_not_compared", reason=error.reason)
 
 
-async def contradictions(log: EventLog, witnesses: Iterable[Witness], shape: Shape) -> list[str]:
+async def contradictions(log: LogReader, witnesses: Iterable[Witness], shape: Shape) -> list[str]:
     """Name what witnesses say against a log of this shape. Raises `LogUnavailable`."""
     found = []
     for witness in witnesses:

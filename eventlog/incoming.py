@@ -6,12 +6,13 @@ with a `fault`; what breaks a chain, a version or the order raises `LogDamaged`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from domain.ids import Stream
+from domain.event import Event, Recorded
+from domain.ids import RecordId, Stream, record_stream
 from eventlog.codec import EventMapper, PlacedEvent, Undecodable
-from eventlog.envelope import EnvelopeUnreadable, event_digest, parse_headers
+from eventlog.envelope import Envelope, EnvelopeUnreadable, event_digest, parse_headers
 from eventlog.errors import LogDamaged
 from eventlog.keys.key_ring import KeyRing
 from eventlog.port import ZERO_DIGEST, Entry, Head
@@ -25,6 +26,8 @@ APPEND_END = "koseki-append-end"
 """Ends an append in the middle of a batch: a restore joins appends, and keeps their bounds."""
 
 KEY_ID = "koseki-keyid"
+CLOSED = "closed: the record lost events"
+"""The fault of every event of a record that stays closed though its log was reopened (R3)."""
 
 
 class Raw(NamedTuple):
@@ -40,11 +43,17 @@ class Incoming:
     """Read stored messages of one workspace."""
 
     def __init__(
-        self, subjects: Subjects, mapper: EventMapper, *, keys: KeyRing | None = None
+        self,
+        subjects: Subjects,
+        mapper: EventMapper,
+        *,
+        keys: KeyRing | None = None,
+        closed: Collection[RecordId] = (),
     ) -> None:
         self._subjects = subjects
         self._mapper = mapper
         self._keys = keys
+        self._closed = frozenset(map(record_stream, closed))
 
     async def entries(self, messages: Sequence[Raw]) -> list[Entry]:
         """Read messages after the keys of all their records were loaded at once, where keys are.
@@ -84,23 +93,7 @@ class Incoming:
         except EnvelopeUnreadable as error:
             why = f"envelope: {error}"
             return Entry(None, stream, revision, 0, ZERO_DIGEST, digest, ends_append(headers), why)
-        event, fault = None, None
-        try:
-            event = mapper.to_domain_event(
-                PlacedEvent(
-                    originator_id=self._subjects.uuid_of(stream),
-                    originator_version=envelope.version,
-                    topic=envelope.event_type,
-                    state=body,
-                    stream=stream,
-                    revision=revision,
-                    envelope=envelope,
-                )
-            )
-        except Undecodable as error:
-            fault = f"body: {error}"
-        except ValueError:
-            fault = "subject: the key is not a record's id"
+        event, fault = self._decoded(stream, message, envelope, mapper)
         return Entry(
             event,
             stream,
@@ -112,6 +105,28 @@ class Incoming:
             fault,
             envelope.recorded_at,
         )
+
+    def _decoded(
+        self, stream: Stream, message: Raw, envelope: Envelope, mapper: EventMapper
+    ) -> tuple[Recorded[Event] | None, str | None]:
+        """Decode a body; else say why it cannot be, or may not."""
+        if stream in self._closed:
+            return None, CLOSED
+        try:
+            placed = PlacedEvent(
+                originator_id=self._subjects.uuid_of(stream),
+                originator_version=envelope.version,
+                topic=envelope.event_type,
+                state=message.body,
+                stream=stream,
+                revision=message.revision,
+                envelope=envelope,
+            )
+            return mapper.to_domain_event(placed), None
+        except Undecodable as error:
+            return None, f"body: {error}"
+        except ValueError:
+            return None, "subject: the key is not a record's id"
 
 
 def ends_append(headers: Mapping[str, str]) -> bool:

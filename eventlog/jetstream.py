@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from domain.ids import Stream
+from domain.ids import RecordId, Stream
 from eventlog.appender import Appender, Gate
 from eventlog.codec import EventMapper
 from eventlog.connection import Connection
@@ -28,16 +28,24 @@ from eventlog.tail import AsStored, Tail
 
 
 class JetStreamEventLog:
-    """Keep one workspace's log in a JetStream stream; with `keys`, what is personal is sealed."""
+    """Keep one workspace's log in a JetStream stream; with `keys`, what is personal is sealed.
+
+    No event of a record that is `closed` is decoded: each has a fault, for whoever reads.
+    """
 
     def __init__(
-        self, connection: Connection, workspace: str, *, keys: KeyRing | None = None
+        self,
+        connection: Connection,
+        workspace: str,
+        *,
+        keys: KeyRing | None = None,
+        closed: Collection[RecordId] = (),
     ) -> None:
         self._subjects = Subjects(workspace)
         self._api = JetStreamApi(connection)
         self._keys = keys
         mapper = EventMapper()
-        incoming = Incoming(self._subjects, mapper, keys=keys)
+        incoming = Incoming(self._subjects, mapper, keys=keys, closed=closed)
         outgoing = Outgoing(self._subjects, mapper, keys=keys)
         self._appender = Appender(self._api, self._subjects, outgoing)
         self._reader = DirectReader(self._api, self._subjects, incoming)

@@ -38,6 +38,15 @@ LOG_DAMAGED = "LOG_DAMAGED"
 LOG_UNAVAILABLE = "LOG_UNAVAILABLE"
 """The log was away until the deadline, and surely nothing was sent: try again."""
 
+CLOCK_DIFFERS = "CLOCK_DIFFERS"
+"""The writer's clock is not the server's: nothing was sent, and nothing is until they agree."""
+
+LOG_FULL = "LOG_FULL"
+"""The log's disk has no room but its reserve: nothing is stored until it has."""
+
+NOBODYS_FAULT = frozenset({LOG_UNAVAILABLE, LOG_DAMAGED, LOG_FULL, CLOCK_DIFFERS})
+"""Refusals of the whole log, which no smaller attempt escapes."""
+
 
 @dataclass(slots=True)
 class Message:

@@ -155,8 +155,11 @@ class Shape:
         return tuple(found)
 
 
-class EventLog(Protocol):
-    """One workspace's log. Any method may raise `LogUnavailable`; reads may raise `LogDamaged`."""
+class LogReader(Protocol):
+    """One workspace's log, to read from: all that projections and replays are handed.
+
+    Any method may raise `LogUnavailable`; reads may raise `LogDamaged`.
+    """
 
     @property
     def workspace(self) -> str:
@@ -165,9 +168,6 @@ class EventLog(Protocol):
     @property
     def keys(self) -> KeyRing | None:
         """The keys that seal what is personal in it; None where bodies are open."""
-
-    async def append(self, attempt: Attempt, *, timeout_seconds: float) -> Outcome:
-        """Store an attempt and settle its outcome. Raises nothing of the log's: see `Outcome`."""
 
     async def load(self, stream: Stream, *, after: Head = EMPTY) -> list[Entry]:
         """Read a stream after a head that the caller holds, to its end, its chain checked."""
@@ -226,3 +226,10 @@ class EventLog(Protocol):
 
     async def close(self) -> None:
         """Release what the log holds. The connection stays its owner's."""
+
+
+class EventLog(LogReader, Protocol):
+    """One workspace's log, to read from and to append to."""
+
+    async def append(self, attempt: Attempt, *, timeout_seconds: float) -> Outcome:
+        """Store an attempt and settle its outcome. Raises nothing of the log's: see `Outcome`."""

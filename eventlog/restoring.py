@@ -12,6 +12,7 @@ import random
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+from eventlog.asking_again import until_answered
 from eventlog.connection import Connection
 from eventlog.errors import LogDamaged, LogError, LogUnavailable
 from eventlog.incoming import (
@@ -22,7 +23,14 @@ from eventlog.incoming import (
     Raw,
     ends_append,
 )
-from eventlog.jetstream_api import STREAM_NOT_FOUND, ApiError, JetStreamApi, Json, checked
+from eventlog.jetstream_api import (
+    API_TIMEOUT_SECONDS,
+    STREAM_NOT_FOUND,
+    ApiError,
+    JetStreamApi,
+    Json,
+    checked,
+)
 from eventlog.stream_config import RESTORING, log_config, unsafe_settings
 from eventlog.subjects import Subjects
 from eventlog.wire import MessageTooLarge, Outbound
@@ -64,14 +72,12 @@ class Restoration:
         Raises `RestoreRefused` for a stream that holds anything else, and `LogUnavailable`.
         """
         try:
-            info = await self._api.call(f"STREAM.INFO.{self._name}")
+            info = await self._call("INFO")
         except ApiError as error:
             if error.code != STREAM_NOT_FOUND:
                 raise
             config = log_config(self._subjects, replicas=replicas)
-            info = await self._api.call(
-                f"STREAM.CREATE.{self._name}", _marked(config, last_revision)
-            )
+            info = await self._call("CREATE", _marked(config, last_revision))
         begun = int(info["state"]["last_seq"])
         mark = (info["config"].get("metadata") or {}).get(RESTORING)
         if begun and mark != str(last_revision):
@@ -99,7 +105,7 @@ class Restoration:
 
     async def finish(self) -> None:
         """Say that the stream is whole: from now on it is a log like any other."""
-        config = (await self._api.call(f"STREAM.INFO.{self._name}"))["config"]
+        config = (await self._call("INFO"))["config"]
         metadata = {k: v for k, v in config["metadata"].items() if k != RESTORING}
         await self._update(config | {"metadata": metadata})
 
@@ -109,7 +115,20 @@ class Restoration:
             raise RestoreRefused(f"stream {self._name}: {'; '.join(faults)}")
 
     async def _update(self, config: Json) -> None:
-        await self._api.call(f"STREAM.UPDATE.{self._name}", config)
+        await self._call("UPDATE", config)
+
+    async def _call(self, verb: str, payload: Json | None = None) -> Json:
+        """Ask for what may be asked for twice, until there is an answer."""
+
+        async def ask(timeout_seconds: float) -> Json:
+            return await self._api.call(
+                f"STREAM.{verb}.{self._name}",
+                payload,
+                timeout_seconds=min(timeout_seconds, API_TIMEOUT_SECONDS),
+            )
+
+        connection = self._api.connection
+        return await until_answered(connection, ask, timeout_seconds=PATIENCE_SECONDS)
 
     async def _close_batch(self) -> None:
         if self._batch:

@@ -34,6 +34,17 @@ PORTS = range(20_000, 32_000)
 """Below what Linux gives to outgoing connections, so that a port stays free over a restart."""
 
 PORT_TRIES_MAX = 50
+DISK_RESERVE_BYTES = 268_435_456
+"""What an installation keeps free of its disk. On a disk that is truly full nats-server answers
+nothing at all; one that may store nothing refuses what is to be stored at once, and goes on
+giving out what it holds."""
+
+ROOM_LOOK_SECONDS = 1.0
+ROOM_AGAIN = 1.25
+"""So many times the reserve must be free before a server that was closed is opened again."""
+
+STOP_SECONDS_MAX = 10.0
+_NOTHING_BYTES = 1
 RESTART_WAIT_SECONDS_MAX = 5.0
 _POLL_SECONDS = 0.02
 _HEALTHY_SECONDS = 5.0
@@ -72,8 +83,9 @@ class EmbeddedServer:
     """Run one nats-server as a child of this process.
 
     `extra_config` is appended to its configuration (subject mappings, permissions); without
-    `file_store_bytes_max` the disk is the limit of what it stores. `on_restart` is
-    called with the number of restarts after the server came back from a crash.
+    `file_store_bytes_max` the disk is the limit of what it stores. While less than
+    `disk_reserve_bytes` are free it is run so that it stores nothing. `on_restart` is called with
+    the number of restarts after the server came back, from a crash or with another limit.
     """
 
     def __init__(
@@ -83,6 +95,7 @@ class EmbeddedServer:
         extra_config: str = "",
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
         file_store_bytes_max: int | None = None,
+        disk_reserve_bytes: int = 0,
         start_timeout_seconds: float = 120.0,
         on_restart: Callable[[int], None] | None = None,
     ) -> None:
@@ -92,11 +105,14 @@ class EmbeddedServer:
         self._extra_config = extra_config
         self._max_payload_bytes = max_payload_bytes
         self._file_store_bytes_max = file_store_bytes_max
+        self._disk_reserve_bytes = disk_reserve_bytes
+        self.has_room = True
+        """Whether the server may store; it may not while the disk has nothing but its reserve."""
         self._start_timeout_seconds = start_timeout_seconds
         self._on_restart = on_restart
         self._port = 0
         self._process: Process | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._watchers: list[asyncio.Task[None]] = []
         self._lock: int | None = None
         self._ready = asyncio.Event()
 
@@ -126,12 +142,16 @@ class EmbeddedServer:
         except TimeoutError:
             raise LogUnavailable("another server uses the data folder") from None
         self._port = self._port or free_port()
+        self.has_room = self._finds_room()
         try:
             await self._launch()
         except BaseException:
             await self.stop(timeout_seconds=0)
             raise
-        self._watcher = asyncio.create_task(self._watch(), name=f"watch {self.name}")
+        self._watchers = [
+            asyncio.create_task(self._watch(), name=f"watch {self.name}"),
+            asyncio.create_task(self._watch_room(), name=f"watch the disk of {self.name}"),
+        ]
 
     async def wait_ready(self, *, timeout_seconds: float) -> None:
         """Wait until the server is ready, as after a crash."""
@@ -150,13 +170,12 @@ class EmbeddedServer:
             process.kill()
         await process.wait()
 
-    async def stop(self, *, timeout_seconds: float = 10.0) -> None:
+    async def stop(self, *, timeout_seconds: float = STOP_SECONDS_MAX) -> None:
         """End the server gracefully, or by force once the time is up."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watcher
-            self._watcher = None
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        self._watchers.clear()
         self._ready.clear()
         await self._end_process(timeout_seconds)
         if self._lock is not None:
@@ -165,16 +184,8 @@ class EmbeddedServer:
 
     async def _end_process(self, timeout_seconds: float) -> None:
         process, self._process = self._process, None
-        if process is None or process.returncode is not None:
-            return
-        with suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.wait(), timeout_seconds)
-        except TimeoutError:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        if process is not None:
+            await _end(process, timeout_seconds)
 
     async def _launch(self) -> None:
         config = self._folder / "nats-server.conf"
@@ -212,9 +223,31 @@ class EmbeddedServer:
             store_dir=json.dumps(str(self._folder / "data")),
             memory_bytes=MEMORY_STORE_BYTES_MAX,
             # The disk is the limit: the server's own default shrinks as its data grows.
-            file_bytes=self._file_store_bytes_max or shutil.disk_usage(self._folder).total,
+            file_bytes=self._file_bytes_max() if self.has_room else _NOTHING_BYTES,
             extra=self._extra_config,
         )
+
+    def _file_bytes_max(self) -> int:
+        return self._file_store_bytes_max or shutil.disk_usage(self._folder).total
+
+    def _finds_room(self) -> bool:
+        wanted = self._disk_reserve_bytes * (1 if self.has_room else ROOM_AGAIN)
+        return shutil.disk_usage(self._folder).free >= wanted
+
+    async def _watch_room(self) -> None:
+        """Have the server started again, with another limit, when the disk fills or is cleared.
+
+        It takes no other limit while it runs, and other files fill the disk too.
+        """
+        while True:
+            await asyncio.sleep(ROOM_LOOK_SECONDS)
+            process = self._process
+            if self._finds_room() == self.has_room or process is None or not self.is_ready:
+                continue
+            self.has_room = not self.has_room
+            _logger.error("nats_server_room", server=self.name, has_room=self.has_room)
+            self._ready.clear()
+            await _end(process, STOP_SECONDS_MAX)  # `_watch` starts it again
 
     async def _until_ready(self, process: Process) -> None:
         while await _name_at(self._port) != self.name:
@@ -251,6 +284,20 @@ class EmbeddedServer:
         _logger.warning("nats_server_restarted", server=self.name, restarts=self.restarts)
         if self._on_restart is not None:
             self._on_restart(self.restarts)
+
+
+async def _end(process: Process, timeout_seconds: float) -> None:
+    """End a server gracefully, or by force once the time is up."""
+    if process.returncode is not None:
+        return
+    with suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    try:
+        await asyncio.wait_for(process.wait(), timeout_seconds)
+    except TimeoutError:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 def find_binary() -> Path:

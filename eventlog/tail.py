@@ -13,9 +13,10 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
+from eventlog.asking_again import until_answered
 from eventlog.errors import LogDamaged, LogUnavailable, WorkspaceKeyMissing
 from eventlog.incoming import Raw
-from eventlog.jetstream_api import JetStreamApi
+from eventlog.jetstream_api import JetStreamApi, Json
 from eventlog.pull_consumer import Delivery, PullConsumer
 from eventlog.subjects import Subjects
 
@@ -168,7 +169,14 @@ class Tail(Generic[Read]):
 
     async def _last_revision(self, seen: int) -> int:
         """Give the log's end; a log that ends before what was seen of it has lost events."""
-        info = await self._api.call(f"STREAM.INFO.{self._log_name}")
+
+        async def ask(timeout_seconds: float) -> Json:
+            name = f"STREAM.INFO.{self._log_name}"
+            return await self._api.call(name, timeout_seconds=timeout_seconds)
+
+        info = await until_answered(
+            self._api.connection, ask, timeout_seconds=READ_PATIENCE_SECONDS
+        )
         last = int(info["state"]["last_seq"])
         if last < seen:
             raise LogDamaged(f"the log ends at revision {last}, but {seen} was read from it")

@@ -2,11 +2,14 @@
 
 Table `clock`: one row, {at}. Every event that can be read moves it, also one that is held back;
 `segments/session.py` does so, because what is due fires before the event is applied. Views judge
-consent and drop fast context by it.
+consent and drop fast context by it. Table `clock_marks`: every `MARK_EVERY_REVISIONS`-th revision
+-> {at}: where to look for a past time.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from domain.event import Event, Recorded
@@ -15,14 +18,26 @@ from projections.instants import instant, instant_text
 from projections.tables import ReadTables, Tables
 
 CLOCK = "clock"
-TABLES = (CLOCK,)
+CLOCK_MARKS = "clock_marks"
+TABLES = (CLOCK, CLOCK_MARKS)
 _KEY = b"workspace"
+
+MARK_EVERY_REVISIONS = 256
+BEGINNING = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the clock showed after an event."""
+
+    revision: int = 0
+    at: datetime = BEGINNING
 
 
 def read_clock(tables: ReadTables) -> datetime:
     """Read the clock; the beginning of time, before the first event."""
     row = tables.get(CLOCK, _KEY)
-    return datetime.min.replace(tzinfo=UTC) if row is None else instant(row["at"])
+    return BEGINNING if row is None else instant(row["at"])
 
 
 def move_clock(tables: Tables, at: datetime) -> None:
@@ -36,3 +51,32 @@ def time_moved_to(event: Recorded[Event]) -> datetime:
         return event.recorded_at
     to = event.body.to
     return max(event.recorded_at, to if to.tzinfo else to.replace(tzinfo=UTC))
+
+
+def mark_clock(tables: Tables, revision: int) -> None:
+    """Note what the clock shows after a revision, if it is one of those that are noted."""
+    if revision % MARK_EVERY_REVISIONS == 0:
+        tables.put(CLOCK_MARKS, _mark(revision), {"at": instant_text(read_clock(tables))})
+
+
+def read_before_revision(tables: ReadTables, revision: int) -> Reading:
+    """Give the last mark that is not behind a revision."""
+    last = min(revision, tables.checkpoint.revision)
+    return _read_mark(tables, last // MARK_EVERY_REVISIONS)
+
+
+def read_before_time(tables: ReadTables, time: datetime) -> Reading:
+    """Give the last mark at which the clock had not passed a time."""
+    marks = range(1, tables.checkpoint.revision // MARK_EVERY_REVISIONS + 1)
+    passed = bisect_right(marks, time, key=lambda number: _read_mark(tables, number).at)
+    return _read_mark(tables, passed)
+
+
+def _read_mark(tables: ReadTables, number: int) -> Reading:
+    revision = number * MARK_EVERY_REVISIONS
+    row = tables.get(CLOCK_MARKS, _mark(revision)) if number else None
+    return Reading() if row is None else Reading(revision, instant(row["at"]))
+
+
+def _mark(revision: int) -> bytes:
+    return f"{revision:020d}".encode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from domain.event import Event, Recorded
 from domain.ids import RecordId, StreamKind
 from eventlog.envelope import extend_log_digest
 from eventlog.errors import LogDamaged
-from eventlog.port import Entry, EventLog
+from eventlog.port import Entry, LogReader
 from projections import (
     clock,
     consent_history,
@@ -70,7 +71,7 @@ SEALED: Mapping[str, Sealed] = {
 LOCAL_TABLES: tuple[str, ...] = (*bitmaps.LOCAL_TABLES, *candidates.LOCAL_TABLES)
 """What each replica makes for itself; in no digest."""
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 7
 """Raised whenever a fold or a row changes: rows of another version are made again from the log."""
 
 _APPLIES = tuple(model.apply for model in MODELS)
@@ -92,7 +93,7 @@ class Rows(Protocol):
         """Start the one transaction."""
 
 
-def row_codec(log: EventLog) -> RowCodec:
+def row_codec(log: LogReader) -> RowCodec:
     """Give the way to store rows made from a log: sealed under its keys, if it has any."""
     return OpenRows() if log.keys is None else SealedRows(SEALED, RowKeys(log.keys))
 
@@ -118,6 +119,20 @@ def records_of(entries: Iterable[Entry]) -> set[RecordId]:
 def fold_excerpt(rows: Rows, entries: Sequence[Entry]) -> Checkpoint:
     """Fold events of some streams in order, whatever lies between them; D(r) stays as it was."""
     return _parking_faults(partial(_fold_excerpt_once, rows, entries), len(entries))
+
+
+def let_time_pass(rows: Rows, to: datetime) -> None:
+    """Move the clock on with nothing else happening; only replays do, whose rows are their own."""
+    with _transaction(rows) as transaction:
+        session = Session(transaction)
+        session.pass_time(to, transaction.checkpoint.revision)
+        session.finish()
+        stands = transaction.checkpoint
+        transaction.commit(
+            revision=stands.revision,
+            event_digest=stands.event_digest,
+            log_digest=stands.log_digest,
+        )
 
 
 def _parking_faults(fold: Callable[[Mapping[int, str]], Checkpoint], faults_max: int) -> Checkpoint:
@@ -169,6 +184,7 @@ def _fold_entries(tables: Tables, entries: Sequence[Entry], faults: Mapping[int,
         heads.note(tables, entry)
         _fold_entry(tables, session, entry, faults)
         session.passed(entry.revision)
+        clock.mark_clock(tables, entry.revision)
     try:
         session.finish()
     except _NOT_THE_EVENTS_FAULT:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 
 from eventlog.errors import LogDamaged
-from eventlog.port import Entry, EventLog
+from eventlog.port import Entry, LogReader
 from projections.fold import Rows, fold_batch, records_of
 from projections.row_keys import with_keys
 from projections.segments.filling import fill_slice
@@ -31,7 +31,7 @@ _Read = list[Entry] | Exception | None
 class Projector:
     """Fold one workspace's log into one read side."""
 
-    def __init__(self, log: EventLog, rows: Rows) -> None:
+    def __init__(self, log: LogReader, rows: Rows) -> None:
         self._log = log
         self._rows = rows
         self._checkpoint = rows.checkpoint
@@ -117,7 +117,7 @@ class Projector:
         return await with_keys(self._rows.codec, work)
 
 
-async def require_checkpoint(log: EventLog, checkpoint: Checkpoint, last_revision: int) -> None:
+async def require_checkpoint(log: LogReader, checkpoint: Checkpoint, last_revision: int) -> None:
     """Require that the log holds the event that a checkpoint names; else `LogDamaged`."""
     if last_revision < checkpoint.revision:
         raise LogDamaged(f"the log ends at {last_revision}, before {checkpoint.revision}")

@@ -1,7 +1,9 @@
-"""Folds over the whole log, for auditors: they publish nothing and change nothing.
+"""Folds over the log, for auditors: they publish nothing and change nothing.
 
-`chain.py` checks what is read, `fold.py` folds the log or one customer into memory with the folds
-of `projections`, `verify.py` compares a read side with that, `signals.py` counts the log's signals.
+`chain.py` checks what is read, `fold.py` folds the whole log into memory with the folds of
+`projections`. `as_of.py` finds where a past state ends, `customer.py` folds single customers up to
+there, `diff.py` compares two such states, `explain.py` says why. `verify.py` compares a read side
+with the log, `signals.py` counts the log's signals.
 
 May import the pure folds of `projections`, but neither its store nor its runner.
 """

@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from domain.ids import Name
 from eventlog.envelope import extend_log_digest
-from eventlog.port import ZERO_DIGEST, EventLog
+from eventlog.port import ZERO_DIGEST, LogReader
 from projections.tables import Checkpoint
 from replay.fold import Progress, read_checked, silent
 
@@ -66,7 +66,7 @@ def attest(
 
 
 async def check_attestation(
-    log: EventLog,
+    log: LogReader,
     attestation: Attestation,
     public_key: Ed25519PublicKey,
     *,
@@ -85,7 +85,7 @@ async def check_attestation(
     return "holds" if digest.hex() == attestation.log_digest else "log_differs"
 
 
-async def log_digest(log: EventLog, revision: int, *, progress: Progress = silent) -> bytes:
+async def log_digest(log: LogReader, revision: int, *, progress: Progress = silent) -> bytes:
     """Compute D(revision) from the log, every chain checked on the way. Raises `LogError`."""
     digest = ZERO_DIGEST
     reading = read_checked(log, through_revision=revision, progress=progress)

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from domain.ids import RecordId, Stream, StreamKind, record_stream
-from eventlog.port import EMPTY, Entry, EventLog, Head
+from eventlog.port import EMPTY, Entry, Head, LogReader
 
 NAMED_MAX = 1_000
 """Ranges, revisions and records that are named; the rest is counted."""
@@ -42,7 +42,7 @@ class Damage:
 
 
 async def survey_damage(
-    log: EventLog, known: Mapping[RecordId, Head], *, known_revision: int
+    log: LogReader, known: Mapping[RecordId, Head], *, known_revision: int
 ) -> Damage:
     """Read what is left of a log and say what is not. Raises `LogUnavailable` and `LogDamaged`.
 

@@ -1,15 +1,13 @@
-"""The log folded again into memory, whole or one customer, by the very folds of the projector."""
+"""The whole log folded again into memory, by the very folds of the projector."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
-from domain.identity_events import CustomersMerged
-from domain.ids import WORKSPACE_STREAM, RecordId, Stream, record_stream
 from eventlog.errors import LogDamaged
-from eventlog.port import EMPTY, Entry, EventLog
-from projections.fold import Rows, fold_batch, fold_excerpt, records_of, row_codec
+from eventlog.port import Entry, LogReader
+from projections.fold import fold_batch, records_of, row_codec
 from projections.row_keys import with_keys
 from projections.tables import MemoryTables
 from replay.chain import ChainCheck
@@ -25,12 +23,16 @@ def silent(_: int) -> None:
 
 
 async def read_checked(
-    log: EventLog, *, through_revision: int | None = None, progress: Progress = silent
+    log: LogReader,
+    *,
+    through_revision: int | None = None,
+    progress: Progress = silent,
+    batch_events_max: int = READ_EVENTS_MAX,
 ) -> AsyncGenerator[list[Entry], None]:
     """Yield the log from its start, every chain checked; `LogDamaged` where it ends too early."""
     chain = ChainCheck()
     revision = 0
-    reading = log.read(batch_events_max=READ_EVENTS_MAX)
+    reading = log.read(batch_events_max=batch_events_max)
     async with aclosing(reading) as batches:  # type: ignore[type-var]  # generators, by contract
         async for batch in batches:
             entries = _through(batch, through_revision)
@@ -46,62 +48,31 @@ async def read_checked(
 
 
 async def fold_log(
-    log: EventLog, *, through_revision: int | None = None, progress: Progress = silent
+    log: LogReader,
+    *,
+    through_revision: int | None = None,
+    progress: Progress = silent,
+    batch_events_max: int = READ_EVENTS_MAX,
 ) -> MemoryTables:
     """Fold the log, as of a revision or whole. The checkpoint of the tables holds D(r)."""
     tables = MemoryTables(row_codec(log))
-    reading = read_checked(log, through_revision=through_revision, progress=progress)
+    reading = read_checked(
+        log,
+        through_revision=through_revision,
+        progress=progress,
+        batch_events_max=batch_events_max,
+    )
     async with aclosing(reading) as batches:
         async for entries in batches:
-            await _fold_with_keys(fold_batch, tables, entries)
+            await _fold_with_keys(tables, entries)
     return tables
 
 
-async def fold_customer(log: EventLog, record_id: RecordId) -> MemoryTables:
-    """Fold the streams of one customer, whichever of its ids is given, and the rules.
-
-    Views of that customer equal those over the whole log; the digests of so few events mean
-    nothing.
-    """
-    streams: dict[Stream, list[Entry]] = {}
-    wanted = {WORKSPACE_STREAM, record_stream(record_id)}
-    while wanted:
-        streams.update(await log.load_many(dict.fromkeys(wanted, EMPTY)))
-        wanted = _joined(streams) - streams.keys()
-    entries = sorted(
-        (entry for loaded in streams.values() for entry in loaded),
-        key=lambda entry: entry.revision,
-    )
-    tables = MemoryTables(row_codec(log))
-    if entries:
-        await _fold_with_keys(fold_excerpt, tables, entries)
-    return tables
-
-
-async def _fold_with_keys(
-    fold: Callable[[Rows, Sequence[Entry]], object],
-    tables: MemoryTables,
-    entries: Sequence[Entry],
-) -> None:
+async def _fold_with_keys(tables: MemoryTables, entries: Sequence[Entry]) -> None:
     async def work() -> None:
-        fold(tables, entries)
+        fold_batch(tables, entries)
 
     await with_keys(tables.codec, work, likely=lambda: records_of(entries))
-
-
-def _joined(streams: dict[Stream, list[Entry]]) -> set[Stream]:
-    """Name the record streams that the merges in these streams speak of."""
-    merges = (
-        entry.event.body
-        for entries in streams.values()
-        for entry in entries
-        if entry.event is not None and isinstance(entry.event.body, CustomersMerged)
-    )
-    return {
-        record_stream(RecordId(other))
-        for merge in merges
-        for other in (merge.root, *merge.component)
-    }
 
 
 def _through(batch: list[Entry], revision: int | None) -> list[Entry]:

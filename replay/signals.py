@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from domain.signal_events import SignalsDeclined, SignalsRecorded
 from domain.signals import SignalKey, signal_key
-from eventlog.port import EventLog
+from eventlog.port import LogReader
 from replay.fold import Progress, read_checked, silent
 
 
@@ -45,7 +45,7 @@ class SignalCensus:
 
 
 async def count_signals(
-    log: EventLog, *, through_revision: int | None = None, progress: Progress = silent
+    log: LogReader, *, through_revision: int | None = None, progress: Progress = silent
 ) -> SignalCensus:
     """Count the signals of a log, every chain checked on the way."""
     census = SignalCensus()

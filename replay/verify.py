@@ -5,6 +5,7 @@ The caller gives the rows of the read side (a snapshot of a store); this module 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -12,7 +13,7 @@ from typing import Literal, Protocol
 
 from eventlog.errors import LogDamaged
 from eventlog.guard import contradictions
-from eventlog.port import EventLog, Witness
+from eventlog.port import LogReader, Witness
 from projections.errors import RowUnreadable
 from projections.fold import TABLES
 from projections.heads import HEADS, heads_in
@@ -21,7 +22,7 @@ from projections.row_keys import with_keys
 from projections.rows import Row, RowCodec
 from projections.tables import DIGEST_MODULUS, Checkpoint
 from replay.damage import Damage, survey_damage
-from replay.fold import Progress, fold_log, silent
+from replay.fold import READ_EVENTS_MAX, Progress, fold_log, silent
 
 PARKED_NAMED_MAX = 20
 """Parked customers that a verification names."""
@@ -86,11 +87,12 @@ class Verification:
 
 
 async def verify(
-    log: EventLog,
+    log: LogReader,
     read_side: StoredRows,
     *,
     witnesses: Sequence[Witness] = (),
     progress: Progress = silent,
+    batch_events_max: int = READ_EVENTS_MAX,
 ) -> Verification:
     """Fold the log up to the read side's checkpoint and compare. Raises `LogUnavailable` only.
 
@@ -102,7 +104,7 @@ async def verify(
     if faults:
         _damaged(found, f"the log is not the one that was written: {', '.join(faults)}")
     else:
-        await _compare(found, log, read_side, progress)
+        await _compare(found, log, read_side, progress=progress, batch_events_max=batch_events_max)
     if {"log_damaged", "event_digest", "log_digest"} & set(found.faults):
         known = max([found.checkpoint.revision, *(witness.revision for witness in witnesses)])
         try:
@@ -119,11 +121,21 @@ def _rows(read_side: StoredRows, table: str) -> Iterator[tuple[bytes, Row]]:
 
 
 async def _compare(
-    found: Verification, log: EventLog, read_side: StoredRows, progress: Progress
+    found: Verification,
+    log: LogReader,
+    read_side: StoredRows,
+    *,
+    progress: Progress,
+    batch_events_max: int,
 ) -> None:
     revision = found.checkpoint.revision
     try:
-        replayed = await fold_log(log, through_revision=revision, progress=progress)
+        replayed = await fold_log(
+            log,
+            through_revision=revision,
+            progress=progress,
+            batch_events_max=batch_events_max,
+        )
     except LogDamaged as damaged:
         _damaged(found, damaged.message)
         return
@@ -152,6 +164,7 @@ async def _compare_rows(found: Verification, replayed: StoredRows, read_side: St
     total = 0
     for table in TABLES:
         for pairs in _in_pieces(_side_by_side(replayed, read_side, table)):
+            await asyncio.sleep(0)  # others who share the process have their turn
             found.rows_compared += len(pairs)
             total += sum(read_side.codec.digest(table, k, p) for k, _, p in pairs if p is not None)
             compare = _Comparison(table, pairs, replayed.codec, read_side.codec)

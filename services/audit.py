@@ -1,33 +1,144 @@
-"""`AuditService`: proofs for those who ask afterwards."""
+"""`AuditService`: receipts for all; the log, proofs and what changed for auditors (R12, R17).
+
+Auditors see everything. As long as callers have no roles, no caller is known to be one, and every
+read for `audit` is denied, as `require_purpose` denies it; a server that is started for auditors
+takes whoever reaches its port for one.
+"""
 
 from __future__ import annotations
 
-from domain.errors import NotFound
-from domain.rules import Rules
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import aclosing
+
+from domain.errors import Denied, DomainError, Invalid, Kind, NotFound
+from domain.ids import RecordId, Stream, record_stream
+from domain.rules import AUDIT, Rules
+from eventlog.port import STREAMS_PER_READ_MAX, LogReader
+from eventlog.registry import EVENTS
 from koseki.v1 import audit_service_pb2, audit_service_pb2_grpc
 from projections.row_keys import read_rows
 from projections.rules import read_rules
 from projections.store import Store
 from projections.tables import ReadTables
 from projections.views import HistoryView
-from services.errors import CallContext, translated
+from replay.diff import diff_customer
+from replay.verify import Verification, verify
+from services.audit_answers import change_message, event_message, verification_message
+from services.errors import CallContext, translated, translated_stream
 from services.freshness import Freshness
 from services.lookup import history_named
+from services.past import PastReader
 from services.query import require_purpose
 from services.receipts import receipt_text
 from services.requests import RequestReader
 
+TYPES_MAX = 100
+VERIFIED_AT_ONCE_EVENTS = 500
+"""Folded between two looks at other calls: a proof must not stop the answers of its process."""
+
+PROGRESS_WAITING_MAX = 1
+
+
+class VerificationRunning(DomainError):
+    """This server is making a proof already."""
+
+    kind = Kind.UNAVAILABLE
+
+    def __init__(self) -> None:
+        super().__init__("VERIFICATION_RUNNING", "this server verifies already: ask again later")
+
 
 class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
-    """Serve proofs from the read side."""
+    """Serve auditors."""
 
     def __init__(
-        self, workspace: str, reader: RequestReader, *, store: Store, freshness: Freshness
+        self,
+        log: LogReader,
+        reader: RequestReader,
+        *,
+        store: Store,
+        freshness: Freshness,
+        past: PastReader,
+        is_for_auditors: bool,
     ) -> None:
-        self._workspace = workspace
+        self._freshness = freshness
+        self._log = log
         self._reader = reader
         self._store = store
-        self._freshness = freshness
+        self._past = past
+        self._is_for_auditors = is_for_auditors
+        self._verifying = asyncio.Lock()
+
+    @translated_stream
+    async def ReplayEvents(
+        self, request: audit_service_pb2.ReplayEventsRequest, context: CallContext
+    ) -> AsyncIterator[audit_service_pb2.ReplayEventsResponse]:
+        """Give events in the log's order."""
+        self._require_auditor(request.workspace, request.purpose)
+        streams = _streams(request.record_ids)
+        types = {EVENTS.get(name) for name in request.types}
+        if None in types or len(request.types) > TYPES_MAX:
+            raise Invalid("INVALID_FIELD", f"give up to {TYPES_MAX} types of events that exist")
+        reading = self._log.read(
+            after_revision=request.after_revision,
+            through_revision=request.through_revision or None,
+            streams=streams,
+        )
+        async with aclosing(reading) as batches:  # type: ignore[type-var]  # generators, by contract
+            async for batch in batches:
+                for entry in batch:
+                    if not types or (entry.event and type(entry.event.body) in types):
+                        yield event_message(entry)
+
+    @translated_stream
+    async def Verify(
+        self, request: audit_service_pb2.VerifyRequest, context: CallContext
+    ) -> AsyncIterator[audit_service_pb2.VerifyResponse]:
+        """Prove the read side, and say how far that has come."""
+        self._require_auditor(request.workspace, request.purpose)
+        if self._verifying.locked():
+            raise VerificationRunning
+        async with self._verifying:
+            reached: asyncio.Queue[int] = asyncio.Queue(PROGRESS_WAITING_MAX)
+
+            def progress(revision: int) -> None:
+                if not reached.full():  # an auditor who reads slowly misses some
+                    reached.put_nowait(revision)
+
+            with self._store.snapshot() as rows:
+                proving = asyncio.create_task(
+                    verify(
+                        self._log,
+                        rows,
+                        progress=progress,
+                        batch_events_max=VERIFIED_AT_ONCE_EVENTS,
+                    )
+                )
+                try:
+                    while (revision := await _next(reached, proving)) is not None:
+                        yield audit_service_pb2.VerifyResponse(revision=revision)
+                    found = verification_message(proving.result())
+                    yield audit_service_pb2.VerifyResponse(found=found)
+                finally:
+                    proving.cancel()
+                    await asyncio.gather(proving, return_exceptions=True)
+
+    @translated
+    async def DiffCustomer(
+        self, request: audit_service_pb2.DiffCustomerRequest, context: CallContext
+    ) -> audit_service_pb2.DiffCustomerResponse:
+        """Say what changed between two past states."""
+        self._require_auditor(request.workspace, request.purpose)
+        earlier = await self._past.prefix(getattr(request, "from"))
+        later = await self._past.prefix(request.to)
+        record_id = RecordId(request.customer_id)
+        changes = await diff_customer(self._log, record_id, earlier=earlier, later=later)
+        return audit_service_pb2.DiffCustomerResponse(
+            from_revision=earlier.revision,
+            to_revision=later.revision,
+            changes=[change_message(change) for change in changes],
+        )
 
     @translated
     async def GetReceipt(
@@ -53,8 +164,30 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
                     act,
                     rules.purpose(act.purpose),
                     customer_id=view.customer_id,
-                    workspace=self._workspace,
+                    workspace=self._log.workspace,
                     issued_at=now,
                 )
                 return audit_service_pb2.GetReceiptResponse(receipt=receipt, revision=view.revision)
         raise NotFound("UNKNOWN_ACT", "the person has no such act that the purpose may see")
+
+    def _require_auditor(self, workspace: str, purpose: str) -> None:
+        """Refuse whoever is not known to be an auditor, or does not say so (R12)."""
+        self._reader.require_workspace(workspace)
+        if purpose != AUDIT or not self._is_for_auditors:
+            raise Denied("AUDITOR_ONLY", "only the role auditor may read for audit")
+
+
+async def _next(reached: asyncio.Queue[int], proving: asyncio.Task[Verification]) -> int | None:
+    """Wait for the next word of progress; None when there is the result."""
+    waiting = asyncio.create_task(reached.get())
+    try:
+        await asyncio.wait({waiting, proving}, return_when=asyncio.FIRST_COMPLETED)
+        return waiting.result() if waiting.done() else None
+    finally:
+        waiting.cancel()
+
+
+def _streams(record_ids: Collection[str]) -> list[Stream] | None:
+    if len(record_ids) > STREAMS_PER_READ_MAX:
+        raise Invalid("INVALID_FIELD", f"give up to {STREAMS_PER_READ_MAX} record ids")
+    return [record_stream(RecordId(record_id)) for record_id in record_ids] or None

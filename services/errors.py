@@ -6,7 +6,8 @@ Every status carries a `google.rpc.ErrorInfo` with a stable reason; a malformed 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -123,10 +124,40 @@ def translated(method: Method[Service, Request, Response]) -> Method[Service, Re
         except (grpc.aio.AbortError, grpc.RpcError):
             raise
         except Exception as error:
-            status = status_of(error)
-            if status.code == code_pb2.INTERNAL:
-                _log.exception("request_failed", method=method.__name__)
-            await context.abort_with_status(rpc_status.to_status(status))
+            await _abort(context, error, method.__name__)
             raise
 
     return answer
+
+
+StreamMethod = Callable[[Service, Request, CallContext], AsyncIterator[Response]]
+
+
+def translated_stream(
+    method: StreamMethod[Service, Request, Response],
+) -> StreamMethod[Service, Request, Response]:
+    """Make a service method that answers with a stream end with a status where it raises."""
+
+    @wraps(method)
+    async def answer(
+        service: Service, request: Request, context: CallContext
+    ) -> AsyncIterator[Response]:
+        try:
+            answers = method(service, request, context)
+            async with aclosing(answers) as messages:  # type: ignore[type-var]  # generators, all
+                async for message in messages:
+                    yield message
+        except (grpc.aio.AbortError, grpc.RpcError):
+            raise
+        except Exception as error:
+            await _abort(context, error, method.__name__)
+            raise
+
+    return answer
+
+
+async def _abort(context: CallContext, error: Exception, method: str) -> None:
+    status = status_of(error)
+    if status.code == code_pb2.INTERNAL:
+        _log.exception("request_failed", method=method)
+    await context.abort_with_status(rpc_status.to_status(status))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
@@ -20,6 +21,9 @@ from services.errors import CallContext, CommandFailed, translated
 from services.requests import RequestReader, read_map
 
 SIGNALS_PER_REQUEST_MAX = 1_000
+SIGNALS_PER_SLICE = 32
+"""Signals that are read before whatever else the gateway has to do gets its turn."""
+
 KINDS: dict[int, SignalKind] = {
     ingest_service_pb2.SIGNAL_KIND_UNSPECIFIED: "track",
     ingest_service_pb2.SIGNAL_KIND_TRACK: "track",
@@ -73,6 +77,8 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
     def __init__(self, router: CommandRouter, reader: RequestReader) -> None:
         self._router = router
         self._reader = reader
+        # One request is read at a time, in slices: a command waits for a slice, not for them all.
+        self._reading = asyncio.Lock()
 
     @translated
     async def Ingest(
@@ -86,9 +92,10 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
             ingest_service_pb2.SignalOutcome(message_id=signal.message_id)
             for signal in request.signals
         ]
-        groups = self._group(request, outcomes)
+        async with self._reading:
+            groups = await self._group(request, outcomes)
+            commands = await self._commands(request.source, groups, context)
         while groups:
-            commands = [self._command(request.source, group, context) for group in groups]
             replies = await self._router.execute_many(commands)
             parted: list[_Group] = []
             for group, command, reply in zip(groups, commands, replies, strict=True):
@@ -97,9 +104,10 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
                 else:
                     _tell(group, reply, outcomes, command_id=command.command_id)
             groups = parted
+            commands = await self._commands(request.source, groups, context)
         return ingest_service_pb2.IngestResponse(outcomes=outcomes)
 
-    def _group(
+    async def _group(
         self,
         request: ingest_service_pb2.IngestRequest,
         outcomes: list[ingest_service_pb2.SignalOutcome],
@@ -108,6 +116,8 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
         open_groups: dict[frozenset[IdentifierKey], _Group] = {}
         groups: list[_Group] = []
         for place, given in enumerate(request.signals):
+            if place % SIGNALS_PER_SLICE == 0:
+                await asyncio.sleep(0)
             try:
                 identifiers, left_out = self._reader.identifiers(given.identifiers)
                 signal = self._signal(given)
@@ -139,6 +149,16 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
             properties=read_map(given.properties),
             context=read_map(given.context),
         )
+
+    async def _commands(
+        self, source: str, groups: list[_Group], context: CallContext
+    ) -> list[RecordSignals]:
+        commands: list[RecordSignals] = []
+        for place, group in enumerate(groups):
+            if place % SIGNALS_PER_SLICE == 0:
+                await asyncio.sleep(0)
+            commands.append(self._command(source, group, context))
+        return commands
 
     def _command(self, source: str, group: _Group, context: CallContext) -> RecordSignals:
         return RecordSignals(

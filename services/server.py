@@ -15,6 +15,7 @@ from actors.clock import Clock
 from actors.intake.identifiers import IdentifierNormaliser
 from actors.router import CommandRouter
 from actors.rules import RulesKeeper
+from eventlog.port import LogReader
 from koseki.v1 import (
     audit_service_pb2,
     audit_service_pb2_grpc,
@@ -33,6 +34,7 @@ from services.customer import CustomerService
 from services.decoding import DecodingInterceptor
 from services.freshness import Freshness
 from services.ingest import IngestService
+from services.past import PastReader
 from services.query import QueryService
 from services.requests import RequestReader
 from services.workspace import WorkspaceService
@@ -61,11 +63,13 @@ class GatewayParts:
     """What the services stand on; all of one workspace."""
 
     workspace: str
+    log: LogReader
     router: CommandRouter
     rules: RulesKeeper
     store: Store
     normaliser: IdentifierNormaliser
     clock: Clock
+    is_for_auditors: bool = False
 
 
 class GatewayServer:
@@ -85,8 +89,18 @@ class GatewayServer:
         )
         reader = RequestReader(parts.workspace, normaliser=parts.normaliser, clock=parts.clock)
         freshness = Freshness(lambda: parts.store.checkpoint.revision)
-        audit = AuditService(parts.workspace, reader, store=parts.store, freshness=freshness)
-        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(audit, self._server)
+        past = PastReader(parts.log, reader, store=parts.store)
+        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(
+            AuditService(
+                parts.log,
+                reader,
+                store=parts.store,
+                freshness=freshness,
+                past=past,
+                is_for_auditors=parts.is_for_auditors,
+            ),
+            self._server,
+        )
         customer_service_pb2_grpc.add_CustomerServiceServicer_to_server(
             CustomerService(parts.router, reader), self._server
         )
@@ -94,7 +108,7 @@ class GatewayServer:
             IngestService(parts.router, reader), self._server
         )
         query_service_pb2_grpc.add_QueryServiceServicer_to_server(
-            QueryService(parts.router, reader, store=parts.store, freshness=freshness),
+            QueryService(parts.router, reader, store=parts.store, freshness=freshness, past=past),
             self._server,
         )
         workspace_service_pb2_grpc.add_WorkspaceServiceServicer_to_server(

@@ -1,8 +1,8 @@
 """Dead letters on JetStream: what could not be used, with its reason, for seven days at most.
 
-The worker puts them; `koseki dead-letters` lists and shows them. Subject and headers hold nothing
-of a person. The message itself lies in the body, after one line of JSON that holds its subject and
-headers.
+The worker puts them; `koseki dead-letters` lists, shows and sends them again; of one that was sent
+again a mark says so, beside it and as long as it. Subject and headers hold nothing of a person. The
+message itself lies in the body, after one line of JSON that holds its subject and headers.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ LIST_MAX = 1_000
 
 REASON_HEADER = "koseki-reason"
 UNNAMED_REASON = "UNNAMED_REASON"
+MARK = "replayed_"
+"""Begins the last word of a mark's subject; the letter's number ends it. No reason begins so."""
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
@@ -91,13 +93,30 @@ class JetStreamDeadLetters:
             )
             if letter is None:
                 break
-            found.append(letter)
             after_sequence = letter.sequence
+            if not _is_mark(letter):
+                found.append(letter)
         return found
+
+    async def is_replayed(self, sequence: int) -> bool:
+        """Say whether a letter was sent again. Raises `LogUnavailable`."""
+        return await self._read({"last_by_subj": f"{self._prefix}.{MARK}{sequence}"}) is not None
+
+    async def mark_replayed(self, letter: DeadLetter) -> None:
+        """Note that a letter was sent again, once it is on disk there. Raises `LogUnavailable`."""
+        line = RejectedMessage(
+            subject="", headers={}, data=b"", reason="", origin="", received_at=letter.received_at
+        )
+        subject = f"{self._prefix}.{MARK}{letter.sequence}"
+        try:
+            await store(self._connection, subject, _line(line, {}), headers={})
+        except ApiRefused as error:
+            raise LogUnavailable(f"dead letters are not taken in (error {error.code})") from None
 
     async def get(self, sequence: int) -> DeadLetter | None:
         """Give one dead letter, if it is still kept."""
-        return await self._read({"seq": sequence}) if sequence > 0 else None
+        letter = await self._read({"seq": sequence}) if sequence > 0 else None
+        return None if letter is None or _is_mark(letter) else letter
 
     async def _read(self, which: Mapping[str, Any]) -> DeadLetter | None:  # Any: an API request
         try:
@@ -107,6 +126,19 @@ class JetStreamDeadLetters:
                 return None
             raise
         return _letter(answer["message"])
+
+
+async def send_again(connection: Connection, letter: DeadLetter) -> None:
+    """Send a letter to intake as it came; when this returns, it is on disk there.
+
+    Raises `LogUnavailable`, and `ApiRefused` where no stream takes its subject.
+    """
+    headers = {n: v for n, v in letter.headers.items() if not n.lower().startswith("nats-")}
+    await store(connection, letter.subject, letter.data, headers=headers)
+
+
+def _is_mark(letter: DeadLetter) -> bool:
+    return letter.reason.startswith(MARK.upper())
 
 
 def _body(message: RejectedMessage, bytes_max: int) -> bytes:

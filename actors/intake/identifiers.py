@@ -39,6 +39,7 @@ PEPPER_BYTES_MIN = 16
 UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Unicode categories that no id or name may hold: controls, surrogates, line separators."""
 
+_APOSTROPHES = re.compile("['\u2019\u02bc`]")
 _PHONE = re.compile(r"\+[\d\s().\-/]+")
 
 
@@ -143,8 +144,20 @@ def _normal_form(normaliser: Normaliser, namespace: str, raw: str) -> str:
             return _phone(text)
         case "lower_case":
             return " ".join(text.lower().split())
+        case "words":
+            return _words(namespace, text)
         case "text":
             return text
+
+
+def _words(namespace: str, text: str) -> str:
+    """Sort the words of a text; an apostrophe parts none: O'Brien is OBrien."""
+    folded = unicodedata.normalize("NFKC", _APOSTROPHES.sub("", text).casefold())
+    marks = (c if unicodedata.category(c)[0] in "LMN" else " " for c in folded)
+    words = sorted("".join(marks).split())
+    if not words:
+        raise Invalid("EMPTY_IDENTIFIER", f"an identifier of namespace {namespace} has no words")
+    return " ".join(words)
 
 
 def _email(text: str) -> str:

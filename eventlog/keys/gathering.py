@@ -49,8 +49,8 @@ class Gathering:
 
     async def _ask_all(self) -> None:
         while self._waiting:
-            # One pass of the loop lets everybody who is ready join.
-            await asyncio.sleep(0)
+            # Whoever was ready when this task was made has joined. To let the loop pass once more
+            # would send the keys' request after those that a waking customer makes beside it.
             current = self._waiting.popleft()
             try:
                 current.done.set_result(await self._ask(list(current.record_ids)))

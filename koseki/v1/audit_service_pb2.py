@@ -22,20 +22,40 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from koseki.v1 import common_pb2 as koseki_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkoseki/v1/audit_service.proto\x12\tkoseki.v1\x1a\x16koseki/v1/common.proto\"\xb9\x01\n\x11GetReceiptRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x15\n\x0b\x63ustomer_id\x18\x02 \x01(\tH\x00\x12+\n\nidentifier\x18\x03 \x01(\x0b\x32\x15.koseki.v1.IdentifierH\x00\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\x14\n\x0c\x61\x63t_event_id\x18\x05 \x01(\t\x12\x19\n\x11\x61t_least_revision\x18\x06 \x01(\x04\x42\x0b\n\treference\"7\n\x12GetReceiptResponse\x12\x0f\n\x07receipt\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x32Y\n\x0c\x41uditService\x12I\n\nGetReceipt\x12\x1c.koseki.v1.GetReceiptRequest\x1a\x1d.koseki.v1.GetReceiptResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkoseki/v1/audit_service.proto\x12\tkoseki.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16koseki/v1/common.proto\"\x8e\x01\n\x13ReplayEventsRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x16\n\x0e\x61\x66ter_revision\x18\x03 \x01(\x04\x12\x18\n\x10through_revision\x18\x04 \x01(\x04\x12\r\n\x05types\x18\x05 \x03(\t\x12\x12\n\nrecord_ids\x18\x06 \x03(\t\"\x8d\x03\n\x14ReplayEventsResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x13\n\x0bstream_kind\x18\x02 \x01(\t\x12\x12\n\nstream_key\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12\x10\n\x08previous\x18\x05 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x06 \x01(\x0c\x12\r\n\x05\x66\x61ult\x18\x07 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x08 \x01(\t\x12\x0c\n\x04type\x18\t \x01(\t\x12/\n\x0bhappened_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brecorded_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncommand_id\x18\x0c \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\r \x01(\t\x12\x0c\n\x04part\x18\x0e \x01(\r\x12\r\n\x05parts\x18\x0f \x01(\r\x12\x0f\n\x07\x61uth_id\x18\x10 \x01(\t\x12\x11\n\tis_erased\x18\x11 \x01(\x08\x12\x0c\n\x04\x62ody\x18\x12 \x01(\t\"3\n\rVerifyRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\"V\n\x0eVerifyResponse\x12\x12\n\x08revision\x18\x01 \x01(\x04H\x00\x12(\n\x05\x66ound\x18\x02 \x01(\x0b\x32\x17.koseki.v1.VerificationH\x00\x42\x06\n\x04step\"\xae\x01\n\x0cVerification\x12\r\n\x05holds\x18\x01 \x01(\x08\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x12\n\nlog_digest\x18\x03 \x01(\x0c\x12\x13\n\x0brows_digest\x18\x04 \x01(\x0c\x12\x15\n\rrows_compared\x18\x05 \x01(\x04\x12\x13\n\x0b\x64ivergences\x18\x06 \x01(\x04\x12\x18\n\x10\x66irst_divergence\x18\x07 \x01(\t\x12\x0e\n\x06\x66\x61ults\x18\x08 \x03(\t\"\x8a\x01\n\x13\x44iffCustomerRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12\x1d\n\x04\x66rom\x18\x04 \x01(\x0b\x32\x0f.koseki.v1.AsOf\x12\x1b\n\x02to\x18\x05 \x01(\x0b\x32\x0f.koseki.v1.AsOf\"k\n\x14\x44iffCustomerResponse\x12\x15\n\rfrom_revision\x18\x01 \x01(\x04\x12\x13\n\x0bto_revision\x18\x02 \x01(\x04\x12\'\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x16.koseki.v1.FieldChange\"\x90\x01\n\x0b\x46ieldChange\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12&\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value\x12%\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12#\n\x05steps\x18\x04 \x03(\x0b\x32\x14.koseki.v1.FieldStep\"\xb9\x01\n\tFieldStep\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0f\n\x07\x62y_time\x18\x02 \x01(\x08\x12\x11\n\tevent_ids\x18\x03 \x03(\t\x12\r\n\x05types\x18\x04 \x03(\t\x12\x0f\n\x07\x61uth_id\x18\x05 \x01(\t\x12/\n\x0brecorded_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x05value\x18\x07 \x01(\x0b\x32\x16.google.protobuf.Value\"\xb9\x01\n\x11GetReceiptRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x15\n\x0b\x63ustomer_id\x18\x02 \x01(\tH\x00\x12+\n\nidentifier\x18\x03 \x01(\x0b\x32\x15.koseki.v1.IdentifierH\x00\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\x14\n\x0c\x61\x63t_event_id\x18\x05 \x01(\t\x12\x19\n\x11\x61t_least_revision\x18\x06 \x01(\x04\x42\x0b\n\treference\"7\n\x12GetReceiptResponse\x12\x0f\n\x07receipt\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x32\xbe\x02\n\x0c\x41uditService\x12Q\n\x0cReplayEvents\x12\x1e.koseki.v1.ReplayEventsRequest\x1a\x1f.koseki.v1.ReplayEventsResponse0\x01\x12?\n\x06Verify\x12\x18.koseki.v1.VerifyRequest\x1a\x19.koseki.v1.VerifyResponse0\x01\x12O\n\x0c\x44iffCustomer\x12\x1e.koseki.v1.DiffCustomerRequest\x1a\x1f.koseki.v1.DiffCustomerResponse\x12I\n\nGetReceipt\x12\x1c.koseki.v1.GetReceiptRequest\x1a\x1d.koseki.v1.GetReceiptResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'koseki.v1.audit_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETRECEIPTREQUEST']._serialized_start=69
-  _globals['_GETRECEIPTREQUEST']._serialized_end=254
-  _globals['_GETRECEIPTRESPONSE']._serialized_start=256
-  _globals['_GETRECEIPTRESPONSE']._serialized_end=311
-  _globals['_AUDITSERVICE']._serialized_start=313
-  _globals['_AUDITSERVICE']._serialized_end=402
+  _globals['_REPLAYEVENTSREQUEST']._serialized_start=132
+  _globals['_REPLAYEVENTSREQUEST']._serialized_end=274
+  _globals['_REPLAYEVENTSRESPONSE']._serialized_start=277
+  _globals['_REPLAYEVENTSRESPONSE']._serialized_end=674
+  _globals['_VERIFYREQUEST']._serialized_start=676
+  _globals['_VERIFYREQUEST']._serialized_end=727
+  _globals['_VERIFYRESPONSE']._serialized_start=729
+  _globals['_VERIFYRESPONSE']._serialized_end=815
+  _globals['_VERIFICATION']._serialized_start=818
+  _globals['_VERIFICATION']._serialized_end=992
+  _globals['_DIFFCUSTOMERREQUEST']._serialized_start=995
+  _globals['_DIFFCUSTOMERREQUEST']._serialized_end=1133
+  _globals['_DIFFCUSTOMERRESPONSE']._serialized_start=1135
+  _globals['_DIFFCUSTOMERRESPONSE']._serialized_end=1242
+  _globals['_FIELDCHANGE']._serialized_start=1245
+  _globals['_FIELDCHANGE']._serialized_end=1389
+  _globals['_FIELDSTEP']._serialized_start=1392
+  _globals['_FIELDSTEP']._serialized_end=1577
+  _globals['_GETRECEIPTREQUEST']._serialized_start=1580
+  _globals['_GETRECEIPTREQUEST']._serialized_end=1765
+  _globals['_GETRECEIPTRESPONSE']._serialized_start=1767
+  _globals['_GETRECEIPTRESPONSE']._serialized_end=1822
+  _globals['_AUDITSERVICE']._serialized_start=1825
+  _globals['_AUDITSERVICE']._serialized_end=2143
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,10 @@ if _version_not_supported:
 
 
 class AuditServiceStub:
-    """Gives proofs.
+    """Serves auditors. ReplayEvents, Verify and DiffCustomer see everything, so they are answered for the
+    purpose `audit` alone, and only by a server that was started for auditors.
+
+    Errors of these: PERMISSION_DENIED (AUDITOR_ONLY), NOT_FOUND (UNKNOWN_WORKSPACE).
     """
 
     def __init__(self, channel):
@@ -35,6 +38,21 @@ class AuditServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.ReplayEvents = channel.unary_stream(
+                '/koseki.v1.AuditService/ReplayEvents',
+                request_serializer=koseki_dot_v1_dot_audit__service__pb2.ReplayEventsRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_audit__service__pb2.ReplayEventsResponse.FromString,
+                _registered_method=True)
+        self.Verify = channel.unary_stream(
+                '/koseki.v1.AuditService/Verify',
+                request_serializer=koseki_dot_v1_dot_audit__service__pb2.VerifyRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_audit__service__pb2.VerifyResponse.FromString,
+                _registered_method=True)
+        self.DiffCustomer = channel.unary_unary(
+                '/koseki.v1.AuditService/DiffCustomer',
+                request_serializer=koseki_dot_v1_dot_audit__service__pb2.DiffCustomerRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_audit__service__pb2.DiffCustomerResponse.FromString,
+                _registered_method=True)
         self.GetReceipt = channel.unary_unary(
                 '/koseki.v1.AuditService/GetReceipt',
                 request_serializer=koseki_dot_v1_dot_audit__service__pb2.GetReceiptRequest.SerializeToString,
@@ -43,8 +61,40 @@ class AuditServiceStub:
 
 
 class AuditServiceServicer:
-    """Gives proofs.
+    """Serves auditors. ReplayEvents, Verify and DiffCustomer see everything, so they are answered for the
+    purpose `audit` alone, and only by a server that was started for auditors.
+
+    Errors of these: PERMISSION_DENIED (AUDITOR_ONLY), NOT_FOUND (UNKNOWN_WORKSPACE).
     """
+
+    def ReplayEvents(self, request, context):
+        """Gives the log's events, unsealed, in their order, up to its end as of the call or another bound.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD), DATA_LOSS (LOG_DAMAGED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Verify(self, request, context):
+        """Folds the log again and compares it with the read side of this server: first how far it has
+        come, again and again, then the result. One at a time in a server.
+
+        Errors: UNAVAILABLE (VERIFICATION_RUNNING).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffCustomer(self, request, context):
+        """Says what changed for a customer between two past states, field by field, and by which events.
+
+        Errors: INVALID_ARGUMENT (INVALID_AS_OF, INVALID_FIELD for more events than one answer takes),
+        NOT_FOUND (CUSTOMER_ERASED), UNAVAILABLE (CUSTOMER_PARKED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def GetReceipt(self, request, context):
         """Gives the receipt of one act of consent: a record as ISO/IEC TS 27560 structures it, in JSON-LD
@@ -60,6 +110,21 @@ class AuditServiceServicer:
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'ReplayEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReplayEvents,
+                    request_deserializer=koseki_dot_v1_dot_audit__service__pb2.ReplayEventsRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_audit__service__pb2.ReplayEventsResponse.SerializeToString,
+            ),
+            'Verify': grpc.unary_stream_rpc_method_handler(
+                    servicer.Verify,
+                    request_deserializer=koseki_dot_v1_dot_audit__service__pb2.VerifyRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_audit__service__pb2.VerifyResponse.SerializeToString,
+            ),
+            'DiffCustomer': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffCustomer,
+                    request_deserializer=koseki_dot_v1_dot_audit__service__pb2.DiffCustomerRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_audit__service__pb2.DiffCustomerResponse.SerializeToString,
+            ),
             'GetReceipt': grpc.unary_unary_rpc_method_handler(
                     servicer.GetReceipt,
                     request_deserializer=koseki_dot_v1_dot_audit__service__pb2.GetReceiptRequest.FromString,
@@ -74,8 +139,92 @@ def add_AuditServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuditService:
-    """Gives proofs.
+    """Serves auditors. ReplayEvents, Verify and DiffCustomer see everything, so they are answered for the
+    purpose `audit` alone, and only by a server that was started for auditors.
+
+    Errors of these: PERMISSION_DENIED (AUDITOR_ONLY), NOT_FOUND (UNKNOWN_WORKSPACE).
     """
+
+    @staticmethod
+    def ReplayEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/koseki.v1.AuditService/ReplayEvents',
+            koseki_dot_v1_dot_audit__service__pb2.ReplayEventsRequest.SerializeToString,
+            koseki_dot_v1_dot_audit__service__pb2.ReplayEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Verify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/koseki.v1.AuditService/Verify',
+            koseki_dot_v1_dot_audit__service__pb2.VerifyRequest.SerializeToString,
+            koseki_dot_v1_dot_audit__service__pb2.VerifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffCustomer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.AuditService/DiffCustomer',
+            koseki_dot_v1_dot_audit__service__pb2.DiffCustomerRequest.SerializeToString,
+            koseki_dot_v1_dot_audit__service__pb2.DiffCustomerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def GetReceipt(request,

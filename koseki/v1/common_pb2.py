@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16koseki/v1/common.proto\x12\tkoseki.v1\"\x8d\x01\n\nIdentifier\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12/\n\x05parts\x18\x03 \x03(\x0b\x32 .koseki.v1.Identifier.PartsEntry\x1a,\n\nPartsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"2\n\x11LeftOutIdentifier\x12\r\n\x05place\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"d\n\x11\x43ustomerReference\x12\x15\n\x0b\x63ustomer_id\x18\x01 \x01(\tH\x00\x12+\n\nidentifier\x18\x02 \x01(\x0b\x32\x15.koseki.v1.IdentifierH\x00\x42\x0b\n\treference*\xc4\x02\n\x0c\x43onsentState\x12\x1d\n\x19\x43ONSENT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43ONSENT_STATE_UNKNOWN\x10\x01\x12\x1b\n\x17\x43ONSENT_STATE_REQUESTED\x10\x02\x12\x17\n\x13\x43ONSENT_STATE_GIVEN\x10\x03\x12\x19\n\x15\x43ONSENT_STATE_RENEWED\x10\x04\x12\x19\n\x15\x43ONSENT_STATE_REFUSED\x10\x05\x12\x1b\n\x17\x43ONSENT_STATE_WITHDRAWN\x10\x06\x12\x19\n\x15\x43ONSENT_STATE_REVOKED\x10\x07\x12\x19\n\x15\x43ONSENT_STATE_EXPIRED\x10\x08\x12\x1c\n\x18\x43ONSENT_STATE_TERMINATED\x10\t\x12\x1d\n\x19\x43ONSENT_STATE_INVALIDATED\x10\n*\xa4\x01\n\x0c\x43onsentActor\x12\x1d\n\x19\x43ONSENT_ACTOR_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43ONSENT_ACTOR_PERSON\x10\x01\x12 \n\x1c\x43ONSENT_ACTOR_REPRESENTATIVE\x10\x02\x12\x1c\n\x18\x43ONSENT_ACTOR_CONTROLLER\x10\x03\x12\x1b\n\x17\x43ONSENT_ACTOR_AUTHORITY\x10\x04*\xa9\x01\n\x0bLawfulBasis\x12\x1c\n\x18LAWFUL_BASIS_UNSPECIFIED\x10\x00\x12\x18\n\x14LAWFUL_BASIS_CONSENT\x10\x01\x12\x19\n\x15LAWFUL_BASIS_CONTRACT\x10\x02\x12!\n\x1dLAWFUL_BASIS_LEGAL_OBLIGATION\x10\x03\x12$\n LAWFUL_BASIS_LEGITIMATE_INTEREST\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16koseki/v1/common.proto\x12\tkoseki.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x01\n\nIdentifier\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12/\n\x05parts\x18\x03 \x03(\x0b\x32 .koseki.v1.Identifier.PartsEntry\x1a,\n\nPartsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"2\n\x11LeftOutIdentifier\x12\r\n\x05place\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"d\n\x11\x43ustomerReference\x12\x15\n\x0b\x63ustomer_id\x18\x01 \x01(\tH\x00\x12+\n\nidentifier\x18\x02 \x01(\x0b\x32\x15.koseki.v1.IdentifierH\x00\x42\x0b\n\treference\"\x81\x01\n\x04\x41sOf\x12\x12\n\x08revision\x18\x01 \x01(\x04H\x00\x12+\n\x05known\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12,\n\x08happened\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\n\x08known_by*\xc4\x02\n\x0c\x43onsentState\x12\x1d\n\x19\x43ONSENT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43ONSENT_STATE_UNKNOWN\x10\x01\x12\x1b\n\x17\x43ONSENT_STATE_REQUESTED\x10\x02\x12\x17\n\x13\x43ONSENT_STATE_GIVEN\x10\x03\x12\x19\n\x15\x43ONSENT_STATE_RENEWED\x10\x04\x12\x19\n\x15\x43ONSENT_STATE_REFUSED\x10\x05\x12\x1b\n\x17\x43ONSENT_STATE_WITHDRAWN\x10\x06\x12\x19\n\x15\x43ONSENT_STATE_REVOKED\x10\x07\x12\x19\n\x15\x43ONSENT_STATE_EXPIRED\x10\x08\x12\x1c\n\x18\x43ONSENT_STATE_TERMINATED\x10\t\x12\x1d\n\x19\x43ONSENT_STATE_INVALIDATED\x10\n*\xa4\x01\n\x0c\x43onsentActor\x12\x1d\n\x19\x43ONSENT_ACTOR_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43ONSENT_ACTOR_PERSON\x10\x01\x12 \n\x1c\x43ONSENT_ACTOR_REPRESENTATIVE\x10\x02\x12\x1c\n\x18\x43ONSENT_ACTOR_CONTROLLER\x10\x03\x12\x1b\n\x17\x43ONSENT_ACTOR_AUTHORITY\x10\x04*\xa9\x01\n\x0bLawfulBasis\x12\x1c\n\x18LAWFUL_BASIS_UNSPECIFIED\x10\x00\x12\x18\n\x14LAWFUL_BASIS_CONSENT\x10\x01\x12\x19\n\x15LAWFUL_BASIS_CONTRACT\x10\x02\x12!\n\x1dLAWFUL_BASIS_LEGAL_OBLIGATION\x10\x03\x12$\n LAWFUL_BASIS_LEGITIMATE_INTEREST\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,18 +34,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_IDENTIFIER_PARTSENTRY']._loaded_options = None
   _globals['_IDENTIFIER_PARTSENTRY']._serialized_options = b'8\001'
-  _globals['_CONSENTSTATE']._serialized_start=336
-  _globals['_CONSENTSTATE']._serialized_end=660
-  _globals['_CONSENTACTOR']._serialized_start=663
-  _globals['_CONSENTACTOR']._serialized_end=827
-  _globals['_LAWFULBASIS']._serialized_start=830
-  _globals['_LAWFULBASIS']._serialized_end=999
-  _globals['_IDENTIFIER']._serialized_start=38
-  _globals['_IDENTIFIER']._serialized_end=179
-  _globals['_IDENTIFIER_PARTSENTRY']._serialized_start=135
-  _globals['_IDENTIFIER_PARTSENTRY']._serialized_end=179
-  _globals['_LEFTOUTIDENTIFIER']._serialized_start=181
-  _globals['_LEFTOUTIDENTIFIER']._serialized_end=231
-  _globals['_CUSTOMERREFERENCE']._serialized_start=233
-  _globals['_CUSTOMERREFERENCE']._serialized_end=333
+  _globals['_CONSENTSTATE']._serialized_start=501
+  _globals['_CONSENTSTATE']._serialized_end=825
+  _globals['_CONSENTACTOR']._serialized_start=828
+  _globals['_CONSENTACTOR']._serialized_end=992
+  _globals['_LAWFULBASIS']._serialized_start=995
+  _globals['_LAWFULBASIS']._serialized_end=1164
+  _globals['_IDENTIFIER']._serialized_start=71
+  _globals['_IDENTIFIER']._serialized_end=212
+  _globals['_IDENTIFIER_PARTSENTRY']._serialized_start=168
+  _globals['_IDENTIFIER_PARTSENTRY']._serialized_end=212
+  _globals['_LEFTOUTIDENTIFIER']._serialized_start=214
+  _globals['_LEFTOUTIDENTIFIER']._serialized_end=264
+  _globals['_CUSTOMERREFERENCE']._serialized_start=266
+  _globals['_CUSTOMERREFERENCE']._serialized_end=366
+  _globals['_ASOF']._serialized_start=369
+  _globals['_ASOF']._serialized_end=498
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,7 @@ No error text holds personal data.
     RESERVED_PURPOSE        `audit` cannot be defined
     CYCLIC_PURPOSE          a purpose cannot stand above itself
     PURPOSE_TOO_DEEP        purposes stand at most 8 deep
+    INVALID_AS_OF           a past state that is not past: behind the log's end, or in the future
     CIRCULAR_SEGMENT        a segment would depend on itself
     SEGMENT_TOO_DEEP        segments use each other more than 8 deep
     INVALID_EXPRESSION      a segment's expression; each fault comes with its place
@@ -37,6 +38,7 @@ No error text holds personal data.
   NOT_FOUND
     UNKNOWN_WORKSPACE       the server has no such workspace
     UNKNOWN_CUSTOMER        nobody has this id, or is known by these identifiers
+    CUSTOMER_ERASED         the customer was erased, also from the past
     UNKNOWN_IDENTIFIER      nobody, or not this customer, holds the identifier
     UNKNOWN_MERGE           no live merge of the customer has this id
     UNKNOWN_SOURCE          register the source first
@@ -81,6 +83,7 @@ No error text holds personal data.
     REVISION_NOT_REACHED    the read side is still behind `at_least_revision`
     READ_SIDE_FAILED, READ_SIDE_NOT_READY, READ_SIDE_OUTDATED, STORE_FAILED
                             the read side cannot answer now
+    VERIFICATION_RUNNING    this server makes a proof already
     TOO_MANY_LISTS          as many lists as may be are being read
     CUSTOMER_PARKED         the read side holds an event of this customer that it cannot fold
   DATA_LOSS: no writes, and no yes, until an operator has looked
@@ -99,6 +102,7 @@ method names the reasons that are its own; those of reaching the log, the hosts 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
@@ -343,3 +347,43 @@ class CustomerReference(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_reference) -> _WhichOneofReturnType_reference | None: ...
 
 Global___CustomerReference: _TypeAlias = CustomerReference  # noqa: Y015
+
+@_typing.final
+class AsOf(_message.Message):
+    """A past state to answer from. Whoever is erased by now is erased in every past state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    KNOWN_FIELD_NUMBER: _builtins.int
+    HAPPENED_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Up to this revision of the log."""
+    @_builtins.property
+    def known(self) -> _timestamp_pb2.Timestamp:
+        """Up to this time: everything recorded before the log's clock passed it, seen at that time, so
+        that what runs out by then has run out.
+        """
+
+    @_builtins.property
+    def happened(self) -> _timestamp_pb2.Timestamp:
+        """Of what was known only facts that had happened by this time, seen at that time. Who is who, and
+        the rules, stay as they were known.
+        """
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        known: _timestamp_pb2.Timestamp | None = ...,
+        happened: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["happened", b"happened", "known", b"known", "known_by", b"known_by", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["happened", b"happened", "known", b"known", "known_by", b"known_by", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_known_by: _TypeAlias = _typing.Literal["revision", "known"]  # noqa: Y015
+    _WhichOneofArgType_known_by: _TypeAlias = _typing.Literal["known_by", b"known_by"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_known_by) -> _WhichOneofReturnType_known_by | None: ...
+
+Global___AsOf: _TypeAlias = AsOf  # noqa: Y015

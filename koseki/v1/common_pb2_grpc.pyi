@@ -30,6 +30,7 @@ No error text holds personal data.
     RESERVED_PURPOSE        `audit` cannot be defined
     CYCLIC_PURPOSE          a purpose cannot stand above itself
     PURPOSE_TOO_DEEP        purposes stand at most 8 deep
+    INVALID_AS_OF           a past state that is not past: behind the log's end, or in the future
     CIRCULAR_SEGMENT        a segment would depend on itself
     SEGMENT_TOO_DEEP        segments use each other more than 8 deep
     INVALID_EXPRESSION      a segment's expression; each fault comes with its place
@@ -37,6 +38,7 @@ No error text holds personal data.
   NOT_FOUND
     UNKNOWN_WORKSPACE       the server has no such workspace
     UNKNOWN_CUSTOMER        nobody has this id, or is known by these identifiers
+    CUSTOMER_ERASED         the customer was erased, also from the past
     UNKNOWN_IDENTIFIER      nobody, or not this customer, holds the identifier
     UNKNOWN_MERGE           no live merge of the customer has this id
     UNKNOWN_SOURCE          register the source first
@@ -81,6 +83,7 @@ No error text holds personal data.
     REVISION_NOT_REACHED    the read side is still behind `at_least_revision`
     READ_SIDE_FAILED, READ_SIDE_NOT_READY, READ_SIDE_OUTDATED, STORE_FAILED
                             the read side cannot answer now
+    VERIFICATION_RUNNING    this server makes a proof already
     TOO_MANY_LISTS          as many lists as may be are being read
     CUSTOMER_PARKED         the read side holds an event of this customer that it cannot fold
   DATA_LOSS: no writes, and no yes, until an operator has looked

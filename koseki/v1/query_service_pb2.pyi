@@ -34,6 +34,7 @@ class GetCustomerRequest(_message.Message):
     IDENTIFIER_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
     AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     customer_id: _builtins.str
@@ -48,6 +49,12 @@ class GetCustomerRequest(_message.Message):
     def identifier(self) -> _common_pb2.Identifier:
         """Any one identifier of the customer."""
 
+    @_builtins.property
+    def as_of(self) -> _common_pb2.AsOf:
+        """Answer from a past state instead, folded from the log; nothing is waited for then. Errors of its
+        own: INVALID_ARGUMENT (INVALID_AS_OF), NOT_FOUND (CUSTOMER_ERASED).
+        """
+
     def __init__(
         self,
         *,
@@ -56,10 +63,11 @@ class GetCustomerRequest(_message.Message):
         identifier: _common_pb2.Identifier | None = ...,
         purpose: _builtins.str = ...,
         at_least_revision: _builtins.int = ...,
+        as_of: _common_pb2.AsOf | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "identifier", b"identifier", "reference", b"reference"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "customer_id", b"customer_id", "identifier", b"identifier", "reference", b"reference"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "customer_id", b"customer_id", "identifier", b"identifier", "purpose", b"purpose", "reference", b"reference", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "at_least_revision", b"at_least_revision", "customer_id", b"customer_id", "identifier", b"identifier", "purpose", b"purpose", "reference", b"reference", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_reference: _TypeAlias = _typing.Literal["customer_id", "identifier"]  # noqa: Y015
     _WhichOneofArgType_reference: _TypeAlias = _typing.Literal["reference", b"reference"]  # noqa: Y015
@@ -101,6 +109,7 @@ class BatchGetCustomersRequest(_message.Message):
     REFERENCES_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
     AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     purpose: _builtins.str
@@ -113,6 +122,10 @@ class BatchGetCustomersRequest(_message.Message):
     def references(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.CustomerReference]:
         """1 to 1,000 references; two may name the same customer."""
 
+    @_builtins.property
+    def as_of(self) -> _common_pb2.AsOf:
+        """Answer from a past state instead, as GetCustomer does."""
+
     def __init__(
         self,
         *,
@@ -120,10 +133,11 @@ class BatchGetCustomersRequest(_message.Message):
         references: _abc.Iterable[_common_pb2.CustomerReference] | None = ...,
         purpose: _builtins.str = ...,
         at_least_revision: _builtins.int = ...,
+        as_of: _common_pb2.AsOf | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "purpose", b"purpose", "references", b"references", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "at_least_revision", b"at_least_revision", "purpose", b"purpose", "references", b"references", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -602,6 +616,7 @@ class CheckConsentRequest(_message.Message):
     IDENTIFIERS_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
     RECORD_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
@@ -618,6 +633,14 @@ class CheckConsentRequest(_message.Message):
         all of them must allow it. Somebody unknown is judged as a person without acts.
         """
 
+    @_builtins.property
+    def as_of(self) -> _common_pb2.AsOf:
+        """Say what the answer was in a past state, which cannot be recorded. It permits nothing now: it is
+        no answer of the person's host, and no fence stands behind it. Errors of its own:
+        INVALID_ARGUMENT (INVALID_AS_OF, INVALID_FIELD with `record`), NOT_FOUND (CUSTOMER_ERASED),
+        UNAVAILABLE (CUSTOMER_PARKED).
+        """
+
     def __init__(
         self,
         *,
@@ -627,10 +650,11 @@ class CheckConsentRequest(_message.Message):
         identifiers: _abc.Iterable[_common_pb2.Identifier] | None = ...,
         purpose: _builtins.str = ...,
         record: _builtins.bool = ...,
+        as_of: _common_pb2.AsOf | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "identifiers", b"identifiers", "purpose", b"purpose", "record", b"record", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "command_id", b"command_id", "customer_id", b"customer_id", "identifiers", b"identifiers", "purpose", b"purpose", "record", b"record", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -36,6 +36,10 @@ class _NormaliserEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Normaliser
     """An e-mail address, in lower case."""
     NORMALISER_PHONE: _Normaliser.ValueType  # 4
     """A telephone number with its country code, as E.164."""
+    NORMALISER_WORDS: _Normaliser.ValueType  # 5
+    """Its words alone, case-folded and sorted: `Lovelace, Ada` is `ada lovelace`, `O'Brien` `obrien`.
+    For names and addresses, as parts of composites.
+    """
 
 class Normaliser(_Normaliser, metaclass=_NormaliserEnumTypeWrapper):
     """How a value is written before it is compared. All are NFKC and trimmed."""
@@ -50,6 +54,10 @@ NORMALISER_EMAIL: Normaliser.ValueType  # 3
 """An e-mail address, in lower case."""
 NORMALISER_PHONE: Normaliser.ValueType  # 4
 """A telephone number with its country code, as E.164."""
+NORMALISER_WORDS: Normaliser.ValueType  # 5
+"""Its words alone, case-folded and sorted: `Lovelace, Ada` is `ada lovelace`, `O'Brien` `obrien`.
+For names and addresses, as parts of composites.
+"""
 Global___Normaliser: _TypeAlias = Normaliser  # noqa: Y015
 
 @_typing.final

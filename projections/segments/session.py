@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from domain.consent_events import ConsentChanged, VerdictRecorded
 from domain.event import Event, Recorded
@@ -62,13 +63,16 @@ class Session:
 
     def advance(self, event: Recorded[Event]) -> None:
         """Let time pass to an event."""
-        time = clock.time_moved_to(event)
+        self.pass_time(clock.time_moved_to(event), event.revision)
+
+    def pass_time(self, time: datetime, revision: int) -> None:
+        """Let time pass; what changes by it is told at a revision."""
         moved_to = microseconds(time)
         if moved_to <= self._clock:
             return
         if self._is_due(moved_to):
             self._judge_touched()
-            self._fire(moved_to, event.revision)
+            self._fire(moved_to, revision)
         self._clock = moved_to
         clock.move_clock(self._tables, time)
 

@@ -178,7 +178,7 @@ class PlainLink:
     faults: deque[str] = field(default_factory=deque)
     calls: int = 0
 
-    async def execute(self, host: int, batch: bytes, *, timeout_seconds: float) -> bytes:
+    async def execute(self, host: int, batch: bytes, *, slot: int, deadline: datetime) -> bytes:
         """Carry a batch to a host and its replies back."""
         self.calls += 1
         fault = self.faults.popleft() if self.faults else ""
@@ -186,7 +186,8 @@ class PlainLink:
             raise HostUnavailable
         if fault == "never":
             try:
-                await asyncio.wait_for(asyncio.Event().wait(), timeout_seconds)
+                left = (deadline - datetime.now(UTC)).total_seconds()
+                await asyncio.wait_for(asyncio.Event().wait(), left)
             except TimeoutError as error:
                 raise HostUnavailable from error
         replies = await self.hosts[host].execute(decode_commands(batch))

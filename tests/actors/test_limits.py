@@ -132,7 +132,7 @@ async def test_commands_behind_a_slow_turn_count_as_waiting() -> None:
         more: list[PersonCommand] = [traits(A) for _ in range(10)]
         behind = asyncio.create_task(at_once(house, more, root))
         await eventually(lambda: house.hosts[0].status()["commands_waiting"] == 10)
-        await eventually(lambda: not house.hosts[0]._inbox)
+        await eventually(lambda: not house.hosts[0]._commands.inbox)
         (refused,) = await at_once(house, [track("m2", B)], root)
         assert getattr(refused, "reason", None) == "HOST_OVERLOADED"
         log.gate.set()

@@ -7,7 +7,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from actors.messages import COMMANDS_PER_CALL_MAX, HostUnavailable
+from actors.messages import (
+    COMMANDS_PER_CALL_MAX,
+    decode_commands,
+    encode_replies,
+    failed,
+)
 from actors.router import CALLS_IN_FLIGHT_MAX
 from domain.commands import DefinePurpose, PersonCommand, RegisterSource
 from domain.consent import LawfulBasis
@@ -82,7 +87,7 @@ async def test_nobody_says_unavailable_of_what_a_lost_host_may_have_stored(
 
 async def test_a_reply_that_cannot_be_read_leaves_nobody_waiting(house: Workspace) -> None:
     class Babble:
-        async def execute(self, host: int, batch: bytes, *, timeout_seconds: float) -> bytes:
+        async def execute(self, host: int, batch: bytes, **_call: object) -> bytes:
             return b"not json"
 
     house.link = Babble()  # type: ignore[assignment] # another link
@@ -103,26 +108,27 @@ async def test_commands_gather_while_calls_are_in_flight(house: Workspace) -> No
         def __init__(self, gate: asyncio.Event) -> None:
             self.gate, self.at_once, self.most = gate, 0, 0
 
-        async def execute(self, host: int, batch: bytes, *, timeout_seconds: float) -> bytes:
+        async def execute(self, host: int, batch: bytes, **_call: object) -> bytes:
             sent.append(batch.count(b'"command_id"'))
             self.at_once += 1
             self.most = max(self.most, self.at_once)
             await self.gate.wait()
             self.at_once -= 1
-            raise HostUnavailable
+            refusal = failed(Kind.REFUSED, "HELD", "as the test wants it")
+            return encode_replies([refusal] * len(decode_commands(batch)))
 
     held = Held(asyncio.Event())
     house.link = held  # type: ignore[assignment] # another link
     house.placement = type(house.placement)(1)
     router = house.new_router()
-    commands = [track(f"m{n}", user(str(n)), seconds=3) for n in range(3_000)]
+    commands = [track(f"m{n}", user(str(n)), seconds=60) for n in range(3_000)]
     waiting = asyncio.create_task(router.execute_many(commands))
     await eventually(lambda: held.most == CALLS_IN_FLIGHT_MAX)
     assert sent == [COMMANDS_PER_CALL_MAX] * CALLS_IN_FLIGHT_MAX
     held.gate.set()
     replies = await waiting
     assert held.most == CALLS_IN_FLIGHT_MAX
-    assert {reply.reason for reply in replies if isinstance(reply, Failed)} == {"UNKNOWN_OUTCOME"}
+    assert {reply.reason for reply in replies if isinstance(reply, Failed)} == {"HELD"}
 
 
 async def test_a_router_that_knows_an_old_root_follows_the_move(house: Workspace) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command_line
-from benchmarks import projection, segments
+from benchmarks import projection, resolution, segments
 from benchmarks.log import Load, measure_load
 from benchmarks.measuring import Metric, Metrics, Rounds, alternate
 from benchmarks.parts import PARTS
@@ -118,3 +118,11 @@ async def test_the_parts_of_the_read_side_give_every_number() -> None:
         "window_expiry_ms",
     }
     assert all(metric.value > 0 for metric in (*folded.values(), *judged.values()))
+
+
+async def test_the_part_identity_resolves_as_the_independent_closure_does() -> None:
+    people = (await resolution.measure_people(60))["resolution"].as_fields()
+    found = (await resolution.measure_febrl())["febrl"].as_fields()
+    assert (people["value"], people["pairs_that_differ"]) == (1.0, 0)  # type: ignore[typeddict-item]  # beside it
+    assert found["value"] >= 0.65
+    assert found["precision"] >= 0.99  # type: ignore[typeddict-item]  # beside it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -23,6 +23,7 @@ from eventlog.jetstream_api import JetStreamApi, Json
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.port import NoKey
+from eventlog.lanes import NatsLanes
 from eventlog.port import Head
 from eventlog.snapshots.jetstream import JetStreamSnapshotStore
 from eventlog.snapshots.port import Snapshot
@@ -111,6 +112,32 @@ async def test_a_host_takes_snapshots_and_a_steward_removes_them(roles: Roles) -
     assert list(await store.load(records, schema="a1")) == records[1:]
     for snapshots in (store, steward):
         await snapshots._keys.close()
+
+
+async def test_commands_go_from_gateways_to_hosts_and_hosts_are_heard(roles: Roles) -> None:
+    serving = NatsLanes(await roles.connect("host"), WORKSPACE)
+    asking = NatsLanes(await roles.connect("gateway"), WORKSPACE)
+    worker = NatsLanes(await roles.connect("worker"), WORKSPACE)
+    epoch, heard = new_id(), dict[str, str]()
+
+    async def execute(batch: bytes) -> bytes:
+        return batch.upper()
+
+    await serving.serve(epoch, execute)
+    await asking.listen(lambda _number, said: heard.update(gateway=said))
+    await worker.listen(lambda _number, said: heard.update(worker=said))
+    deadline = datetime.now(UTC) + timedelta(seconds=5)
+
+    async def is_answered() -> bool:
+        await serving.announce(3, epoch)
+        return len(heard) == 2
+
+    await until_async(is_answered)
+    assert heard == {"gateway": epoch, "worker": epoch}
+    assert await asking.request(1, epoch, b"batch", deadline=deadline) == b"BATCH"
+    for role in ("reader", "worker", "steward", "publisher"):
+        subject = f"koseki.{WORKSPACE}.command.1.{epoch}"
+        assert await is_denied(await roles.connect(role), subject)
 
 
 @pytest.mark.parametrize("role", ["reader", "gateway", "worker", "steward"])

@@ -15,6 +15,7 @@ from actors.host import CustomerHost
 from actors.router import CommandRouter
 from actors.rules import RulesKeeper
 from actors.slots import Placement
+from app.closed import closed_records
 from app.integrity import ReadSideHeads, known_witnesses, open_guard
 from app.settings import Settings
 from domain.commands import DefinePurpose, RegisterSource
@@ -63,8 +64,9 @@ class Office:
 
     def __init__(self, connection: Connection, data: Path, workspace: str) -> None:
         self.settings = Settings(data=data, workspace=workspace)
-        self.log = JetStreamEventLog(connection, workspace)
-        self.read_side = ReadSideHeads(self.settings.read_side_folder)
+        closed = closed_records(self.settings)
+        self.log = JetStreamEventLog(connection, workspace, closed=closed)
+        self.read_side = ReadSideHeads(self.settings.read_side_folder, closed=closed)
         self.guard = open_guard(
             connection, self.log, self.settings, checkpoint=self.read_side.checkpoint
         )

@@ -112,6 +112,15 @@ async def test_what_cannot_be_used_is_listed_with_its_reason_and_shown_as_it_cam
     shown = installation.json("dead-letters", "show", str(largest["number"]))
     assert len(shown["data"]) == largest["bytes"]
     assert not shown["is_truncated"]
+    number = missing["number"]
+    replayed = installation.json("dead-letters", "replay", str(number), "999999")
+    assert (replayed["replayed"], replayed["unknown"]) == ([number], [999_999])
+    await drained(installation)
+    again = installation.json("dead-letters", "list", "--reason", "MISSING_ID")["dead_letters"]
+    assert again[-1]["number"] > number
+    assert again[-1]["bytes"] == missing["bytes"]
+    replayed = installation.json("dead-letters", "replay", str(number))
+    assert (replayed["replayed"], replayed["replayed_before"]) == ([], [number])
 
 
 RAW_SUBJECTS = [

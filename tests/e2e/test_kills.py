@@ -45,12 +45,13 @@ DUPLICATE = ingest_service_pb2.SIGNAL_RESULT_DUPLICATE
 
 
 class Traffic:
-    """Clients that send without pause, and note what was acknowledged."""
+    """Clients that send without pause for people of their own; notes what was acknowledged."""
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: Caller, name: str) -> None:
         self._caller = caller
+        self._name = name
         self._numbers = count()
-        self.signals: dict[str, list[str]] = {str(number): [] for number in range(PEOPLE)}
+        self.signals: dict[str, list[str]] = {f"{name}-{number}": [] for number in range(PEOPLE)}
         self.consents: dict[str, int] = {}
 
     async def run(self) -> None:
@@ -61,12 +62,12 @@ class Traffic:
 
     async def _send_for_ever(self) -> None:
         for number in self._numbers:
-            who = str(number % PEOPLE)
+            who = f"{self._name}-{number % PEOPLE}"
             if number % 5 == 0:
                 done = await self._caller.consent(person(who), command_id=CLOCK.new_id())
                 self.consents[who] = max(done.revision, self.consents.get(who, 0))
             else:
-                message_id = f"kill-{number}"
+                message_id = f"{self._name}-{number}"
                 [outcome] = await self._caller.ingest(order(message_id, person(who), cds=1))
                 assert outcome.revision
                 self.signals[who].append(message_id)
@@ -97,7 +98,7 @@ async def kill(installation: Installation, part: str) -> None:
 async def test_each_process_in_turn_is_killed_and_nothing_acknowledged_is_lost(
     installation: Installation, caller: Caller
 ) -> None:
-    traffic = Traffic(caller)
+    traffic = Traffic(caller, "killed")
     running = asyncio.create_task(traffic.run())
     for part in PARTS:
         acknowledged = traffic.acknowledged
@@ -106,6 +107,29 @@ async def test_each_process_in_turn_is_killed_and_nothing_acknowledged_is_lost(
         assert not running.done(), running
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+    await everything_is_there(installation, caller, traffic)
+
+
+@pytest.mark.timeout(300)
+async def test_a_host_that_is_paused_is_done_without_and_comes_back_to_no_harm(
+    installation: Installation, caller: Caller
+) -> None:
+    traffic = Traffic(caller, "paused")
+    running = asyncio.create_task(traffic.run())
+    await until(lambda: traffic.acknowledged > 0, timeout_seconds=30)
+    pid = installation.pid_of("host-0")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        # Every person in turn, so the paused host's too.
+        acknowledged = traffic.acknowledged
+        await until(lambda: traffic.acknowledged > acknowledged + PEOPLE, timeout_seconds=60)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    acknowledged = traffic.acknowledged
+    await until(lambda: traffic.acknowledged > acknowledged + PEOPLE, timeout_seconds=60)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await until(lambda: are_ready(installation.parts()), timeout_seconds=READY_SECONDS_MAX)
     await everything_is_there(installation, caller, traffic)
 
 

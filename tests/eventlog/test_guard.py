@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from eventlog.errors import LogDamaged, LogUnavailable
+from eventlog.connection import Connection
+from eventlog.errors import ClockDiffers, LogDamaged, LogUnavailable
 from eventlog.guard import LogGuard
+from eventlog.jetstream import JetStreamEventLog
 from eventlog.marks import Mark, read_marks
 from eventlog.memory import MemoryEventLog
-from eventlog.port import Head, Witness
-from tests.support.events import draft, new_record, store
+from eventlog.port import Head, Refused, Witness
+from tests.support.events import attempt, draft, new_record, store
 
 
 async def written(events: int = 5) -> tuple[MemoryEventLog, list[Head]]:
@@ -50,7 +53,7 @@ async def test_a_witness_that_contradicts_the_log_closes_it_for_good(
     told = says(head)
     guard = LogGuard(log, witnesses=lambda: told)
     await guard.check()
-    assert guard.status() == {"log_sound": False, "log_faults": [fault]}
+    assert guard.status() == {"log_sound": False, "log_faults": [fault], "clock_agrees": True}
     told.clear()
     await guard.check()
     with pytest.raises(LogDamaged):
@@ -110,3 +113,49 @@ async def test_what_one_process_acknowledged_another_one_misses(tmp_path: Path) 
     other = LogGuard(log, witnesses=lambda: read_marks(tmp_path))
     await other.check()
     assert other.faults == ("acknowledged_events_lost",)
+
+
+class HandClock:
+    """A clock that the test sets beside the server's."""
+
+    def __init__(self) -> None:
+        self.ahead: timedelta | None = timedelta()
+
+    def __call__(self) -> datetime | None:
+        return None if self.ahead is None else datetime.now(UTC) + self.ahead
+
+
+@pytest.mark.parametrize("seconds", [-3, 3])
+async def test_a_process_with_another_time_than_the_server_stores_nothing_until_they_agree(
+    jetstream_log: JetStreamEventLog, connection: Connection, seconds: int
+) -> None:
+    guard, clock = LogGuard(jetstream_log, connection=lambda: connection.losses), HandClock()
+    guard.own_clock = clock
+    jetstream_log.guard_by(guard)
+    await guard.check()
+    await store(jetstream_log, draft(new_record()))
+    clock.ahead = timedelta(seconds=seconds)
+    await guard.check()
+    assert (guard.is_sound, guard.status()["clock_agrees"]) == (True, False)
+    with pytest.raises(ClockDiffers):
+        await guard.admit()
+    async with asyncio.timeout(5):
+        refused = await jetstream_log.append(attempt(draft(new_record())), timeout_seconds=60)
+    assert refused == Refused("CLOCK_DIFFERS")
+    clock.ahead = timedelta(seconds=seconds / 3)
+    await guard.check()
+    await store(jetstream_log, draft(new_record()))
+    await guard.close()
+
+
+async def test_a_clock_that_is_turned_by_hand_is_compared_with_nothing(
+    jetstream_log: JetStreamEventLog,
+) -> None:
+    guard, clock = LogGuard(jetstream_log), HandClock()
+    guard.own_clock = clock
+    clock.ahead = timedelta(days=1)
+    await guard.check()
+    assert not guard.has_right_time
+    clock.ahead = None
+    await guard.check()
+    assert guard.has_right_time

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from actors.clock import SystemClock
 from actors.intake.grouping import Ticket, make_command
@@ -19,6 +21,10 @@ from tests.intake.messages import identify, message, track
 PERSON = Namespace(name="person", values_max=1, parts=(Part(name="name"), Part(name="birthday")))
 RULES = IdentityRules(namespaces=(*DEFAULT_IDENTITY_RULES.namespaces, PERSON))
 NORMALISER = IdentifierNormaliser(b"a pepper for the tests", rules=lambda: RULES)
+NAME = Namespace(name="name", normaliser="words", values_max=1)
+WORDS = IdentifierNormaliser(
+    b"a pepper for the tests", rules=lambda: IdentityRules(namespaces=(NAME,))
+)
 AROUND = Surroundings("m1", "track", datetime(2026, 1, 1, tzinfo=UTC))
 
 
@@ -55,6 +61,36 @@ def test_a_composite_is_made_of_traits_that_are_all_there() -> None:
     assert person == NORMALISER.compose("person", {"name": "yamada taro", "birthday": "1970-01-01"})
     assert len(decoded(identify(traits={"name": "Yamada Taro"})).identifiers) == 1
     assert len(decoded(identify(traits={**both, "name": 7})).identifiers) == 1
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        ("Ada Lovelace", "ada lovelace"),
+        (" LOVELACE,  Ada. ", "ada lovelace"),
+        ("Seán O'Brien", "obrien seán"),
+        ("O\u2019Brien Se\u0061\u0301n", "obrien seán"),
+        ("12/4 Mill-Lane", "12 4 lane mill"),
+        ("\uff14 Straße", "4 strasse"),
+        ("山田 太郎", "太郎 山田"),
+    ],
+)
+def test_words_are_the_same_in_any_order_and_punctuation(raw: str, value: str) -> None:
+    found = WORDS.normalise("name", raw)
+    assert found.value == value
+    assert WORDS.normalise("name", value) == found
+
+
+@given(st.text(st.characters(exclude_categories=[])))
+def test_what_has_words_is_written_one_way_and_what_has_none_is_refused(raw: str) -> None:
+    reason: str | None = None
+    try:
+        found = WORDS.normalise("name", raw)
+    except Invalid as refused:
+        reason = refused.reason
+    else:
+        assert WORDS.normalise("name", found.value) == found
+    assert reason in {None, "EMPTY_IDENTIFIER", "INVALID_IDENTIFIER", "IDENTIFIER_BLOCKED"}
 
 
 def test_no_two_lists_of_parts_are_one_composite() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import nats
@@ -9,6 +10,7 @@ import nats.errors
 import orjson
 import pytest
 
+from actors.intake.dead_letters import send_again
 from actors.intake.jetstream import JetStreamIntake
 from actors.intake.port import RejectedMessage
 from domain.commands import PersonCommand
@@ -211,3 +213,22 @@ async def test_a_dead_letter_that_does_not_fit_is_cut_and_says_so(intake: Intake
     assert letter.data_bytes == size
     assert 900_000 < len(letter.data) < size
     assert letter.headers == {}
+
+
+async def test_a_dead_letter_is_sent_again_as_it_came_and_marked(intake: Intake) -> None:
+    store = intake.dead_letters
+    data = orjson.dumps({"specversion": "1.0"})
+    sent = rejected("1-0", data, reason="UNKNOWN_SOURCE", content_type="application/cloudevents")
+    await store.put(replace(sent, headers={**sent.headers, "Nats-Msg-Id": "theirs"}))
+    (letter,) = await store.list()
+    assert not await store.is_replayed(letter.sequence)
+    await send_again(intake.connection, letter)
+    await store.mark_replayed(letter)
+    assert await store.is_replayed(letter.sequence)
+    assert not await store.is_replayed(letter.sequence + 1)
+    assert await store.list() == [letter]
+    assert await store.get(letter.sequence + 1) is None
+    (taken,) = await intake.queue.pull(batch_messages_max=5, wait_seconds=2, gather_seconds=0)
+    assert (taken.subject, taken.data) == (letter.subject, data)
+    assert taken.headers["content-type"] == "application/cloudevents"
+    assert "Nats-Msg-Id" not in taken.headers

@@ -231,10 +231,15 @@ class ListedLog:
     keys: None = None
 
     async def read(
-        self, *, after_revision: int = 0, batch_events_max: int = 1_000
+        self,
+        *,
+        after_revision: int = 0,
+        through_revision: int | None = None,
+        batch_events_max: int = 1_000,
     ) -> AsyncIterator[list[Entry]]:
-        for start in range(after_revision, len(self.entries), batch_events_max):
-            yield list(self.entries[start : start + batch_events_max])
+        entries = self.entries[:through_revision]
+        for start in range(after_revision, len(entries), batch_events_max):
+            yield list(entries[start : start + batch_events_max])
 
     async def follow(
         self, *, after_revision: int, batch_events_max: int = 1_000

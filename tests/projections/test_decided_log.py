@@ -46,7 +46,8 @@ from projections.counts import read_counts
 from projections.runner import Projector
 from projections.store import Store
 from projections.views import customer_view
-from replay.fold import fold_customer
+from replay.as_of import Prefix
+from replay.customer import fold_customers
 from replay.signals import count_signals
 from replay.verify import verify
 from tests.projections.histories import PURPOSES, SERVED, START, identifier, record_id, signal
@@ -212,10 +213,11 @@ async def test_decisions_reach_the_read_side_and_are_proved(tmp_path: Path) -> N
     with store.snapshot() as snapshot:
         assert (await verify(writer.log, snapshot)).holds
         counted = 0
+        now = Prefix(snapshot.checkpoint.revision, read_clock(snapshot))
         for record in writer.records.values():
             seen = customer_view(snapshot, record.id, "audit")
-            tables = await fold_customer(writer.log, record.id)
-            alone = customer_view(tables, record.id, "audit", now=read_clock(snapshot))
+            past = await fold_customers(writer.log, now, record_ids=[record.id])
+            alone = past.view(record.id, "audit")
             assert seen is not None
             assert alone is not None
             assert seen.customer_id == record.root

@@ -13,8 +13,8 @@ from eventlog.port import EventLog
 from projections.errors import CustomerParked
 from projections.fold import fold_batch
 from projections.tables import MemoryTables
-from projections.views import CustomerView, customer_view
-from replay.fold import fold_customer, fold_log
+from projections.views import customer_view
+from replay.fold import fold_log
 from tests.projections.histories import (
     History,
     ListedLog,
@@ -98,22 +98,3 @@ async def test_an_unreadable_envelope_keeps_its_place_in_the_chain() -> None:
     assert tables.checkpoint.revision == len(history.entries)
     with pytest.raises(CustomerParked):
         customer_view(tables, record_id(1), "service")
-
-
-async def test_folding_one_customer_gives_the_same_view(history: History) -> None:
-    everyone = await fold_log(listed(history))
-    for number in range(RECORDS):
-        alone = await fold_customer(listed(history), record_id(number))
-        for purpose in ("audit", "analytics", "service"):
-            seen = customer_view(alone, record_id(number), purpose)
-            expected = customer_view(everyone, record_id(number), purpose)
-            assert without_revision(seen) == without_revision(expected)
-
-
-async def test_folding_nobody_gives_nobody() -> None:
-    tables = await fold_customer(listed(History()), record_id(1))
-    assert customer_view(tables, record_id(1), "audit") is None
-
-
-def without_revision(view: CustomerView | None) -> CustomerView | None:
-    return None if view is None else replace(view, revision=0)

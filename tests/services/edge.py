@@ -21,6 +21,7 @@ from actors.intake.identifiers import IdentifierNormaliser
 from eventlog.port import EventLog
 from eventlog.server import free_port
 from koseki.v1 import (
+    audit_service_pb2_grpc,
     common_pb2,
     customer_service_pb2,
     customer_service_pb2_grpc,
@@ -92,6 +93,7 @@ class Edge:
     store: Store
 
     def __post_init__(self) -> None:
+        self.audit = audit_service_pb2_grpc.AuditServiceStub(self.channel)
         self.customer = customer_service_pb2_grpc.CustomerServiceStub(self.channel)
         self.signals = ingest_service_pb2_grpc.IngestServiceStub(self.channel)
         self.query = query_service_pb2_grpc.QueryServiceStub(self.channel)
@@ -207,7 +209,11 @@ def _refusal(error: grpc.aio.AioRpcError) -> Refusal:
 
 @asynccontextmanager
 async def edge_over(
-    log: EventLog, folder: Path, *, house: Workspace | None = None
+    log: EventLog,
+    folder: Path,
+    *,
+    house: Workspace | None = None,
+    is_for_auditors: bool = False,
 ) -> AsyncIterator[Edge]:
     """Serve one workspace on a free port."""
     house = house or Workspace(log, doubled=True)
@@ -217,11 +223,13 @@ async def edge_over(
     projecting = asyncio.create_task(Projector(log, store).run())
     parts = GatewayParts(
         workspace=log.workspace,
+        log=log,
         router=house.router,
         rules=house.rules,
         store=store,
         normaliser=IdentifierNormaliser(PEPPER, rules=lambda: house.rules.rules.identity),
         clock=CLOCK,
+        is_for_auditors=is_for_auditors,
     )
     port = free_port()
     server = GatewayServer(parts, host="127.0.0.1", port=port)

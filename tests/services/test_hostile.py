@@ -155,10 +155,13 @@ async def test_a_revision_beyond_all_waits_no_longer_than_the_deadline(edge: Edg
 @pytest.mark.parametrize("seconds", [0.0, 0.001])
 async def test_a_call_whose_time_is_over_stores_at_most_once(edge: Edge, seconds: float) -> None:
     request = customer_service_pb2.IdentifyRequest(identifiers=[user("1")], source="shop")
-    found = await refusal(edge.customer.Identify(request, timeout=seconds))
-    late = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE}
-    assert found.code in late or found.reason == "UNKNOWN_OUTCOME"
-    assert (await edge.identify(user("1"))).customer_id
+    call = edge.customer.Identify(request, timeout=seconds)
+    if await call.code() is not grpc.StatusCode.OK:  # a fast machine may answer in a millisecond
+        found = await refusal(call)
+        late = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE}
+        assert found.code in late or found.reason == "UNKNOWN_OUTCOME"
+    known = [(await edge.identify(user("1"))).customer_id for _ in range(2)]
+    assert len(set(known)) == 1
 
 
 async def test_callers_that_go_away_leave_the_gateway_well(edge: Edge) -> None:

@@ -58,7 +58,7 @@ async def test_every_method_of_every_service_is_described(edge: Edge) -> None:
             return {name: {m.name for m in found.methods} for name, found in services.items()}
 
     assert await asyncio.to_thread(methods) == {
-        "koseki.v1.AuditService": {"GetReceipt"},
+        "koseki.v1.AuditService": {"ReplayEvents", "Verify", "DiffCustomer", "GetReceipt"},
         "koseki.v1.CustomerService": {
             "Identify",
             "SetTraits",

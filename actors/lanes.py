@@ -1,0 +1,224 @@
+"""The lane of commands: by request and reply to the living incarnation of a customer's host.
+
+Hosts say twice a second that they are there, and under which epoch; whoever sends commands keeps a
+`HostTable` of what it heard. A host that is silent, or came back under another epoch, loses what
+was on its way to it, and the callers send it again. Bulk travels by `remote.py`, past the same
+table. All of this makes commands fast and finds a living host; what is right the log decides (R1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import datetime
+from time import monotonic
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from actors.faults import describe
+from actors.host import CustomerHost
+from actors.messages import HostLink, HostUnavailable, decode_commands, encode_replies
+from eventlog.errors import LogError, LogUnavailable
+
+HEARTBEAT_SECONDS = 0.5
+SILENT_SECONDS_MAX = 2.0
+WATCH_SECONDS = 0.25
+REQUEST_BYTES_MAX = 512 * 1024
+"""More than this goes by the lane of bulk, whatever it is: servers limit their messages."""
+
+T = TypeVar("T")
+_log = structlog.get_logger()
+
+
+class Lanes(Protocol):
+    """Subjects of a workspace between those who send commands and the hosts."""
+
+    async def request(self, slot: int, epoch: str, batch: bytes, *, deadline: datetime) -> bytes:
+        """Send a batch and wait for its replies. Raises `LogUnavailable`."""
+
+    async def serve(self, epoch: str, execute: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """Answer what is sent to an epoch; drop unread what comes after its deadline."""
+
+    async def announce(self, host: int, epoch: str) -> None:
+        """Say that a host is there. Raises `LogUnavailable`."""
+
+    async def listen(self, heard: Callable[[int, str], None]) -> None:
+        """Hear of every host that says so. Raises `LogUnavailable`."""
+
+    async def close(self) -> None:
+        """Serve and hear no more."""
+
+
+@dataclass(slots=True)
+class _Incarnation:
+    epoch: str
+    heard_at: float
+    calls: set[asyncio.Future[Any]] = field(default_factory=set)  # of any kind
+    is_lost: bool = False
+
+
+class HostTable:
+    """Which hosts live, as far as was heard, and what is on its way to each."""
+
+    def __init__(self, hosts: int, *, now: Callable[[], float] = monotonic) -> None:
+        self._hosts = hosts
+        self._now = now
+        self._begun = now()
+        self._living: dict[int, _Incarnation] = {}
+        self._watching: asyncio.Task[None] | None = None
+
+    async def start(self, lanes: Lanes) -> None:
+        """Begin to listen, and to count out who is silent."""
+        await lanes.listen(self.hear)
+        self._watching = asyncio.create_task(self._watch(), name="watch-hosts")
+
+    async def close(self) -> None:
+        """Count nobody out any more."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+
+    def hear(self, host: int, epoch: str) -> None:
+        """Note that a host lives; of two incarnations the younger counts."""
+        if not 0 <= host < self._hosts:
+            return
+        known = self._living.get(host)
+        if known is not None and known.epoch == epoch:
+            known.heard_at = self._now()
+        elif known is None or known.epoch < epoch:
+            self._lose(host)
+            self._living[host] = _Incarnation(epoch, self._now())
+
+    def epoch_of(self, host: int) -> str | None:
+        """Give the epoch under which a host lives."""
+        living = self._living.get(host)
+        return None if living is None else living.epoch
+
+    @property
+    def away(self) -> frozenset[int]:
+        """The hosts that do not live; none before there was time to hear them."""
+        if len(self._living) == self._hosts or self._now() - self._begun < SILENT_SECONDS_MAX:
+            return frozenset()
+        return frozenset(range(self._hosts)) - self._living.keys()
+
+    async def call(self, host: int, work: Coroutine[None, None, T]) -> T:
+        """Do something with a host for as long as it lives. Raises `HostUnavailable`."""
+        living = self._living.get(host)
+        if living is None:
+            return await work
+        call = asyncio.ensure_future(work)
+        living.calls.add(call)
+        try:
+            return await call
+        except asyncio.CancelledError:
+            if living.is_lost:
+                raise HostUnavailable from None
+            call.cancel()
+            raise
+        finally:
+            living.calls.discard(call)
+
+    def count_out(self) -> None:
+        """Count out the hosts that were silent for too long."""
+        oldest = self._now() - SILENT_SECONDS_MAX
+        for host in [h for h, living in self._living.items() if living.heard_at < oldest]:
+            _log.warning("host_silent", host=host)
+            self._lose(host)
+
+    def _lose(self, host: int) -> None:
+        lost = self._living.pop(host, None)
+        if lost is not None:
+            lost.is_lost = True
+            for call in lost.calls:
+                call.cancel()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            self.count_out()
+
+
+class CommandLane:
+    """Carry batches of commands to the hosts that live."""
+
+    def __init__(self, lanes: Lanes, table: HostTable, *, bulk: HostLink) -> None:
+        self._lanes = lanes
+        self._table = table
+        self._bulk = bulk
+
+    async def execute(self, host: int, batch: bytes, *, slot: int, deadline: datetime) -> bytes:
+        """Ask a host. Raises `HostUnavailable`."""
+        if len(batch) > REQUEST_BYTES_MAX:
+            return await self._bulk.execute(host, batch, slot=slot, deadline=deadline)
+        epoch = self._table.epoch_of(host)
+        if epoch is None:
+            raise HostUnavailable
+        request = self._lanes.request(slot, epoch, batch, deadline=deadline)
+        try:
+            return await self._table.call(host, request)
+        except LogError as error:
+            raise HostUnavailable from error
+
+
+class BulkLane:
+    """Carry batches of signals on another link, for as long as the host that has them lives."""
+
+    def __init__(self, link: HostLink, table: HostTable) -> None:
+        self._link = link
+        self._table = table
+
+    async def execute(self, host: int, batch: bytes, *, slot: int, deadline: datetime) -> bytes:
+        """Call a host. Raises `HostUnavailable`."""
+        call = self._link.execute(host, batch, slot=slot, deadline=deadline)
+        return await self._table.call(host, call)
+
+
+class ServingHost:
+    """A host with both its lanes; each start of a process is an incarnation with its own epoch.
+
+    `epoch` is a UUIDv7, so that a later one is greater.
+    """
+
+    def __init__(self, host: CustomerHost, lanes: Lanes, *, number: int, epoch: str) -> None:
+        self._host = host
+        self._lanes = lanes
+        self._number = number
+        self._epoch = epoch
+        self._announcing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start the host, then serve commands and say so. Raises `LogError`."""
+        await self._host.start()
+        await self._lanes.serve(self._epoch, self._execute)
+        self._announcing = asyncio.create_task(self._announce_for_ever(), name="announce-host")
+
+    async def close(self) -> None:
+        """Fall silent and stop."""
+        if self._announcing is not None:
+            self._announcing.cancel()
+            await asyncio.gather(self._announcing, return_exceptions=True)
+        await self._lanes.close()
+        await self._host.close()
+
+    async def execute_bulk(self, batch: bytes) -> bytes:
+        """Execute what came on the lane of bulk."""
+        return encode_replies(await self._host.execute_bulk(decode_commands(batch)))
+
+    def status(self) -> dict[str, Any]:
+        """Give the host's counters, and its epoch."""
+        return {"epoch": self._epoch, **self._host.status()}
+
+    async def _execute(self, batch: bytes) -> bytes:
+        return encode_replies(await self._host.execute(decode_commands(batch)))
+
+    async def _announce_for_ever(self) -> None:
+        while True:
+            try:
+                await self._lanes.announce(self._number, self._epoch)
+            except LogUnavailable:
+                pass  # Who cannot be heard is counted out; the connection comes back by itself.
+            except Exception as error:  # noqa: BLE001  # or it would be silent for good
+                _log.error("announcing_failed", **describe(error))
+            await asyncio.sleep(HEARTBEAT_SECONDS)

@@ -1,0 +1,213 @@
+"""What `koseki replay`, `show`, `diff` and `explain` do: with a log that can only be read.
+
+Each reaches the server as `koseki backup` does: that of a running installation, or one of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from app.bootstrap import open_log
+from app.reaching import reached
+from app.settings import Settings
+from app.turning import read_time
+from domain.ids import MergeId, RecordId
+from domain.rules import AUDIT
+from eventlog.jetstream import JetStreamEventLog
+from eventlog.port import LogReader
+from projections.clock import read_clock
+from projections.counts import read_counts
+from projections.errors import ReadSideError
+from projections.fold import let_time_pass
+from projections.instants import time_of
+from projections.segments.explaining import explain_membership
+from projections.segments.membership import MEMBERSHIPS
+from projections.store import Store
+from projections.tables import MemoryTables, ReadTables
+from projections.views import CustomerView
+from replay.as_of import AsOf, Prefix, find_prefix
+from replay.customer import PastCustomers, fold_customers
+from replay.diff import Change, diff_customer
+from replay.explain import event_at, explain_change, explain_merge
+from replay.fold import Progress, fold_log, silent
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A log to read, and where in it its read side, if there is one, says to look."""
+
+    log: LogReader
+    marks: Store | None
+
+    async def prefix(self, as_of: AsOf) -> Prefix:
+        """Find where a past state ends."""
+        now = datetime.now(UTC)
+        if self.marks is None:
+            return await find_prefix(self.log, as_of, now=now)
+        with self.marks.snapshot() as marks:
+            now = max(now, read_clock(marks))  # a manual clock may be ahead
+            return await find_prefix(self.log, as_of, now=now, marks=marks)
+
+
+@asynccontextmanager
+async def past_of(settings: Settings) -> AsyncIterator[Past]:
+    """Open a log to read. Raises `StartFailed`, `NotRunning`, `LogError` and `OSError`."""
+    async with reached(settings, role="reader") as (found, connection):
+        log: JetStreamEventLog = await open_log(connection, found)
+        try:
+            marks: Store | None = Store.open_reader(found.read_side_folder)
+        except ReadSideError:
+            marks = None
+        try:
+            yield Past(log, marks)
+        finally:
+            if marks is not None:
+                marks.close()
+            await log.close()
+
+
+def read_moment(text: str | None, happened: str | None = None) -> AsOf:
+    """Read a revision or a time known, and a time by which it had happened."""
+    by = None if happened is None else read_time(happened)
+    if text is None:
+        return AsOf(happened=by)
+    if text.isdigit():
+        return AsOf(revision=int(text), happened=by)
+    return AsOf(known=read_time(text), happened=by)
+
+
+async def replay_log(
+    settings: Settings, until: str | None, *, progress: Progress = silent
+) -> dict[str, Any]:
+    """Fold the whole log up to a past state; give its figures, digests and the rate."""
+    async with past_of(settings) as past:
+        prefix = await past.prefix(read_moment(until))
+        begun = time.monotonic()
+        tables = await fold_log(past.log, through_revision=prefix.revision, progress=progress)
+        seconds = time.monotonic() - begun
+        folded = tables.checkpoint
+        let_time_pass(tables, prefix.clock)
+    return {
+        "revision": folded.revision,
+        "clock": prefix.clock.isoformat(),
+        **asdict(counts := read_counts(tables)),
+        "customers": counts.customers,
+        "memberships": _memberships(tables),
+        "log_digest": folded.log_digest.hex(),
+        "rows_digest": folded.rows_digest.hex(),
+        "seconds": round(seconds, 3),
+        "events_per_second": round(folded.revision / seconds) if seconds else 0,
+    }
+
+
+def _memberships(tables: MemoryTables) -> dict[str, int]:
+    """Count who belongs to each segment."""
+    sizes: dict[str, int] = {}
+    for _, row in tables.scan(MEMBERSHIPS, b""):
+        for name in row["in"]:
+            if not name.startswith("~"):
+                sizes[name] = sizes.get(name, 0) + 1
+    return dict(sorted(sizes.items()))
+
+
+async def show_customer(
+    settings: Settings,
+    customer: str,
+    *,
+    as_of: str | None,
+    happened: str | None = None,
+    purpose: str = AUDIT,
+) -> dict[str, Any] | None:
+    """Show a customer as it was; None for nobody. Raises as `PastCustomers.view`."""
+    async with past_of(settings) as past:
+        prefix = await past.prefix(read_moment(as_of, happened))
+        record_id = RecordId(customer)
+        found = await fold_customers(past.log, prefix, record_ids=[record_id])
+        view = found.view(record_id, purpose)
+        return None if view is None else _shown(view, found)
+
+
+def _shown(view: CustomerView, found: PastCustomers) -> dict[str, Any]:
+    shown = {k: v for k, v in asdict(view).items() if k != "revision"}
+    is_seen = view.purpose == AUDIT
+    return {
+        "revision": found.prefix.revision,
+        "clock": found.prefix.clock.isoformat(),
+        **shown,
+        # A segment serves purposes of its own: whole lists of them are an auditor's.
+        **({"segments": found.segments(view.customer_id)} if is_seen else {}),
+    }
+
+
+async def compare_customer(
+    settings: Settings, customer: str, *, earlier: str, later: str | None
+) -> list[dict[str, Any]]:
+    """Say what changed for a customer between two past states."""
+    async with past_of(settings) as past:
+        before = await past.prefix(read_moment(earlier))
+        after = await past.prefix(read_moment(later))
+        changes = await diff_customer(past.log, RecordId(customer), earlier=before, later=after)
+    return [_change(change) for change in changes]
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {
+        "field": change.name,
+        "before": change.before,
+        "after": change.after,
+        "steps": [
+            {
+                "revision": step.revision,
+                "by": "event" if step.events else "time",
+                "types": step.types,
+                "event_ids": step.event_ids,
+                "auth_id": step.auth_id,
+                "value": step.value,
+            }
+            for step in change.steps
+        ],
+    }
+
+
+async def merge_explained(
+    settings: Settings, merge_id: str, *, progress: Progress = silent
+) -> dict[str, Any] | None:
+    """Say why a merge was; None where there was none such."""
+    async with past_of(settings) as past:
+        found = await explain_merge(past.log, MergeId(merge_id), progress=progress)
+    return None if found is None else asdict(found)
+
+
+async def membership_explained(
+    settings: Settings, segment: str, customer: str, *, as_of: str | None
+) -> dict[str, Any] | None:
+    """Say why a customer belonged to a segment or did not, since when, and until when."""
+    async with past_of(settings) as past:
+        prefix = await past.prefix(read_moment(as_of))
+        record_id = RecordId(customer)
+        found = await fold_customers(past.log, prefix, record_ids=[record_id])
+        found.view(record_id, AUDIT)  # parked and erased ones end it here
+        return await _membership(past.log, found.tables, segment, record_id)
+
+
+async def _membership(
+    log: LogReader, tables: ReadTables, segment: str, record_id: RecordId
+) -> dict[str, Any] | None:
+    why = explain_membership(tables, segment, record_id)
+    if why is None:
+        return None
+    shown: dict[str, Any] = asdict(why)
+    for name in ("since_at", "sure_until"):
+        shown[name] = None if shown[name] is None else time_of(shown[name]).isoformat()
+    if why.since_revision is not None:
+        change = explain_change(tables, segment, why.customer, revision=why.since_revision)
+        shown["since_cause"] = None if change is None else change.cause
+        event = await event_at(log, why.since_revision)
+        if event is not None:
+            shown["since_event_type"], shown["since_event_id"] = event
+    return shown

@@ -1,0 +1,118 @@
+"""The subjects on which commands reach hosts, and hosts say that they live; core NATS, no stream.
+
+    koseki.<ws>.command.<slot>.<epoch>    a request; its reply is what the host answers
+    koseki.<ws>.host.<number>             a heartbeat, which holds the epoch
+
+Nothing here is kept: who gets no reply asks again. An empty reply says that nothing was done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import structlog
+
+from eventlog.connection import Connection, NotSent, Received, Subscription
+from eventlog.errors import LogUnavailable
+from eventlog.subjects import Subjects
+from eventlog.wire import MessageTooLarge
+
+DEADLINE_HEADER = "koseki-deadline"
+"""Milliseconds since 1970 after which nobody waits for the reply."""
+
+REQUESTS_AT_ONCE_MAX = 10_000
+_EPOCH = re.compile(r"[0-9a-f-]{1,64}")
+_log = structlog.get_logger(__name__)
+
+
+class NatsLanes:
+    """Commands and heartbeats of one workspace on a connection."""
+
+    def __init__(self, connection: Connection, workspace: str) -> None:
+        self._connection = connection
+        self._prefix = f"koseki.{Subjects(workspace).workspace}"
+        self._subscriptions: list[Subscription] = []
+        self._answering: set[asyncio.Task[None]] = set()
+
+    async def request(self, slot: int, epoch: str, batch: bytes, *, deadline: datetime) -> bytes:
+        """Send a batch and wait for its replies. Raises `LogUnavailable`."""
+        left = (deadline - datetime.now(UTC)).total_seconds()
+        headers = {DEADLINE_HEADER: str(int(deadline.timestamp() * 1_000))}
+        subject = f"{self._prefix}.command.{slot}.{epoch}"
+        try:
+            answer = await self._connection.request(
+                subject, batch, headers=headers, timeout_seconds=max(left, 0.0)
+            )
+        except MessageTooLarge:
+            raise LogUnavailable("the commands are too large for one request") from None
+        if not answer.data:
+            raise NotSent("the host did not take the request")
+        return answer.data
+
+    async def serve(self, epoch: str, execute: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """Answer what is sent to an epoch; drop unread what comes after its deadline."""
+
+        async def take(message: Received) -> None:
+            task = asyncio.create_task(self._answer(message, execute))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+        await self._subscribe(f"command.*.{_checked(epoch)}", take)
+
+    async def announce(self, host: int, epoch: str) -> None:
+        """Say that a host is there. Raises `LogUnavailable`."""
+        await self._connection.publish(f"{self._prefix}.host.{host}", epoch.encode())
+
+    async def listen(self, heard: Callable[[int, str], None]) -> None:
+        """Hear of every host that says so. Raises `LogUnavailable`."""
+
+        async def take(message: Received) -> None:
+            number = message.subject.rpartition(".")[2]
+            epoch = message.data.decode("ascii", "replace")
+            if number.isdecimal() and _EPOCH.fullmatch(epoch):
+                heard(int(number), epoch)
+
+        await self._subscribe("host.*", take)
+
+    async def close(self) -> None:
+        """Serve and hear no more."""
+        for subscription in self._subscriptions:
+            await subscription.unsubscribe()
+        for task in self._answering:
+            task.cancel()
+        await asyncio.gather(*self._answering, return_exceptions=True)
+
+    async def _subscribe(self, what: str, take: Callable[[Received], Awaitable[None]]) -> None:
+        subject = f"{self._prefix}.{what}"
+        self._subscriptions.append(await self._connection.subscribe(subject, take))
+
+    async def _answer(
+        self, message: Received, execute: Callable[[bytes], Awaitable[bytes]]
+    ) -> None:
+        if _is_expired(message):
+            return
+        reply = b""
+        if len(self._answering) <= REQUESTS_AT_ONCE_MAX:
+            try:
+                reply = await execute(message.data)
+            except ValueError as error:  # it cannot be read: of another release, perhaps
+                _log.warning("request_not_read", error=type(error).__name__)
+        try:
+            await self._connection.publish(message.reply, reply)
+        except (LogUnavailable, ValueError) as error:
+            _log.warning("reply_not_sent", error=type(error).__name__)
+
+
+def _is_expired(message: Received) -> bool:
+    deadline = (message.headers or {}).get(DEADLINE_HEADER, "")
+    now = datetime.now(UTC).timestamp() * 1_000
+    return not deadline.isdecimal() or int(deadline) <= now
+
+
+def _checked(epoch: str) -> str:
+    if not _EPOCH.fullmatch(epoch):
+        raise ValueError("an epoch is a UUID")
+    return epoch

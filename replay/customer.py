@@ -1,0 +1,137 @@
+"""Customers as they were: folded from their own streams and the workspace's, up to a prefix (R15).
+
+The clock comes with the prefix, so nobody else's events are read. Rows live in memory, open, for as
+long as an answer takes. Whoever is erased by now was never there: no past state is given of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from domain.errors import NotFound
+from domain.identity_events import CustomersMerged, IdentifierClaimed, IdentifiersLinked
+from domain.ids import (
+    WORKSPACE_STREAM,
+    IdentifierKey,
+    RecordId,
+    Stream,
+    identifier_stream,
+    record_stream,
+)
+from eventlog.port import EMPTY, Entry, LogReader
+from projections import customers
+from projections.fold import fold_excerpt, let_time_pass
+from projections.segments.membership import read_membership
+from projections.tables import MemoryTables
+from projections.views import CustomerView, customer_view, record_holding
+from replay.as_of import Prefix, within
+
+
+class CustomerErased(NotFound):
+    """The customer was erased since: nothing is told of it, as of whatever time (R14)."""
+
+    def __init__(self) -> None:
+        super().__init__("CUSTOMER_ERASED", "the customer was erased, also from the past")
+
+
+@dataclass(frozen=True, slots=True)
+class PastCustomers:
+    """Some customers as of a prefix, and who of them is erased by now."""
+
+    tables: MemoryTables
+    prefix: Prefix
+    entries: tuple[Entry, ...]
+    erased: frozenset[RecordId]
+
+    def view(self, record_id: RecordId, purpose: str) -> CustomerView | None:
+        """See a customer. Raises as `customer_view`, and `CustomerErased`."""
+        self._require_kept(record_id)
+        return customer_view(self.tables, record_id, purpose)
+
+    def holder(self, key: IdentifierKey) -> RecordId | None:
+        """Find who held an identifier. Raises `CustomerParked`."""
+        return record_holding(self.tables, key)
+
+    def segments(self, record_id: RecordId) -> tuple[str, ...]:
+        """Name the segments to which a customer belonged. Raises `CustomerErased`."""
+        self._require_kept(record_id)
+        root = customers.root(self.tables, record_id)
+        row = read_membership(self.tables, root) if root else None
+        return tuple(sorted(n for n in row["in"] if not n.startswith("~"))) if row else ()
+
+    def _require_kept(self, record_id: RecordId) -> None:
+        found = customers.component(self.tables, record_id)
+        if not self.erased.isdisjoint({record_id, *(found.members if found else ())}):
+            raise CustomerErased
+
+
+async def fold_customers(
+    log: LogReader,
+    prefix: Prefix,
+    *,
+    record_ids: Collection[RecordId] = (),
+    identifiers: Collection[IdentifierKey] = (),
+) -> PastCustomers:
+    """Fold the customers of these records, and of whoever held these identifiers.
+
+    Views and memberships equal those over the whole prefix; the digests of so few events mean
+    nothing. Raises `LogUnavailable` and `LogDamaged`.
+    """
+    loaded = await load_customers(log, prefix, record_ids=record_ids, identifiers=identifiers)
+    entries = within(loaded, prefix)
+    tables = MemoryTables()
+    if entries:
+        fold_excerpt(tables, entries)
+    let_time_pass(tables, prefix.clock)
+    return PastCustomers(tables, prefix, tuple(entries), erased_records(loaded))
+
+
+async def load_customers(
+    log: LogReader,
+    prefix: Prefix,
+    *,
+    record_ids: Collection[RecordId] = (),
+    identifiers: Collection[IdentifierKey] = (),
+) -> list[Entry]:
+    """Load every stream that these customers stand on, to its end."""
+    streams: dict[Stream, list[Entry]] = {}
+    wanted = {WORKSPACE_STREAM, *map(record_stream, record_ids)}
+    asked = {identifier_stream(key) for key in identifiers}
+    wanted |= asked
+    while wanted:
+        fresh = await log.load_many(dict.fromkeys(wanted, EMPTY))
+        streams.update({stream: fresh.get(stream, []) for stream in wanted})
+        known = [
+            entry for es in fresh.values() for entry in es if entry.revision <= prefix.revision
+        ]
+        wanted = _named(known, asked) - streams.keys()
+    return [entry for loaded in streams.values() for entry in loaded]
+
+
+def erased_records(entries: Iterable[Entry]) -> frozenset[RecordId]:
+    """Name the records among these whose key is destroyed."""
+    return frozenset(
+        RecordId(entry.stream.key)
+        for entry in entries
+        if entry.event is not None and entry.event.is_erased
+    )
+
+
+def _named(entries: Iterable[Entry], asked: Collection[Stream]) -> set[Stream]:
+    """Name the streams that these events lead to: merged records, their identifiers, holders.
+
+    Of the identifiers only those that were asked for lead to whoever held them.
+    """
+    named: set[Stream] = set()
+    for entry in entries:
+        match entry.event.body if entry.event else None:
+            case CustomersMerged(root=root, component=component):
+                named |= {record_stream(RecordId(other)) for other in (root, *component)}
+            case IdentifierClaimed(record_id=record_id) if entry.stream in asked:
+                named.add(record_stream(RecordId(record_id)))
+            case IdentifiersLinked(keys=keys):
+                named |= {identifier_stream(key) for key in keys}
+            case _:
+                pass
+    return named

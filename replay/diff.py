@@ -1,0 +1,164 @@
+"""What changed for one customer between two past states, field by field, and by which events.
+
+The later state is reached decision by decision from the earlier one, so each change is seen when it
+happens; what changes between two decisions changed because time passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+
+from pydantic import JsonValue
+
+from domain.errors import Invalid
+from domain.event import Event, Recorded
+from domain.ids import EventId, RecordId, StreamKind
+from domain.rules import AUDIT
+from eventlog.port import Entry, LogReader
+from eventlog.registry import wire_name
+from projections.clock import time_moved_to
+from projections.fold import fold_excerpt, let_time_pass
+from projections.tables import MemoryTables
+from projections.views import CustomerView
+from replay.as_of import Prefix, within
+from replay.customer import PastCustomers, erased_records, load_customers
+
+EVENTS_MAX = 10_000
+"""Between the two states; the view is made again after each decision."""
+
+Fields = Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change of a field; without events, time alone changed it. `value` is None for none."""
+
+    revision: int
+    events: tuple[Recorded[Event], ...]
+    value: JsonValue
+
+    @property
+    def event_ids(self) -> tuple[EventId, ...]:
+        """The ids of the decision's events."""
+        return tuple(event.event_id for event in self.events)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The wire names of the decision's events, each once."""
+        return tuple(dict.fromkeys(wire_name(type(event.body)) for event in self.events))
+
+    @property
+    def auth_id(self) -> str:
+        """Who did it; nobody, where time did."""
+        return self.events[0].auth_id if self.events else ""
+
+    @property
+    def recorded_at(self) -> datetime | None:
+        """When it was recorded."""
+        return self.events[0].recorded_at if self.events else None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A field that is not what it was, and every change of it on the way."""
+
+    name: str
+    before: JsonValue
+    after: JsonValue
+    steps: tuple[Step, ...]
+
+
+@dataclass(slots=True)
+class _Walk:
+    past: PastCustomers
+    record_id: RecordId
+    seen: Fields
+    steps: dict[str, list[Step]] = field(default_factory=dict)
+
+    def look(self, revision: int, events: Sequence[Recorded[Event]]) -> None:
+        """Note what is not as it was at the last look."""
+        before, self.seen = self.seen, fields_of(self.past, self.record_id)
+        for name in sorted(before.keys() | self.seen.keys()):
+            if before.get(name) != self.seen.get(name):
+                step = Step(revision, tuple(events), self.seen.get(name))
+                self.steps.setdefault(name, []).append(step)
+
+
+async def diff_customer(
+    log: LogReader, record_id: RecordId, *, earlier: Prefix, later: Prefix
+) -> list[Change]:
+    """Compare a customer in two past states. Raises as `PastCustomers.view`, and `Invalid`.
+
+    Names of fields that came and went on the way are given too, with nothing before and after.
+    """
+    if earlier.revision > later.revision or earlier.clock > later.clock:
+        raise Invalid("INVALID_AS_OF", "the earlier state comes first")
+    if earlier.happened or later.happened:
+        raise Invalid("INVALID_AS_OF", "states are compared by when they were known")
+    loaded = await load_customers(log, later, record_ids=[record_id])
+    entries = within(loaded, later)
+    begun = [entry for entry in entries if entry.revision <= earlier.revision]
+    if len(entries) - len(begun) > EVENTS_MAX:
+        raise Invalid("INVALID_FIELD", f"more than {EVENTS_MAX} events lie between the two")
+    tables = MemoryTables()
+    if begun:
+        fold_excerpt(tables, begun)
+    let_time_pass(tables, earlier.clock)
+    past = PastCustomers(tables, later, tuple(entries), erased_records(loaded))
+    first = fields_of(past, record_id)
+    walk = _Walk(past, record_id, first)
+    for decision in _decisions(entries[len(begun) :]):
+        _follow(walk, tables, decision)
+    let_time_pass(tables, later.clock)
+    walk.look(later.revision, ())
+    return [
+        Change(name, first.get(name), walk.seen.get(name), tuple(walk.steps[name]))
+        for name in sorted(walk.steps)
+    ]
+
+
+def fields_of(past: PastCustomers, record_id: RecordId) -> Fields:
+    """Flatten what an auditor sees of a customer into named fields; none for nobody."""
+    view = past.view(record_id, AUDIT)
+    if view is None:
+        return {}
+    segments: dict[str, JsonValue] = {f"segments.{n}": True for n in past.segments(record_id)}
+    return {**_seen(view), **segments}
+
+
+def _seen(view: CustomerView) -> dict[str, JsonValue]:
+    records: list[JsonValue] = list(view.members)
+    fields: dict[str, JsonValue] = {"customer_id": view.customer_id, "record_ids": records}
+    for known in view.identifiers:
+        fields[f"identifiers.{known.namespace}:{known.value}"] = True
+    for trait in view.traits:
+        fields[f"traits.{trait.name}"] = trait.winner.value
+    for place in view.consents:
+        shown = place.standing
+        open_ = "open" if shown.is_open else "closed"
+        fields[f"consents.{place.purpose.name}"] = f"{open_}, {shown.state.value}"
+    for tally in view.tallies:
+        name = f"signals.{tally.source}.{tally.name}"
+        fields[f"{name}.count"] = tally.count
+        for summed, total in tally.sums.items():
+            fields[f"{name}.sums.{summed}"] = format(total.total, "f")
+    return fields
+
+
+def _decisions(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Group what belongs to one decision; what cannot be read stands alone."""
+    for _, group in groupby(entries, key=lambda e: e.event.decision_id if e.event else e.revision):
+        yield list(group)
+
+
+def _follow(walk: _Walk, tables: MemoryTables, decision: Sequence[Entry]) -> None:
+    events = [entry.event for entry in decision if entry.event is not None]
+    if events:
+        let_time_pass(tables, max(time_moved_to(event) for event in events))
+        walk.look(decision[0].revision - 1, ())
+    fold_excerpt(tables, decision)
+    said = [event for event in events if event.stream.kind is not StreamKind.IDENTIFIER]
+    walk.look(decision[-1].revision, said)

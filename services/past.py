@@ -1,0 +1,103 @@
+"""Answer from past states: folded from the log for this one answer, by the replays' own folds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from domain.commands import CheckConsent
+from domain.consent_acts import verdict_of
+from domain.errors import Invalid, NotFound
+from domain.ids import IdentifierKey, RecordId
+from domain.replies import Verdict
+from eventlog.port import LogReader
+from koseki.v1 import common_pb2
+from projections import customers
+from projections.rules import read_rules
+from projections.store import Store
+from projections.views import CustomerView, customer_standings
+from replay.as_of import AsOf, Prefix, find_prefix
+from replay.customer import PastCustomers, fold_customers
+from services.lookup import Reference
+from services.requests import RequestReader, read_time
+
+
+class PastReader:
+    """Folds customers of one workspace as of past states."""
+
+    def __init__(self, log: LogReader, reader: RequestReader, *, store: Store) -> None:
+        self._log = log
+        self._reader = reader
+        self._store = store
+
+    async def prefix(self, as_of: common_pb2.AsOf) -> Prefix:
+        """Find where a past state ends. Raises `Invalid` / INVALID_AS_OF."""
+        with self._store.snapshot() as marks:
+            return await find_prefix(
+                self._log, read_as_of(as_of), now=self._reader.now(), marks=marks
+            )
+
+    async def customers(
+        self, as_of: common_pb2.AsOf, references: Iterable[Reference]
+    ) -> PastCustomers:
+        """Fold whom these references name. Raises `Invalid`."""
+        record_ids, identifiers = set[RecordId](), set[IdentifierKey]()
+        for reference in references:
+            match reference.WhichOneof("reference"):
+                case "customer_id":
+                    record_ids.add(RecordId(reference.customer_id))
+                case "identifier":
+                    identifiers.add(self._reader.identifier(reference.identifier).key)
+                case _:
+                    raise Invalid("MISSING_IDENTIFIER", "name a customer id or an identifier")
+        prefix = await self.prefix(as_of)
+        return await fold_customers(
+            self._log, prefix, record_ids=record_ids, identifiers=identifiers
+        )
+
+    def view(self, past: PastCustomers, reference: Reference, purpose: str) -> CustomerView | None:
+        """See one of them. Raises as `PastCustomers.view`."""
+        if reference.WhichOneof("reference") == "customer_id":
+            return past.view(RecordId(reference.customer_id), purpose)
+        record_id = past.holder(self._reader.identifier(reference.identifier).key)
+        return None if record_id is None else past.view(record_id, purpose)
+
+    async def verdict(
+        self, as_of: common_pb2.AsOf, command: CheckConsent
+    ) -> tuple[Verdict, PastCustomers, RecordId | None]:
+        """Say what a check would have answered, of whom, and where in the log.
+
+        Raises as `PastCustomers.view`.
+        """
+        prefix = await self.prefix(as_of)
+        named = [RecordId(command.record_id)] if command.record_id else []
+        past = await fold_customers(
+            self._log,
+            prefix,
+            record_ids=named,
+            identifiers=[identifier.key for identifier in command.identifiers],
+        )
+        rules = read_rules(past.tables)
+        purpose = rules.purpose(command.purpose)
+        held = (past.holder(identifier.key) for identifier in command.identifiers)
+        members: set[RecordId] = set()
+        for record_id in (*named, *(holder for holder in held if holder)):
+            view = past.view(record_id, purpose.name)  # parked and erased ones end it here
+            if view is None:
+                raise NotFound("UNKNOWN_CUSTOMER", "nobody was known by this id")
+            members |= {*view.members}
+        standings = customer_standings(past.tables, rules, members, at=prefix.clock)
+        judged = next(place.standing for place in standings if place.purpose == purpose)
+        verdict = verdict_of(
+            purpose.name, judged, rules_version=rules.version, decided_at=prefix.clock
+        )
+        return verdict, past, customers.root(past.tables, min(members)) if members else None
+
+
+def read_as_of(message: common_pb2.AsOf) -> AsOf:
+    """Read which past state is meant. Raises `Invalid`."""
+    known_by = message.WhichOneof("known_by")
+    return AsOf(
+        revision=message.revision if known_by == "revision" else None,
+        known=read_time(message.known) if known_by == "known" else None,
+        happened=read_time(message.happened) if message.HasField("happened") else None,
+    )

@@ -1,0 +1,236 @@
+"""The two lanes on a real server: who lives, what is moved, dropped unread, and asked again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+import pytest_asyncio
+
+from actors.host import CustomerHost
+from actors.lanes import BulkLane, CommandLane, HostTable, ServingHost
+from actors.messages import HostUnavailable
+from actors.router import CommandRouter
+from actors.slots import SLOTS, Placement, slot_of
+from domain.ids import RecordId
+from domain.replies import Done
+from eventlog.connection import Connection
+from eventlog.errors import LogUnavailable
+from eventlog.lanes import NatsLanes
+from eventlog.memory import MemoryEventLog
+from eventlog.server import EmbeddedServer
+from tests.actors.house import CLOCK, Workspace, identify, loyalty, track, traits, user
+from tests.support.waiting import until, until_async
+
+HOSTS = 2
+SOON = timedelta(seconds=5)
+
+
+class NoBulk:
+    """A link that must not be used."""
+
+    async def execute(self, host: int, batch: bytes, *, slot: int, deadline: object) -> bytes:
+        raise AssertionError("a command went by the lane of bulk")
+
+
+@dataclass
+class Net:
+    """Hosts that serve the lane of commands on a server, and a router to them."""
+
+    url: str
+    house: Workspace
+    table: HostTable = field(default_factory=lambda: HostTable(HOSTS))
+    serving: list[ServingHost] = field(default_factory=list)
+    connections: list[Connection] = field(default_factory=list)
+
+    async def lanes(self) -> NatsLanes:
+        self.connections.append(await Connection.open(self.url))
+        return NatsLanes(self.connections[-1], "shop")
+
+    async def serve(self, number: int) -> ServingHost:
+        """Start an incarnation of a host."""
+        placement = Placement(HOSTS)
+        host = CustomerHost(
+            self.house.log, owns=lambda r: placement.host_of(r) == number, clock=CLOCK
+        )
+        serving = ServingHost(host, await self.lanes(), number=number, epoch=CLOCK.new_id())
+        await serving.start()
+        self.serving.append(serving)
+        return serving
+
+    async def router(self) -> CommandRouter:
+        lanes = await self.lanes()
+        await self.table.start(lanes)
+        bulk = BulkLane(NoBulk(), self.table)
+        return CommandRouter(
+            self.house.log,
+            bulk,
+            placement=Placement(HOSTS),
+            clock=CLOCK,
+            commands=CommandLane(lanes, self.table, bulk=bulk),
+            table=self.table,
+        )
+
+    async def close(self) -> None:
+        await self.table.close()
+        for serving in self.serving:
+            await serving.close()
+        for connection in self.connections:
+            await connection.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedServer]:
+    server = EmbeddedServer(tmp_path_factory.mktemp("lanes"))
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@asynccontextmanager
+async def net(server: EmbeddedServer) -> AsyncIterator[Net]:
+    house = Workspace(MemoryEventLog("shop"))
+    await house.define_rules()
+    opened = Net(server.url, house)
+    try:
+        yield opened
+    finally:
+        await opened.close()
+        await house.rules.close()
+
+
+async def test_commands_reach_the_hosts_and_a_merge_over_both_follows_the_move(
+    server: EmbeddedServer,
+) -> None:
+    async with net(server) as opened:
+        router = await opened.router()
+        for number in range(HOSTS):
+            await opened.serve(number)
+        people = [user(str(n)) for n in range(12)]
+        found = [await router.execute(track(f"m{p.value}", p)) for p in people]
+        roots = [RecordId(str(r.customer_id)) for r in found if isinstance(r, Done)]
+        assert {Placement(HOSTS).host_of(root) for root in roots} == {0, 1}
+        for one in people[1:]:
+            joined = await router.execute(identify(people[0], one, loyalty(f"l{one.value}")))
+            assert isinstance(joined, Done)
+        assert {n.status()["commands_executed"] > 0 for n in opened.serving} == {True}
+
+
+async def test_a_host_that_falls_silent_is_moved_and_nothing_is_lost_or_repeated(
+    server: EmbeddedServer,
+) -> None:
+    async with net(server) as opened:
+        router = await opened.router()
+        hosts = [await opened.serve(number) for number in range(HOSTS)]
+        people = [user(str(n)) for n in range(12)]
+        for person in people:
+            assert isinstance(await router.execute(track(f"m{person.value}", person)), Done)
+        # What is sent from here on waits for a host that is there, but takes nothing any more.
+        stopped = opened.connections[1]
+        await stopped.close()
+        again = [track(f"n{person.value}", person, seconds=9) for person in people]
+        replies = await asyncio.gather(*(router.execute(command) for command in again))
+        assert all(isinstance(reply, Done) for reply in replies), replies
+        assert opened.table.away == {0}
+        await hosts[0].close()
+        opened.serving.remove(hosts[0])
+        await opened.serve(0)
+        await until(lambda: not opened.table.away, timeout_seconds=5)
+        repeated = [await router.execute(command) for command in again]
+        assert [getattr(r, "revision", 0) for r in repeated] == [
+            getattr(r, "revision", 1) for r in replies
+        ]
+        opened.house.hosts = []
+        assert set((await opened.house.messages()).values()) == {1}
+
+
+async def test_two_incarnations_of_a_host_the_younger_is_sent_to(server: EmbeddedServer) -> None:
+    async with net(server) as opened:
+        router = await opened.router()
+        older = await opened.serve(0)
+        younger = await opened.serve(0)
+        await opened.serve(1)
+        epoch = younger.status()["epoch"]
+        await until(lambda: opened.table.epoch_of(0) == epoch, timeout_seconds=5)
+        for n in range(12):
+            assert isinstance(await router.execute(track(f"m{n}", user(str(n)))), Done)
+        assert older.status()["commands_executed"] == 0
+        assert younger.status()["commands_executed"] > 0
+
+
+async def test_a_request_after_its_deadline_is_dropped_unread(server: EmbeddedServer) -> None:
+    async with net(server) as opened:
+        sending, serving = await opened.lanes(), await opened.lanes()
+        taken: list[bytes] = []
+
+        async def execute(batch: bytes) -> bytes:
+            taken.append(batch)
+            return b"done"
+
+        epoch = CLOCK.new_id()
+        await serving.serve(epoch, execute)
+        now = CLOCK.now()
+
+        async def is_served() -> bool:
+            with suppress(LogUnavailable):
+                return await sending.request(7, epoch, b"one", deadline=now + SOON) == b"done"
+            return False
+
+        await until_async(is_served)
+        with pytest.raises(LogUnavailable):
+            await sending.request(7, epoch, b"late", deadline=now - timedelta(seconds=1))
+        assert await sending.request(7, epoch, b"two", deadline=now + SOON) == b"done"
+        assert taken == [b"one", b"two"]
+        with pytest.raises(LogUnavailable):
+            await sending.request(7, CLOCK.new_id(), b"nobody", deadline=now + SOON)
+
+
+async def test_calls_to_a_host_end_when_it_is_counted_out() -> None:
+    seconds = 0.0
+    table = HostTable(HOSTS, now=lambda: seconds)
+    table.hear(0, "a")
+    table.hear(1, "a")
+    call = asyncio.create_task(table.call(0, asyncio.Event().wait()))
+    await asyncio.sleep(0)
+    seconds = 1.9
+    table.hear(1, "a")
+    table.count_out()
+    assert not call.done()
+    seconds = 2.1
+    table.count_out()
+    with pytest.raises(HostUnavailable):
+        await call
+    assert table.away == {0}
+    table.hear(0, "b")
+    table.hear(0, "a")
+    assert (table.epoch_of(0), table.away) == ("b", frozenset())
+
+
+def test_the_slots_of_a_host_that_is_away_are_dealt_among_the_others() -> None:
+    roots = [RecordId(str(n)) for n in range(2_000)]
+    placement = Placement(4)
+    assert {slot_of(root) for root in roots} == set(range(SLOTS))
+    for root in roots:
+        usual = placement.host_of(root)
+        moved = placement.host_of(root, away={1})
+        assert (moved == usual) == (usual != 1)
+    moved_to = {placement.host_of(r, away={1}) for r in roots if placement.host_of(r) == 1}
+    assert moved_to == {0, 2, 3}
+    assert placement.host_of(roots[0], away=range(4)) == placement.host_of(roots[0])
+
+
+async def test_a_host_keeps_what_it_is_sent_of_a_slot_that_is_not_its_own(
+    server: EmbeddedServer,
+) -> None:
+    async with net(server) as opened:
+        router = await opened.router()
+        await opened.serve(1)
+        await until(lambda: opened.table.away == {0}, timeout_seconds=5)
+        done = [await router.execute(track(f"m{n}", user(str(n)))) for n in range(8)]
+        assert all(isinstance(reply, Done) for reply in done), done
+        more = [await router.execute(traits(user(str(n)))) for n in range(8)]
+        assert all(isinstance(reply, Done) for reply in more), more

@@ -1,0 +1,134 @@
+"""`koseki replay`, `show`, `diff`, `explain` over a log on a server, with nothing else running."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from app.bootstrap import open_log
+from app.replaying import (
+    compare_customer,
+    membership_explained,
+    merge_explained,
+    replay_log,
+    show_customer,
+)
+from app.settings import Settings, ensure_workspace_key
+from domain.errors import Invalid
+from domain.ids import WORKSPACE_STREAM
+from domain.workspace_events import SegmentActivated, SegmentDefined
+from eventlog.connection import Connection
+from eventlog.jetstream import JetStreamEventLog
+from eventlog.server import EmbeddedServer
+from tests.services.edge import Edge, edge_over, loyalty, signal, user
+from tests.support.events import attempt, draft
+from tests.support.nats import connection, nats_server, new_workspace
+
+__all__ = ["connection", "nats_server"]
+
+ANN = user("ann")
+
+
+@pytest.fixture
+def settings(nats_server: EmbeddedServer, tmp_path: Path) -> Settings:
+    settings = Settings(data=tmp_path / "data", workspace=new_workspace(), nats_url=nats_server.url)
+    ensure_workspace_key(settings)
+    return settings
+
+
+@pytest_asyncio.fixture
+async def sealed(connection: Connection, settings: Settings) -> AsyncIterator[JetStreamEventLog]:
+    log = await open_log(connection, settings)
+    await log.ensure_stream()
+    yield log
+    await log.close()
+
+
+@pytest_asyncio.fixture
+async def edge(sealed: JetStreamEventLog, tmp_path: Path) -> AsyncIterator[Edge]:
+    async with edge_over(sealed, tmp_path / "served") as edge:
+        await edge.define_rules()
+        yield edge
+
+
+async def test_the_whole_log_is_folded_up_to_a_revision(edge: Edge, settings: Settings) -> None:
+    first = await edge.identify(ANN)
+    await edge.identify(user("bob"))
+    seen: list[int] = []
+    found = await replay_log(settings, str(first.revision), progress=seen.append)
+    assert (found["revision"], found["customers"], seen) == (first.revision, 1, [first.revision])
+    everything = await replay_log(settings, None)
+    assert (everything["customers"], everything["events_per_second"] > 0) == (2, True)
+    assert everything["rows_digest"] == edge.store.checkpoint.rows_digest.hex()
+    with pytest.raises(Invalid):
+        await replay_log(settings, "100000")
+
+
+async def test_a_customer_is_shown_and_compared(edge: Edge, settings: Settings) -> None:
+    first = await edge.identify(ANN, traits={"tier": "silver"})
+    gold = await edge.set_traits(ANN, traits={"tier": "gold"})
+    who = first.customer_id
+    then = await show_customer(settings, who, as_of=str(first.revision))
+    now = await show_customer(settings, who, as_of=None)
+    assert then is not None
+    assert now is not None
+    shown = [found["traits"][0]["winner"]["value"] for found in (then, now)]
+    assert (shown, then["revision"]) == (["silver", "gold"], first.revision)
+    assert await show_customer(settings, who, as_of="1") is None
+    (change,) = await compare_customer(settings, who, earlier=str(first.revision), later=None)
+    assert (change["field"], change["before"], change["after"]) == ("traits.tier", "silver", "gold")
+    assert [step["revision"] for step in change["steps"]] == [gold.revision]
+
+
+async def test_a_merge_is_explained_by_rule_evidence_and_undoing(
+    edge: Edge, settings: Settings
+) -> None:
+    one = await edge.identify(ANN)
+    other = await edge.identify(loyalty("77"))
+    merged = await edge.identify(ANN, loyalty("77"))
+    (merge_id,) = merged.merge_ids
+    found = await merge_explained(settings, merge_id)
+    assert found is not None
+    assert {found["older"], found["newer"]} == {one.customer_id, other.customer_id}
+    assert (found["reason"], found["undone"]) == ("identifiers_met", None)
+    assert {e["record_id"] for e in found["evidence"]} == {one.customer_id, other.customer_id}
+    assert found["auth_id"]
+    assert await merge_explained(settings, "00000000-0000-0000-0000-000000000000") is None
+
+
+async def test_a_membership_is_explained_by_the_event_that_began_it(
+    edge: Edge, sealed: JetStreamEventLog, settings: Settings
+) -> None:
+    defined = SegmentDefined(
+        segment="buyers",
+        definition=1,
+        expression='count("Order Completed", "30d") >= 1',
+        purposes=("analytics",),
+        uses=(),
+    )
+    heads = await sealed.last_heads([WORKSPACE_STREAM])
+    told = [
+        draft(stream=WORKSPACE_STREAM, body=defined, part=1, parts=2),
+        draft(
+            stream=WORKSPACE_STREAM,
+            body=SegmentActivated(segment="buyers", definition=1),
+            part=2,
+            parts=2,
+        ),
+    ]
+    stored = await sealed.append(attempt(*told, expected=heads), timeout_seconds=10)
+    assert type(stored).__name__ == "Stored"
+    done = await edge.identify(ANN)
+    out = await membership_explained(settings, "buyers", done.customer_id, as_of=None)
+    assert out is not None
+    assert (out["is_in"], out["since_revision"]) == (False, None)
+    (outcome,) = await edge.ingest(signal("m1", ANN))
+    await edge.get(ANN, at_least_revision=outcome.revision)
+    found = await membership_explained(settings, "buyers", done.customer_id, as_of=None)
+    assert found is not None
+    assert (found["is_in"], found["since_cause"]) == (True, "event")
+    assert found["since_event_type"] == "koseki.record.signals-recorded.v1"
+    assert found["sure_until"] is not None

@@ -1,0 +1,218 @@
+"""R15: a past state is the one that stood then, for whoever asks later, by revision or by time."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import accumulate
+from typing import cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.errors import Invalid, NotFound
+from domain.ids import IdentifierKey, RecordId
+from eventlog.port import Entry, LogReader
+from projections import customers
+from projections.clock import MARK_EVERY_REVISIONS, read_clock, time_moved_to
+from projections.errors import CustomerParked
+from projections.fold import fold_batch, let_time_pass
+from projections.segments.membership import read_membership
+from projections.tables import MemoryTables
+from projections.views import CustomerView, customer_view, record_holding
+from replay.as_of import AsOf, Prefix, find_prefix
+from replay.customer import CustomerErased, fold_customers
+from tests.projections.histories import (
+    START,
+    ListedLog,
+    identifier,
+    random_history,
+    record_id,
+    signal,
+)
+from tests.projections.segments import oracle
+from tests.projections.segments.happenings import Happenings
+from tests.projections.segments.test_segments_against_oracle import RECORDS, SEEDS, world_of
+
+LATER = START + timedelta(days=3_000)
+PURPOSES = ("audit", "analytics", "marketing", "service")
+State = tuple[object, ...]
+
+
+def listed(entries: Sequence[Entry]) -> LogReader:
+    return cast("LogReader", ListedLog(entries))
+
+
+def seen(tables: MemoryTables, number: int) -> State:
+    """Everything that may be asked of a customer, without the revision of the whole."""
+    record = record_id(number)
+    views: list[object] = []
+    for purpose in PURPOSES:
+        try:
+            views.append(bare(customer_view(tables, record, purpose)))
+        except (CustomerParked, NotFound) as error:
+            views.append(error.reason)
+    root = customers.root(tables, record)
+    row = read_membership(tables, root) if root else None
+    return (*views, sorted(n for n in row["in"] if n[0] != "~") if row else [])
+
+
+def bare(view: CustomerView | None) -> CustomerView | None:
+    return None if view is None else replace(view, revision=0)
+
+
+@settings(deadline=None, max_examples=40)
+@given(SEEDS, st.integers(0, 2**32))
+async def test_as_of_a_revision_is_what_was_seen_live_at_that_revision(seed: int, at: int) -> None:
+    entries = world_of(seed).history.entries
+    live, revision = MemoryTables(), 1 + at % len(entries)
+    whole = max(entry.revision for entry in entries[:revision] if entry.ends_append)
+    fold_batch(live, entries[:whole])
+    prefix = await find_prefix(listed(entries), AsOf(revision=revision), now=LATER)
+    assert prefix == Prefix(whole, read_clock(live))
+    for number in range(RECORDS):
+        past = await fold_customers(listed(entries), prefix, record_ids=[record_id(number)])
+        assert seen(past.tables, number) == seen(live, number)
+
+
+@settings(deadline=None, max_examples=40)
+@given(SEEDS, st.integers(0, 4_000))
+async def test_as_of_a_time_lets_time_pass_to_it(seed: int, second: int) -> None:
+    world, time = world_of(seed), START + timedelta(seconds=second)
+    entries = world.history.entries
+    known = [entry for entry in entries if clocks(entries)[entry.revision - 1] <= time]
+    prefix = await find_prefix(listed(entries), AsOf(known=time), now=LATER)
+    assert prefix == Prefix(len(known), time)
+    events = [entry.event for entry in known if entry.event]
+    if not events:
+        return
+    wanted = oracle.memberships(events, world.trees, at=time)
+    records = [record_id(number) for number in range(RECORDS)]
+    past = await fold_customers(listed(entries), prefix, record_ids=records)
+    for record in records:
+        root = customers.root(past.tables, record)
+        expected = sorted(name for name, roots in wanted.items() if root in roots)
+        assert list(past.segments(record)) == expected
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_marks_of_the_clock_only_make_it_faster(seed: int) -> None:
+    history = random_history(seed, events=MARK_EVERY_REVISIONS * 3 + 40, records=5)
+    entries = [late(entry) for entry in history.entries]
+    marks = MemoryTables()
+    fold_batch(marks, entries)
+    reached = clocks(entries)
+    for revision in (1, 255, 256, 257, 511, 512, 700, len(entries)):
+        wanted = AsOf(revision=revision)
+        found = await find_prefix(listed(entries), wanted, now=LATER, marks=marks)
+        assert found == await find_prefix(listed(entries), wanted, now=LATER)
+        assert found.clock == reached[found.revision - 1]
+        assert 0 <= revision - found.revision < 5
+        for moved in (-1, 0, 1):
+            time = reached[revision - 1] + timedelta(microseconds=moved)
+            found = await find_prefix(listed(entries), AsOf(known=time), now=LATER, marks=marks)
+            assert found == Prefix(bisect_right(reached, time), time)
+
+
+async def test_what_happened_by_a_time_is_known_from_later_events() -> None:
+    history = Happenings()
+    history.rules()
+    history.segment("buyers", 'count("Order", "1h") >= 1')
+    history.now = 10_000
+    history.did(1, "Order", at=5_000)
+    history.set(1, at=5_000, tier="silver")
+    history.set(1, at=9_000, tier="gold")
+    early, late_ = START + timedelta(seconds=6_000), START + timedelta(seconds=9_500)
+    for time, tier, segments in ((early, "silver", ("buyers",)), (late_, "gold", ())):
+        prefix = await find_prefix(listed(history.entries), AsOf(happened=time), now=LATER)
+        past = await fold_customers(listed(history.entries), prefix, record_ids=[record_id(1)])
+        view = past.view(record_id(1), "audit")
+        assert view is not None
+        assert [trait.winner.value for trait in view.traits] == [tier]
+        assert past.segments(record_id(1)) == segments
+
+
+async def test_whoever_held_an_identifier_then_is_found_by_it() -> None:
+    history = Happenings()
+    history.rules()
+    shared = identifier("shared")
+    history.link(1, shared)
+    before = len(history.entries)
+    history.merge(1, 2)
+    history.link(3, shared)
+    for revision, holder in ((before - 2, None), (before, 1), (len(history.entries), 3)):
+        past = await fold_customers(
+            listed(history.entries),
+            Prefix(revision, START + timedelta(days=1)),
+            identifiers=[shared.key],
+        )
+        expected = None if holder is None else record_id(holder)
+        assert past.holder(IdentifierKey(shared.key)) == expected
+        live = MemoryTables()
+        fold_batch(live, history.entries[:revision])
+        assert record_holding(live, shared.key) == expected
+
+
+async def test_of_the_erased_nothing_is_told_as_of_any_time() -> None:
+    history = Happenings()
+    history.rules()
+    history.signals(1, signal("a"))
+    history.signals(2, signal("b"))
+    history.merge(1, 2)
+    erased = [
+        replace(entry, event=replace(entry.event, is_erased=True))
+        if entry.event and entry.stream.key == record_id(2)
+        else entry
+        for entry in history.entries
+    ]
+    first = Prefix(len(erased), START + timedelta(days=1))
+    for record in (record_id(1), record_id(2)):
+        past = await fold_customers(listed(erased), first, record_ids=[record])
+        with pytest.raises(CustomerErased):
+            past.view(record, "audit")
+        with pytest.raises(CustomerErased):
+            past.segments(record)
+
+
+@pytest.mark.parametrize(
+    "as_of",
+    [
+        AsOf(revision=10_000),
+        AsOf(known=LATER + timedelta(seconds=1)),
+        AsOf(happened=LATER + timedelta(seconds=1)),
+        AsOf(revision=1, known=START),
+    ],
+)
+async def test_what_is_not_past_is_refused(as_of: AsOf) -> None:
+    with pytest.raises(Invalid):
+        await find_prefix(listed(world_of(1).history.entries), as_of, now=LATER)
+
+
+def test_a_clock_that_has_passed_a_time_does_not_go_back() -> None:
+    tables = MemoryTables()
+    let_time_pass(tables, LATER)
+    let_time_pass(tables, START)
+    assert read_clock(tables) == LATER
+
+
+async def test_folding_nobody_gives_nobody() -> None:
+    nobody = RecordId(record_id(1))
+    past = await fold_customers(listed([]), Prefix(0, START), record_ids=[nobody])
+    assert past.view(nobody, "audit") is None
+
+
+def clocks(entries: Sequence[Entry]) -> list[datetime]:
+    """What the clock showed after each event."""
+    return list(accumulate((time_moved_to(e.event) for e in entries if e.event), max))
+
+
+def late(entry: Entry) -> Entry:
+    """Record a decision at one time, and every fifth event by a host whose clock is behind."""
+    event = entry.event
+    assert event is not None
+    behind = 7 if event.parts == 1 and entry.revision % 5 == 0 else 0
+    recorded_at = event.recorded_at - timedelta(seconds=behind + event.part - 1)
+    return replace(entry, event=replace(event, recorded_at=recorded_at))

@@ -1,0 +1,170 @@
+"""Past states through gRPC: customers, checks of consent, what changed, the log, and its proof."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import orjson
+import pytest
+import pytest_asyncio
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from eventlog.jetstream import JetStreamEventLog
+from koseki.v1 import audit_service_pb2, common_pb2, query_service_pb2
+from tests.services.edge import SECONDS, Edge, edge_over, refusal, signal, user
+
+ANN = user("ann")
+
+
+def at(revision: int) -> common_pb2.AsOf:
+    return common_pb2.AsOf(revision=revision)
+
+
+@pytest_asyncio.fixture
+async def audited(jetstream_log: JetStreamEventLog, tmp_path: Path) -> AsyncIterator[Edge]:
+    """Serve auditors, over JetStream."""
+    async with edge_over(jetstream_log, tmp_path / "audited", is_for_auditors=True) as edge:
+        await edge.define_rules()
+        yield edge
+
+
+async def test_a_customer_is_seen_as_it_was_at_each_revision(audited: Edge) -> None:
+    edge = audited
+    revisions, live = [], []
+    for tier in ("silver", "gold", "black"):
+        done = await edge.identify(ANN, traits={"tier": tier})
+        revisions.append(done.revision)
+        live.append(await edge.get(ANN, at_least_revision=done.revision))
+    await edge.ingest(signal("m1", ANN, cds=2))
+    for revision, was in zip(revisions, live, strict=True):
+        assert await edge.get(ANN, as_of=at(revision)) == was
+        assert await edge.get(customer_id=was.customer_id, as_of=at(revision)) == was
+    many = await edge.get_many(
+        {"identifier": ANN}, {"identifier": user("bob")}, as_of=at(revisions[1])
+    )
+    assert [result.WhichOneof("result") for result in many.results] == ["customer", "reason"]
+    assert many.results[0].customer == live[1]
+    assert many.results[1].reason == "UNKNOWN_CUSTOMER"
+    before = await refusal(edge.get(ANN, as_of=at(revisions[0] - 2)))
+    assert before.reason == "UNKNOWN_CUSTOMER"
+
+
+async def test_as_of_a_time_known(audited: Edge) -> None:
+    edge = audited
+    await edge.identify(ANN, traits={"tier": "silver"})
+    known = Timestamp()
+    known.GetCurrentTime()
+    await edge.identify(ANN, traits={"tier": "gold"})
+    then = await edge.get(ANN, as_of=common_pb2.AsOf(known=known))
+    assert [trait.value.string_value for trait in then.traits] == ["silver"]
+
+
+async def test_a_past_check_says_what_was_answered_and_permits_nothing(audited: Edge) -> None:
+    edge = audited
+    given = await edge.consent("GIVEN", ANN)
+    asked = await edge.check(ANN)
+    withdrawn = await edge.consent("WITHDRAWN", ANN)
+    assert asked.open
+    then = await edge.check(ANN, as_of=at(given.revision))
+    assert (then.open, then.reason, then.revision) == (True, "OPEN", given.revision)
+    assert then.act_event_id == asked.act_event_id
+    now = await edge.check(ANN, as_of=at(withdrawn.revision))
+    assert (now.open, now.reason) == (False, "WITHDRAWN")
+    before = await edge.check(ANN, as_of=at(given.revision - 2))
+    assert (before.open, before.reason, before.customer_id) == (False, "NOT_GIVEN", "")
+    assert not (await edge.check(ANN)).open
+    recorded = await refusal(edge.check(ANN, record=True, as_of=at(given.revision)))
+    assert recorded.reason == "INVALID_FIELD"
+
+
+async def test_what_has_not_been_is_no_past(audited: Edge) -> None:
+    await audited.identify(ANN)
+    found = await refusal(audited.get(ANN, as_of=at(10_000)))
+    assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_AS_OF")
+    later = Timestamp(seconds=4_000_000_000)
+    found = await refusal(audited.get(ANN, as_of=common_pb2.AsOf(known=later)))
+    assert found.reason == "INVALID_AS_OF"
+
+
+async def test_a_difference_names_fields_and_the_events_that_changed_them(audited: Edge) -> None:
+    edge = audited
+    first = await edge.identify(ANN, traits={"tier": "silver"})
+    gold = await edge.set_traits(ANN, traits={"tier": "gold"})
+    given = await edge.consent("GIVEN", ANN)
+    fields: dict[str, Any] = {"from": at(first.revision), "to": at(given.revision)}
+    request = audit_service_pb2.DiffCustomerRequest(
+        purpose="audit", customer_id=first.customer_id, **fields
+    )
+    found = await edge.audit.DiffCustomer(request, timeout=SECONDS)
+    changes = {change.field: change for change in found.changes}
+    assert changes.keys() == {"traits.tier", "consents.marketing"}
+    tier = changes["traits.tier"]
+    assert (tier.before.string_value, tier.after.string_value) == ("silver", "gold")
+    assert [step.revision for step in tier.steps] == [gold.revision]
+    assert list(tier.steps[0].types) == ["koseki.record.traits-set.v1"]
+    consent = changes["consents.marketing"]
+    assert (consent.before.string_value, consent.after.string_value) == (
+        "closed, unknown",
+        "open, given",
+    )
+
+
+async def replayed(edge: Edge, **fields: Any) -> list[Any]:
+    request = audit_service_pb2.ReplayEventsRequest(purpose="audit", **fields)
+    return [event async for event in edge.audit.ReplayEvents(request, timeout=SECONDS)]
+
+
+async def test_the_log_is_replayed_whole_or_in_part(audited: Edge) -> None:
+    edge = audited
+    done = await edge.identify(ANN, traits={"tier": "silver"})
+    await edge.identify(user("bob"))
+    everything = await replayed(edge)
+    assert [event.revision for event in everything] == list(range(1, len(everything) + 1))
+    chained: dict[tuple[str, str], bytes] = {}
+    for event in everything:
+        stream = (event.stream_kind, event.stream_key)
+        assert event.previous == chained.get(stream, bytes(32))
+        chained[stream] = event.digest
+    rest = await replayed(edge, after_revision=3, through_revision=5)
+    assert [event.revision for event in rest] == [4, 5]
+    traits = await replayed(
+        edge, record_ids=[done.customer_id], types=["koseki.record.traits-set.v1"]
+    )
+    assert [orjson.loads(event.body)["traits"] for event in traits] == [{"tier": "silver"}]
+
+
+async def test_a_verification_says_how_far_it_is_and_what_it_found(audited: Edge) -> None:
+    done = await audited.identify(ANN)
+    await audited.get(ANN, at_least_revision=done.revision)
+    request = audit_service_pb2.VerifyRequest(purpose="audit")
+    steps = [step async for step in audited.audit.Verify(request, timeout=SECONDS)]
+    assert [step.revision for step in steps[:-1]][-1:] == [done.revision]
+    assert steps[-1].found.holds
+    assert steps[-1].found.revision == done.revision
+    assert steps[-1].found.rows_compared > 0
+
+
+async def test_only_a_server_for_auditors_answers_and_only_for_audit(
+    audited: Edge, edge: Edge
+) -> None:
+    verify = audit_service_pb2.VerifyRequest
+
+    async def ask(server: Edge, purpose: str) -> list[Any]:
+        call = server.audit.Verify(verify(purpose=purpose), timeout=SECONDS)
+        return [step async for step in call]
+
+    for server, purpose in ((edge, "audit"), (audited, "service"), (audited, "")):
+        found = await refusal(ask(server, purpose))
+        assert (found.code, found.reason) == (grpc.StatusCode.PERMISSION_DENIED, "AUDITOR_ONLY")
+    request = query_service_pb2.GetCustomerRequest(purpose="audit", identifier=ANN, as_of=at(1))
+    found = await refusal(audited.query.GetCustomer(request, timeout=SECONDS))
+    assert found.reason == "AUDITOR_ONLY"
+
+
+@pytest.mark.parametrize("wrong", [{"types": ["koseki.unheard.v1"]}, {"record_ids": ["x"] * 1_001}])
+async def test_a_malformed_replay_is_refused(audited: Edge, wrong: dict[str, Any]) -> None:
+    found = await refusal(replayed(audited, **wrong))
+    assert found.reason == "INVALID_FIELD"
