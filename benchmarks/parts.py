@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from benchmarks.measuring import Part
+from benchmarks.measuring import Metrics, Part
 
 
 def _actors() -> Part:
@@ -17,7 +17,10 @@ def _actors() -> Part:
 
 
 def _identity() -> Part:
-    from benchmarks.identity import measure
+    from benchmarks import identity, resolution
+
+    async def measure(quick: bool) -> Metrics:  # noqa: FBT001  # as every part is called
+        return {**await identity.measure(quick), **await resolution.measure(quick)}
 
     return measure
 
@@ -40,14 +43,7 @@ def _segments() -> Part:
     return measure
 
 
-def _identity() -> Part:
-    from benchmarks.resolution import measure
-
-    return measure
-
-
 PARTS: Mapping[str, Callable[[], Part]] = {
-    "identity": _identity,
     "log": _log,
     "actors": _actors,
     "identity": _identity,
