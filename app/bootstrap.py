@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from actors.clock import SystemClock
@@ -39,7 +40,7 @@ from eventlog.out_stream import OutStream
 from eventlog.snapshots.jetstream import JetStreamSnapshotStore
 from projections.errors import ReadSideError
 from projections.fold import row_codec
-from projections.runner import Projector
+from projections.read_side import ReadSide
 from projections.store import Store
 from services.server import GatewayParts, GatewayServer
 
@@ -166,18 +167,24 @@ async def build_host(config: bytes, number: int) -> ServingHost:
 class ProjectorComponent:
     """The projector, as a process runs it."""
 
-    def __init__(self, projector: Projector, guard: LogGuard, settings: Settings) -> None:
-        self._projector = projector
+    def __init__(
+        self, read_side: ReadSide, guard: LogGuard, settings: Settings, *, signs: bool
+    ) -> None:
+        self._read_side = read_side
+        self._signs = signs
         self._guard = guard
         self._settings = settings
 
     async def run(self) -> None:
-        """Fold the log for ever, and sign its digest; of a damaged log, fold nothing more."""
+        """Fold the log for ever; of a damaged log, fold nothing more. One replica signs."""
         await self._guard.start()
+        if not self._signs:
+            await self._fold()
+            return
         attesting = asyncio.create_task(
             attest_for_ever(
                 self._settings,
-                lambda: self._projector.checkpoint,
+                lambda: self._read_side.checkpoint,
                 is_sound=lambda: self._guard.is_sound,
             )
         )
@@ -188,7 +195,7 @@ class ProjectorComponent:
             await asyncio.gather(attesting, return_exceptions=True)
 
     async def _fold(self) -> None:
-        folding = asyncio.create_task(self._projector.run())
+        folding = asyncio.create_task(self._read_side.run())
         condemned = asyncio.create_task(self._guard.wait_condemned())
         try:
             await asyncio.wait({folding, condemned}, return_when=asyncio.FIRST_COMPLETED)
@@ -205,18 +212,19 @@ class ProjectorComponent:
 
     async def status(self) -> dict[str, Any]:
         """Say how far the read side has come."""
-        revision = self._projector.checkpoint.revision
-        return {"is_ready": True, "revision": revision, **self._guard.status()}
+        revision, rebuilt_to = self._read_side.checkpoint.revision, self._read_side.rebuilt_to
+        rebuild = {} if rebuilt_to is None else {"rebuilt_to_revision": rebuilt_to}
+        return {"is_ready": True, "revision": revision, **rebuild, **self._guard.status()}
 
 
-async def build_projector(config: bytes, _number: int) -> ProjectorComponent:
-    """Build the projector and open the read side for writing."""
+async def build_projector(config: bytes, number: int) -> ProjectorComponent:
+    """Build a projector and open its replica of the read side for writing."""
     settings = begin(config)
-    connection = await open_connection(settings, "projector", role="reader")
+    connection = await open_connection(settings, f"projector-{number}", role="reader")
     log = await open_log(connection, settings)
-    store = Store.open_writer(settings.read_side_folder, row_codec(log))
-    guard = open_guard(connection, log, settings, checkpoint=lambda: store.checkpoint)
-    return ProjectorComponent(Projector(log, store), guard, settings)
+    read_side = ReadSide(log, settings.read_side_folders[number], row_codec(log))
+    guard = open_guard(connection, log, settings, checkpoint=lambda: read_side.checkpoint)
+    return ProjectorComponent(read_side, guard, settings, signs=number == 0)
 
 
 class IngestComponent:
@@ -297,7 +305,8 @@ async def build_gateway(config: bytes, number: int) -> GatewayComponent:
     settings = begin(config)
     connection = await open_connection(settings, f"gateway-{number}", role="gateway")
     log = await open_log(connection, settings)
-    store = await open_read_side(log, settings)
+    folders = settings.read_side_folders
+    store = await open_read_side(log, folders[number % len(folders)])
     guard = open_guard(connection, log, settings, checkpoint=lambda: store.checkpoint)
     await guard.start()
     clock = await open_clock(log, guard)
@@ -358,12 +367,12 @@ async def build_router(
     )
 
 
-async def open_read_side(log: JetStreamEventLog, settings: Settings) -> Store:
-    """Open the read side for reading, as soon as the projector has made it."""
+async def open_read_side(log: JetStreamEventLog, folder: Path) -> Store:
+    """Open a replica of the read side for reading, as soon as its projector has made it."""
     codec = row_codec(log)
     deadline = asyncio.get_running_loop().time() + CONNECT_SECONDS_MAX
     while asyncio.get_running_loop().time() < deadline:
         with suppress(ReadSideError):
-            return Store.open_reader(settings.read_side_folder, codec)
+            return Store.open_reader(folder, codec)
         await asyncio.sleep(OPEN_RETRY_SECONDS)
-    return Store.open_reader(settings.read_side_folder, codec)
+    return Store.open_reader(folder, codec)

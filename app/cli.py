@@ -16,6 +16,7 @@ from rich.table import Table
 
 from app.cli_backup import backup, reopen, restore
 from app.cli_keys import keys
+from app.cli_rebuild import rebuild
 from app.cli_replay import diff, explain, replay, show
 from app.console import (
     DATA_DEFAULT,
@@ -44,6 +45,7 @@ cli.add_typer(clock, name="clock")
 cli.add_typer(keys, name="keys")
 cli.command()(backup)
 cli.command()(restore)
+cli.command()(rebuild)
 for command in (replay, show, diff):
     cli.command()(command)
 cli.add_typer(explain, name="explain")
@@ -65,6 +67,7 @@ def up(
     hosts: Annotated[int, typer.Option(help="Host processes.")] = 2,
     workers: Annotated[int, typer.Option(help="Ingest worker processes.")] = 1,
     gateways: Annotated[int, typer.Option(help="gRPC gateway processes.")] = 1,
+    projectors: Annotated[int, typer.Option(help="Replicas of the read side.")] = 1,
     clock: Annotated[
         str, typer.Option(help="system, or manual=TIME: a new workspace's clock, turned by hand.")
     ] = "system",
@@ -90,6 +93,7 @@ def up(
         hosts=hosts,
         ingest_workers=workers,
         gateways=gateways,
+        projectors=projectors,
         clock=clock,
         attest_every_seconds=attest_every,
         serve_audits=serve_audits,

@@ -62,7 +62,7 @@ def start_parts(settings: Settings) -> list[Part]:
         for number in range(settings.hosts)
     ]
     components = {
-        "projector": ("app.bootstrap:build_projector", 1),
+        "projector": ("app.bootstrap:build_projector", settings.projectors),
         "steward": ("app.stewarding:build_steward", 1),
         "ingest-worker": ("app.bootstrap:build_ingest_worker", settings.ingest_workers),
         "gateway": ("app.bootstrap:build_gateway", settings.gateways),

@@ -45,6 +45,7 @@ class Settings(BaseModel):
     hosts: Annotated[int, Field(ge=1, le=64)] = 2
     ingest_workers: Annotated[int, Field(ge=1, le=64)] = 1
     gateways: Annotated[int, Field(ge=1, le=64)] = 1
+    projectors: Annotated[int, Field(ge=1, le=8)] = 1
     redeliver_after_seconds: Annotated[float, Field(ge=1.0, le=600.0)] = 10.0
     attest_every_seconds: Annotated[float, Field(gt=0.0, le=86_400.0)] = 3_600.0
     grpc_host: str = "127.0.0.1"
@@ -78,8 +79,15 @@ class Settings(BaseModel):
 
     @property
     def read_side_folder(self) -> Path:
-        """Where the read side lies."""
+        """Where the read side lies: the first replica of it."""
         return self.data / "read-side"
+
+    @property
+    def read_side_folders(self) -> tuple[Path, ...]:
+        """Where each projector keeps its replica of the read side."""
+        first = self.read_side_folder
+        others = range(1, self.projectors)
+        return (first, *(first.with_name(f"{first.name}-{number}") for number in others))
 
     @property
     def logs_folder(self) -> Path:

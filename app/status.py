@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 from actors.intake.jetstream import JetStreamIntake
@@ -15,6 +16,7 @@ from eventlog.jetstream import JetStreamEventLog
 from eventlog.server import DISK_RESERVE_BYTES
 from projections.counts import read_counts
 from projections.errors import ReadSideError
+from projections.generations import rebuilding_folder
 from projections.parking import parked
 from projections.store import Store
 
@@ -42,6 +44,7 @@ async def read_status(settings: Settings) -> dict[str, Any]:
         "nats": ",".join(settings.nats_servers),
         **_disk(settings, running),
         **_read_side(settings),
+        "replicas": {folder.name: _replica(folder) for folder in settings.read_side_folders},
         **await _streams(settings),
         "processes": _processes(settings, running),
         "restarts": {
@@ -55,6 +58,9 @@ async def read_status(settings: Settings) -> dict[str, Any]:
     status["log_sound"] = not status["log_faults"]
     if status.get("log_revision") is not None and status["read_revision"] is not None:
         status["read_side_behind_events"] = status["log_revision"] - status["read_revision"]
+    for replica in status["replicas"].values():
+        if status.get("log_revision") is not None and "revision" in replica:
+            replica["behind_events"] = max(0, status["log_revision"] - replica["revision"])
     return status
 
 
@@ -88,6 +94,21 @@ def _read_side(settings: Settings) -> dict[str, Any]:
             }
     finally:
         store.close()
+
+
+def _replica(folder: Path) -> dict[str, Any]:
+    """Say how far a replica is; two at one revision have one digest (R17)."""
+    making = rebuilding_folder(folder)
+    rebuild = {} if making is None else {"rebuilding": making.name}
+    try:
+        store = Store.open_reader(folder)
+    except ReadSideError as error:
+        return {"fault": error.reason, **rebuild}
+    try:
+        at = store.checkpoint
+    finally:
+        store.close()
+    return {"revision": at.revision, "rows_digest": at.rows_digest.hex(), **rebuild}
 
 
 async def _streams(settings: Settings) -> dict[str, Any]:

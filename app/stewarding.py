@@ -60,7 +60,7 @@ async def build_steward(config: bytes, _number: int) -> StewardComponent:
     settings = begin(config)
     connection = await open_connection(settings, "steward", role="steward")
     log = await open_log(connection, settings)
-    store = await open_read_side(log, settings)
+    store = await open_read_side(log, settings.read_side_folder)
     guard = open_guard(connection, log, settings, checkpoint=lambda: store.checkpoint)
     await guard.start()
     clock = await open_clock(log, guard)

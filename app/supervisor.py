@@ -45,7 +45,7 @@ from app.settings import (
 )
 from app.turning import begin_clock
 from eventlog.server import DISK_RESERVE_BYTES, EmbeddedServer, free_port
-from projections.errors import ReadSideNotReady
+from projections.errors import ReadSideNotReady, ReadSideOutdated
 from projections.store import Store
 
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
@@ -156,7 +156,7 @@ class Supervisor:
             except OSError as error:
                 where = f"{address[0]}:{address[1]}"
                 raise StartFailed(f"gRPC cannot listen on {where}: {error.strerror}") from error
-        with suppress(ReadSideNotReady):
+        with suppress(ReadSideNotReady, ReadSideOutdated):  # the projector makes it
             Store.open_reader(self._settings.read_side_folder).close()
 
     async def _prepare_streams(self) -> None:

@@ -1,33 +1,43 @@
 """The part `projection`: folding a log into LMDB with 50 segments standing, rows sealed.
 
-The log is in memory, so what is measured is the fold; the raw limit does for each event what any
-projector of sealed rows must: unseal one body, seal one row, put it, in transactions of one size.
+The log lies on a real server. The raw limit does for each event of it what any projector of sealed
+rows must: fetch it, unseal its body, seal one row and put it, in transactions of one size.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Iterable
+from binascii import a2b_base64
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import lmdb
+import nats.js
+import orjson
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig
 
 from benchmarks.happenings import Happenings
 from benchmarks.measuring import Metric, Metrics, Rounds, alternate, rate_of
-from domain.ids import RecordId
+from benchmarks.scene import Scene, log_scene
+from domain.event import Event, Recorded
+from domain.ids import RecordId, Stream, StreamKind
+from eventlog.jetstream import JetStreamEventLog
 from eventlog.keys.port import DataKey
-from eventlog.port import Entry
-from projections.fold import SEALED, fold_batch
-from projections.rows import SealedRows
+from eventlog.port import EMPTY, Attempt, Draft, Entry, Head, Stored
+from eventlog.subjects import Subjects
+from projections.fold import row_codec
+from projections.runner import Projector
 from projections.store import Store
 
 BATCH_EVENTS = 5_000
-BODY_BYTES = 300
+APPEND_EVENTS = 500
+APPEND_SECONDS_MAX = 30.0
+FOLD_SECONDS_MAX = 600.0
 NONCE_BYTES = 12
 
 
@@ -66,37 +76,99 @@ async def measure_load(load: Load) -> Metrics:
     happenings.rules()
     happenings.segments(load.segments)
     happenings.signals(load.events, customers=load.customers)
-    entries = happenings.entries
+    events = len(happenings.entries)
+    async with log_scene() as scene:
+        await store_entries(scene.log, happenings.entries)
+        ciphers = await _ciphers(scene, happenings.entries)
 
-    async def ours() -> list[float]:
-        return await rate_of(len(entries), asyncio.to_thread(_project, entries))
+        async def ours() -> list[float]:
+            return await rate_of(events, _project(scene, events))
 
-    async def raw() -> list[float]:
-        return await rate_of(len(entries), asyncio.to_thread(_put_sealed, len(entries)))
+        async def raw() -> list[float]:
+            return await rate_of(events, _put_sealed(scene, ciphers, events))
 
-    found = await alternate(load.rounds, ours=ours, raw=raw)
+        found = await alternate(load.rounds, ours=ours, raw=raw)
     metric = Metric(found["ours"], "events/s", raw=found["raw"], ratio_at_least=0.3)
     return {"project_events_per_second": metric}
 
 
-def _project(entries: list[Entry]) -> None:
+async def store_entries(log: JetStreamEventLog, entries: Sequence[Entry]) -> None:
+    """Append the events of entries that were made in memory, in their order."""
+    heads: dict[Stream, Head] = {}
+    for first in range(0, len(entries), APPEND_EVENTS):
+        events = [entry.event for entry in entries[first : first + APPEND_EVENTS] if entry.event]
+        drafts = tuple(_draft(event) for event in events)
+        expected = {draft.stream: heads.get(draft.stream, EMPTY) for draft in drafts}
+        stored = await log.append(Attempt(drafts, expected), timeout_seconds=APPEND_SECONDS_MAX)
+        if not isinstance(stored, Stored):
+            raise TypeError(f"an append ended as {stored}")
+        heads |= stored.heads
+
+
+def _draft(event: Recorded[Event]) -> Draft:
+    return Draft(
+        stream=event.stream,
+        event_id=event.event_id,
+        body=event.body,
+        happened_at=event.happened_at,
+        recorded_at=event.recorded_at,
+        command_id=event.command_id,
+        correlation_id="",
+        decision_id=event.decision_id,
+        part=event.part,
+        parts=event.parts,
+        auth_id=event.auth_id,
+    )
+
+
+async def _project(scene: Scene, events: int) -> None:
     with TemporaryDirectory() as folder:
-        store = Store.open_writer(Path(folder), SealedRows(SEALED, DerivedKeys()))
-        for first in range(0, len(entries), BATCH_EVENTS):
-            fold_batch(store, entries[first : first + BATCH_EVENTS])
-        store.close()
+        store = Store.open_writer(Path(folder), row_codec(scene.log))
+        projector = Projector(scene.log, store)
+        folding = asyncio.create_task(projector.run())
+        try:
+            await projector.wait_for(events, timeout_seconds=FOLD_SECONDS_MAX)
+        finally:
+            folding.cancel()
+            await asyncio.gather(folding, return_exceptions=True)
+            store.close()
 
 
-def _put_sealed(events: int) -> None:
-    key = AESGCM(bytes(32))
-    nonce = bytes(NONCE_BYTES)
-    body = key.encrypt(nonce, os.urandom(BODY_BYTES), None)
+async def _ciphers(scene: Scene, entries: Sequence[Entry]) -> Mapping[str, AESGCM]:
+    """Make the ciphers of all records, by the last token of their subjects."""
+    records = {RecordId(e.stream.key) for e in entries if e.stream.kind is StreamKind.RECORD}
+    ring = scene.log.keys
+    found = await ring.load(records) if ring is not None else {}
+    return {record: AESGCM(key) for record, key in found.items() if isinstance(key, bytes)}
+
+
+async def _put_sealed(scene: Scene, ciphers: Mapping[str, AESGCM], events: int) -> None:
+    """Fetch, unseal, seal and put: the least that a projector of sealed rows does."""
+    context = nats.js.JetStreamContext(scene.client)
+    config = ConsumerConfig(ack_policy=AckPolicy.NONE, mem_storage=True)
+    log_name = Subjects(scene.log.workspace).log_name
+    subscription = await context.pull_subscribe("", stream=log_name, config=config)
     with TemporaryDirectory() as folder:
         environment = lmdb.open(folder, map_size=1 << 34)
-        for first in range(0, events, BATCH_EVENTS):
+        fetched = 0
+        while fetched < events:
+            wanted = min(BATCH_EVENTS, events - fetched)
+            messages = await subscription.fetch(wanted, timeout=APPEND_SECONDS_MAX)
             with environment.begin(write=True) as transaction:
-                for number in range(first, min(events, first + BATCH_EVENTS)):
-                    plain = key.decrypt(nonce, body, None)
+                for number, message in enumerate(messages, start=fetched):
                     place = sha256(number.to_bytes(8, "big")).digest()
-                    transaction.put(place, key.encrypt(place[:NONCE_BYTES], plain, None))
+                    transaction.put(place, _sealed_again(message, ciphers, place[:NONCE_BYTES]))
+            fetched += len(messages)
         environment.close()
+    await subscription.unsubscribe()
+
+
+def _sealed_again(message: Msg, ciphers: Mapping[str, AESGCM], nonce: bytes) -> bytes:
+    cipher = ciphers.get(message.subject.rpartition(".")[2])
+    if cipher is None:  # of the workspace: nothing is sealed
+        return message.data
+    record_id, event_id = message.subject.rpartition(".")[2], (message.headers or {})["ce-id"]
+    sealed = a2b_base64(orjson.loads(message.data)["sealed"])
+    associated = f"{record_id}/{event_id}".encode()
+    plain = cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated)
+    return cipher.encrypt(nonce, plain, None)

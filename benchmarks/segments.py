@@ -14,17 +14,18 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import cel
-import orjson
 
 from benchmarks.happenings import SIGNAL_NAMES, START, Happenings
 from benchmarks.measuring import Metric, Metrics, Rounds, alternate
-from benchmarks.projection import BATCH_EVENTS
+from benchmarks.projection import BATCH_EVENTS, DerivedKeys
 from benchmarks.segment_lag import LagLoad, measure_lag
 from eventlog.port import Entry
-from projections.fold import fold_batch
+from projections.fold import SEALED, fold_batch
 from projections.profile import PROFILES
+from projections.rows import Row, SealedRows
 from projections.segments.audiences import AllOf, Audience, InSegment, NoneOf, Sets, count_audience
 from projections.segments.bitmaps import read_bitmap
+from projections.segments.filling import fill_slice
 from projections.store import Store, WritableStore
 
 SETS = 12
@@ -59,7 +60,7 @@ async def measure_load(load: Load) -> Metrics:
     happenings.segment("fresh", f'seen("{SIGNAL_NAMES[0]}", "1d")')
     happenings.people(load.customers)
     with TemporaryDirectory() as folder:
-        store = Store.open_writer(Path(folder))
+        store = Store.open_writer(Path(folder), SealedRows(SEALED, DerivedKeys()))
         for first in range(0, len(happenings.entries), BATCH_EVENTS):
             fold_batch(store, happenings.entries[first : first + BATCH_EVENTS])
         metrics = {
@@ -110,19 +111,26 @@ async def _backfill(store: WritableStore, happenings: Happenings, load: Load) ->
         known = len(happenings.entries)
         country = f'traits.country == "JP" && traits.tier > {number % 3}'
         happenings.segment(f"filled_{number}", country)
+        defined, activated = happenings.entries[known : known + 1], happenings.entries[known + 1 :]
         begun = perf_counter()
-        fold_batch(store, happenings.entries[known:])
+        fold_batch(store, defined)
+        while fill_slice(store):
+            pass
+        fold_batch(store, activated)
         return [load.customers / (perf_counter() - begun)]
 
     async def raw() -> list[float]:
-        program, row = cel.compile('traits.country == "JP"'), dict[str, object]()
+        program, row = cel.compile('traits.country == "JP" && traits.tier > 1'), dict[str, Row]()
         context = cel.Context()
         context.set_variable_resolver(row.get)
         begun = perf_counter()
         with store.snapshot() as tables:
-            for _, stored in tables.scan_stored(PROFILES, b""):
-                traits = orjson.loads(stored)["traits"]
-                row["traits"] = {"country": traits["country"]["shop"]["value"]}
+            for key, stored in tables.scan_stored(PROFILES, b""):
+                traits = store.codec.read(PROFILES, key, stored)["traits"]
+                row["traits"] = {
+                    "country": traits["country"]["shop"]["value"],
+                    "tier": traits["tier"]["shop"]["value"],
+                }
                 program.execute(context)
         return [load.customers / (perf_counter() - begun)]
 

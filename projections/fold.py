@@ -37,7 +37,7 @@ from projections import (
 from projections.errors import CheckpointMoved, FoldFailed, PoisonEvent, ReadSideError
 from projections.row_keys import RowKeys
 from projections.rows import OpenRows, RowCodec, Sealed, SealedRows
-from projections.segments import bitmaps, definitions, journal, membership, timers
+from projections.segments import bitmaps, candidates, definitions, journal, membership, timers
 from projections.segments.session import Session
 from projections.tables import Checkpoint, Tables, Transaction
 
@@ -68,10 +68,10 @@ SEALED: Mapping[str, Sealed] = {
 }
 """What is personal in each table; what is not here stays open."""
 
-LOCAL_TABLES: tuple[str, ...] = bitmaps.LOCAL_TABLES
+LOCAL_TABLES: tuple[str, ...] = (*bitmaps.LOCAL_TABLES, *candidates.LOCAL_TABLES)
 """What each replica makes for itself; in no digest."""
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """Raised whenever a fold or a row changes: rows of another version are made again from the log."""
 
 _APPLIES = tuple(model.apply for model in MODELS)
@@ -182,30 +182,43 @@ def _fold_entries(tables: Tables, entries: Sequence[Entry], faults: Mapping[int,
     session.need_keys(entries)
     for entry in entries:
         heads.note(tables, entry)
-        event = entry.event
-        fault = faults.get(entry.revision) if event else entry.fault or "unreadable"
+        _fold_entry(tables, session, entry, faults)
+        session.passed(entry.revision)
+        clock.mark_clock(tables, entry.revision)
+    try:
+        session.finish()
+    except _NOT_THE_EVENTS_FAULT:
+        raise
+    except Exception as error:  # whatever a fold raises parks, and stops nobody else
+        raise _fold_failed(session.revision, error) from error
+
+
+def _fold_entry(tables: Tables, session: Session, entry: Entry, faults: Mapping[int, str]) -> None:
+    event = entry.event
+    fault = faults.get(entry.revision) if event else entry.fault or "unreadable"
+    blamed = session.revision  # what a decision touched fails on its last event
+    try:
         if event is not None:
-            _let_time_pass(session, event)
+            session.settle(event)
+            blamed = entry.revision
+            session.advance(event)
         if event is None or fault is not None:
             _park(tables, entry, fault or "unreadable")
             session.hold_back(entry)
         elif parking.is_held_back(tables, event):
             session.hold_back(entry)
         else:
-            with _faults_of(event.revision):
-                _apply(tables, event)
-                session.after(event)
-        session.passed(entry.revision)
-        clock.mark_clock(tables, entry.revision)
-    with _faults_of(session.revision):
-        session.finish()
+            _apply(tables, event)
+            session.after(event)
+    except _NOT_THE_EVENTS_FAULT:
+        raise
+    except Exception as error:  # as above
+        raise _fold_failed(blamed, error) from error
 
 
-def _let_time_pass(session: Session, event: Recorded[Event]) -> None:
-    with _faults_of(session.revision):  # what a decision touched fails on its last event
-        session.settle(event)
-    with _faults_of(event.revision):
-        session.advance(event)
+def _fold_failed(revision: int, error: Exception) -> FoldFailed:
+    # The class alone: the text of an error may hold what the person wrote.
+    return FoldFailed(revision, f"fold: {type(error).__name__}")
 
 
 def _extend(checkpoint: Checkpoint, entries: Sequence[Entry]) -> bytes:
@@ -241,14 +254,3 @@ def _park(tables: Tables, entry: Entry, fault: str) -> None:
 def _apply(tables: Tables, event: Recorded[Event]) -> None:
     for apply in _APPLIES:
         apply(tables, event)
-
-
-@contextmanager
-def _faults_of(revision: int) -> Iterator[None]:
-    try:
-        yield
-    except _NOT_THE_EVENTS_FAULT:
-        raise
-    except Exception as error:  # whatever a fold raises parks, and stops nobody else
-        # The class alone: the text of an error may hold what the person wrote.
-        raise FoldFailed(revision, f"fold: {type(error).__name__}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
+SECONDS_A_DAY = 86_400
 _LATEST = datetime.max.replace(tzinfo=UTC)
 
 
@@ -25,10 +26,11 @@ def instant(text: str) -> datetime:
 def microseconds(time: datetime) -> int:
     """Give an aware time in microseconds of UTC since the year 1, never negative."""
     try:
-        utc = time.astimezone(UTC)
+        utc = time if time.tzinfo is UTC else time.astimezone(UTC)
     except OverflowError:
         utc = _EARLIEST if time.year == 1 else _LATEST
-    return (utc - _EARLIEST) // timedelta(microseconds=1)
+    since = utc - _EARLIEST
+    return (since.days * SECONDS_A_DAY + since.seconds) * 1_000_000 + since.microseconds
 
 
 def time_of(count: int) -> datetime:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
@@ -29,6 +30,13 @@ Row = dict[str, Any]  # Any: JSON of a shape that only the model which owns the 
 LENGTH_BYTES = 4
 TAG_BYTES = 32
 NONCE_BYTES = 12
+NONCES_DRAWN = 64
+"""Nonces drawn at once: asking the kernel for each takes as long as sealing does."""
+
+CIPHERS_HELD_MAX = 5_000
+"""Of the records whose rows were read or written last; each takes about 3 KB."""
+
+TABLE_NAMES_MAX = 256
 _TAG_KEY = b"koseki row tag v1"
 
 
@@ -114,6 +122,14 @@ class OpenRows:
         """Load nothing."""
 
 
+class _RowCipher(NamedTuple):
+    """What a record's key gives for its rows."""
+
+    data_key: bytes
+    cipher: AESGCM
+    tag_key: bytes
+
+
 class SealedRows:
     """Seals the personal fields of the tables that have any."""
 
@@ -121,6 +137,11 @@ class SealedRows:
         self._sealed = sealed
         self._keys = keys
         self._open = OpenRows()
+        self._ciphers: dict[RecordId, _RowCipher] = {}
+        self._nonces = _draw_nonces()
+        self._erased = {
+            table: encode_row(dict(personal.erased)) for table, personal in sealed.items()
+        }
 
     def write(self, table: str, key: bytes, row: Row) -> Written:
         """Write a row; of a destroyed record without what is personal."""
@@ -131,13 +152,13 @@ class SealedRows:
         personal = {name: row.get(name, erased) for name, erased in sealed.erased.items()}
         opened = encode_row(open_fields)
         framed = len(opened).to_bytes(LENGTH_BYTES, "big") + opened
-        data_key = None if personal == sealed.erased else self._key(sealed.owner(key, row))
-        if data_key is None:
+        cipher = None if personal == sealed.erased else self._cipher(sealed.owner(key, row))
+        if cipher is None:
             return Written(framed, row_digest(table, key, opened))
         plain = encode_row(personal)
-        tag = hmac.digest(hmac.digest(data_key, _TAG_KEY, "sha256"), plain, "sha256")
-        nonce = os.urandom(NONCE_BYTES)
-        ciphertext = AESGCM(data_key).encrypt(nonce, plain, _bound_to(table, key))
+        tag = hmac.digest(cipher.tag_key, plain, "sha256")
+        nonce = next(self._nonces)
+        ciphertext = cipher.cipher.encrypt(nonce, plain, _bound_to(table, key))
         stored = b"".join((framed, tag, nonce, ciphertext))
         return Written(stored, row_digest(table, key, opened, tag=tag))
 
@@ -148,18 +169,20 @@ class SealedRows:
             return self._open.read(table, key, stored)
         opened, tag, closed = _split(stored)
         row: Row = orjson.loads(opened)
-        data_key = self._key(sealed.owner(key, row)) if tag else None
-        if data_key is None:
-            return {**row, **orjson.loads(encode_row(dict(sealed.erased)))}
+        cipher = self._cipher(sealed.owner(key, row)) if tag else None
+        if cipher is None:
+            row.update(orjson.loads(self._erased[table]))
+            return row
         try:
-            plain = AESGCM(data_key).decrypt(
+            plain = cipher.cipher.decrypt(
                 closed[:NONCE_BYTES], closed[NONCE_BYTES:], _bound_to(table, key)
             )
         except InvalidTag:
             raise RowUnreadable(table) from None
-        if hmac.digest(hmac.digest(data_key, _TAG_KEY, "sha256"), plain, "sha256") != tag:
+        if hmac.digest(cipher.tag_key, plain, "sha256") != tag:
             raise RowUnreadable(table)
-        return {**row, **orjson.loads(plain)}
+        row.update(orjson.loads(plain))
+        return row
 
     def digest(self, table: str, key: bytes, stored: bytes) -> int:
         """Give a stored row's part of the digest over all rows."""
@@ -177,6 +200,21 @@ class SealedRows:
     async def fetch(self, record_ids: Iterable[RecordId]) -> None:
         """Load the keys of records. Raises `LogUnavailable`."""
         await self._keys.fetch(record_ids)
+
+    def _cipher(self, record_id: RecordId) -> _RowCipher | None:
+        """Give what seals a record's rows, or None where its key is destroyed: asked each time."""
+        data_key = self._key(record_id)
+        if data_key is None:
+            self._ciphers.pop(record_id, None)
+            return None
+        held = self._ciphers.get(record_id)
+        if held is not None and held.data_key == data_key:
+            return held
+        if len(self._ciphers) >= CIPHERS_HELD_MAX:
+            self._ciphers.clear()
+        tag_key = hmac.digest(data_key, _TAG_KEY, "sha256")
+        made = self._ciphers[record_id] = _RowCipher(data_key, AESGCM(data_key), tag_key)
+        return made
 
     def _key(self, record_id: RecordId) -> bytes | None:
         """Give the key of a record, or None where it is destroyed."""
@@ -198,10 +236,30 @@ def encode_row(row: Row) -> bytes:
 
 def row_digest(table: str, key: bytes, opened: bytes, *, tag: bytes = b"") -> int:
     """Digest one row as the sum takes it: each part after its length, the tag if it has one."""
+    parts = [
+        _framed_name(table),
+        len(key).to_bytes(4, "big"),
+        key,
+        len(opened).to_bytes(4, "big"),
+        opened,
+    ]
+    if tag:
+        parts += (len(tag).to_bytes(4, "big"), tag)
+    return int.from_bytes(sha256(b"".join(parts)).digest(), "big")
+
+
+@lru_cache(maxsize=TABLE_NAMES_MAX)
+def _framed_name(table: str) -> bytes:
     name = table.encode()
-    parts = [name, key, opened, tag] if tag else [name, key, opened]
-    framed = b"".join(b"".join((len(part).to_bytes(4, "big"), part)) for part in parts)
-    return int.from_bytes(sha256(framed).digest(), "big")
+    return len(name).to_bytes(4, "big") + name
+
+
+def _draw_nonces() -> Iterator[bytes]:
+    """Give random nonces for ever, each one once."""
+    while True:
+        drawn = os.urandom(NONCE_BYTES * NONCES_DRAWN)
+        for start in range(0, len(drawn), NONCE_BYTES):
+            yield drawn[start : start + NONCE_BYTES]
 
 
 def _split(stored: bytes) -> tuple[bytes, bytes, bytes]:

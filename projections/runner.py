@@ -15,6 +15,7 @@ from eventlog.errors import LogDamaged
 from eventlog.port import Entry, LogReader
 from projections.fold import Rows, fold_batch, records_of
 from projections.row_keys import with_keys
+from projections.segments.filling import fill_slice
 from projections.tables import Checkpoint
 
 BATCH_EVENTS_MAX = 5_000
@@ -83,6 +84,8 @@ class Projector:
         pending: list[Entry] = []
         is_ended = False
         while not is_ended:
+            while await self._fill_slice(thread) and reads.empty():
+                pass
             is_ended = await _gather(reads, pending)
             whole = _whole_appends(pending)
             if not whole:
@@ -103,6 +106,15 @@ class Projector:
             return await loop.run_in_executor(thread, fold_batch, self._rows, batch)
 
         return await with_keys(self._rows.codec, work, likely=lambda: records_of(batch))
+
+    async def _fill_slice(self, thread: ThreadPoolExecutor) -> bool:
+        """Back-fill the segments that wait for some customers; true where more are left."""
+        loop = asyncio.get_running_loop()
+
+        async def work() -> bool:
+            return await loop.run_in_executor(thread, fill_slice, self._rows)
+
+        return await with_keys(self._rows.codec, work)
 
 
 async def require_checkpoint(log: LogReader, checkpoint: Checkpoint, last_revision: int) -> None:

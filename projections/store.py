@@ -7,15 +7,17 @@ reads through its own `snapshot`. Rows, digest, checkpoint and D(r) are one tran
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 
 import lmdb
 import orjson
 
 from domain.ids import RecordId
-from projections.errors import ReadSideNotReady, ReadSideOutdated, StoreFailed
+from projections.errors import ReadSideError, ReadSideNotReady, ReadSideOutdated, StoreFailed
 from projections.fold import LOCAL_TABLES, SCHEMA_VERSION, TABLES
+from projections.generations import Mark, serving_folder, serving_mark
 from projections.rows import OpenRows, Row, RowCodec
 from projections.tables import Changes, Checkpoint, Transaction
 
@@ -24,6 +26,8 @@ MAP_BYTES_MAX = 1 << 38
 
 READERS_MAX = 512
 MAP_RETRIES_MAX = 3
+OPEN_TRIES_MAX = 4
+"""Of a reader that finds another generation in place of the one that it was about to open."""
 META_BYTES = 2 * 4_096
 """What LMDB writes first, in one piece: a shorter file is still being made."""
 
@@ -117,15 +121,33 @@ class _Writing(Snapshot):
                 self._transaction.delete(key, db=self._databases[table])
 
 
-class Store:
-    """A read side that is open for reading."""
+class _Opened:
+    """An environment, and how many read it: it is closed when it was left and nobody does."""
 
     def __init__(
-        self, environment: lmdb.Environment, databases: _Databases, codec: RowCodec
+        self, environment: lmdb.Environment, databases: _Databases, mark: Mark = None
     ) -> None:
-        self._environment = environment
-        self._databases = databases
+        self.environment = environment
+        self.databases = databases
+        self.mark = mark
+        self.readers = 0
+        self.is_left = False
+
+    def leave(self) -> None:
+        """Close it, at once or with its last reader."""
+        self.is_left = True
+        if not self.readers:
+            self.environment.close()
+
+
+class Store:
+    """A read side that is open for reading; it follows to another generation when one serves."""
+
+    def __init__(self, opened: _Opened, codec: RowCodec, *, path: Path | None = None) -> None:
+        self._opened = opened
         self._codec = codec
+        self._path = path
+        self._lock = Lock()
 
     @staticmethod
     def open_reader(path: Path, codec: RowCodec | None = None) -> Store:
@@ -133,24 +155,18 @@ class Store:
 
         Without a codec only open rows can be read.
         """
-        if not _has_meta_pages(path / "data.mdb"):
-            raise ReadSideNotReady("no projector has made this read side yet")
-        environment = _open(path, readonly=True)
-        try:
-            databases = {
-                name: environment.open_db(name.encode(), create=False) for name in _DATABASES
-            }
-        except (lmdb.NotFoundError, lmdb.ReadonlyError):
-            environment.close()
-            raise ReadSideNotReady("a projector is making this read side") from None
-        _require_schema(environment, databases)
-        return Store(environment, databases, codec or OpenRows())
+        return Store(_open_serving(path), codec or OpenRows(), path=path)
 
     @staticmethod
     def open_writer(path: Path, codec: RowCodec | None = None) -> WritableStore:
         """Open or make a read side for its projector; without a codec its rows are open."""
-        path.mkdir(parents=True, exist_ok=True)
-        environment = _open(path, readonly=False)
+        return Store.open_generation(serving_folder(path), codec)
+
+    @staticmethod
+    def open_generation(folder: Path, codec: RowCodec | None = None) -> WritableStore:
+        """Open or make one generation for its projector."""
+        folder.mkdir(parents=True, exist_ok=True)
+        environment = _open(folder, readonly=False)
         environment.reader_check()
         with environment.begin(write=True) as transaction:
             databases = {
@@ -158,7 +174,7 @@ class Store:
             }
             transaction.put(_SCHEMA, _schema(), db=databases[_META], overwrite=False)
         _require_schema(environment, databases)
-        return WritableStore(environment, databases, codec or OpenRows())
+        return WritableStore(_Opened(environment, databases), codec or OpenRows())
 
     @property
     def codec(self) -> RowCodec:
@@ -174,24 +190,40 @@ class Store:
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """Read the rows as of one checkpoint. Keep it short: the file grows while one is open."""
-        with _store_faults():
-            transaction = self._begin_reading()
+        opened = self._enter()
         try:
-            yield Snapshot(transaction, self._databases, self._codec)
+            with _store_faults():
+                transaction = _begin_reading(opened.environment)
+            try:
+                yield Snapshot(transaction, opened.databases, self._codec)
+            finally:
+                transaction.abort()
         finally:
-            transaction.abort()
+            self._exit(opened)
 
     def close(self) -> None:
         """Close the read side; no snapshot or transaction may be open."""
-        self._environment.close()
+        self._opened.environment.close()
 
-    def _begin_reading(self) -> lmdb.Transaction:
-        for _ in range(MAP_RETRIES_MAX):
-            try:
-                return self._environment.begin()
-            except lmdb.MapResizedError:
-                self._environment.set_mapsize(0)
-        raise StoreFailed("the map of the read side went on growing")
+    def _enter(self) -> _Opened:
+        with self._lock:
+            if self._path is not None and serving_mark(self._path) != self._opened.mark:
+                self._follow(self._path)
+            self._opened.readers += 1
+            return self._opened
+
+    def _exit(self, opened: _Opened) -> None:
+        with self._lock:
+            opened.readers -= 1
+            if opened.is_left and not opened.readers:
+                opened.environment.close()
+
+    def _follow(self, path: Path) -> None:
+        """Change over to the generation that serves now; stay where it cannot be opened yet."""
+        with suppress(ReadSideError):
+            fresh = _open_serving(path)
+            self._opened.leave()
+            self._opened = fresh
 
 
 class WritableStore(Store):
@@ -200,8 +232,46 @@ class WritableStore(Store):
     def begin(self) -> Transaction:
         """Start the one write transaction; commit or abort it on the same thread."""
         with _store_faults():
-            begun = self._environment.begin(write=True)
-            return Transaction(_Writing(begun, self._databases, self._codec))
+            begun = self._opened.environment.begin(write=True)
+            return Transaction(_Writing(begun, self._opened.databases, self._codec))
+
+
+def _open_serving(path: Path) -> _Opened:
+    """Open the generation that serves for reading; another may take its place meanwhile."""
+    for _ in range(OPEN_TRIES_MAX - 1):
+        mark = serving_mark(path)
+        try:
+            return _open_reading(serving_folder(path), mark)
+        except (ReadSideNotReady, StoreFailed):
+            if serving_mark(path) == mark:
+                raise
+    return _open_reading(serving_folder(path), serving_mark(path))
+
+
+def _open_reading(folder: Path, mark: Mark) -> _Opened:
+    if not _has_meta_pages(folder / "data.mdb"):
+        raise ReadSideNotReady("no projector has made this read side yet")
+    environment = _open(folder, readonly=True)
+    try:
+        databases = {name: environment.open_db(name.encode(), create=False) for name in _DATABASES}
+    except (lmdb.NotFoundError, lmdb.ReadonlyError):
+        with environment.begin() as transaction:
+            is_made = transaction.get(_META.encode()) is not None
+        environment.close()
+        if is_made:
+            raise _outdated() from None
+        raise ReadSideNotReady("a projector is making this read side") from None
+    _require_schema(environment, databases)
+    return _Opened(environment, databases, mark)
+
+
+def _begin_reading(environment: lmdb.Environment) -> lmdb.Transaction:
+    for _ in range(MAP_RETRIES_MAX):
+        try:
+            return environment.begin()
+        except lmdb.MapResizedError:
+            environment.set_mapsize(0)
+    raise StoreFailed("the map of the read side went on growing")
 
 
 def _has_meta_pages(file: Path) -> bool:
@@ -238,7 +308,11 @@ def _require_schema(environment: lmdb.Environment, databases: _Databases) -> Non
         stored = transaction.get(_SCHEMA, db=databases[_META])
     if stored != _schema():
         environment.close()
-        raise ReadSideOutdated("the rows were made by another schema; rebuild the read side")
+        raise _outdated()
+
+
+def _outdated() -> ReadSideOutdated:
+    return ReadSideOutdated("the rows were made by another schema; rebuild the read side")
 
 
 def _schema() -> bytes:

@@ -105,7 +105,7 @@ class Transaction:
         self._rows: defaultdict[str, dict[bytes, Row | None]] = defaultdict(dict)
         self._stored: defaultdict[str, dict[bytes, bytes | None]] = defaultdict(dict)
         self._changed: defaultdict[str, set[bytes]] = defaultdict(set)
-        self._ordered: defaultdict[str, list[bytes]] = defaultdict(list)
+        self._ordered: dict[str, list[bytes]] = {}
         self._local: defaultdict[str, dict[bytes, bytes | None]] = defaultdict(dict)
 
     @property
@@ -116,8 +116,10 @@ class Transaction:
     def get(self, table: str, key: bytes) -> Row | None:
         """Read a row, as this transaction has left it."""
         rows = self._rows[table]
-        if key in rows:
+        try:
             return rows[key]
+        except KeyError:
+            pass
         encoded = self._backing.load(table, key)
         row = None if encoded is None else self._codec.read(table, key, encoded)
         self._stored[table][key] = encoded
@@ -134,7 +136,7 @@ class Transaction:
 
     def scan(self, table: str, prefix: bytes, *, start: bytes = b"") -> Iterator[tuple[bytes, Row]]:
         """Yield the rows whose key starts with a prefix, as this transaction has left them."""
-        rows, ordered = self._rows[table], self._ordered[table]
+        rows, ordered = self._rows[table], self._in_order(table)
         first = bisect_left(ordered, max(prefix, start))
         changed = ordered[first : bisect_left(ordered, _after(prefix))]
         stored = self._backing.scan_stored(table, prefix, start=start)
@@ -180,12 +182,20 @@ class Transaction:
         self._backing.abort()
 
     def _change(self, table: str, key: bytes, row: Row | None) -> None:
-        if key not in self._rows[table]:
+        rows, changed = self._rows[table], self._changed[table]
+        if key not in rows:
             self._stored[table][key] = self._backing.load(table, key)
-        self._rows[table][key] = row
-        if key not in self._changed[table]:
-            self._changed[table].add(key)
-            insort(self._ordered[table], key)
+        rows[key] = row
+        if key not in changed:
+            changed.add(key)
+            if table in self._ordered:
+                insort(self._ordered[table], key)
+
+    def _in_order(self, table: str) -> list[bytes]:
+        """Give the changed keys in order; kept so from the first scan on, for most need none."""
+        if table not in self._ordered:
+            self._ordered[table] = sorted(self._changed[table])
+        return self._ordered[table]
 
     def _encode(self, table: str) -> tuple[dict[bytes, bytes | None], int]:
         rows, stored = self._rows[table], self._stored[table]

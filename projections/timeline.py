@@ -20,7 +20,7 @@ from domain.signal_events import SignalsRecorded
 from domain.signals import Signal, signal_key
 from projections import tallies
 from projections.instants import microseconds
-from projections.rows import Sealed, owned_by_key
+from projections.rows import Row, Sealed, owned_by_key
 from projections.tables import ReadTables, Tables
 
 TIMELINE = "timeline"
@@ -73,18 +73,44 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
             "message_id": signal.message_id,
             "properties": _held(signal.properties),
         }
-        tables.put(TIMELINE, f"{record_id}/{signal_time(event, signal):018d}/{key}".encode(), row)
+        tables.put(TIMELINE, _place(event, signal, key), row)
+
+
+def put_by(tables: ReadTables, event: Recorded[Event]) -> Iterator[TimedSignal]:
+    """Yield the signals that an event put on its record when it was folded, just now."""
+    body = event.body
+    if not isinstance(body, SignalsRecorded):
+        return
+    places = {_place(event, s, signal_key(body.source, s.message_id)) for s in body.signals}
+    for place in places:
+        row = tables.get(TIMELINE, place)
+        if row is not None and row["revision"] == event.revision:
+            yield _timed(RecordId(event.stream.key), place, row)
 
 
 def signals(tables: ReadTables, record_ids: Iterable[RecordId]) -> list[TimedSignal]:
     """List the signals of the customer that these records form, each once, in order of time."""
+    return first_copies(copy for record_id in record_ids for copy in copies(tables, record_id))
+
+
+def copies(tables: ReadTables, record_id: RecordId) -> Iterator[TimedSignal]:
+    """Yield the signals of a record in order of time."""
+    for place, row in tables.scan(TIMELINE, f"{record_id}/".encode()):
+        yield _timed(record_id, place, row)
+
+
+def first_copies(found: Iterable[TimedSignal]) -> list[TimedSignal]:
+    """Keep the first copy of each signal, in order of time."""
     counted: dict[str, TimedSignal] = {}
-    for record_id in record_ids:
-        for copy in _copies(tables, record_id):
-            known = counted.get(copy.key)
-            if known is None or copy.revision < known.revision:
-                counted[copy.key] = copy
+    for copy in found:
+        known = counted.get(copy.key)
+        if known is None or copy.revision < known.revision:
+            counted[copy.key] = copy
     return sorted(counted.values(), key=lambda signal: (signal.at, signal.key))
+
+
+def _place(event: Recorded[Event], signal: Signal, key: str) -> bytes:
+    return f"{event.stream.key}/{signal_time(event, signal):018d}/{key}".encode()
 
 
 def _held(properties: OpenMap) -> OpenMap:
@@ -111,17 +137,16 @@ def _rounded(value: JsonValue) -> JsonValue:
             return value
 
 
-def _copies(tables: ReadTables, record_id: RecordId) -> Iterator[TimedSignal]:
-    for place, row in tables.scan(TIMELINE, f"{record_id}/".encode()):
-        _, at, key = place.decode().split("/")
-        yield TimedSignal(
-            at=int(at),
-            key=key,
-            record_id=record_id,
-            source=row["source"],
-            revision=row["revision"],
-            name=row["name"],
-            kind=row["kind"],
-            message_id=row["message_id"],
-            properties=row["properties"],
-        )
+def _timed(record_id: RecordId, place: bytes, row: Row) -> TimedSignal:
+    _, at, key = place.decode().split("/")
+    return TimedSignal(
+        at=int(at),
+        key=key,
+        record_id=record_id,
+        source=row["source"],
+        revision=row["revision"],
+        name=row["name"],
+        kind=row["kind"],
+        message_id=row["message_id"],
+        properties=row["properties"],
+    )

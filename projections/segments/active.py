@@ -18,8 +18,9 @@ from projections.rules import read_rules
 from projections.segments import definitions
 from projections.segments.errors import InvalidExpression
 from projections.segments.evaluation import evaluator
-from projections.segments.facts import Facts, Sight
+from projections.segments.facts import Facts
 from projections.segments.language import Expression, read_expression
+from projections.segments.timelines import Sight
 from projections.tables import MemoryTables, ReadTables
 
 EVERYONE = "~everyone"
@@ -102,9 +103,9 @@ class ActiveSet:
         return frozenset(found)
 
     def changed_from(self, before: ActiveSet, heard: frozenset[str]) -> Indexes:
-        """Name the segments that may answer otherwise than they did by an earlier set."""
+        """Name the segments that answer by other rules than by an earlier set."""
         known = {s.name: before._fingerprint(s, heard) for s in before.order}
-        return self.closure(
+        return frozenset(
             index
             for index, standing in enumerate(self.order)
             if known.get(standing.name) != self._fingerprint(standing, heard)

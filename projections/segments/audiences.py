@@ -79,6 +79,12 @@ class Sets:
             self._rules = (digest, read_rules(tables), read_segments(tables))
         return self._rules[1:]
 
+    def known_rules(self) -> tuple[Rules, dict[str, Segment]]:
+        """Give what `rules` gave last: an audience is resolved by one reading of them."""
+        if self._rules is None:
+            raise RuntimeError("the rules were not read")
+        return self._rules[1:]
+
     def read(self, tables: ReadTables, name: str) -> BitMap:
         """Give a set; it is not to be changed."""
         version = read_version(tables, name)
@@ -98,6 +104,7 @@ class Sets:
 def count_audience(tables: ReadTables, sets: Sets, audience: Audience, *, purpose: str) -> int:
     """Count an audience; raises `NotFound`, `UnknownSegment`, `PurposeNotServed`, and more."""
     _check_size(audience)
+    sets.rules(tables)
     found = _resolve(tables, sets, audience, purpose)
     return int(found.intersection_cardinality(_having(tables, sets, purpose)))
 
@@ -105,6 +112,7 @@ def count_audience(tables: ReadTables, sets: Sets, audience: Audience, *, purpos
 def audience_members(tables: ReadTables, sets: Sets, audience: Audience, *, purpose: str) -> BitMap:
     """Give the numbers of an audience's customers. Raises as `count_audience`."""
     _check_size(audience)
+    sets.rules(tables)
     found = _resolve(tables, sets, audience, purpose)
     return found & _having(tables, sets, purpose)
 
@@ -124,7 +132,7 @@ def _check_size(audience: Audience) -> None:
 def _resolve(tables: ReadTables, sets: Sets, audience: Audience, purpose: str) -> BitMap:
     match audience:
         case InSegment(segment=name):
-            check_serves(tables, sets, name, purpose=purpose)
+            _check_serves(sets, name, purpose=purpose)
             return sets.read(tables, name)
         case Having(purpose=name):
             return _having(tables, sets, name)
@@ -144,7 +152,7 @@ def _each(tables: ReadTables, sets: Sets, parts: Sequence[Audience], purpose: st
 
 
 def _having(tables: ReadTables, sets: Sets, purpose: str) -> BitMap:
-    rules, _ = sets.rules(tables)
+    rules, _ = sets.known_rules()
     rules.purpose(purpose)
     return sets.read(tables, f"{PURPOSE_PREFIX}{purpose}")
 
@@ -156,8 +164,13 @@ def check_serves(
 
     Raises `NotFound`, `UnknownSegment` and `PurposeNotServed`.
     """
-    rules, segments = sets.rules(tables)
+    rules, _ = sets.rules(tables)
     rules.purpose(purpose)
+    _check_serves(sets, name, purpose=purpose, may_be_archived=may_be_archived)
+
+
+def _check_serves(sets: Sets, name: str, *, purpose: str, may_be_archived: bool = False) -> None:
+    _, segments = sets.known_rules()
     segment = segments.get(name)
     definition = segment.active if segment else None
     if segment is not None and segment.is_archived and may_be_archived:

@@ -41,6 +41,10 @@ class Bitmaps:
         self._load(name).discard(self._number(root))
         self._changed.add(name)
 
+    def members(self, name: str) -> BitMap:
+        """Give a set as the transaction has left it; it is not to be changed."""
+        return self._load(name)
+
     def clear(self, name: str) -> None:
         """Empty a set."""
         self._loaded[name] = BitMap()

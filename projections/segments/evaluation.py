@@ -21,7 +21,7 @@ from pydantic import JsonValue
 
 from domain.signals import EXACT, exact_number
 from projections.instants import time_of
-from projections.segments.facts import Facts, Series, Sight
+from projections.segments.facts import Facts
 from projections.segments.language import (
     EXPRESSIONS_CACHED_MAX,
     PROPERTIES,
@@ -29,6 +29,7 @@ from projections.segments.language import (
     Expression,
     read_filter,
 )
+from projections.segments.timelines import Series, Sight
 from projections.segments.vocabulary import (
     AGGREGATES,
     NUMERIC,
@@ -228,7 +229,7 @@ class Evaluator:
     def _matches(self, read: SignalRead, signal: TimedSignal) -> bool:
         if read.filter is None:
             return True
-        place = (read.filter, signal.key)
+        place = (read.filter, signal.record_id, signal.key)
         known = self._facts.matches.get(place)
         if known is None:
             self._properties = signal.properties

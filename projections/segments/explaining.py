@@ -14,6 +14,7 @@ from projections import clock, customers
 from projections.instants import microseconds
 from projections.rules import read_rules
 from projections.segments.active import PURPOSE_PREFIX, active_set, sight_of
+from projections.segments.candidates import is_filled, waiting_candidates
 from projections.segments.definitions import read_segments
 from projections.segments.errors import ExpressionFault, InvalidExpression, UnknownSegment
 from projections.segments.evaluation import Reading, evaluator
@@ -106,11 +107,11 @@ def explain_membership(tables: ReadTables, segment: str, record_id: RecordId) ->
 
 
 def ready_for_activation(tables: ReadTables) -> list[tuple[str, int]]:
-    """Name the definitions that only wait for their activation event: segment and number."""
+    """Name the definitions whose back-fill has caught up, by name: segment and number."""
     return [
-        (name, segment.latest.number)
-        for name, segment in sorted(read_segments(tables).items())
-        if not segment.is_archived and segment.active != segment.latest
+        (name, candidate.number)
+        for name, candidate in waiting_candidates(tables).items()
+        if is_filled(tables, candidate)
     ]
 
 

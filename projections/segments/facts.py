@@ -6,9 +6,7 @@ of the customer makes new ones.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 
 from pydantic import JsonValue
@@ -17,44 +15,39 @@ from domain.consent import ConsentAct
 from domain.gate import Gate
 from domain.ids import RecordId
 from domain.rules import Rules
-from projections import consents, profile, timeline
+from projections import consents, profile
 from projections.instants import microseconds, time_of
+from projections.segments.timelines import NOTHING, ByName, Series, Sight, Timelines, seen_by
 from projections.tables import ReadTables
-from projections.timeline import TimedSignal
-
-Sight = frozenset[str] | None
-"""The sources whose word counts; None: all of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """The signals of one name in order of time, and their times."""
-
-    times: list[int] = field(default_factory=list)
-    signals: list[TimedSignal] = field(default_factory=list)
-
-
-_NOTHING = Series()
 
 
 class Facts:
     """What is known of the customer that some records form."""
 
-    def __init__(self, tables: ReadTables, members: tuple[RecordId, ...], rules: Rules) -> None:
+    def __init__(
+        self,
+        tables: ReadTables,
+        members: tuple[RecordId, ...],
+        rules: Rules,
+        *,
+        timelines: Timelines | None = None,
+    ) -> None:
         tables.need(members)  # all at once, and not in the middle of an expression
         self._tables = tables
         self._members = members
         self._rules = rules
-        self._series: dict[Sight, dict[str, Series]] = {}
+        self._timelines = timelines or Timelines(tables)
+        self._series: dict[tuple[str, Sight], Series] = {}
         self._traits: dict[tuple[str, Sight], list[JsonValue]] = {}
-        self.matches: dict[tuple[str, str], bool] = {}
-        """Whether a filter (its source) holds for a signal (its key)."""
+        self.matches = self._timelines.matches
 
     def series(self, name: str, sight: Sight) -> Series:
         """Give the signals of one name."""
-        if sight not in self._series:
-            self._series[sight] = self._arrange(sight)
-        return self._series[sight].get(name, _NOTHING)
+        known = self._series.get((name, sight))
+        if known is None:
+            known = seen_by(self._by_name.get(name, NOTHING), sight)
+            self._series[name, sight] = known
+        return known
 
     def traits(self, names: frozenset[str] | None, sight: Sight) -> dict[str, JsonValue]:
         """Give the traits that are named, or all, as they stand."""
@@ -95,23 +88,14 @@ class Facts:
         return {member: consents.acts(self._tables, member) for member in self._members}
 
     @cached_property
-    def _signals(self) -> list[TimedSignal]:
-        return timeline.signals(self._tables, self._members)
+    def _by_name(self) -> ByName:
+        return self._timelines.of(self._members)
 
     @cached_property
     def _trait_names(self) -> frozenset[str]:
         return frozenset(
             name for member in self._members for name in profile.trait_names(self._tables, member)
         )
-
-    def _arrange(self, sight: Sight) -> dict[str, Series]:
-        arranged: defaultdict[str, Series] = defaultdict(Series)
-        for signal in self._signals:
-            if sight is None or signal.source in sight:
-                series = arranged[signal.name]
-                series.times.append(signal.at)
-                series.signals.append(signal)
-        return dict(arranged)
 
     def _winner(self, name: str, sight: Sight) -> list[JsonValue]:
         """Give the value of a trait that wins; an empty list where nobody says it."""

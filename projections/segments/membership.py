@@ -16,9 +16,11 @@ from projections.rows import Row
 from projections.segments import timers
 from projections.segments.active import ActiveSet, Standing
 from projections.segments.bitmaps import Bitmaps
-from projections.segments.evaluation import evaluator
+from projections.segments.candidates import Candidates
+from projections.segments.evaluation import Answer, evaluator
 from projections.segments.facts import Facts
 from projections.segments.journal import Cause, ChangeKind, Journal, MembershipChange
+from projections.segments.timelines import Timelines
 from projections.tables import ReadTables, Tables
 
 MEMBERSHIPS = "memberships"
@@ -42,6 +44,8 @@ class Ledger:
         self.active = active
         self.journal = Journal(tables)
         self.bitmaps = Bitmaps(tables)
+        self.timelines = Timelines(tables)
+        self.candidates = Candidates(tables)
         self.earliest_due: int | None = None
         """No timer is due before; one that was moved since may be due later."""
 
@@ -71,7 +75,8 @@ class Ledger:
 
     def facts(self, members: Iterable[RecordId]) -> Facts:
         """Give what is known of some records, as the rows stand."""
-        return Facts(self.tables, tuple(members), self.active.rules)
+        rules = self.active.rules
+        return Facts(self.tables, tuple(members), rules, timelines=self.timelines)
 
     @staticmethod
     def ask(row: Row, standing: Standing, facts: Facts, *, now: int) -> bool:
@@ -79,14 +84,19 @@ class Ledger:
         answer = evaluator().answer(
             standing.expression, facts, sight=standing.sight, now=now, belongs=row["in"]
         )
-        if answer.due is None:
-            row["due"].pop(standing.name, None)
-        else:
-            row["due"][standing.name] = answer.due
-        return answer.is_in
+        return _noted(row, standing, answer)
+
+    def take(
+        self, root: RecordId, row: Row, standing: Standing, *, answer: Answer, moment: Moment
+    ) -> None:
+        """Take an answer that was made before, and tell what changed."""
+        is_in = _noted(row, standing, answer)
+        if is_in != (standing.name in row["in"]):
+            self._set(row, root, standing, is_in=is_in, moment=moment)
 
     def keep(self, root: RecordId, row: Row) -> None:
         """Write a row, and move its timer."""
+        self.candidates.forget(root)
         before, row["next"] = row["next"], min(row["due"].values(), default=None)
         timers.move(self.tables, root, before=before, after=row["next"])
         if row["next"] is not None:
@@ -95,6 +105,7 @@ class Ledger:
 
     def remove(self, root: RecordId, row: Row) -> None:
         """Take a customer off, without a word of it."""
+        self.candidates.forget(root)
         for name in row["in"]:
             self.bitmaps.discard(name, root)
         timers.move(self.tables, root, before=row["next"], after=None)
@@ -141,6 +152,14 @@ class Ledger:
             del row["in"][standing.name]
             self.bitmaps.discard(standing.name, root)
         self.tell("entered" if is_in else "exited", standing.name, root, moment=moment)
+
+
+def _noted(row: Row, standing: Standing, answer: Answer) -> bool:
+    if answer.due is None:
+        row["due"].pop(standing.name, None)
+    else:
+        row["due"][standing.name] = answer.due
+    return answer.is_in
 
 
 def new_row(members: Iterable[RecordId]) -> Row:

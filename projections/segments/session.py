@@ -20,11 +20,11 @@ from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from eventlog.port import Entry
 from projections import clock, customers, identifiers, parking
 from projections.instants import microseconds
-from projections.rows import Row
 from projections.segments import timers
 from projections.segments.active import Indexes, active_set
+from projections.segments.changing_over import Change, change_over
 from projections.segments.definitions import heard_sources
-from projections.segments.membership import Ledger, Moment, each_customer, everybody
+from projections.segments.membership import Ledger, Moment
 from projections.segments.regrouping import is_as_it_was, regroup
 from projections.tables import Tables
 
@@ -48,10 +48,11 @@ class Session:
         """Ask at once for the keys of everybody whom these entries, or time, will touch."""
         times = [clock.time_moved_to(entry.event) for entry in entries if entry.event]
         roots = set(timers.due_until(self._tables, microseconds(max(times)))) if times else set()
-        for entry in entries:
-            if entry.stream.kind is StreamKind.RECORD:
-                root = customers.root(self._tables, RecordId(entry.stream.key))
-                roots |= {root} if root else set()
+        records = {e.stream.key for e in entries if e.stream.kind is StreamKind.RECORD}
+        for record in records:
+            root = customers.root(self._tables, RecordId(record))
+            if root is not None:
+                roots.add(root)
         self._tables.need(m for root in roots for m in customers.members(self._tables, root))
 
     def settle(self, event: Recorded[Event]) -> None:
@@ -83,6 +84,10 @@ class Session:
             self._follow_rules(event.revision)
         elif event.stream.kind is StreamKind.RECORD:
             self._touched[RecordId(event.stream.key)] |= self._reading(event.body)
+            if isinstance(event.body, SignalsRecorded):
+                self._ledger.timelines.follow(event)
+            elif not isinstance(event.body, TraitsSet):
+                self._ledger.timelines.forget(RecordId(event.stream.key))
 
     def hold_back(self, entry: Entry) -> None:
         """Note whom an event touches that was not applied: they may be parked now."""
@@ -107,6 +112,7 @@ class Session:
         """Judge what is left, and store the sets; the rows are whole then."""
         self._judge_touched()
         self._ledger.bitmaps.store()
+        self._ledger.candidates.store()
 
     def _reading(self, body: Event) -> Indexes:
         active = self._ledger.active
@@ -169,22 +175,8 @@ class Session:
         if after is before:
             return
         self._ledger.active = after
-        changed = after.changed_from(before, heard_sources(self._tables))
+        direct = after.changed_from(before, heard_sources(self._tables))
         gone = sorted(before.places.keys() - after.places.keys())
-        if not changed and not gone:
-            return
-        moment = Moment(revision, self._clock, "definition")
-
-        self._tables.need(everybody(self._tables))
-
-        def visit(root: RecordId, row: Row) -> None:
-            before = {**row, "in": dict(row["in"]), "due": dict(row["due"])}
-            for name in gone:
-                self._ledger.forget(root, row, name, moment=moment)
-            self._ledger.evaluate(root, row, changed, moment=moment)
-            if row != before:
-                self._ledger.keep(root, row)
-
-        each_customer(self._tables, visit)
-        for name in gone:
-            self._ledger.bitmaps.clear(name)
+        if direct or gone:
+            change = Change(before, direct, gone)
+            change_over(self._ledger, change, Moment(revision, self._clock, "definition"))

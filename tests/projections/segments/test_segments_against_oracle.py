@@ -14,7 +14,8 @@ from domain.workspace_events import PurposeDefined
 from projections.fold import TABLES, fold_batch
 from projections.instants import microseconds, time_of
 from projections.segments.bitmaps import customer_numbered, read_bitmap
-from projections.segments.journal import MembershipChange, changes
+from projections.segments.filling import fill_slice
+from projections.segments.journal import CHANGES, MembershipChange, changes
 from projections.segments.membership import MEMBERSHIPS
 from projections.tables import MemoryTables, ReadTables
 from tests.projections.histories import PURPOSES, SOURCES, START, batches, identifier
@@ -61,11 +62,13 @@ def drawn_tree(drawn: random.Random, leaves: int) -> Tree:
 class World:
     """A history with random segments, and the trees that they were written from."""
 
-    def __init__(self, trees: list[Tree]) -> None:
+    def __init__(self, trees: list[Tree], *, is_late: bool = False) -> None:
+        self.is_late = is_late  # each definition waits for its activation
         self.history = Happenings()
         self.history.rules()
         self.trees: dict[str, Tree] = {}
         self.spare = trees[len(SEGMENTS) :]
+        self.waiting: list[str] = []
         for name, tree in zip(SEGMENTS, trees, strict=False):
             self.define(name, tree)
         self.define("nested", oracle.Not(oracle.nested("s0")))
@@ -75,11 +78,20 @@ class World:
         self.trees[tree.cel] = tree
         purposes = (("analytics",), ("marketing",), ("analytics", "service"))[kind % 3]
         exception = "suppression" if kind % 4 == 3 else None
-        self.history.segment(name, tree.cel, purposes=purposes, exception=exception)
+        self.history.define(name, tree.cel, purposes=purposes, exception=exception)
+        if self.is_late or kind % 5 == 4:
+            self.waiting.append(name)
+        else:
+            self.history.activate(name)
+
+    def _activate_one(self, passed: int) -> None:
+        if self.waiting and passed % 4 == 0:
+            self.history.activate(self.waiting.pop())
 
     def step(self, kind: int, who: int, what: int, *, when: int, passed: int) -> None:
         history = self.history
         history.now += passed // 4
+        self._activate_one(passed)
         source = sorted(SOURCES)[what % len(SOURCES)]
         at = max(0, history.now - when)
         match kind:
@@ -113,9 +125,11 @@ class World:
                 )
 
 
-def world_of(seed: int) -> World:
+def world_of(seed: int, *, is_late: bool = False) -> World:
     drawn = random.Random(seed)
-    world = World([drawn_tree(drawn, drawn.choice([1, 1, 2, 3])) for _ in range(5)])
+    world = World(
+        [drawn_tree(drawn, drawn.choice([1, 1, 2, 3])) for _ in range(5)], is_late=is_late
+    )
     for _ in range(drawn.randrange(10, 60)):
         kind, who, what = drawn.randrange(16), drawn.randrange(RECORDS), drawn.randrange(10)
         world.step(kind, who, what, when=drawn.randrange(400), passed=drawn.randrange(160))
@@ -217,3 +231,21 @@ def test_rows_and_digest_do_not_depend_on_where_batches_end(seed: int, size: int
     for table in TABLES:
         assert list(whole.scan(table, b"")) == list(cut.scan(table, b""))
     assert whole.checkpoint == cut.checkpoint
+
+
+@settings(deadline=None, max_examples=120)
+@given(SEEDS, st.integers(1, 3))
+def test_a_back_fill_before_the_activation_changes_no_row_and_no_digest(
+    seed: int, customers: int
+) -> None:
+    world = world_of(seed, is_late=True)
+    drawn = random.Random(seed + customers)
+    filled_beside, plain = MemoryTables(), MemoryTables()
+    for append in batches(world.history.entries, 1):
+        if drawn.random() < 0.8:
+            fill_slice(filled_beside, customers_max=customers)
+        fold_batch(filled_beside, append)
+        fold_batch(plain, append)
+        wanted = list(plain.scan(CHANGES, b""))
+        assert list(filled_beside.scan(CHANGES, b"")) == wanted
+    assert filled_beside.checkpoint == plain.checkpoint

@@ -1,0 +1,96 @@
+"""The back-fill of one slice of customers for the definitions that wait (`candidates.py`).
+
+Called by the projector between two batches of events. It changes local tables alone: no row, no
+digest, and the checkpoint stays.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Protocol
+
+from pyroaring import BitMap
+
+from domain.ids import RecordId
+from projections import clock
+from projections.errors import StoreFailed
+from projections.instants import microseconds
+from projections.rows import Row
+from projections.segments.active import EVERYONE, active_set
+from projections.segments.bitmaps import customer_numbered, read_bitmap
+from projections.segments.candidates import SLICE_CUSTOMERS_MAX, Candidate, waiting_candidates
+from projections.segments.evaluation import evaluator
+from projections.segments.membership import Ledger, read_membership
+from projections.tables import ReadTables, Transaction
+
+
+class Rows(Protocol):
+    """What can be written to."""
+
+    def begin(self) -> Transaction:
+        """Start the one transaction."""
+
+
+def fill_slice(rows: Rows, *, customers_max: int = SLICE_CUSTOMERS_MAX) -> bool:
+    """Evaluate what waits for some more customers; true where more are left.
+
+    Raises `KeysNotHeld` for the keys of the whole slice.
+    """
+    transaction = rows.begin()
+    try:
+        left = _fill(transaction, customers_max)
+        if left is None:
+            transaction.abort()
+            return False
+        at = transaction.checkpoint
+        transaction.commit(
+            revision=at.revision, event_digest=at.event_digest, log_digest=at.log_digest
+        )
+    except BaseException:
+        transaction.abort()
+        raise
+    return left > 0
+
+
+def _fill(tables: Transaction, customers_max: int) -> int | None:
+    """Fill, and count who is left; None where there was nothing to do."""
+    waiting = waiting_candidates(tables)
+    ledger = Ledger(tables, active_set(tables))
+    has_changed = ledger.candidates.follow(waiting)
+    everyone = read_bitmap(tables, EVERYONE) if waiting else BitMap()
+    left = done = 0
+    for candidate in waiting.values():
+        unknown = everyone - ledger.candidates.of(candidate).known
+        chosen = list(islice(unknown, customers_max - done))
+        _evaluate(ledger, candidate, chosen)
+        done += len(chosen)
+        left += len(unknown) - len(chosen)
+    if not has_changed and not done:
+        return None
+    ledger.candidates.store()
+    return left
+
+
+def _evaluate(ledger: Ledger, candidate: Candidate, numbers: list[int]) -> None:
+    tables, standing = ledger.tables, candidate.standing
+    answers = ledger.candidates.of(candidate)
+    now = microseconds(clock.read_clock(tables))
+    found = [(number, _row(tables, number)) for number in numbers]
+    tables.need(RecordId(member) for _, row in found for member in row["members"])
+    for number, row in found:
+        answer = evaluator().answer(
+            standing.expression,
+            ledger.facts(row["members"]),
+            sight=standing.sight,
+            now=now,
+            belongs=row["in"],
+        )
+        answers.keep(number, answer)
+
+
+def _row(tables: ReadTables, number: int) -> Row:
+    root = customer_numbered(tables, number)
+    row = None if root is None else read_membership(tables, root)
+    if row is None:
+        raise StoreFailed("a member of the set of everybody has no row")
+    return row
