@@ -63,9 +63,22 @@ async def fold_log(
         batch_events_max=batch_events_max,
     )
     async with aclosing(reading) as batches:
+        pending: list[Entry] = []
         async for entries in batches:
-            await _fold_with_keys(tables, entries)
+            pending += entries
+            whole = _ended(pending)
+            if whole:
+                await _fold_with_keys(tables, pending[:whole])
+                del pending[:whole]
+        if pending:
+            await _fold_with_keys(tables, pending)
     return tables
+
+
+def _ended(entries: Sequence[Entry]) -> int:
+    """Count the entries up to the last that ends an append: a read may stop within one."""
+    ends = (place for place in range(len(entries), 0, -1) if entries[place - 1].ends_append)
+    return next(ends, 0)
 
 
 async def _fold_with_keys(tables: MemoryTables, entries: Sequence[Entry]) -> None:
