@@ -210,6 +210,9 @@ def _fold_entry(tables: Tables, session: Session, entry: Entry, faults: Mapping[
         else:
             _apply(tables, event)
             session.after(event)
+        if entry.ends_append:  # also before what cannot be read, which names no decision
+            blamed = session.revision
+            session.end_append()
     except _NOT_THE_EVENTS_FAULT:
         raise
     except Exception as error:  # as above

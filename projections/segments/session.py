@@ -61,6 +61,10 @@ class Session:
             self._judge_touched()
         self._decision = event.decision_id
 
+    def end_append(self) -> None:
+        """Judge what is touched: no decision goes on behind its append."""
+        self._judge_touched()
+
     def advance(self, event: Recorded[Event]) -> None:
         """Let time pass to an event."""
         self.pass_time(clock.time_moved_to(event), event.revision)
