@@ -142,8 +142,8 @@ async def project(log: JetStreamEventLog, folder: Path) -> Written:
     written = Written()
     store = Store.open_writer(folder)
     async for entries in log.read():
-        fold_batch(store, entries)
         written.entries += entries
+    fold_batch(store, written.entries)  # a read alone may stop within an append
     store.close()
     return written
 
