@@ -17,8 +17,8 @@ from eventlog.jetstream_api import ApiError
 PAUSE_SECONDS_MIN = 0.01
 PAUSE_SECONDS_MAX = 0.25
 
-_NOT_NOW = frozenset({10008, 10009})
-"""The cluster has no leader for it, or the server that was asked has not heard of one."""
+_NOT_NOW = frozenset({10005, 10008, 10009})
+"""The cluster has no leader for it or no peers yet, or who was asked has not heard of them."""
 
 Answer = TypeVar("Answer")
 
