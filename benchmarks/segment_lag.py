@@ -95,14 +95,15 @@ class Publisher:
         """Let everybody in turn do something; nobody twice while it is under way."""
         records = [stream for stream in self._heads if stream != WORKSPACE_STREAM]
         each = int(SIGNALS_PER_SECOND * TICK_SECONDS)
-        begun, under_way = perf_counter(), set[asyncio.Task[int]]()
+        begun, under_way = perf_counter(), dict[Stream, asyncio.Task[int]]()
         for tick in range(int(seconds / TICK_SECONDS)):
             for place in range(tick * each, tick * each + each):
                 stream = records[place % len(records)]
-                under_way.add(asyncio.create_task(self.append(stream, _purchase())))
+                if stream in under_way:
+                    await under_way[stream]
+                under_way[stream] = asyncio.create_task(self.append(stream, _purchase()))
             await asyncio.sleep(max(0.0, begun + (tick + 1) * TICK_SECONDS - perf_counter()))
-            under_way = {task for task in under_way if not task.done() or task.result() < 0}
-        await asyncio.gather(*under_way)
+        await asyncio.gather(*under_way.values())
 
 
 class Onlooker:
