@@ -16,7 +16,7 @@ from domain.decision import Change
 from domain.errors import DomainError, Kind
 from domain.ids import WORKSPACE_STREAM
 from domain.replies import Done
-from domain.rules import Rules, decide_rules, fold_rules
+from domain.rules import Rules, Source, decide_rules, fold_rules
 from eventlog.errors import LogDamaged, LogError
 from eventlog.outgoing import LOG_DAMAGED, NOBODYS_FAULT
 from eventlog.port import EMPTY, Attempt, Conflict, EventLog, Head, Refused, Stored, Unknown
@@ -85,6 +85,12 @@ class RulesKeeper:
                 if self._on_damage is not None:
                     self._on_damage(RULES_DAMAGED)
                 raise
+
+    async def require_source(self, name: str) -> Source:
+        """Give a source, though registered a moment ago. Raises `NotFound` and `LogError`."""
+        if name not in self._rules.sources:
+            await self.refresh()
+        return self._rules.source(name)
 
     async def _read_on(self) -> None:
         entries = await self._log.load(WORKSPACE_STREAM, after=self._head)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from actors.intake.consent_choices import category_preferences
 from actors.intake.segment_spec import check_message_id
 from actors.router import CommandRouter
+from actors.rules import RulesKeeper
 from domain.commands import SIGNALS_PER_COMMAND_MAX, RecordSignals
 from domain.errors import DomainError, Invalid, Kind
 from domain.identity import Identifier, LeftOut
-from domain.ids import IDENTIFIERS_PER_CUSTOMER_MAX, IdentifierKey
+from domain.ids import IDENTIFIERS_PER_CUSTOMER_MAX, IdentifierKey, Name
 from domain.replies import Done, Failed
 from domain.signals import Signal, SignalKind
 from koseki.v1 import ingest_service_pb2, ingest_service_pb2_grpc
@@ -40,6 +41,8 @@ _FOR_THE_WHOLE_CALL = {"UNKNOWN_SOURCE", "LOG_DAMAGED"}
 _HOPELESS = {Kind.INVALID, Kind.NOT_FOUND, Kind.REFUSED}
 _PARTED = {"EVENT_TOO_LARGE", "EVENT_NOT_ENCODABLE"}
 """Reasons that may be the fault of one signal, or of their number: the others are tried alone."""
+
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
 @dataclass(slots=True)
@@ -74,9 +77,10 @@ class _Group:
 class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
     """Serve publishers that want to hear of each signal."""
 
-    def __init__(self, router: CommandRouter, reader: RequestReader) -> None:
+    def __init__(self, router: CommandRouter, reader: RequestReader, rules: RulesKeeper) -> None:
         self._router = router
         self._reader = reader
+        self._rules = rules
         # One request is read at a time, in slices: a command waits for a slice, not for them all.
         self._reading = asyncio.Lock()
 
@@ -95,6 +99,8 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
         async with self._reading:
             groups = await self._group(request, outcomes)
             commands = await self._commands(request.source, groups, context)
+        if not groups:  # no host hears of the source
+            await self._rules.require_source(_NAME.validate_python(request.source))
         while groups:
             replies = await self._router.execute_many(commands)
             parted: list[_Group] = []

@@ -119,7 +119,7 @@ class GatewayServer:
             CustomerService(parts.router, reader), self._server
         )
         ingest_service_pb2_grpc.add_IngestServiceServicer_to_server(
-            IngestService(parts.router, reader), self._server
+            IngestService(parts.router, reader, parts.rules), self._server
         )
         query_service_pb2_grpc.add_QueryServiceServicer_to_server(
             QueryService(parts.router, reader, **reading, past=past), self._server

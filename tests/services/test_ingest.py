@@ -194,3 +194,13 @@ async def test_signals_keep_their_own_time_and_kind(edge: Edge) -> None:
     [stored] = event.body.signals
     assert stored.kind == "page"
     assert stored.happened_at == datetime(1997, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("left", [bad(message_id=""), bad(identifiers=[user("null")])])
+async def test_a_call_whose_signals_are_all_invalid_still_names_a_source(
+    edge: Edge, left: Any
+) -> None:
+    assert (await refusal(edge.ingest(left, source="nowhere"))).reason == "UNKNOWN_SOURCE"
+    assert (await refusal(edge.ingest(left, source=""))).reason == "INVALID_FIELD"
+    [outcome] = await edge.ingest(left)
+    assert outcome.result == INVALID
