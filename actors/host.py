@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
@@ -30,16 +30,13 @@ from actors.snapshots import RecordSnapshots
 from actors.turn import TurnTaker
 from domain.errors import Kind
 from domain.ids import RecordId
-from domain.record import COMMANDS_REMEMBERED_FOR
+from domain.record import COMMANDS_AHEAD_MAX, COMMANDS_REMEMBERED_FOR
 from domain.replies import Moved, Reply
 from eventlog.commit import GroupCommit
 from eventlog.errors import LogDamaged, LogError
 from eventlog.guard import LogGuard
 from eventlog.port import EventLog
 from eventlog.snapshots.port import SnapshotStore
-
-COMMANDS_AHEAD_MAX = timedelta(minutes=5)
-"""How far the clock of whoever made a command's id may be ahead of ours."""
 
 GATHER_SECONDS = 0.002
 """How long a small slice of bulk waits for more, while turns of bulk are under way anyway."""
@@ -311,7 +308,7 @@ class CustomerHost:
         self._note_growth(awake, result.records)
         if result.is_unsure:
             self._forget(turn)
-        return [*await self._again(turn, result.again), *result.left_over]
+        return [*await self._again(turn, result.again), *await self._recall(result.left_over)]
 
     def _note_growth(self, before: Sequence[AwakeRecord], after: Sequence[AwakeRecord]) -> None:
         versions = {item.record.id: item.head.version for item in before}
@@ -348,6 +345,23 @@ class CustomerHost:
             if is_unreadable(waiting, unreadable):
                 self._taker.answer_unreadable(waiting)
         return [waiting for waiting in again if not waiting.answer.done()]
+
+    async def _recall(self, commands: list[Waiting]) -> list[Waiting]:
+        """Look in the log for what memory may have lost; give the commands that can be decided."""
+        lost = [waiting for waiting in commands if waiting.forgotten_by]
+        if lost:
+            seconds = (
+                max(w.routed.command.deadline for w in lost) - self._clock.now()
+            ).total_seconds()
+            try:
+                async with asyncio.timeout(max(0.0, seconds)):
+                    await self._ready.recall(lost)
+            except TimeoutError:
+                late = failed(Kind.UNAVAILABLE, "DEADLINE_EXCEEDED", "the deadline has passed")
+                _answer_all(lost, late)
+            except LogError as error:
+                _answer_all(lost, failed(Kind.UNAVAILABLE, error.reason, error.message))
+        return [waiting for waiting in commands if not waiting.answer.done()]
 
     def _forget(self, turn: Turn) -> None:
         for waiting in turn.commands:

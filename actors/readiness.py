@@ -22,6 +22,7 @@ from domain.identity_events import (
 )
 from domain.ids import (
     WORKSPACE_STREAM,
+    CommandId,
     IdentifierKey,
     RecordId,
     Stream,
@@ -92,6 +93,21 @@ class Readiness:
         for waiting in batch:
             _tell(waiting, owners, streams)
         return unreadable | await self.wake(batch)
+
+    async def recall(self, commands: Sequence[Waiting]) -> None:
+        """Look in the records' own streams for commands that memory had no room for."""
+        wanted = {waiting.routed.command.command_id for waiting in commands}
+        records = {r: rev for w in commands for r, rev in w.forgotten_by.items()}
+        found: dict[CommandId, dict[RecordId, int]] = {command_id: {} for command_id in wanted}
+        streams = {record_stream(record_id) for record_id in records}
+        async for entries in self._log.read(
+            after_revision=min(records.values()) - 1, streams=streams
+        ):
+            for event in (entry.event for entry in entries if entry.event is not None):
+                if event.command_id in wanted:
+                    found[event.command_id][RecordId(event.stream.key)] = event.revision
+        for waiting in commands:
+            waiting.recalled = found[waiting.routed.command.command_id]
 
     async def _wake_parted(self, batch: Sequence[Waiting]) -> Unreadable:
         """Wake who parted not long ago from whom the commands mean: their memory counts too."""

@@ -34,6 +34,8 @@ class Waiting:
 
     `roots` are the customers that it meant, as they were known when its turn was formed; `streams`
     what the log told of identifiers, for those that were looked up. `is_bulk` names its lane.
+    `forgotten_by` are records whose memory had no room for it, should it have been carried out
+    before; `recalled` is where the log has it on them, once that was looked for.
     """
 
     routed: Routed
@@ -42,6 +44,8 @@ class Waiting:
     tries: int = 0
     roots: frozenset[RecordId] = frozenset()
     streams: dict[IdentifierKey, IdentifierStream] = field(default_factory=dict)
+    forgotten_by: dict[RecordId, int] = field(default_factory=dict)
+    recalled: dict[RecordId, int] | None = None
 
     def reply(self, reply: Reply) -> None:
         """Answer, unless there is an answer already or the caller has gone."""

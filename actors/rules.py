@@ -14,7 +14,7 @@ from actors.drafting import drafts_of
 from domain.commands import RulesCommand
 from domain.decision import Change
 from domain.errors import DomainError, Kind
-from domain.ids import WORKSPACE_STREAM
+from domain.ids import WORKSPACE_STREAM, CommandId
 from domain.replies import Done
 from domain.rules import Rules, Source, decide_rules, fold_rules
 from eventlog.errors import LogDamaged, LogError
@@ -50,6 +50,7 @@ class RulesKeeper:
         self._on_damage = on_damage
         self._rules = Rules()
         self._head = EMPTY
+        self._carried_out: dict[CommandId, int] = {}
         self._reading = asyncio.Lock()
         self._refreshing: asyncio.Task[None] | None = None
 
@@ -99,12 +100,16 @@ class RulesKeeper:
             raise LogDamaged("an event of the workspace's rules cannot be read")
         if entries:
             self._rules = fold_rules(self._rules, events)
+            self._carried_out |= {event.command_id: event.revision for event in events}
             self._head = entries[-1].head
 
     async def execute(self, command: RulesCommand) -> Done:
         """Change the rules. Raises `DomainError`, with kind unavailable where the log is away."""
         for _try in range(TRIES_MAX):
             await self._refresh_or_fail()
+            before = self._carried_out.get(command.command_id)
+            if before is not None:
+                return Done(customer_id=None, revision=before)
             bodies = decide_rules(self._rules, command)
             if not bodies:
                 return Done(customer_id=None, revision=self._head.revision)

@@ -14,6 +14,7 @@ from actors.rules import RulesKeeper
 from actors.scene import PENDING_REVISION, Scene, Staged
 from domain.commands import CheckConsent, PersonCommand
 from domain.consent import ConsentState
+from domain.customer import Customer, forgotten_by, reminded
 from domain.decide import decide
 from domain.errors import DomainError, Kind
 from domain.ids import EVENTS_PER_APPEND_MAX
@@ -33,7 +34,8 @@ _MAY_HAVE_CHANGED = frozenset({Kind.NOT_FOUND, Kind.REFUSED})
 class TurnResult:
     """What a turn left: fresh records, commands to decide again, or doubt about the records.
 
-    `again` met a conflict; `left_over` found no room in the append, and was not decided at all.
+    `again` met a conflict; `left_over` was not decided at all: it found no room in the append, or
+    may have been carried out before and be forgotten.
     """
 
     records: Sequence[AwakeRecord] = ()
@@ -165,10 +167,15 @@ class TurnTaker:
         self, commands: list[Waiting], scene: Scene, now: datetime
     ) -> tuple[list[tuple[Waiting, Staged | Reply]], list[Waiting]]:
         decided: list[tuple[Waiting, Staged | Reply]] = []
+        unsure: list[Waiting] = []
         for place, waiting in enumerate(commands):
             command = waiting.routed.command
             try:
                 customers = scene.customers(waiting.routed)
+                if self._may_be_forgotten(waiting, customers):
+                    unsure.append(waiting)
+                    continue
+                customers = reminded(customers, command.command_id, waiting.recalled or {})
                 decision = decide(
                     self._rules.rules, customers, command, now=now, tombstoned=scene.tombstoned
                 )
@@ -180,9 +187,17 @@ class TurnTaker:
                 decided.append((waiting, failed(Kind.REFUSED, "TOO_MANY_EVENTS", text)))
                 continue
             if scene.events + len(decision.changes) > EVENTS_PER_APPEND_MAX:
-                return decided, commands[place:]
+                return decided, [*unsure, *commands[place:]]
             decided.append((waiting, scene.stage(decision, command)))
-        return decided, []
+        return decided, unsure
+
+    def _may_be_forgotten(self, waiting: Waiting, customers: tuple[Customer, ...]) -> bool:
+        """Whether the log has to be asked first if the command was carried out before."""
+        command = waiting.routed.command
+        if waiting.recalled is not None or isinstance(command, CheckConsent):
+            return False
+        waiting.forgotten_by = forgotten_by(customers, command.command_id)
+        return bool(waiting.forgotten_by)
 
 
 def _is_unsure(waiting: Waiting, result: Staged | Reply) -> bool:

@@ -182,7 +182,7 @@ def _usual_record() -> Record:
         },
         acts=tuple(_given(event) for event in events[:5]),
         messages={signal_key("shop", load.new_id()): "recorded" for _ in range(50)},
-        commands={CommandId(event): RememberedCommand(10**9, load.NOON) for event in events},
+        commands={CommandId(event): RememberedCommand(10**9) for event in events},
     )
 
 

@@ -18,6 +18,7 @@ from domain.identity_rules import IdentityRules
 from domain.ids import (
     IDENTIFIERS_PER_CUSTOMER_MAX,
     UUID_FORM,
+    ActorName,
     CommandId,
     MergeId,
     Name,
@@ -43,15 +44,18 @@ CategoryPreferences = Annotated[dict[ShortText, bool], Field(max_length=CATEGORI
 
 
 class Command(BaseModel):
-    """What every command carries: its id (a UUIDv7), who asks, and until when an answer helps."""
+    """What every command carries: its id (a UUIDv7), who asks, and until when an answer helps.
+
+    Who asks and `correlation_id` stand open in the log: neither is a text of a caller's own.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     command_id: Annotated[CommandId, UUID_FORM]
-    auth_id: ShortText
+    auth_id: ActorName
     issued_at: AwareDatetime
     deadline: AwareDatetime
-    correlation_id: ShortText = ""
+    correlation_id: UuidText | None = None
 
 
 class CustomerCommand(Command):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from domain.identity import Edge, Separation, root_of
-from domain.ids import CommandId, RecordId
+from domain.ids import CommandId, RecordId, made_at_milliseconds
 from domain.record import Fate, Record, RememberedCommand
 from domain.signals import SignalKey
 
@@ -58,6 +58,38 @@ def remembered_command(
         if (remembered := record.commands.get(command_id)) is not None
     ]
     return max(found, key=lambda place: place[1].revision, default=None)
+
+
+def forgotten_by(customers: Iterable[Customer], command_id: CommandId) -> dict[RecordId, int]:
+    """Name the records that may have forgotten a command, and from which revision it may stand."""
+    made_at = made_at_milliseconds(command_id)
+    found: dict[RecordId, int] = {}
+    for customer in customers:
+        for record in customer.records.values():
+            spans = [some.revision for some in record.forgotten if made_at <= some.until]
+            if spans and command_id not in record.commands:
+                found[record.id] = min(spans)
+    return found
+
+
+def reminded(
+    customers: Iterable[Customer], command_id: CommandId, found: Mapping[RecordId, int]
+) -> tuple[Customer, ...]:
+    """Give the customers with a command in their memory, at the revisions where the log has it."""
+    return tuple(
+        Customer(
+            {
+                record.id: replace(
+                    record,
+                    commands={**record.commands, command_id: RememberedCommand(found[record.id])},
+                )
+                if record.id in found
+                else record
+                for record in customer.records.values()
+            }
+        )
+        for customer in customers
+    )
 
 
 def fate_of(records: Mapping[RecordId, Record], key: SignalKey) -> Fate | None:

@@ -32,6 +32,9 @@ UuidText = Annotated[str, UUID_FORM]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 """The name of a namespace, purpose, source or role: safe in subjects, logs and headers."""
 
+ActorName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.:-]{0,63}$")]
+"""Who asked, as the workspace names them; stands open in the log, so no address fits in."""
+
 OpenMap = dict[str, JsonValue]
 """Traits, properties and context: keys and JSON values that the publisher chose."""
 
@@ -64,6 +67,16 @@ def record_stream(record_id: RecordId) -> Stream:
 def identifier_stream(key: IdentifierKey) -> Stream:
     """Name the stream that says who holds an identifier."""
     return Stream(StreamKind.IDENTIFIER, key)
+
+
+def made_at_milliseconds(time_ordered_id: str) -> int:
+    """Read when a UUIDv7 was made, in milliseconds since 1970; 0 for any other text."""
+    if time_ordered_id[14:15] != "7":
+        return 0
+    try:
+        return int(time_ordered_id[:8] + time_ordered_id[9:13], 16)
+    except ValueError:
+        return 0
 
 
 def derived_id(origin: str, purpose: str) -> str:

@@ -24,18 +24,28 @@ from domain.identity_events import (
     IdentifiersLinked,
     IdentifiersUnlinked,
 )
-from domain.ids import CommandId, EventId, IdentifierKey, RecordId
+from domain.ids import CommandId, EventId, IdentifierKey, RecordId, made_at_milliseconds
 from domain.preference_events import HouseholdLinked, HouseholdUnlinked
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import SignalKey, signal_key
 
 COMMANDS_REMEMBERED_FOR = timedelta(hours=24)
+COMMANDS_AHEAD_MAX = timedelta(minutes=5)
+"""How far the clock of whoever made a command's id may be ahead of a host's."""
+
 COMMANDS_REMEMBERED_MAX = 1_024
+"""Per record. What falls out of memory before its time is looked for in the log: `Forgotten`."""
+
+FORGOTTEN_SPAN = timedelta(hours=1)
 MESSAGES_REMEMBERED_MAX = 4_096
 """Per record. What falls out of memory can stand in the log twice; read models count it once."""
 
 FOLD_VERSION = 1
 """Raised when the same events come to another state in the same fields: snapshots are made anew."""
+
+_MILLISECOND = timedelta(milliseconds=1)
+_KEPT_MILLISECONDS = (COMMANDS_REMEMBERED_FOR + 2 * COMMANDS_AHEAD_MAX) // _MILLISECOND
+_SPAN_MILLISECONDS = FORGOTTEN_SPAN // _MILLISECOND
 
 Fate = Literal["recorded", "declined"]
 
@@ -57,7 +67,18 @@ class RememberedCommand:
     """A command that this record's stream shows to be carried out."""
 
     revision: int
-    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """Commands for which there was no room: the first one's revision, and when their ids were made.
+
+    In milliseconds since 1970; the log's own clock may be turned by hand, ids are not.
+    """
+
+    revision: int
+    since: int
+    until: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +103,7 @@ class Record:
     households: frozenset[str] = frozenset()
     messages: Mapping[SignalKey, Fate] = field(default_factory=dict)
     commands: Mapping[CommandId, RememberedCommand] = field(default_factory=dict)
+    forgotten: tuple[Forgotten, ...] = ()
 
     def __str__(self) -> str:
         return f"Record<{self.id}>"
@@ -180,22 +202,30 @@ def _remember(record: Record, event: Recorded[Event]) -> Record:
             return record
         case SignalsDeclined(message_ids=message_ids) if message_ids:
             return record
-    commands = _kept_commands(record.commands, event.recorded_at - COMMANDS_REMEMBERED_FOR)
-    commands[event.command_id] = RememberedCommand(event.revision, event.recorded_at)
-    return replace(record, commands=commands)
+    # By the ids' own time, whatever the log's clock says; its maker's clock may be ahead of others.
+    oldest = made_at_milliseconds(event.command_id) - _KEPT_MILLISECONDS
+    commands, forgotten = _own(record.commands), record.forgotten
+    while commands:
+        first = next(iter(commands))
+        made_at = made_at_milliseconds(first)
+        if made_at >= oldest:
+            if len(commands) < COMMANDS_REMEMBERED_MAX:
+                break
+            forgotten = _also_forgotten(forgotten, commands[first].revision, made_at)
+        del commands[first]
+    commands[event.command_id] = RememberedCommand(event.revision)
+    forgotten = tuple(some for some in forgotten if some.until >= oldest)
+    return replace(record, commands=commands, forgotten=forgotten)
 
 
-def _kept_commands(
-    commands: Mapping[CommandId, RememberedCommand], oldest: datetime
-) -> dict[CommandId, RememberedCommand]:
-    """Keep what is young enough, with room for one more; the first ones are the oldest."""
-    kept = _own(commands)
-    while kept:
-        first = next(iter(kept))
-        if kept[first].recorded_at >= oldest and len(kept) < COMMANDS_REMEMBERED_MAX:
-            break
-        del kept[first]
-    return kept
+def _also_forgotten(
+    forgotten: tuple[Forgotten, ...], revision: int, made_at: int
+) -> tuple[Forgotten, ...]:
+    """Add a command to the last span of time, or begin a new one: a day has few of them."""
+    if not forgotten or made_at >= forgotten[-1].since + _SPAN_MILLISECONDS:
+        return (*forgotten, Forgotten(revision, since=made_at, until=made_at))
+    last = forgotten[-1]
+    return (*forgotten[:-1], replace(last, until=max(last.until, made_at)))
 
 
 def _remember_messages(

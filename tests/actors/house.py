@@ -59,10 +59,14 @@ WIDE = IdentityRules(
 
 
 class HandClock:
-    """A clock that a test sets; `ahead` is how far it is before the machine's."""
+    """A clock that a test sets; `ahead` is how far it is before the machine's.
+
+    `recorded_ahead` is how far the log's clock is before it.
+    """
 
     def __init__(self) -> None:
         self.ahead = timedelta(0)
+        self.recorded_ahead = timedelta(0)
 
     def now(self) -> datetime:
         """Give the time, in UTC."""
@@ -73,8 +77,8 @@ class HandClock:
         return id_of(self.now())
 
     def recorded_now(self) -> datetime:
-        """Give the time, in UTC."""
-        return self.now()
+        """Give the log's time, in UTC."""
+        return self.now() + self.recorded_ahead
 
     def note(self, recorded_at: datetime) -> None:
         """Keep to its own time."""

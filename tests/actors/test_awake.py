@@ -83,7 +83,7 @@ def usual_record(record: Record) -> Record:
         },
         acts=tuple(acts),
         messages={signal_key("shop", uuid4().hex): "recorded" for _ in range(50)},
-        commands={CommandId(e): RememberedCommand(10**9, NOW) for e in event_ids},
+        commands={CommandId(e): RememberedCommand(10**9) for e in event_ids},
     )
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from domain.commands import PersonCommand
 from domain.errors import Kind
+from domain.record import COMMANDS_REMEMBERED_MAX
 from domain.replies import Done, Failed
+from eventlog.errors import LogUnavailable
+from eventlog.memory import MemoryEventLog
+from eventlog.port import Entry
 from tests.actors.house import (
     CLOCK,
     HandClock,
@@ -182,3 +187,80 @@ async def test_a_command_is_remembered_until_its_id_is_too_old(house: Workspace)
     assert len(await house.events()) == size
     clock.ahead = timedelta(hours=24, minutes=1)
     assert await house.fails(command) == "COMMAND_TOO_OLD"
+
+
+async def filled(house: Workspace, more: int) -> None:
+    """Send a record more commands than it remembers."""
+    commands: list[PersonCommand] = [
+        traits(A, seconds=60) for _ in range(COMMANDS_REMEMBERED_MAX + more)
+    ]
+    for start in range(0, len(commands), 256):
+        await house.all_done(commands[start : start + 256])
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_command_is_carried_out_once_however_many_came_after_it(
+    house: Workspace, *, restarts: bool
+) -> None:
+    command = consent("given", A, seconds=60)
+    first = await house.done(command)
+    await house.done(consent("withdrawn", A))
+    await filled(house, 10)
+    if restarts:
+        await house.restart()
+    again = await house.done(command)
+    assert again.revision == first.revision
+    assert not await house.is_open(A)
+
+
+async def test_an_old_id_that_stored_nothing_is_decided_though_much_came_after(
+    house: Workspace,
+) -> None:
+    command = consent("withdrawn", A, seconds=60)
+    await house.done(consent("given", A))
+    await filled(house, 10)
+    size = len(await house.events())
+    await house.done(command)
+    assert len(await house.events()) == size + 1
+    assert not await house.is_open(A)
+
+
+class SilentLog(MemoryEventLog):
+    """A log whose streams can be told to be silent beyond what is known of them."""
+
+    is_silent = False
+
+    def read(self, **said: Any) -> AsyncGenerator[list[Entry], None]:
+        """Read, or raise."""
+        if self.is_silent:
+            raise LogUnavailable("nobody answers")
+        return super().read(**said)
+
+
+async def test_while_the_log_cannot_say_whether_it_was_carried_out_nothing_is_decided() -> None:
+    log = SilentLog("test")
+    async with workspace(log=log) as house:
+        await house.done(track("m1", A))
+        command = consent("given", A, seconds=60)
+        await house.done(command)
+        await filled(house, 10)
+        size = len(await house.events())
+        log.is_silent = True
+        soon = command.model_copy(update={"deadline": CLOCK.now() + timedelta(seconds=0.3)})
+        assert await house.fails(soon) == "LOG_UNAVAILABLE"
+        log.is_silent = False
+        await house.done(command)
+        assert len(await house.events()) == size
+
+
+async def test_a_turn_of_the_logs_clock_makes_nobody_forget(house: Workspace) -> None:
+    clock = HandClock()
+    house.clock = clock
+    await house.restart()
+    command = consent("given", A, seconds=60)
+    await house.done(command)
+    clock.recorded_ahead = timedelta(days=40)
+    await house.done(consent("withdrawn", A))
+    size = len(await house.events())
+    await house.done(command)
+    assert len(await house.events()) == size

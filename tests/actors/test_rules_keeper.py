@@ -92,3 +92,14 @@ async def test_what_the_domain_refuses_is_raised_as_it_is() -> None:
     with pytest.raises(Invalid) as caught:
         await RulesKeeper(MemoryEventLog("test"), CLOCK).execute(define("audit"))
     assert caught.value.reason == "RESERVED_PURPOSE"
+
+
+async def test_a_change_sent_again_is_not_made_again_though_another_came_between() -> None:
+    log = MemoryEventLog("test")
+    keeper = RulesKeeper(log, CLOCK)
+    first = define("news")
+    await keeper.execute(first)
+    await keeper.execute(define("news", LawfulBasis.CONTRACT))
+    for asked_again in (keeper, RulesKeeper(log, CLOCK)):
+        assert (await asked_again.execute(first)).revision == 1
+        assert asked_again.rules.purposes["news"].basis is LawfulBasis.CONTRACT

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 
-from domain.ids import record_stream
-from domain.record import COMMANDS_REMEMBERED_MAX, MESSAGES_REMEMBERED_MAX
+from domain.customer import forgotten_by, remembered_command, reminded
+from domain.ids import CommandId, RecordId, made_at_milliseconds, record_stream
+from domain.record import (
+    COMMANDS_AHEAD_MAX,
+    COMMANDS_REMEMBERED_FOR,
+    COMMANDS_REMEMBERED_MAX,
+    MESSAGES_REMEMBERED_MAX,
+    RememberedCommand,
+)
 from domain.signal_events import SignalsRecorded, TraitsSet
 from domain.signals import signal_key
 from tests.domain.scenario import (
     LATE,
+    Scenario,
     act,
     at,
     command_id,
@@ -126,30 +135,63 @@ def test_the_consent_of_a_merged_customer_repeated_stores_nothing() -> None:
     granted.when(act(4, "given", A)).then_nothing()
 
 
-def test_commands_are_forgotten_after_a_day() -> None:
+def day_after(number: int, milliseconds: int) -> CommandId:
+    """Name a command made when another one's day is over, all clocks considered."""
+    kept_for = COMMANDS_REMEMBERED_FOR + 2 * COMMANDS_AHEAD_MAX
+    at = made_at_milliseconds(command_id(number)) + kept_for // timedelta(milliseconds=1)
+    made = f"{at + milliseconds:012x}"
+    return CommandId(f"{made[:8]}-{made[8:]}-7000-8000-00000000c0de")
+
+
+def test_commands_are_forgotten_after_a_day_by_their_ids_whatever_the_logs_clock_says() -> None:
     command = set_traits(2, A)
-    once = KNOWN.after(command, recorded_at=at(LATE + 1))
-    day = at(LATE + 1) + timedelta(hours=24)
-    kept = once.after(set_traits(3, A), recorded_at=day)
+    once = given().after(identify(1, A, new=1)).after(command)
+    month = at(LATE) + timedelta(days=31)
+    on_record = on(1, TraitsSet(source="shop", traits={}))
+    kept = once.happened(*on_record, command_id=day_after(2, 0), recorded_at=month)
     kept.when(command).then_nothing()
-    forgotten = kept.after(set_traits(4, A), recorded_at=day + timedelta(microseconds=1))
+    forgotten = once.happened(*on_record, command_id=day_after(2, 1))
     forgotten.when(command).then(on(1, TraitsSet(source="shop", traits={"a": 1})))
+    assert not forgotten.record(1).forgotten
 
 
-def test_only_so_many_commands_are_remembered_the_newest() -> None:
-    scenario = KNOWN
-    for number in range(2, COMMANDS_REMEMBERED_MAX + 2):
+def traits_set(scenario: Scenario, commands: Iterable[int]) -> Scenario:
+    for number in commands:
         scenario = scenario.happened(
             *on(1, TraitsSet(source="shop", traits={})), command_id=command_id(number)
         )
-    assert len(scenario.record(1).commands) == COMMANDS_REMEMBERED_MAX
-    assert scenario.when(set_traits(2, A)).then_nothing().repeated_revision is not None
-    one_more = scenario.happened(
-        *on(1, TraitsSet(source="shop", traits={})),
-        command_id=command_id(COMMANDS_REMEMBERED_MAX + 2),
+    return scenario
+
+
+def test_only_so_many_commands_are_remembered_the_newest() -> None:
+    full = traits_set(KNOWN, range(2, COMMANDS_REMEMBERED_MAX + 2))
+    assert len(full.record(1).commands) == COMMANDS_REMEMBERED_MAX
+    assert full.when(set_traits(2, A)).then_nothing().repeated_revision is not None
+    more = traits_set(full, [COMMANDS_REMEMBERED_MAX + 2])
+    assert len(more.record(1).commands) == COMMANDS_REMEMBERED_MAX
+    assert more.when(set_traits(2, A)).decision != full.when(set_traits(2, A)).decision
+
+
+def test_of_what_had_no_room_it_is_known_where_in_the_log_it_may_stand() -> None:
+    last = COMMANDS_REMEMBERED_MAX + 201
+    more = traits_set(given().after(identify(1, A, new=1)), range(2, last + 1))
+    lost = [number for number in range(1, last + 1) if forgotten(more, number)]
+    assert lost == list(range(1, 202))
+    spans = more.record(1).forgotten
+    assert 2 <= len(spans) <= 25
+    assert forgotten(more, 2) == {record_id(1): more.record(1).forgotten[0].revision}
+    assert forgotten(more, 201) == {record_id(1): spans[-1].revision}
+    assert spans[-1].revision > spans[0].revision
+    assert not forgotten(more, last + 1)
+    recalled = reminded(more.customers, command_id(2), {record_id(1): 2})
+    assert remembered_command(recalled, command_id(2)) == (
+        recalled[0],
+        RememberedCommand(2),
     )
-    assert len(one_more.record(1).commands) == COMMANDS_REMEMBERED_MAX
-    assert one_more.when(set_traits(2, A)).decision != scenario.when(set_traits(2, A)).decision
+
+
+def forgotten(scenario: Scenario, number: int) -> dict[RecordId, int]:
+    return forgotten_by(scenario.customers, command_id(number))
 
 
 def test_only_so_many_messages_are_remembered_the_newest() -> None:

@@ -118,3 +118,19 @@ def test_an_event_of_another_kind_only_moves_the_version() -> None:
     later = evolve_rules(rules, recorded(WORKSPACE_STREAM, touched(1), revision=2))
     assert later.version == 2
     assert (later.purposes, later.sources) == (rules.purposes, rules.sources)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"auth_id": "ada@example.com"},
+        {"auth_id": "Ada Lovelace"},
+        {"auth_id": ""},
+        {"correlation_id": "order of ada@example.com"},
+        {"correlation_id": "+81 3 1234 5678"},
+    ],
+)
+def test_who_asks_and_what_for_are_no_texts_of_a_caller_s_own(said: dict[str, str]) -> None:
+    DefinePurpose(**asked(), purpose="p", basis=LawfulBasis.CONSENT)
+    with pytest.raises(ValidationError):
+        DefinePurpose(**asked(**said), purpose="p", basis=LawfulBasis.CONSENT)
