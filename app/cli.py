@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli_backup import backup, reopen, restore
+from app.cli_export import export
 from app.cli_keys import keys
 from app.cli_rebuild import rebuild
 from app.cli_replay import diff, explain, replay, show
@@ -46,7 +47,7 @@ cli.add_typer(keys, name="keys")
 cli.command()(backup)
 cli.command()(restore)
 cli.command()(rebuild)
-for command in (replay, show, diff):
+for command in (replay, show, diff, export):
     cli.command()(command)
 cli.add_typer(explain, name="explain")
 cli.command()(reopen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from eventlog.errors import LogError
 from projections.errors import ReadSideError
 
 DATA_DEFAULT = Path("koseki-data")
+CLOCK_TICK_SECONDS = 0.001
 console = Console(stderr=True)
 
 DataOption = Annotated[
@@ -90,9 +92,15 @@ def fail(why: str) -> NoReturn:
 
 @contextmanager
 def counting(doing: str, what: str = "events") -> Iterator[Callable[[int], None]]:
-    """Show how far something has come, while it goes on."""
+    """Show how far something has come, and how fast, while it goes on."""
+    begun = time.monotonic()
+
+    def say(count: int) -> None:
+        rate = count / max(time.monotonic() - begun, CLOCK_TICK_SECONDS)
+        spinner.update(f"{doing}: {count:,} {what}, {rate:,.0f} a second")
+
     with console.status(doing) as spinner:
-        yield lambda count: spinner.update(f"{doing}: {count:,} {what}")
+        yield say
 
 
 def print_json(found: dict[str, Any]) -> None:

@@ -22,6 +22,10 @@ def silent(_: int) -> None:
     """Tell nobody."""
 
 
+def unseen(_: Sequence[Entry]) -> None:
+    """Look at nothing."""
+
+
 async def read_checked(
     log: LogReader,
     *,
@@ -53,8 +57,12 @@ async def fold_log(
     through_revision: int | None = None,
     progress: Progress = silent,
     batch_events_max: int = READ_EVENTS_MAX,
+    see: Callable[[Sequence[Entry]], None] = unseen,
 ) -> MemoryTables:
-    """Fold the log, as of a revision or whole. The checkpoint of the tables holds D(r)."""
+    """Fold the log, as of a revision or whole. The checkpoint of the tables holds D(r).
+
+    `see` is shown what is read.
+    """
     tables = MemoryTables(row_codec(log))
     reading = read_checked(
         log,
@@ -65,6 +73,7 @@ async def fold_log(
     async with aclosing(reading) as batches:
         pending: list[Entry] = []
         async for entries in batches:
+            see(entries)
             pending += entries
             whole = _ended(pending)
             if whole:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import orjson
 import pytest
 import pytest_asyncio
 
-from app.bootstrap import open_log
-from app.processes import hold
 from app.replaying import (
     compare_customer,
     membership_explained,
@@ -19,45 +15,15 @@ from app.replaying import (
     replay_log,
     show_customer,
 )
-from app.settings import Settings, ensure_workspace_key, write_atomically
+from app.settings import Settings
 from domain.errors import Invalid
 from domain.ids import WORKSPACE_STREAM
 from domain.workspace_events import SegmentActivated, SegmentDefined
-from eventlog.connection import Connection
 from eventlog.jetstream import JetStreamEventLog
-from eventlog.server import EmbeddedServer
 from tests.services.edge import Edge, edge_over, loyalty, signal, user
 from tests.support.events import attempt, draft
-from tests.support.nats import connection, nats_server, new_workspace
-
-__all__ = ["connection", "nats_server"]
 
 ANN = user("ann")
-
-
-@pytest.fixture
-def settings(nats_server: EmbeddedServer, tmp_path: Path) -> Iterator[Settings]:
-    settings = Settings(
-        data=tmp_path / "data",
-        workspace=new_workspace(),
-        nats_url=nats_server.url,
-        nats_server_name=nats_server.name,
-    )
-    ensure_workspace_key(settings)
-    lock = hold(settings.lock_file)
-    assert lock is not None
-    running = {"settings": settings.model_dump(mode="json")}
-    write_atomically(settings.running_file, orjson.dumps(running))
-    yield settings
-    os.close(lock)
-
-
-@pytest_asyncio.fixture
-async def sealed(connection: Connection, settings: Settings) -> AsyncIterator[JetStreamEventLog]:
-    log = await open_log(connection, settings)
-    await log.ensure_stream()
-    yield log
-    await log.close()
 
 
 @pytest_asyncio.fixture

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli import cli
+from replay.export import EXPORTED
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
@@ -34,12 +35,26 @@ def test_every_file_on_the_way_of_a_purchase_exists() -> None:
 
 def test_every_command_of_the_readme_is_one() -> None:
     text = (ROOT / "README.md").read_text()
-    named = set(re.findall(r"koseki ((?:dead-letters )?[a-z]+)(?= (?:\d+ )?--data| demo|`)", text))
+    named = set(
+        re.findall(
+            r"koseki ((?:dead-letters )?[a-z]+)(?= (?:(?:\d+|[A-Z]+) )?--(?:data|purpose)| demo|`)",
+            text,
+        )
+    )
     assert {"up", "status", "verify", "dead-letters list", "dead-letters show", "demo"} <= named
     for command in named:
         shown = CliRunner().invoke(cli, [*command.split(), "--help"])
         assert shown.exit_code == 0, command
         assert "--json" in shown.output
+
+
+def test_every_column_of_an_export_is_told() -> None:
+    text = (ROOT / "docs" / "data-in-and-out.md").read_text()
+    told = dict(re.findall(r"^\| `([a-z_]+)` \| (.*) \|$", text, re.MULTILINE))
+    columns = {table: tuple(re.findall(r"`([a-z_]+)`", said)) for table, said in told.items()}
+    assert {t: c for t, c in columns.items() if t in EXPORTED} == {
+        table: tuple(columns) for table, columns in EXPORTED.items()
+    }
 
 
 def test_every_make_target_of_the_readme_is_one() -> None:
