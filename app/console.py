@@ -50,6 +50,7 @@ def run(work: Any) -> Any:  # noqa: ANN401  # any coroutine and its result
     from actors.clock_turning import ClockNotTurned
     from app.attesting import NotAnAttestation
     from app.nats_cluster import CredentialsFault
+    from app.rehearsing import RulesFault
     from app.reopening import NotReopened
     from app.status import NotRunning
     from app.supervisor import StartFailed
@@ -59,7 +60,7 @@ def run(work: Any) -> Any:  # noqa: ANN401  # any coroutine and its result
 
     states = (NotRunning, StartFailed, ClockNotTurned, NotReopened)
     questions = (DomainError, UnknownSegment)
-    files = (NotAnAttestation, CredentialsFault, ArchiveFault)
+    files = (NotAnAttestation, CredentialsFault, ArchiveFault, RulesFault)
     try:
         return asyncio.run(work)
     except (*states, *files, *questions, LogError, ReadSideError, OSError) as error:

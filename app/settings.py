@@ -164,8 +164,13 @@ def ensure_pepper(settings: Settings) -> bytes:
 
     Raises `OSError`, also where the file does not hold a pepper.
     """
+    _make_once(settings.pepper_file, secrets.token_bytes(PEPPER_BYTES))
+    return read_pepper(settings)
+
+
+def read_pepper(settings: Settings) -> bytes:
+    """Read the pepper of an installation that has one. Raises `OSError`."""
     path = settings.pepper_file
-    _make_once(path, secrets.token_bytes(PEPPER_BYTES))
     pepper = path.read_bytes()
     if len(pepper) != PEPPER_BYTES:
         raise OSError(errno.EINVAL, f"not a pepper of {PEPPER_BYTES} bytes", str(path))

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import orjson
 import pytest
 import pytest_asyncio
+from typer.testing import CliRunner
 
+from app.cli import cli
+from app.rehearsing import RulesFault, present_rules, read_rules_file, rehearse_rules
 from app.replaying import (
     compare_customer,
     membership_explained,
@@ -15,7 +19,7 @@ from app.replaying import (
     replay_log,
     show_customer,
 )
-from app.settings import Settings
+from app.settings import Settings, ensure_pepper
 from domain.errors import Invalid
 from domain.ids import WORKSPACE_STREAM
 from domain.workspace_events import SegmentActivated, SegmentDefined
@@ -111,3 +115,36 @@ async def test_a_membership_is_explained_by_the_event_that_began_it(
     assert (found["is_in"], found["since_cause"]) == (True, "event")
     assert found["since_event_type"] == "koseki.record.signals-recorded.v1"
     assert found["sure_until"] is not None
+
+
+async def test_other_identity_rules_are_tried_on_the_log(
+    edge: Edge, settings: Settings, tmp_path: Path
+) -> None:
+    ensure_pepper(settings)
+    first = await edge.identify(loyalty("X1"))
+    second = await edge.identify(loyalty("x1"))
+    rules = await present_rules(settings)
+    [changed] = [rule for rule in rules["namespaces"] if rule["name"] == "loyalty_id"]
+    changed["normaliser"] = "lower_case"
+    file = tmp_path / "rules.json"
+    file.write_bytes(orjson.dumps(rules))
+    size = len(await edge.house.events())
+    seen: list[int] = []
+    found = await rehearse_rules(settings, read_rules_file(file), progress=seen.append)
+    assert (found["joining"], found["parting"], found["revision"]) == (1, 0, size)
+    assert found["would_join"][0]["customers"] == tuple(
+        sorted((first.customer_id, second.customer_id))
+    )
+    assert seen[-1] == len(await edge.house.events()) == size
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"namespaces": [{"name": "No"}]}'])
+def test_a_file_that_holds_no_rules_says_where_it_is_wrong(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "rules.json"
+    file.write_text(text)
+    shown = CliRunner().invoke(
+        cli, ["identity", "replay", "--rules", str(file), "--data", str(tmp_path)]
+    )
+    assert shown.exit_code == 2
+    with pytest.raises(RulesFault):
+        read_rules_file(file)
