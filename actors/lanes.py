@@ -19,7 +19,15 @@ import structlog
 
 from actors.faults import describe
 from actors.host import CustomerHost
-from actors.messages import HostLink, HostUnavailable, decode_commands, encode_replies
+from actors.messages import (
+    HostLink,
+    HostUnavailable,
+    decode_commands,
+    decode_replies,
+    encode_commands,
+    encode_replies,
+)
+from domain.replies import Reply
 from eventlog.errors import LogError, LogUnavailable
 
 HEARTBEAT_SECONDS = 0.5
@@ -27,6 +35,9 @@ SILENT_SECONDS_MAX = 2.0
 WATCH_SECONDS = 0.25
 REQUEST_BYTES_MAX = 512 * 1024
 """More than this goes by the lane of bulk, whatever it is: servers limit their messages."""
+
+COMMANDS_TOGETHER_MAX = 64
+"""Of one request that still go ahead of bulk; an import sends more."""
 
 T = TypeVar("T")
 _log = structlog.get_logger()
@@ -162,6 +173,27 @@ class CommandLane:
             raise HostUnavailable from error
 
 
+class PartedLane:
+    """Carry bulk by requests, parted until each is small enough: for who has no other link."""
+
+    def __init__(self, lanes: Lanes, table: HostTable) -> None:
+        self._lane = CommandLane(lanes, table, bulk=self)
+
+    async def execute(self, host: int, batch: bytes, *, slot: int, deadline: datetime) -> bytes:
+        """Ask a host, in parts. Raises `HostUnavailable`."""
+        if len(batch) <= REQUEST_BYTES_MAX:
+            return await self._lane.execute(host, batch, slot=slot, deadline=deadline)
+        commands = decode_commands(batch)
+        middle = len(commands) // 2
+        if not middle:
+            raise HostUnavailable
+        replies: list[Reply] = []
+        for part in (commands[:middle], commands[middle:]):
+            answer = await self.execute(host, encode_commands(part), slot=slot, deadline=deadline)
+            replies += decode_replies(answer)
+        return encode_replies(replies)
+
+
 class BulkLane:
     """Carry batches of signals on another link, for as long as the host that has them lives."""
 
@@ -211,7 +243,11 @@ class ServingHost:
         return {"epoch": self._epoch, **self._host.status()}
 
     async def _execute(self, batch: bytes) -> bytes:
-        return encode_replies(await self._host.execute(decode_commands(batch)))
+        """Execute what came on the lane of commands; so many together wait for others, as bulk."""
+        commands = decode_commands(batch)
+        is_bulk = len(commands) > COMMANDS_TOGETHER_MAX
+        execute = self._host.execute_bulk if is_bulk else self._host.execute
+        return encode_replies(await execute(commands))
 
     async def _announce_for_ever(self) -> None:
         while True:

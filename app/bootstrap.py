@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from actors.clock import SystemClock
 from actors.host import CustomerHost
+from actors.intake.cloud_events import decode_message
 from actors.intake.dead_letters import JetStreamDeadLetters
 from actors.intake.identifiers import IdentifierNormaliser
 from actors.intake.jetstream import JetStreamIntake
@@ -266,7 +268,7 @@ async def build_ingest_worker(config: bytes, number: int) -> IngestComponent:
         queue,
         dead_letters,
         router=await build_router(settings, log, connection),
-        normaliser=build_normaliser(settings, rules),
+        decode=partial(decode_message, normaliser=build_normaliser(settings, rules)),
         clock=clock,
         subject_prefix=f"koseki.{settings.workspace}.ingest",
     )

@@ -17,6 +17,7 @@ from rich.table import Table
 from app.cli_backup import backup, reopen, restore
 from app.cli_export import export
 from app.cli_identity import identity
+from app.cli_import import import_
 from app.cli_keys import keys
 from app.cli_rebuild import rebuild
 from app.cli_replay import diff, explain, replay, show
@@ -50,6 +51,7 @@ cli.command()(restore)
 cli.command()(rebuild)
 for command in (replay, show, diff, export):
     cli.command()(command)
+cli.command("import")(import_)
 cli.add_typer(explain, name="explain")
 cli.add_typer(identity, name="identity")
 cli.command()(reopen)

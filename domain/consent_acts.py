@@ -6,7 +6,7 @@ from datetime import datetime
 
 from domain.commands import RecordConsent
 from domain.consent import CLOSING, GRANTS, ConsentState, Standing
-from domain.consent_events import CONSENT_EVENTS, ConsentChanged
+from domain.consent_events import CONSENT_EVENTS, ConsentChanged, counted_from
 from domain.errors import Invalid, NotFound, Refused
 from domain.gate import Gate
 from domain.replies import Verdict
@@ -28,11 +28,22 @@ def check_act(gate: Gate, purpose: Purpose, command: RecordConsent) -> str | Non
     if command.state not in CLOSING and not command.is_imported:
         _check_notice(purpose, command)
     if command.is_imported:
-        return None
+        return "ALREADY_IMPORTED" if _is_imported(gate, command) else None
     transition = TRANSITIONS[gate.standing(purpose).state, command.state]
     if transition.outcome is Outcome.REFUSED:
         raise Refused(transition.reason, "this act cannot follow where the purpose stands now")
     return transition.reason or None
+
+
+def _is_imported(gate: Gate, command: RecordConsent) -> bool:
+    """Whether an import has brought this very act before: to import twice changes nothing."""
+    at = counted_from(command.happened_at, gate.at, body=body_of(command))
+    return any(
+        act.is_imported
+        and (act.purpose, act.state, act.effective_at) == (command.purpose, command.state, at)
+        for acts in gate.acts.values()
+        for act in acts
+    )
 
 
 def _check_validity(command: RecordConsent, valid_until: datetime) -> None:

@@ -10,11 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from actors.clock import Clock
 from actors.intake.port import IntakeMessage
-from actors.intake.segment_spec import DecodedCall, IdentifyCall, SignalCall
-from domain.commands import SIGNALS_PER_COMMAND_MAX, Identify, PersonCommand, RecordSignals
+from actors.intake.segment_spec import ConsentCall, DecodedCall, IdentifyCall, SignalCall
+from domain.commands import (
+    SIGNALS_PER_COMMAND_MAX,
+    Identify,
+    PersonCommand,
+    RecordConsent,
+    RecordSignals,
+)
 from domain.ids import CommandId, IdentifierKey
 
 AUTH_ID = "intake"
@@ -37,7 +44,7 @@ class Ticket:
     def message_id(self) -> str:
         """The publisher's id of the item."""
         match self.call:
-            case IdentifyCall(message_id=message_id):
+            case IdentifyCall(message_id=message_id) | ConsentCall(message_id=message_id):
                 return message_id
             case SignalCall(signal=signal):
                 return signal.message_id
@@ -57,9 +64,9 @@ class Planned:
     tickets: list[Ticket]
     size_bytes: int = 0
 
-    def command(self, clock: Clock) -> PersonCommand:
+    def command(self, clock: Clock, auth_id: str = AUTH_ID) -> PersonCommand:
         """Make the command, with new ids and a deadline from now."""
-        return make_command(self.tickets, clock)
+        return make_command(self.tickets, clock, auth_id)
 
     def takes(self, ticket: Ticket) -> bool:
         """Say whether one more signal may join."""
@@ -114,35 +121,40 @@ def plan_waves(tickets: Iterable[Ticket]) -> list[list[Planned]]:
     return plan.waves
 
 
-def make_command(tickets: list[Ticket], clock: Clock) -> PersonCommand:
+def make_command(tickets: list[Ticket], clock: Clock, auth_id: str = AUTH_ID) -> PersonCommand:
     """Make one command of tickets that belong together."""
     first = tickets[0]
-    now = clock.now()
     left_out = {item.key: item for t in tickets for item in t.call.left_out}
-    signals = [t.call.signal for t in tickets if isinstance(t.call, SignalCall)]
+    asked: dict[str, Any] = {  # Any: what every command of a person has
+        "command_id": CommandId(clock.new_id()),
+        "auth_id": auth_id,
+        "issued_at": clock.recorded_now(),
+        "deadline": _deadline(clock.now()),
+        "new_record_id": clock.new_id(),
+        "identifiers": first.call.identifiers,
+        "left_out": tuple(left_out.values()),
+    }
     match first.call:
-        case SignalCall(identifiers=identifiers):
+        case SignalCall() as call:
+            signals = [t.call.signal for t in tickets if isinstance(t.call, SignalCall)]
             return RecordSignals(
-                command_id=CommandId(clock.new_id()),
-                auth_id=AUTH_ID,
-                issued_at=clock.recorded_now(),
-                deadline=_deadline(now),
-                new_record_id=clock.new_id(),
-                identifiers=identifiers,
-                left_out=tuple(left_out.values()),
+                **asked,
                 source=first.source,
                 signals=tuple(signals),
-                category_preferences=dict(first.call.choices),
+                category_preferences=dict(call.choices),
             )
-        case IdentifyCall(identifiers=identifiers) as call:
+        case ConsentCall() as call:
+            return RecordConsent(
+                **asked,
+                purpose=call.purpose,
+                state=call.state,
+                happened_at=call.happened_at,
+                is_imported=True,
+                **call.details,
+            )
+        case IdentifyCall() as call:
             return Identify(
-                command_id=CommandId(clock.new_id()),
-                auth_id=AUTH_ID,
-                issued_at=clock.recorded_now(),
-                deadline=_deadline(now),
-                new_record_id=clock.new_id(),
-                identifiers=identifiers,
-                left_out=tuple(left_out.values()),
+                **asked,
                 source=first.source,
                 traits=call.traits,
                 happened_at=call.happened_at,

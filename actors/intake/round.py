@@ -8,16 +8,21 @@ items could not all be settled.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
 
 from actors.clock import Clock
-from actors.intake.cloud_events import Decoded, Rejection, decode_message, source_of
+from actors.intake.cloud_events import Decoded, Rejection, source_of
 from actors.intake.counters import IntakeCounters
-from actors.intake.grouping import COMMAND_DEADLINE_SECONDS, Planned, Ticket, plan_waves
-from actors.intake.identifiers import IdentifierNormaliser
+from actors.intake.grouping import (
+    AUTH_ID,
+    COMMAND_DEADLINE_SECONDS,
+    Planned,
+    Ticket,
+    plan_waves,
+)
 from actors.intake.port import CommandRouter, DeadLetters, IntakeMessage, RejectedMessage
 from domain.commands import PersonCommand
 from domain.errors import Invalid, Kind
@@ -29,6 +34,9 @@ EXECUTE_GRACE_SECONDS = 10.0
 DEAD_LETTERS_AT_ONCE_MAX = 32
 DECODED_PER_SLICE = 100
 """After so many messages the loop is given to others."""
+
+Decoder = Callable[[IntakeMessage], list[Decoded | Rejection]]
+"""Makes items of a message; never raises, whatever the bytes."""
 
 _FINAL = frozenset({Kind.INVALID, Kind.NOT_FOUND, Kind.REFUSED})
 _PARTED = frozenset({Kind.INVALID, Kind.REFUSED})
@@ -55,14 +63,16 @@ class Round:
         messages: Sequence[IntakeMessage],
         router: CommandRouter,
         *,
-        normaliser: IdentifierNormaliser,
+        decode: Decoder,
         clock: Clock,
         prefix: str,
         counters: IntakeCounters,
+        auth_id: str = AUTH_ID,
     ) -> None:
         self._fates = {message.token: _Fate(message) for message in messages}
         self._router = router
-        self._normaliser = normaliser
+        self._decoder = decode
+        self._auth_id = auth_id
         self._clock = clock
         self._prefix = prefix
         self._counters = counters
@@ -106,7 +116,7 @@ class Round:
             fate.rejected[0] = fault.reason
             return
         dated = replace(message, received_at=self._clock.arrival(message.received_at))
-        fate.items = decode_message(dated, normaliser=self._normaliser)
+        fate.items = self._decoder(dated)
         for place, item in enumerate(fate.items):
             match item:
                 case Rejection(reason=reason):
@@ -120,7 +130,9 @@ class Round:
         for planned in wave:
             if not self._blocked.isdisjoint(planned.keys):
                 self._come_again(planned)
-        replies = await self._ask([planned.command(self._clock) for planned in ready])
+        replies = await self._ask(
+            [planned.command(self._clock, self._auth_id) for planned in ready]
+        )
         for planned, reply in zip(ready, replies, strict=True):
             match reply:
                 case Done():

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from actors.intake.consent_choices import category_preferences
 from actors.intake.identifiers import Blocked, IdentifierNormaliser, has_unprintable
 from actors.intake.json_values import check_json
+from domain.consent import ConsentState
 from domain.errors import Invalid
 from domain.identity import Identifier, LeftOut
 from domain.ids import OpenMap
@@ -69,12 +70,27 @@ class SignalCall:
     left_out: tuple[LeftOut, ...] = ()
 
 
-DecodedCall = IdentifyCall | SignalCall
+@dataclass(frozen=True, slots=True)
+class ConsentCall:
+    """An act of consent that another system recorded; only imports bring them."""
+
+    identifiers: tuple[Identifier, ...]
+    purpose: str
+    state: ConsentState
+    happened_at: datetime
+    message_id: str
+    details: Mapping[str, Any] = field(default_factory=dict)  # Any: fields of `RecordConsent`
+    choices: Mapping[str, bool] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
+
+
+PublishedCall = IdentifyCall | SignalCall
+DecodedCall = PublishedCall | ConsentCall
 
 
 def decode_call(
     call: JsonObject, around: Surroundings, *, normaliser: IdentifierNormaliser
-) -> DecodedCall:
+) -> PublishedCall:
     """Decode one call, or raise `Invalid` with the reason why it cannot be used."""
     kind = call.get("type")
     decoder = _DECODERS.get(kind if isinstance(kind, str) else around.call_type)
@@ -82,7 +98,7 @@ def decode_call(
         raise Invalid("UNKNOWN_CALL", "the type of the call is none of the Segment spec's")
     check_json(call)
     try:
-        return decoder(_Given(call, around, normaliser))
+        return decoder(Given(call, around, normaliser))
     except ValidationError:
         raise Invalid("INVALID_PROPERTIES", "the call does not make a valid signal") from None
 
@@ -110,8 +126,8 @@ def check_message_id(value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Given:
-    """A call under way; identifiers that name nobody gather in `left_out`."""
+class Given:
+    """A call that is being decoded; identifiers that name nobody gather in `left_out`."""
 
     call: JsonObject
     around: Surroundings
@@ -144,54 +160,54 @@ class _Given:
         return tuple(sorted(by_key.values(), key=self.normaliser.rules.strength))
 
 
-def _decode_identify(given: _Given) -> IdentifyCall:
-    traits = _open_map(given.call, "traits", "INVALID_TRAITS")
-    found = [*_identifiers(given), *_from_traits(given, traits), *_composed(given, traits)]
+def _decode_identify(given: Given) -> IdentifyCall:
+    traits = open_map(given.call, "traits", "INVALID_TRAITS")
+    found = [*named_identifiers(given), *_from_traits(given, traits), *_composed(given, traits)]
     return _identify(given, identifiers=found, traits=traits)
 
 
-def _decode_alias(given: _Given) -> IdentifyCall:
+def _decode_alias(given: Given) -> IdentifyCall:
     call = given.call
     if call.get("previousId") is None or call.get("userId") is None:
         raise Invalid("MISSING_IDENTIFIER", "an alias names a previousId and a userId")
-    found = [*_identifiers(given), *given.identifier("anonymous_id", call["previousId"])]
+    found = [*named_identifiers(given), *given.identifier("anonymous_id", call["previousId"])]
     return _identify(given, identifiers=found, traits={})
 
 
-def _identify(given: _Given, *, identifiers: list[Identifier], traits: OpenMap) -> IdentifyCall:
+def _identify(given: Given, *, identifiers: list[Identifier], traits: OpenMap) -> IdentifyCall:
     return IdentifyCall(
         identifiers=given.distinct(identifiers),
         traits=traits,
-        happened_at=_happened_at(given),
-        message_id=_message_id(given),
-        choices=category_preferences(_open_map(given.call, "context", "INVALID_CONTEXT")),
+        happened_at=happened_at_of(given),
+        message_id=message_id_of(given),
+        choices=category_preferences(open_map(given.call, "context", "INVALID_CONTEXT")),
         left_out=tuple(given.left_out),
     )
 
 
-def _decode_track(given: _Given) -> SignalCall:
+def _decode_track(given: Given) -> SignalCall:
     name = _event_name(given.call.get("event"))
     return _signal(given, kind="track", name=name)
 
 
-def _decode_page(given: _Given) -> SignalCall:
+def _decode_page(given: Given) -> SignalCall:
     return _signal(given, kind="page", name=_viewed(given.call, "Page"))
 
 
-def _decode_screen(given: _Given) -> SignalCall:
+def _decode_screen(given: Given) -> SignalCall:
     return _signal(given, kind="screen", name=_viewed(given.call, "Screen"))
 
 
-def _decode_group(given: _Given) -> SignalCall:
+def _decode_group(given: Given) -> SignalCall:
     group_id = given.call.get("groupId")
     if not isinstance(group_id, str) or not group_id.strip():
         raise Invalid("MISSING_GROUP_ID", "a group call names a groupId")
-    traits = _open_map(given.call, "traits", "INVALID_TRAITS")
+    traits = open_map(given.call, "traits", "INVALID_TRAITS")
     properties: OpenMap = {"groupId": group_id, "traits": traits}
     return _signal(given, kind="group", name="Group", properties=properties)
 
 
-_Decoder = Callable[[_Given], DecodedCall]
+_Decoder = Callable[[Given], PublishedCall]
 _DECODERS: Mapping[str, _Decoder] = {
     "identify": _decode_identify,
     "track": _decode_track,
@@ -203,22 +219,22 @@ _DECODERS: Mapping[str, _Decoder] = {
 
 
 def _signal(
-    given: _Given,
+    given: Given,
     *,
     kind: Literal["track", "page", "screen", "group"],
     name: str,
     properties: OpenMap | None = None,
 ) -> SignalCall:
-    identifiers = given.distinct(_identifiers(given))
+    identifiers = given.distinct(named_identifiers(given))
     if properties is None:
-        properties = _open_map(given.call, "properties", "INVALID_PROPERTIES")
+        properties = open_map(given.call, "properties", "INVALID_PROPERTIES")
     signal = Signal(
-        message_id=_message_id(given),
+        message_id=message_id_of(given),
         kind=kind,
         name=name,
-        happened_at=_happened_at(given),
+        happened_at=happened_at_of(given),
         properties=properties,
-        context=_open_map(given.call, "context", "INVALID_CONTEXT"),
+        context=open_map(given.call, "context", "INVALID_CONTEXT"),
     )
     return SignalCall(
         identifiers=identifiers,
@@ -232,7 +248,7 @@ def _viewed(call: JsonObject, thing: str) -> str:
     """Name a page or screen as Segment's destinations do."""
     name = call.get("name")
     if name is None:
-        name = _open_map(call, "properties", "INVALID_PROPERTIES").get("name")
+        name = open_map(call, "properties", "INVALID_PROPERTIES").get("name")
     if name is None or name == "":
         return f"Loaded a {thing}"
     return _event_name(f"Viewed {_event_name(name)} {thing}")
@@ -246,7 +262,8 @@ def _event_name(value: object) -> str:
     return value
 
 
-def _open_map(call: JsonObject, field: str, reason: str) -> OpenMap:
+def open_map(call: JsonObject, field: str, reason: str) -> OpenMap:
+    """Read a field that is an object, or absent; raises `Invalid` with the reason."""
     value = call.get(field)
     if value is None:
         return {}
@@ -255,24 +272,26 @@ def _open_map(call: JsonObject, field: str, reason: str) -> OpenMap:
     return value
 
 
-def _message_id(given: _Given) -> str:
+def message_id_of(given: Given) -> str:
+    """Read the id of a call, or take that of what is around it. Raises `Invalid`."""
     value = given.call.get("messageId")
     return given.around.message_id if value is None else check_message_id(value)
 
 
-def _happened_at(given: _Given) -> datetime:
+def happened_at_of(given: Given) -> datetime:
+    """Read when a call happened, or take what is around it. Raises `Invalid`."""
     value = given.call.get("timestamp")
     return given.around.happened_at if value is None else parse_time(value)
 
 
-def _identifiers(given: _Given) -> list[Identifier]:
+def named_identifiers(given: Given) -> list[Identifier]:
     """Find the identifiers that a call names outright: userId, anonymousId, externalIds."""
     found = []
     for name, namespace in (("userId", "user_id"), ("anonymousId", "anonymous_id")):
         raw = given.call.get(name)
         if raw is not None:
             found += given.identifier(namespace, raw)
-    external = _open_map(given.call, "context", "INVALID_CONTEXT").get("externalIds")
+    external = open_map(given.call, "context", "INVALID_CONTEXT").get("externalIds")
     if external is None:
         return found
     if not isinstance(external, list):
@@ -282,7 +301,7 @@ def _identifiers(given: _Given) -> list[Identifier]:
     return [*found, *_from_external(given, external)]
 
 
-def _from_external(given: _Given, entries: Sequence[object]) -> list[Identifier]:
+def _from_external(given: Given, entries: Sequence[object]) -> list[Identifier]:
     """Read externalIds; one whose type is no namespace of ours says nothing to us."""
     found = []
     for entry in entries:
@@ -294,7 +313,7 @@ def _from_external(given: _Given, entries: Sequence[object]) -> list[Identifier]
     return found
 
 
-def _from_traits(given: _Given, traits: OpenMap) -> list[Identifier]:
+def _from_traits(given: Given, traits: OpenMap) -> list[Identifier]:
     """Read the traits email and phone as identifiers where they are valid ones."""
     found = []
     for namespace in ("email", "phone"):
@@ -306,7 +325,7 @@ def _from_traits(given: _Given, traits: OpenMap) -> list[Identifier]:
     return found
 
 
-def _composed(given: _Given, traits: OpenMap) -> list[Identifier]:
+def _composed(given: Given, traits: OpenMap) -> list[Identifier]:
     """Make the composites of the workspace whose parts are all among the traits."""
     found = []
     for rule in given.normaliser.rules.namespaces:

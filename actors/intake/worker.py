@@ -19,9 +19,9 @@ import structlog
 
 from actors.clock import Clock
 from actors.intake.counters import IntakeCounters
-from actors.intake.identifiers import IdentifierNormaliser
+from actors.intake.grouping import AUTH_ID
 from actors.intake.port import CommandRouter, DeadLetters, IntakeMessage, IntakeQueue
-from actors.intake.round import Round
+from actors.intake.round import Decoder, Round
 from eventlog.errors import LogUnavailable
 
 ROUND_MESSAGES_MAX = 500
@@ -58,15 +58,17 @@ class IngestWorker:
         dead_letters: DeadLetters,
         *,
         router: CommandRouter,
-        normaliser: IdentifierNormaliser,
+        decode: Decoder,
         clock: Clock,
         subject_prefix: str,
         limits: WorkerLimits | None = None,
+        auth_id: str = AUTH_ID,
     ) -> None:
         self._queue = queue
         self._dead_letters = dead_letters
         self._router = router
-        self._normaliser = normaliser
+        self._decode = decode
+        self._auth_id = auth_id
         self._clock = clock
         self._prefix = subject_prefix
         self._limits = limits or WorkerLimits()
@@ -141,7 +143,8 @@ class IngestWorker:
         work = Round(
             messages,
             self._router,
-            normaliser=self._normaliser,
+            decode=self._decode,
+            auth_id=self._auth_id,
             clock=self._clock,
             prefix=self._prefix,
             counters=self.counters,

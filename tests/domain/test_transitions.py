@@ -65,6 +65,16 @@ def test_an_imported_act_follows_whatever_stands(
     standing_at(state).when(command).then(on(1, consent(20, next_state.value, is_imported=True)))
 
 
+def test_an_act_that_was_imported_before_changes_nothing() -> None:
+    imported = KNOWN.after(act(20, "given", A, happened_at=at(0), is_imported=True))
+    again = act(21, "given", A, happened_at=at(0), is_imported=True)
+    assert imported.when(again).then_nothing().ignored == "ALREADY_IMPORTED"
+    later = act(22, "given", A, happened_at=at(1), is_imported=True)
+    imported.when(later).then(on(1, consent(22, "given", is_imported=True)))
+    other = act(23, "refused", A, happened_at=at(0), is_imported=True)
+    imported.when(other).then(on(1, consent(23, "refused", is_imported=True)))
+
+
 @pytest.mark.parametrize(("state", "actor"), [*product(ACTS, ActedBy)])
 def test_who_may_bring_a_state_about(state: ConsentState, actor: ActedBy) -> None:
     scenario = standing_at(ConsentState.EXPIRED)

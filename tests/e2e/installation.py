@@ -324,6 +324,12 @@ class Caller:
         answer = await self.query.GetCustomer(request, timeout=CALL_SECONDS)
         return answer.customer
 
+    async def history(self, person: common_pb2.Identifier) -> list[Any]:
+        """List the acts of consent of a person, as service sees them."""
+        request = query_service_pb2.ListConsentHistoryRequest(identifier=person, purpose="service")
+        answer = await self.query.ListConsentHistory(request, timeout=CALL_SECONDS)
+        return list(answer.acts)
+
     async def get_many(self, people: list[common_pb2.Identifier]) -> Any:
         """Read customers for service."""
         references = [common_pb2.CustomerReference(identifier=person) for person in people]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import orjson
 
+from actors.intake.cloud_events import decode_message
 from actors.intake.dead_letters import JetStreamDeadLetters
 from actors.intake.jetstream import JetStreamIntake
 from actors.intake.worker import IngestWorker, WorkerLimits
@@ -42,7 +44,7 @@ class Intake:
             self.queue,
             self.dead_letters,
             router=router,
-            normaliser=NORMALISER,
+            decode=partial(decode_message, normaliser=NORMALISER),
             clock=CountingClock(),
             subject_prefix=PREFIX,
             limits=WorkerLimits(pull_wait_seconds=0.5, nak_delay_seconds=0.1),

@@ -18,7 +18,7 @@ from actors.intake.cloud_events import (
     decode_message,
     source_of,
 )
-from actors.intake.segment_spec import IdentifyCall, SignalCall
+from actors.intake.segment_spec import ConsentCall, IdentifyCall, SignalCall
 from domain.errors import Invalid
 from domain.signals import Signal
 from tests.intake.messages import (
@@ -42,6 +42,7 @@ def decode(body: object, headers: dict[str, str] | None = None) -> list[Item]:
 def one_call(call: JSON, **attributes: Any) -> IdentifyCall | SignalCall:
     (item,) = decode(event(call, **attributes))
     assert isinstance(item, Decoded), item
+    assert not isinstance(item.call, ConsentCall)
     return item.call
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 
+from actors.intake.cloud_events import decode_message
 from actors.intake.port import CommandRouter, IntakeMessage
 from actors.intake.worker import IngestWorker, WorkerLimits
 from domain.commands import Identify, PersonCommand, RecordSignals
@@ -46,7 +48,7 @@ class Scene:
             self.queue,
             self.dead_letters,
             router=router,
-            normaliser=NORMALISER,
+            decode=partial(decode_message, normaliser=NORMALISER),
             clock=CountingClock(),
             subject_prefix=PREFIX,
             limits=WorkerLimits(**{"pull_wait_seconds": 0.05, "gather_seconds": 0.0, **limits}),

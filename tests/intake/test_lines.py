@@ -1,0 +1,194 @@
+"""Lines of a file as intake sees them: their ids, what columns mean, imports of consent (R9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.intake.cloud_events import Decoded, Rejection
+from actors.intake.imported import FAULT, LINE_ID, LineDecoder
+from actors.intake.line_queue import LineFaults, LineQueue, LineReader, Place
+from actors.intake.lines import Columns, Line, UnknownColumn, csv_lines, json_lines
+from actors.intake.port import RejectedMessage
+from actors.intake.segment_spec import ConsentCall, IdentifyCall, SignalCall
+from domain.consent import ConsentState, LawfulBasis
+from domain.rules import Purpose, Rules, Source
+from tests.intake.messages import NORMALISER, RECEIVED_AT, event, message, track
+
+TIME = "2024-05-01T10:00:00Z"
+SHOP = Source("shop", frozenset({"service"}), 0, consent_categories={"ads": ("marketing", "news")})
+PURPOSES = {
+    name: Purpose(name, LawfulBasis.CONSENT, "") for name in ("service", "marketing", "news")
+}
+DECODER = LineDecoder("shop", NORMALISER, lambda: Rules(1, PURPOSES, {"shop": SHOP}))
+
+
+def ids(lines: Iterable[bytes]) -> list[str]:
+    return [line.line_id for line in json_lines(lines)]
+
+
+def rows(text: str, **columns: Any) -> list[dict[str, Any]]:
+    return [
+        orjson.loads(line.data) for line in csv_lines(text.splitlines(True), Columns(**columns))
+    ]
+
+
+def decoded(line: object) -> list[Any]:
+    """Decode a line; of one that cannot be used, give the reason."""
+    asked = message(line, headers={LINE_ID: "line-1"})
+    return [item.call if isinstance(item, Decoded) else item.reason for item in DECODER(asked)]
+
+
+@given(st.lists(st.sampled_from([b'{"a":1}', b'{"a":2}', b"", b"nonsense"])))
+def test_ids_stay_when_a_file_is_read_again_or_has_grown(lines: list[bytes]) -> None:
+    found = ids(lines)
+    assert len(set(found)) == len(found)
+    assert ids([*lines, b'{"a":1}', b"more"])[: len(found)] == found
+    assert sorted(ids(lines[::-1])) == sorted(found)
+
+
+def test_columns_are_named_as_the_fields_that_they_fill() -> None:
+    text = (
+        "type,userId,timestamp,event,properties.amount:number,properties.sku,external.loyalty_id,"
+        f"consent.ads\r\ntrack,42,{TIME},Order Completed,29.33,007,L1,true\r\n"
+        f',7,{TIME},"A\n,B",,,,\r\n'
+    )
+    first, second = rows(text, defaults={"type": "track"})
+    assert first == {
+        "type": "track",
+        "userId": "42",
+        "timestamp": TIME,
+        "event": "Order Completed",
+        "properties": {"amount": 29.33, "sku": "007"},
+        "context": {
+            "externalIds": [{"type": "loyalty_id", "id": "L1"}],
+            "consent": {"categoryPreferences": {"ads": True}},
+        },
+    }
+    assert second == {"type": "track", "userId": "7", "timestamp": TIME, "event": "A\n,B"}
+
+
+def test_a_column_that_means_nothing_is_not_left_out_without_a_word() -> None:
+    with pytest.raises(UnknownColumn):
+        rows("userId,shoe size\n1,42\n")
+    assert rows("userId,shoe size\n1,42\n", named={"shoe size": ""}) == [{"userId": "1"}]
+    named = {"shoe size": "traits.shoes:number"}
+    assert rows("userId,shoe size\n1,42\n", named=named) == [
+        {"userId": "1", "traits": {"shoes": 42}}
+    ]
+
+
+def test_a_row_that_cannot_be_read_is_named_and_the_next_one_is_read() -> None:
+    text = "userId,traits.age:number,consent.ads\n1,old,\n2,3\n3,,perhaps\n4,5,true\n"
+    lines = list(csv_lines(text.splitlines(True), Columns()))
+    assert [(line.number, line.fault) for line in lines] == [
+        (2, "INVALID_VALUE"),
+        (3, "MALFORMED_CSV"),
+        (4, "INVALID_VALUE"),
+        (5, None),
+    ]
+
+
+def test_a_line_is_a_call_or_a_cloud_event() -> None:
+    (call,) = decoded(track(timestamp=TIME))
+    assert isinstance(call, SignalCall)
+    assert call.signal.message_id == "line-1"
+    (own,) = decoded(track(timestamp=TIME, messageId="m7"))
+    assert own.signal.message_id == "m7"
+    (wrapped,) = decoded(event(track(), time=TIME))
+    assert wrapped.signal.message_id == "m1"
+    (known,) = decoded({"type": "identify", "userId": "1", "traits": {"a": 1}, "timestamp": TIME})
+    assert isinstance(known, IdentifyCall)
+
+
+def test_a_line_that_does_not_say_when_is_refused() -> None:
+    assert decoded(track()) == ["MISSING_TIMESTAMP"]
+    assert decoded(event(track())) == ["MISSING_TIMESTAMP"]
+    assert decoded(b"{") == ["MALFORMED_JSON"]
+    assert decoded([1]) == ["INVALID_DATA"]
+    assert decoded(track(timestamp=TIME, userId="")) == ["EMPTY_IDENTIFIER"]
+    (broken,) = DECODER(message(b"", headers={FAULT: "MALFORMED_CSV"}))
+    assert isinstance(broken, Rejection)
+    assert broken.reason == "MALFORMED_CSV"
+
+
+def test_choices_become_imports_one_for_each_purpose_before_what_they_came_with() -> None:
+    context = {"consent": {"categoryPreferences": {"ads": False, "else": True}}}
+    first, second, call = decoded(track(timestamp=TIME, context=context))
+    acts = [(a.purpose, a.state, a.happened_at.isoformat()) for a in (first, second)]
+    when = "2024-05-01T10:00:00+00:00"
+    refused = ConsentState.REFUSED
+    assert acts == [("marketing", refused, when), ("news", refused, when)]
+    assert (isinstance(call, SignalCall), call.choices) == (True, {})
+
+
+def test_a_consent_line_is_an_act_with_its_details() -> None:
+    line = {
+        "type": "consent",
+        "userId": "1",
+        "purpose": "marketing",
+        "state": "given",
+        "timestamp": TIME,
+        "noticeVersion": "3",
+        "validUntil": "2030-01-01T00:00:00Z",
+        "evidence": {"form": "paper"},
+    }
+    (act,) = decoded(line)
+    assert isinstance(act, ConsentCall)
+    assert (act.state, act.details["notice_version"], act.details["evidence"]) == (
+        ConsentState.GIVEN,
+        "3",
+        {"form": "paper"},
+    )
+    assert decoded({**line, "state": "agreed"}) == ["INVALID_CONSENT_STATE"]
+    assert decoded({**line, "purpose": "No Purpose"}) == ["INVALID_FIELD"]
+    assert decoded({**line, "evidence": "paper"}) == ["INVALID_FIELD"]
+    assert decoded({**line, "timestamp": "yesterday"}) == ["INVALID_TIMESTAMP"]
+
+
+async def test_lines_that_came_back_go_first_and_the_place_stays_before_them() -> None:
+    lines = [Line(n, b"x", f"line-{n}") for n in range(1, 7)]
+    told: list[tuple[int, Place]] = []
+    queue = LineQueue(
+        LineReader(lines), subject="s", settled=lambda count, place: told.append((count, place))
+    )
+    first = await queue.pull(batch_messages_max=2, wait_seconds=0, gather_seconds=0)
+    second = await queue.pull(batch_messages_max=2, wait_seconds=0, gather_seconds=0)
+    await queue.ack(second)
+    assert (told[-1][0], told[-1][1].number) == (2, 0)
+    await queue.nak(first, delay_seconds=0)
+    again = await queue.pull(batch_messages_max=2, wait_seconds=1, gather_seconds=0)
+    assert [(m.sequence, m.deliveries) for m in again] == [(1, 2), (2, 2)]
+    await queue.ack(again)
+    place = told[-1][1]
+    assert (place.number, place.lines) == (4, 4)
+    assert LineReader(lines).skip_to(place)
+    assert not LineReader(lines[:3]).skip_to(place)
+    assert not LineReader([*lines[:2], Line(3, b"y", "line-3"), *lines[3:]]).skip_to(place)
+
+
+async def test_an_import_stops_over_a_line_that_is_never_settled() -> None:
+    queue = LineQueue(
+        LineReader([Line(1, b"x", "line-1")]), subject="s", settled=lambda _count, _place: None
+    )
+    found = await queue.pull(batch_messages_max=1, wait_seconds=0, gather_seconds=0)
+    for _ in range(12):
+        await queue.nak(found, delay_seconds=0)
+        found = await queue.pull(batch_messages_max=1, wait_seconds=1, gather_seconds=0)
+    assert (found, queue.stopped_by) == ([], "HOSTS_UNAVAILABLE")
+    await queue.wait_done()
+
+
+async def test_every_line_that_cannot_be_used_is_named_with_its_reason() -> None:
+    faults = LineFaults()
+    for origin, reason in [("3-0", "A"), ("3-1", "A"), ("7-0", "B")]:
+        await faults.put(RejectedMessage(origin, reason, "s", {}, b"", RECEIVED_AT))
+    assert faults.named == [(3, "A"), (7, "B")]
+    assert faults.counted == {"A": 1, "B": 1}
+    assert faults.up_to(6).named == [(3, "A")]
+    assert faults.up_to(6).counted == {"A": 1}
