@@ -6,6 +6,7 @@ Ray's processes call these by import path (`app.runtime`), the command line and 
 from __future__ import annotations
 
 import asyncio
+import hmac
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -50,6 +51,7 @@ CONNECT_SECONDS_MAX = 30.0
 OPEN_RETRY_SECONDS = 0.05
 READ_SIDE_STOPPED = "read_side_stopped"
 CLOCK_DAMAGED = "clock_damaged"
+TRAIT_INDEX_KEY = b"koseki trait index v1"
 
 
 def begin(config: bytes) -> Settings:
@@ -224,7 +226,8 @@ async def build_projector(config: bytes, number: int) -> ProjectorComponent:
     settings = begin(config)
     connection = await open_connection(settings, f"projector-{number}", role="reader")
     log = await open_log(connection, settings)
-    read_side = ReadSide(log, settings.read_side_folders[number], row_codec(log))
+    codec = row_codec(log, index_key=trait_index_key(settings))
+    read_side = ReadSide(log, settings.read_side_folders[number], codec)
     guard = open_guard(connection, log, settings, checkpoint=lambda: read_side.checkpoint)
     return ProjectorComponent(read_side, guard, settings, signs=number == 0)
 
@@ -308,7 +311,9 @@ async def build_gateway(config: bytes, number: int) -> GatewayComponent:
     connection = await open_connection(settings, f"gateway-{number}", role="gateway")
     log = await open_log(connection, settings)
     folders = settings.read_side_folders
-    store = await open_read_side(log, folders[number % len(folders)])
+    store = await open_read_side(
+        log, folders[number % len(folders)], index_key=trait_index_key(settings)
+    )
     guard = open_guard(connection, log, settings, checkpoint=lambda: store.checkpoint)
     await guard.start()
     clock = await open_clock(log, guard)
@@ -369,9 +374,16 @@ async def build_router(
     )
 
 
-async def open_read_side(log: JetStreamEventLog, folder: Path) -> Store:
+def trait_index_key(settings: Settings) -> bytes:
+    """Derive the key of the HMACs that stand for personal values in the indexes over traits."""
+    return hmac.digest(ensure_pepper(settings), TRAIT_INDEX_KEY, "sha256")
+
+
+async def open_read_side(
+    log: JetStreamEventLog, folder: Path, *, index_key: bytes | None = None
+) -> Store:
     """Open a replica of the read side for reading, as soon as its projector has made it."""
-    codec = row_codec(log)
+    codec = row_codec(log, index_key=index_key)
     deadline = asyncio.get_running_loop().time() + CONNECT_SECONDS_MAX
     while asyncio.get_running_loop().time() < deadline:
         with suppress(ReadSideError):

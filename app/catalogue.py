@@ -32,6 +32,8 @@ COMMANDS: tuple[type[commands.Command], ...] = (
     commands.DefineSegment,
     commands.ActivateSegment,
     commands.ArchiveSegment,
+    commands.IndexTrait,
+    commands.DropTraitIndex,
     commands.SetIdentityRules,
 )
 """Decided in `domain/decide.py` (of a person) and `domain/rules.py` (of a workspace)."""
@@ -50,6 +52,7 @@ QUERIES = {
     "ListTimeline": "services/query.py",
     "WatchCustomer": "services/query.py",
     "ListSegments": "services/segment.py",
+    "ListTraitIndexes": "services/segment.py",
     "ListMembers": "services/segment.py",
     "CountAudience": "services/segment.py",
     "WatchSegment": "services/segment.py",

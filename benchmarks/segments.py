@@ -23,7 +23,8 @@ from eventlog.port import Entry
 from projections.fold import SEALED, fold_batch
 from projections.profile import PROFILES
 from projections.rows import Row, SealedRows
-from projections.segments.audiences import AllOf, Audience, InSegment, NoneOf, Sets, count_audience
+from projections.segments.audience_parts import AllOf, Audience, InSegment, NoneOf
+from projections.segments.audiences import Sets, count_audience
 from projections.segments.bitmaps import read_bitmap
 from projections.segments.filling import fill_slice
 from projections.store import Store, WritableStore

@@ -30,7 +30,7 @@ from domain.notices import NOTICE_CHARACTERS_MAX
 from domain.preference_events import Preference
 from domain.signals import MessageId, Signal
 from domain.transitions import ActedBy
-from domain.workspace_events import SegmentExpression
+from domain.workspace_events import SegmentExpression, TraitName
 
 SIGNALS_PER_COMMAND_MAX = 500
 PURPOSES_PER_SOURCE_MAX = 64
@@ -313,6 +313,22 @@ class ArchiveSegment(Command):
     segment: Name
 
 
+class IndexTrait(Command):
+    """Index a trait for some purposes, so that audiences can be counted by it."""
+
+    kind: Literal["index_trait"] = "index_trait"
+    trait: TraitName
+    purposes: Annotated[tuple[Name, ...], Field(min_length=1, max_length=PURPOSES_PER_SOURCE_MAX)]
+    open_reason: ShortText | None = None
+
+
+class DropTraitIndex(Command):
+    """Index a trait no more."""
+
+    kind: Literal["drop_trait_index"] = "drop_trait_index"
+    trait: TraitName
+
+
 class SetIdentityRules(Command):
     """Say what counts as an identifier; stands in place of all that was said before."""
 
@@ -345,7 +361,9 @@ RulesCommand = Annotated[
     | SetIdentityRules
     | DefineSegment
     | ActivateSegment
-    | ArchiveSegment,
+    | ArchiveSegment
+    | IndexTrait
+    | DropTraitIndex,
     Field(discriminator="kind"),
 ]
 

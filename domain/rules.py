@@ -10,6 +10,8 @@ from domain.commands import (
     ArchiveSegment,
     DefinePurpose,
     DefineSegment,
+    DropTraitIndex,
+    IndexTrait,
     PublishNotice,
     RegisterSource,
     RulesCommand,
@@ -21,11 +23,14 @@ from domain.event import Event, Recorded
 from domain.identity_rules import DEFAULT_IDENTITY_RULES, IdentityRules
 from domain.notices import NOTICES_PER_PURPOSE_MAX, Notice, notice_digest
 from domain.segments import Segment, decide_segment, evolve_segments
+from domain.trait_indexes import TraitIndex, decide_trait_index, evolve_trait_indexes
 from domain.workspace_events import (
     IdentityRulesSet,
     NoticePublished,
     PurposeDefined,
     SourceRegistered,
+    TraitIndexDropped,
+    TraitIndexed,
 )
 
 AUDIT = "audit"
@@ -71,6 +76,7 @@ class Rules:
     sources: Mapping[str, Source] = field(default_factory=dict)
     segments: Mapping[str, Segment] = field(default_factory=dict)
     identity: IdentityRules = DEFAULT_IDENTITY_RULES
+    trait_indexes: Mapping[str, TraitIndex] = field(default_factory=dict)
 
     def source(self, name: str) -> Source:
         """Find a registered source, or raise `NotFound` / UNKNOWN_SOURCE."""
@@ -117,6 +123,9 @@ def evolve_rules(rules: Rules, event: Recorded[Event]) -> Rules:
             return replace(rules, version=event.version, sources=sources)
         case IdentityRulesSet(rules=identity):
             return replace(rules, version=event.version, identity=identity)
+        case TraitIndexed() | TraitIndexDropped() as body:
+            indexes = evolve_trait_indexes(rules.trait_indexes, body)
+            return replace(rules, version=event.version, trait_indexes=indexes)
         case body:
             segments = evolve_segments(rules.segments, body)
             return replace(rules, version=event.version, segments=segments)
@@ -162,6 +171,8 @@ def decide_rules(rules: Rules, command: RulesCommand) -> list[Event]:
             return _register_source(rules, command)
         case DefineSegment() | ActivateSegment() | ArchiveSegment():
             return decide_segment(rules.segments, command, purposes=rules.purposes.keys())
+        case IndexTrait() | DropTraitIndex():
+            return decide_trait_index(rules.trait_indexes, command, purposes=rules.purposes.keys())
         case SetIdentityRules(rules=wanted):
             return [] if wanted == rules.identity else [IdentityRulesSet(rules=wanted)]
 

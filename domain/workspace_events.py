@@ -15,6 +15,7 @@ from domain.notices import NOTICE_CHARACTERS_MAX
 
 EXPRESSION_CHARACTERS_MAX = 4_096
 SegmentExpression = Annotated[str, StringConstraints(max_length=EXPRESSION_CHARACTERS_MAX)]
+TraitName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
 class PurposeDefined(Event):
@@ -98,6 +99,31 @@ class SegmentArchived(Event):
     """A segment has no members any more."""
 
     segment: Name
+
+
+class TraitIndexed(Event):
+    """Audiences may be counted by a trait for these purposes, by an index.
+
+    The index keeps HMACs of the values, unless `open_reason` says why they are not personal.
+    """
+
+    OPEN = {
+        "trait": "a name that traits go by, about nobody",
+        "open_reason": "the workspace's own reason, kept as proof",
+    }
+
+    trait: TraitName
+    number: int
+    purposes: tuple[Name, ...]
+    open_reason: ShortText | None = None
+
+
+class TraitIndexDropped(Event):
+    """There is no index over a trait any more."""
+
+    OPEN = {"trait": "a name that traits go by, about nobody"}
+
+    trait: TraitName
 
 
 class IdentityRulesSet(Event):

@@ -47,6 +47,8 @@ from domain.workspace_events import (
     SegmentArchived,
     SegmentDefined,
     SourceRegistered,
+    TraitIndexDropped,
+    TraitIndexed,
 )
 
 Fields = dict[str, Any]  # Any: the JSON values of a body whose schema is older than our classes
@@ -99,6 +101,8 @@ EVENTS: Mapping[str, type[Event]] = {
     "koseki.workspace.segment-defined.v1": SegmentDefined,
     "koseki.workspace.segment-activated.v1": SegmentActivated,
     "koseki.workspace.segment-archived.v1": SegmentArchived,
+    "koseki.workspace.trait-indexed.v1": TraitIndexed,
+    "koseki.workspace.trait-index-dropped.v1": TraitIndexDropped,
     "koseki.workspace.identity-rules-set.v1": IdentityRulesSet,
     "koseki.clock.advanced.v1": ClockAdvanced,
 }

@@ -37,7 +37,15 @@ from projections import (
 from projections.errors import CheckpointMoved, FoldFailed, PoisonEvent, ReadSideError
 from projections.row_keys import RowKeys
 from projections.rows import OpenRows, RowCodec, Sealed, SealedRows
-from projections.segments import bitmaps, candidates, definitions, journal, membership, timers
+from projections.segments import (
+    bitmaps,
+    candidates,
+    definitions,
+    journal,
+    membership,
+    timers,
+    trait_indexes,
+)
 from projections.segments.session import Session
 from projections.tables import Checkpoint, Tables, Transaction
 
@@ -68,10 +76,12 @@ SEALED: Mapping[str, Sealed] = {
 }
 """What is personal in each table; what is not here stays open."""
 
-LOCAL_TABLES: tuple[str, ...] = (*bitmaps.LOCAL_TABLES, *candidates.LOCAL_TABLES)
+LOCAL_TABLES: tuple[str, ...] = tuple(
+    table for part in (bitmaps, candidates, trait_indexes) for table in part.LOCAL_TABLES
+)
 """What each replica makes for itself; in no digest."""
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 """Raised whenever a fold or a row changes: rows of another version are made again from the log."""
 
 _APPLIES = tuple(model.apply for model in MODELS)
@@ -93,9 +103,14 @@ class Rows(Protocol):
         """Start the one transaction."""
 
 
-def row_codec(log: LogReader) -> RowCodec:
-    """Give the way to store rows made from a log: sealed under its keys, if it has any."""
-    return OpenRows() if log.keys is None else SealedRows(SEALED, RowKeys(log.keys))
+def row_codec(log: LogReader, *, index_key: bytes | None = None) -> RowCodec:
+    """Give the way to store rows made from a log: sealed under its keys, if it has any.
+
+    Without the key of its trait indexes none are kept or read.
+    """
+    if log.keys is None:
+        return OpenRows()
+    return SealedRows(SEALED, RowKeys(log.keys), index_key=index_key)
 
 
 def fold_batch(rows: Rows, entries: Sequence[Entry]) -> Checkpoint:

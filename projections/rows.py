@@ -77,6 +77,10 @@ class RowCodec(Protocol):
     async def fetch(self, record_ids: Iterable[RecordId]) -> None:
         """Load the keys of records. Raises `LogUnavailable`."""
 
+    @property
+    def index_key(self) -> bytes | None:
+        """The key of the HMACs that stand for personal values in indexes; None: keep none."""
+
 
 class Keys(Protocol):
     """The data keys at hand, and the way to more."""
@@ -121,6 +125,11 @@ class OpenRows:
     async def fetch(self, record_ids: Iterable[RecordId]) -> None:
         """Load nothing."""
 
+    @property
+    def index_key(self) -> bytes | None:
+        """Nothing is secret where rows are open."""
+        return b""
+
 
 class _RowCipher(NamedTuple):
     """What a record's key gives for its rows."""
@@ -133,9 +142,12 @@ class _RowCipher(NamedTuple):
 class SealedRows:
     """Seals the personal fields of the tables that have any."""
 
-    def __init__(self, sealed: Mapping[str, Sealed], keys: Keys) -> None:
+    def __init__(
+        self, sealed: Mapping[str, Sealed], keys: Keys, *, index_key: bytes | None = None
+    ) -> None:
         self._sealed = sealed
         self._keys = keys
+        self._index_key = index_key
         self._open = OpenRows()
         self._ciphers: dict[RecordId, _RowCipher] = {}
         self._nonces = _draw_nonces()
@@ -200,6 +212,11 @@ class SealedRows:
     async def fetch(self, record_ids: Iterable[RecordId]) -> None:
         """Load the keys of records. Raises `LogUnavailable`."""
         await self._keys.fetch(record_ids)
+
+    @property
+    def index_key(self) -> bytes | None:
+        """The key of the HMACs that stand for personal values in indexes."""
+        return self._index_key
 
     def _cipher(self, record_id: RecordId) -> _RowCipher | None:
         """Give what seals a record's rows, or None where its key is destroyed: asked each time."""

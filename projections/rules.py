@@ -2,7 +2,8 @@
 
 Table `rules`: one row, {version, purposes: {name: {basis, description, parent, jurisdictions,
 notices: [[version, language, digest]]}}, sources: {name: {purposes, priority, consent_categories,
-tcf_purposes, context_ttl_seconds}}, identity: as in the event, or absent until one set it}.
+tcf_purposes, context_ttl_seconds}}, identity: as in the event, or absent until one set it,
+trait_indexes: {trait: {number, purposes, open_reason, is_dropped}}, or absent until there is one}.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from domain.identity_rules import IdentityRules
 from domain.ids import StreamKind
 from domain.notices import Notice
 from domain.rules import Purpose, Rules, Source, evolve_rules
+from domain.trait_indexes import TraitIndex
 from projections.rows import Row
 from projections.tables import ReadTables, Tables
 
@@ -41,7 +43,8 @@ def read_rules(tables: ReadTables) -> Rules:
     purposes = {name: _read_purpose(name, purpose) for name, purpose in row["purposes"].items()}
     sources = {name: _read_source(name, source) for name, source in row["sources"].items()}
     identity = _read_identity(orjson.dumps(row["identity"])) if "identity" in row else DEFAULT
-    return Rules(row["version"], purposes, sources, identity=identity)
+    indexes = {t: _read_index(t, index) for t, index in row.get("trait_indexes", {}).items()}
+    return Rules(row["version"], purposes, sources, identity=identity, trait_indexes=indexes)
 
 
 @lru_cache(maxsize=IDENTITY_RULES_CACHED_MAX)
@@ -71,6 +74,10 @@ def _read_source(name: str, row: Row) -> Source:
     )
 
 
+def _read_index(trait: str, row: Row) -> TraitIndex:
+    return TraitIndex(trait, **{**row, "purposes": tuple(row["purposes"])})
+
+
 def _row(rules: Rules) -> Row:
     row: Row = {
         "version": rules.version,
@@ -79,7 +86,18 @@ def _row(rules: Rules) -> Row:
     }
     if rules.identity != DEFAULT:
         row["identity"] = rules.identity.model_dump(mode="json")
+    if rules.trait_indexes:
+        row["trait_indexes"] = {t: _index_row(index) for t, index in rules.trait_indexes.items()}
     return row
+
+
+def _index_row(index: TraitIndex) -> Row:
+    return {
+        "number": index.number,
+        "purposes": list(index.purposes),
+        "open_reason": index.open_reason,
+        "is_dropped": index.is_dropped,
+    }
 
 
 def _purpose_row(purpose: Purpose) -> Row:

@@ -56,6 +56,15 @@ class ReadTables(Protocol):
     def need(self, record_ids: Iterable[RecordId]) -> None:
         """Raise `KeysNotHeld` for all of these records at once, if keys are wanting."""
 
+    def scan_stored(
+        self, table: str, prefix: bytes, *, start: bytes = b""
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Yield local values whose key starts with a prefix, from a key on, in order of keys."""
+
+    @property
+    def codec(self) -> RowCodec:
+        """How rows are stored."""
+
 
 class Tables(ReadTables, Protocol):
     """A transaction over the rows. A row that was read may be changed in place, then put back."""
@@ -158,6 +167,25 @@ class Transaction:
     def store(self, table: str, key: bytes, value: bytes | None) -> None:
         """Write a local value, or remove it."""
         self._local[table][key] = value
+
+    def scan_stored(
+        self, table: str, prefix: bytes, *, start: bytes = b""
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Yield local values, as this transaction has left them."""
+        local, first = self._local[table], max(prefix, start)
+        mine = sorted(k for k in local if k.startswith(prefix) and k >= first)
+        stored = self._backing.scan_stored(table, prefix, start=start)
+        last = None
+        for key, before in merge(stored, ((key, b"") for key in mine), key=_key):
+            value = local.get(key, before)
+            if key != last and value is not None:
+                yield key, value
+            last = key
+
+    @property
+    def codec(self) -> RowCodec:
+        """How rows are stored."""
+        return self._codec
 
     def need(self, record_ids: Iterable[RecordId]) -> None:
         """Raise `KeysNotHeld` for all of these records at once, if keys are wanting."""

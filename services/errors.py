@@ -22,7 +22,7 @@ from domain.errors import DomainError, Kind
 from domain.replies import Failed
 from eventlog.errors import LogDamaged, LogError
 from projections.errors import ReadSideError
-from projections.segments.errors import InvalidExpression, SegmentError
+from projections.segments.errors import InvalidAudience, InvalidExpression, SegmentError
 
 ERROR_DOMAIN = "koseki.dev"
 REQUEST_FIELDS = {
@@ -66,6 +66,8 @@ def status_of(error: Exception) -> status_pb2.Status:
             return _invalid(error)
         case InvalidExpression():
             return _invalid_expression(error)
+        case InvalidAudience():
+            return _invalid_audience(error)
         case SegmentError():
             return _status(CODES[error.kind], error.reason, error.message, {})
         case LogDamaged():
@@ -111,6 +113,19 @@ def _invalid_expression(error: InvalidExpression) -> status_pb2.Status:
             field="expression",
             description=f"line {fault.line}, column {fault.column}: {fault.message}",
             reason=fault.reason,
+        )
+        for fault in error.faults
+    ]
+    status = _status(CODES[error.kind], error.reason, error.message, {})
+    status.details.append(_packed(error_details_pb2.BadRequest(field_violations=violations)))
+    return status
+
+
+def _invalid_audience(error: InvalidAudience) -> status_pb2.Status:
+    """Name each part that cannot be answered by its place in the request."""
+    violations = [
+        error_details_pb2.BadRequest.FieldViolation(
+            field=fault.place, description=fault.error.message, reason=fault.error.reason
         )
         for fault in error.faults
     ]

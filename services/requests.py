@@ -170,10 +170,11 @@ def read_time(stamp: timestamp_pb2.Timestamp) -> datetime:
 
 def read_map(struct: struct_pb2.Struct) -> OpenMap:
     """Read an open map; whole numbers come out as integers, as their JSON text has them."""
-    return {key: _read_value(value, depth=1) for key, value in struct.fields.items()}
+    return {key: read_value(value, depth=1) for key, value in struct.fields.items()}
 
 
-def _read_value(value: struct_pb2.Value, *, depth: int) -> JsonValue:
+def read_value(value: struct_pb2.Value, *, depth: int = 1) -> JsonValue:
+    """Read a value of an open map."""
     if depth > NESTING_MAX:
         raise Invalid("INVALID_PROPERTIES", "an open map is nested too deeply")
     match value.WhichOneof("kind"):
@@ -185,9 +186,9 @@ def _read_value(value: struct_pb2.Value, *, depth: int) -> JsonValue:
             return value.bool_value
         case "struct_value":
             fields = value.struct_value.fields.items()
-            return {key: _read_value(inner, depth=depth + 1) for key, inner in fields}
+            return {key: read_value(inner, depth=depth + 1) for key, inner in fields}
         case "list_value":
-            return [_read_value(inner, depth=depth + 1) for inner in value.list_value.values]
+            return [read_value(inner, depth=depth + 1) for inner in value.list_value.values]
         case _:
             return None
 

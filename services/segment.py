@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from actors.rules import RulesKeeper
-from domain.commands import ArchiveSegment, DefineSegment
+from domain.commands import ArchiveSegment, DefineSegment, DropTraitIndex, IndexTrait
 from domain.errors import Invalid, NotFound
 from domain.ids import RecordId
+from domain.trait_indexes import living
 from koseki.v1 import segment_service_pb2, segment_service_pb2_grpc
 from projections.row_keys import read_long, read_rows
 from projections.segments.audiences import Sets, audience_members, check_serves, count_audience
@@ -19,18 +20,20 @@ from projections.segments.explaining import check_definition, explain_membership
 from projections.segments.following import is_open_for
 from projections.segments.language import Expression
 from projections.segments.pages import PAGE_MEMBERS_MAX, Page, Pages
+from projections.segments.trait_reading import ready_purposes
 from projections.segments.watching import SegmentWatch, Told, read_place
 from projections.store import Store
 from projections.tables import ReadTables
+from services.audiences import read_audience
 from services.errors import CallContext, translated, translated_stream
 from services.freshness import Freshness
 from services.people import People, require_purpose
 from services.requests import RequestReader
 from services.segment_answers import (
     explanation_message,
-    read_audience,
     segment_change_message,
     segment_message,
+    trait_index_message,
 )
 from services.watching import Watches
 
@@ -110,6 +113,51 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
         return segment_service_pb2.ArchiveSegmentResponse(
             revision=done.revision, command_id=command.command_id
         )
+
+    @translated
+    async def IndexTrait(
+        self, request: segment_service_pb2.IndexTraitRequest, context: CallContext
+    ) -> segment_service_pb2.IndexTraitResponse:
+        """Index a trait."""
+        command = IndexTrait(
+            **self._reader.command(request, context),
+            trait=request.trait,
+            purposes=tuple(dict.fromkeys(request.purposes)),
+            open_reason=request.open_reason if request.HasField("open_reason") else None,
+        )
+        done = await self._rules.execute(command)
+        return segment_service_pb2.IndexTraitResponse(
+            revision=done.revision, command_id=command.command_id
+        )
+
+    @translated
+    async def DropTraitIndex(
+        self, request: segment_service_pb2.DropTraitIndexRequest, context: CallContext
+    ) -> segment_service_pb2.DropTraitIndexResponse:
+        """Index a trait no more."""
+        command = DropTraitIndex(**self._reader.command(request, context), trait=request.trait)
+        done = await self._rules.execute(command)
+        return segment_service_pb2.DropTraitIndexResponse(
+            revision=done.revision, command_id=command.command_id
+        )
+
+    @translated
+    async def ListTraitIndexes(
+        self, request: segment_service_pb2.ListTraitIndexesRequest, context: CallContext
+    ) -> segment_service_pb2.ListTraitIndexesResponse:
+        """List every index over a trait."""
+        self._reader.require_workspace(request.workspace)
+        await self._reach(request.at_least_revision, context)
+        with self._store.snapshot() as tables:
+            rules, _ = self._sets.rules(tables)
+            indexes = sorted(living(rules.trait_indexes).items())
+            return segment_service_pb2.ListTraitIndexesResponse(
+                indexes=[
+                    trait_index_message(index, ready_purposes(tables, rules, index))
+                    for _trait, index in indexes
+                ],
+                revision=tables.checkpoint.revision,
+            )
 
     @translated_stream
     async def ListMembers(

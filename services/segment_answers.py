@@ -1,4 +1,4 @@
-"""Make messages of segments, of their changes and of why somebody belongs; read audiences."""
+"""Make messages of segments, of their changes, of why somebody belongs, and of trait indexes."""
 
 from __future__ import annotations
 
@@ -7,20 +7,10 @@ from datetime import datetime
 
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
-from domain.errors import Invalid
 from domain.segments import Definition, Segment
+from domain.trait_indexes import TraitIndex
 from koseki.v1 import common_pb2, query_service_pb2, segment_service_pb2
 from projections.instants import instant_text, time_of
-from projections.segments.audiences import (
-    AUDIENCE_PARTS_MAX,
-    AllOf,
-    AnyOf,
-    Audience,
-    Having,
-    InSegment,
-    NoneOf,
-)
-from projections.segments.errors import AudienceTooLarge
 from projections.segments.evaluation import Reading
 from projections.segments.explaining import Explanation
 from projections.segments.following import CustomerChange, Membership
@@ -52,33 +42,16 @@ CUSTOMER_CHANGES = {
 }
 
 
-def read_audience(given: segment_service_pb2.Audience) -> Audience:
-    """Read an audience. Raises `Invalid` for an empty part and `AudienceTooLarge`."""
-    waiting, found = [given], 0
-    while waiting:
-        found += 1
-        if found > AUDIENCE_PARTS_MAX:
-            raise AudienceTooLarge(f"an audience has at most {AUDIENCE_PARTS_MAX} parts")
-        part = waiting.pop()
-        for parts in (part.all_of, part.any_of, part.none_of):
-            waiting += parts.parts
-    return _audience(given)
-
-
-def _audience(given: segment_service_pb2.Audience) -> Audience:
-    match given.WhichOneof("audience"):
-        case "segment":
-            return InSegment(given.segment)
-        case "purpose":
-            return Having(given.purpose)
-        case "all_of":
-            return AllOf(tuple(map(_audience, given.all_of.parts)))
-        case "any_of":
-            return AnyOf(tuple(map(_audience, given.any_of.parts)))
-        case "none_of":
-            return NoneOf(tuple(map(_audience, given.none_of.parts)))
-        case _:
-            raise Invalid("INVALID_FIELD", "a part of the audience says nothing")
+def trait_index_message(
+    index: TraitIndex, ready_for: Iterable[str]
+) -> segment_service_pb2.TraitIndex:
+    """Write an index over a trait."""
+    return segment_service_pb2.TraitIndex(
+        trait=index.trait,
+        purposes=index.purposes,
+        open_reason=index.open_reason,
+        ready_for=ready_for,
+    )
 
 
 def segment_message(name: str, segment: Segment) -> segment_service_pb2.Segment:

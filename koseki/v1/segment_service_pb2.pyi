@@ -394,6 +394,229 @@ class ArchiveSegmentResponse(_message.Message):
 Global___ArchiveSegmentResponse: _TypeAlias = ArchiveSegmentResponse  # noqa: Y015
 
 @_typing.final
+class IndexTraitRequest(_message.Message):
+    """Indexes a trait."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    TRAIT_FIELD_NUMBER: _builtins.int
+    PURPOSES_FIELD_NUMBER: _builtins.int
+    OPEN_REASON_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    command_id: _builtins.str
+    """A UUID of version 7, in lower case; empty: the server makes one and gives it back."""
+    trait: _builtins.str
+    """The trait, 1 to 256 characters."""
+    open_reason: _builtins.str
+    """Why its values are not personal, 256 characters at most: then they stand open in the index,
+    which answers ranges, too. It stays in the log. Unset: the index keeps HMACs of the values, and
+    answers equality only.
+    """
+    @_builtins.property
+    def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 64 defined purposes that audiences may be made for by it."""
+
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        command_id: _builtins.str = ...,
+        trait: _builtins.str = ...,
+        purposes: _abc.Iterable[_builtins.str] | None = ...,
+        open_reason: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_open_reason", b"_open_reason", "open_reason", b"open_reason"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_open_reason", b"_open_reason", "command_id", b"command_id", "open_reason", b"open_reason", "purposes", b"purposes", "trait", b"trait", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__open_reason: _TypeAlias = _typing.Literal["open_reason"]  # noqa: Y015
+    _WhichOneofArgType__open_reason: _TypeAlias = _typing.Literal["_open_reason", b"_open_reason"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__open_reason) -> _WhichOneofReturnType__open_reason | None: ...
+
+Global___IndexTraitRequest: _TypeAlias = IndexTraitRequest  # noqa: Y015
+
+@_typing.final
+class IndexTraitResponse(_message.Message):
+    """The trait is indexed, or will be in a moment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The log's revision that holds the change, or the newest one of the rules if nothing changed."""
+    command_id: _builtins.str
+    """The command's id, as sent or as made by the server."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        command_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IndexTraitResponse: _TypeAlias = IndexTraitResponse  # noqa: Y015
+
+@_typing.final
+class DropTraitIndexRequest(_message.Message):
+    """Indexes a trait no more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    TRAIT_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    command_id: _builtins.str
+    """A UUID of version 7, in lower case; empty: the server makes one and gives it back."""
+    trait: _builtins.str
+    """The trait."""
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        command_id: _builtins.str = ...,
+        trait: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "trait", b"trait", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropTraitIndexRequest: _TypeAlias = DropTraitIndexRequest  # noqa: Y015
+
+@_typing.final
+class DropTraitIndexResponse(_message.Message):
+    """There is no index over the trait."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The log's revision that holds the change, or the newest one of the rules if nothing changed."""
+    command_id: _builtins.str
+    """The command's id, as sent or as made by the server."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        command_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropTraitIndexResponse: _TypeAlias = DropTraitIndexResponse  # noqa: Y015
+
+@_typing.final
+class ListTraitIndexesRequest(_message.Message):
+    """Asks for the indexes over traits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    at_least_revision: _builtins.int
+    """Wait until the read side has reached this revision, at most until the deadline
+    and 30 s; 0: do not wait.
+    """
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        at_least_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTraitIndexesRequest: _TypeAlias = ListTraitIndexesRequest  # noqa: Y015
+
+@_typing.final
+class ListTraitIndexesResponse(_message.Message):
+    """The indexes over traits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEXES_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The revision up to which the read side had read."""
+    @_builtins.property
+    def indexes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraitIndex]:
+        """By trait."""
+
+    def __init__(
+        self,
+        *,
+        indexes: _abc.Iterable[Global___TraitIndex] | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["indexes", b"indexes", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTraitIndexesResponse: _TypeAlias = ListTraitIndexesResponse  # noqa: Y015
+
+@_typing.final
+class TraitIndex(_message.Message):
+    """An index over a trait."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRAIT_FIELD_NUMBER: _builtins.int
+    PURPOSES_FIELD_NUMBER: _builtins.int
+    OPEN_REASON_FIELD_NUMBER: _builtins.int
+    READY_FOR_FIELD_NUMBER: _builtins.int
+    trait: _builtins.str
+    """The trait."""
+    open_reason: _builtins.str
+    """Why its values stand open; unset: they do not."""
+    @_builtins.property
+    def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The purposes that audiences may be made for by it."""
+
+    @_builtins.property
+    def ready_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For which of the purposes it can be asked, of this replica of the read side."""
+
+    def __init__(
+        self,
+        *,
+        trait: _builtins.str = ...,
+        purposes: _abc.Iterable[_builtins.str] | None = ...,
+        open_reason: _builtins.str | None = ...,
+        ready_for: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_open_reason", b"_open_reason", "open_reason", b"open_reason"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_open_reason", b"_open_reason", "open_reason", b"open_reason", "purposes", b"purposes", "ready_for", b"ready_for", "trait", b"trait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__open_reason: _TypeAlias = _typing.Literal["open_reason"]  # noqa: Y015
+    _WhichOneofArgType__open_reason: _TypeAlias = _typing.Literal["_open_reason", b"_open_reason"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__open_reason) -> _WhichOneofReturnType__open_reason | None: ...
+
+Global___TraitIndex: _TypeAlias = TraitIndex  # noqa: Y015
+
+@_typing.final
 class Audience(_message.Message):
     """Some customers, always within the purpose that the request names. At most 256 parts in all."""
 
@@ -404,6 +627,7 @@ class Audience(_message.Message):
     ALL_OF_FIELD_NUMBER: _builtins.int
     ANY_OF_FIELD_NUMBER: _builtins.int
     NONE_OF_FIELD_NUMBER: _builtins.int
+    TRAIT_FIELD_NUMBER: _builtins.int
     segment: _builtins.str
     """Who belongs to a segment that serves the purpose, or is an exception."""
     purpose: _builtins.str
@@ -420,6 +644,12 @@ class Audience(_message.Message):
     def none_of(self) -> Global___AudienceParts:
         """Who is in none of these."""
 
+    @_builtins.property
+    def trait(self) -> Global___TraitTest:
+        """Who has a trait so. It is what the purpose sees of it: the word that wins among the sources
+        that declare the purpose. The trait is indexed for the purpose.
+        """
+
     def __init__(
         self,
         *,
@@ -428,16 +658,116 @@ class Audience(_message.Message):
         all_of: Global___AudienceParts | None = ...,
         any_of: Global___AudienceParts | None = ...,
         none_of: Global___AudienceParts | None = ...,
+        trait: Global___TraitTest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "audience", b"audience", "none_of", b"none_of", "purpose", b"purpose", "segment", b"segment"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "audience", b"audience", "none_of", b"none_of", "purpose", b"purpose", "segment", b"segment", "trait", b"trait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "audience", b"audience", "none_of", b"none_of", "purpose", b"purpose", "segment", b"segment"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "audience", b"audience", "none_of", b"none_of", "purpose", b"purpose", "segment", b"segment", "trait", b"trait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_audience: _TypeAlias = _typing.Literal["segment", "purpose", "all_of", "any_of", "none_of"]  # noqa: Y015
+    _WhichOneofReturnType_audience: _TypeAlias = _typing.Literal["segment", "purpose", "all_of", "any_of", "none_of", "trait"]  # noqa: Y015
     _WhichOneofArgType_audience: _TypeAlias = _typing.Literal["audience", b"audience"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_audience) -> _WhichOneofReturnType_audience | None: ...
 
 Global___Audience: _TypeAlias = Audience  # noqa: Y015
+
+@_typing.final
+class TraitTest(_message.Message):
+    """Asks something of a trait. To ask for the contrary, use none_of: that takes in those of whom the
+    trait is not known.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRAIT_FIELD_NUMBER: _builtins.int
+    IS_KNOWN_FIELD_NUMBER: _builtins.int
+    EQUALS_FIELD_NUMBER: _builtins.int
+    ONE_OF_FIELD_NUMBER: _builtins.int
+    WITHIN_FIELD_NUMBER: _builtins.int
+    trait: _builtins.str
+    """The trait."""
+    is_known: _builtins.bool
+    """Whether it is known, whatever it is."""
+    @_builtins.property
+    def equals(self) -> _struct_pb2.Value:
+        """It is this: text, number, true or false, null, list or object. 1 and 1.0 are one number."""
+
+    @_builtins.property
+    def one_of(self) -> _struct_pb2.ListValue:
+        """It is one of these, 1,000 at most."""
+
+    @_builtins.property
+    def within(self) -> Global___TraitRange:
+        """It is within a range; only of an index whose values stand open."""
+
+    def __init__(
+        self,
+        *,
+        trait: _builtins.str = ...,
+        is_known: _builtins.bool = ...,
+        equals: _struct_pb2.Value | None = ...,
+        one_of: _struct_pb2.ListValue | None = ...,
+        within: Global___TraitRange | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["equals", b"equals", "is_known", b"is_known", "one_of", b"one_of", "test", b"test", "within", b"within"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["equals", b"equals", "is_known", b"is_known", "one_of", b"one_of", "test", b"test", "trait", b"trait", "within", b"within"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_test: _TypeAlias = _typing.Literal["is_known", "equals", "one_of", "within"]  # noqa: Y015
+    _WhichOneofArgType_test: _TypeAlias = _typing.Literal["test", b"test"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_test) -> _WhichOneofReturnType_test | None: ...
+
+Global___TraitTest: _TypeAlias = TraitTest  # noqa: Y015
+
+@_typing.final
+class TraitRange(_message.Message):
+    """A range of numbers, or of texts in the order of their code points; at least one end of it is
+    given, and both are of one kind. A bound of text has 196 bytes at most.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_LEAST_FIELD_NUMBER: _builtins.int
+    ABOVE_FIELD_NUMBER: _builtins.int
+    AT_MOST_FIELD_NUMBER: _builtins.int
+    BELOW_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def at_least(self) -> _struct_pb2.Value:
+        """From this on."""
+
+    @_builtins.property
+    def above(self) -> _struct_pb2.Value:
+        """Above this."""
+
+    @_builtins.property
+    def at_most(self) -> _struct_pb2.Value:
+        """Up to this."""
+
+    @_builtins.property
+    def below(self) -> _struct_pb2.Value:
+        """Below this."""
+
+    def __init__(
+        self,
+        *,
+        at_least: _struct_pb2.Value | None = ...,
+        above: _struct_pb2.Value | None = ...,
+        at_most: _struct_pb2.Value | None = ...,
+        below: _struct_pb2.Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["above", b"above", "at_least", b"at_least", "at_most", b"at_most", "below", b"below", "lower", b"lower", "upper", b"upper"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["above", b"above", "at_least", b"at_least", "at_most", b"at_most", "below", b"below", "lower", b"lower", "upper", b"upper"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_lower: _TypeAlias = _typing.Literal["at_least", "above"]  # noqa: Y015
+    _WhichOneofArgType_lower: _TypeAlias = _typing.Literal["lower", b"lower"]  # noqa: Y015
+    _WhichOneofReturnType_upper: _TypeAlias = _typing.Literal["at_most", "below"]  # noqa: Y015
+    _WhichOneofArgType_upper: _TypeAlias = _typing.Literal["upper", b"upper"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_lower) -> _WhichOneofReturnType_lower | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_upper) -> _WhichOneofReturnType_upper | None: ...
+
+Global___TraitRange: _TypeAlias = TraitRange  # noqa: Y015
 
 @_typing.final
 class AudienceParts(_message.Message):

@@ -50,6 +50,21 @@ class SegmentServiceStub:
                 request_serializer=koseki_dot_v1_dot_segment__service__pb2.ArchiveSegmentRequest.SerializeToString,
                 response_deserializer=koseki_dot_v1_dot_segment__service__pb2.ArchiveSegmentResponse.FromString,
                 _registered_method=True)
+        self.IndexTrait = channel.unary_unary(
+                '/koseki.v1.SegmentService/IndexTrait',
+                request_serializer=koseki_dot_v1_dot_segment__service__pb2.IndexTraitRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_segment__service__pb2.IndexTraitResponse.FromString,
+                _registered_method=True)
+        self.DropTraitIndex = channel.unary_unary(
+                '/koseki.v1.SegmentService/DropTraitIndex',
+                request_serializer=koseki_dot_v1_dot_segment__service__pb2.DropTraitIndexRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_segment__service__pb2.DropTraitIndexResponse.FromString,
+                _registered_method=True)
+        self.ListTraitIndexes = channel.unary_unary(
+                '/koseki.v1.SegmentService/ListTraitIndexes',
+                request_serializer=koseki_dot_v1_dot_segment__service__pb2.ListTraitIndexesRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_segment__service__pb2.ListTraitIndexesResponse.FromString,
+                _registered_method=True)
         self.ListMembers = channel.unary_stream(
                 '/koseki.v1.SegmentService/ListMembers',
                 request_serializer=koseki_dot_v1_dot_segment__service__pb2.ListMembersRequest.SerializeToString,
@@ -114,6 +129,39 @@ class SegmentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def IndexTrait(self, request, context):
+        """Indexes a trait, so that audiences may be made by what it is without a look at anybody. The
+        index is made beside what goes on, in a moment (ListTraitIndexes shows it), and right at every
+        revision from then on. The same index twice changes nothing; another one takes its place.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID), NOT_FOUND (UNKNOWN_WORKSPACE,
+        UNKNOWN_PURPOSE), FAILED_PRECONDITION (TOO_MANY_INDEXES), ABORTED (CONFLICT_BUDGET_SPENT),
+        UNAVAILABLE, DATA_LOSS (LOG_DAMAGED), UNKNOWN (UNKNOWN_OUTCOME).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropTraitIndex(self, request, context):
+        """Indexes a trait no more. Twice changes nothing.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID), NOT_FOUND (UNKNOWN_WORKSPACE,
+        TRAIT_NOT_INDEXED), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS (LOG_DAMAGED),
+        UNKNOWN (UNKNOWN_OUTCOME).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTraitIndexes(self, request, context):
+        """Lists every index over a trait, by trait.
+
+        Errors: NOT_FOUND (UNKNOWN_WORKSPACE), UNAVAILABLE (REVISION_NOT_REACHED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListMembers(self, request, context):
         """Gives the members of an audience in pages, up to the last: all of one revision, whatever changes
         meanwhile. After a break, the token of the last page that came goes on behind it, for ten
@@ -121,8 +169,10 @@ class SegmentServiceServicer:
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD, AUDIENCE_TOO_LARGE, MISSING_PURPOSE), NOT_FOUND
         (UNKNOWN_WORKSPACE, UNKNOWN_PURPOSE, UNKNOWN_SEGMENT), PERMISSION_DENIED (AUDITOR_ONLY),
-        FAILED_PRECONDITION (PURPOSE_NOT_SERVED, STALE_PAGE_TOKEN), UNAVAILABLE (REVISION_NOT_REACHED,
-        TOO_MANY_LISTS).
+        FAILED_PRECONDITION (PURPOSE_NOT_SERVED, TRAIT_NOT_INDEXED, TRAIT_NOT_OPEN, RANGE_TOO_WIDE,
+        STALE_PAGE_TOKEN), UNAVAILABLE (REVISION_NOT_REACHED, INDEX_NOT_READY, TOO_MANY_LISTS). A part
+        of the audience that cannot be answered is named in a google.rpc.BadRequest by its place, such
+        as `audience.all_of.parts[1].trait`, each such part with a reason of its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -181,6 +231,21 @@ def add_SegmentServiceServicer_to_server(servicer, server):
                     servicer.ArchiveSegment,
                     request_deserializer=koseki_dot_v1_dot_segment__service__pb2.ArchiveSegmentRequest.FromString,
                     response_serializer=koseki_dot_v1_dot_segment__service__pb2.ArchiveSegmentResponse.SerializeToString,
+            ),
+            'IndexTrait': grpc.unary_unary_rpc_method_handler(
+                    servicer.IndexTrait,
+                    request_deserializer=koseki_dot_v1_dot_segment__service__pb2.IndexTraitRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_segment__service__pb2.IndexTraitResponse.SerializeToString,
+            ),
+            'DropTraitIndex': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropTraitIndex,
+                    request_deserializer=koseki_dot_v1_dot_segment__service__pb2.DropTraitIndexRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_segment__service__pb2.DropTraitIndexResponse.SerializeToString,
+            ),
+            'ListTraitIndexes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTraitIndexes,
+                    request_deserializer=koseki_dot_v1_dot_segment__service__pb2.ListTraitIndexesRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_segment__service__pb2.ListTraitIndexesResponse.SerializeToString,
             ),
             'ListMembers': grpc.unary_stream_rpc_method_handler(
                     servicer.ListMembers,
@@ -285,6 +350,87 @@ class SegmentService:
             '/koseki.v1.SegmentService/ArchiveSegment',
             koseki_dot_v1_dot_segment__service__pb2.ArchiveSegmentRequest.SerializeToString,
             koseki_dot_v1_dot_segment__service__pb2.ArchiveSegmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IndexTrait(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.SegmentService/IndexTrait',
+            koseki_dot_v1_dot_segment__service__pb2.IndexTraitRequest.SerializeToString,
+            koseki_dot_v1_dot_segment__service__pb2.IndexTraitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropTraitIndex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.SegmentService/DropTraitIndex',
+            koseki_dot_v1_dot_segment__service__pb2.DropTraitIndexRequest.SerializeToString,
+            koseki_dot_v1_dot_segment__service__pb2.DropTraitIndexResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTraitIndexes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.SegmentService/ListTraitIndexes',
+            koseki_dot_v1_dot_segment__service__pb2.ListTraitIndexesRequest.SerializeToString,
+            koseki_dot_v1_dot_segment__service__pb2.ListTraitIndexesResponse.FromString,
             options,
             channel_credentials,
             insecure,

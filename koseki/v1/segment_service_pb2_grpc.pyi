@@ -62,6 +62,27 @@ class SegmentServiceStub:
     UNKNOWN_SEGMENT), FAILED_PRECONDITION (SEGMENT_IN_USE), ABORTED (CONFLICT_BUDGET_SPENT),
     UNAVAILABLE, DATA_LOSS (LOG_DAMAGED), UNKNOWN (UNKNOWN_OUTCOME).
     """
+    IndexTrait: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.IndexTraitRequest, _segment_service_pb2.IndexTraitResponse]
+    """Indexes a trait, so that audiences may be made by what it is without a look at anybody. The
+    index is made beside what goes on, in a moment (ListTraitIndexes shows it), and right at every
+    revision from then on. The same index twice changes nothing; another one takes its place.
+
+    Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID), NOT_FOUND (UNKNOWN_WORKSPACE,
+    UNKNOWN_PURPOSE), FAILED_PRECONDITION (TOO_MANY_INDEXES), ABORTED (CONFLICT_BUDGET_SPENT),
+    UNAVAILABLE, DATA_LOSS (LOG_DAMAGED), UNKNOWN (UNKNOWN_OUTCOME).
+    """
+    DropTraitIndex: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.DropTraitIndexRequest, _segment_service_pb2.DropTraitIndexResponse]
+    """Indexes a trait no more. Twice changes nothing.
+
+    Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID), NOT_FOUND (UNKNOWN_WORKSPACE,
+    TRAIT_NOT_INDEXED), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS (LOG_DAMAGED),
+    UNKNOWN (UNKNOWN_OUTCOME).
+    """
+    ListTraitIndexes: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ListTraitIndexesRequest, _segment_service_pb2.ListTraitIndexesResponse]
+    """Lists every index over a trait, by trait.
+
+    Errors: NOT_FOUND (UNKNOWN_WORKSPACE), UNAVAILABLE (REVISION_NOT_REACHED).
+    """
     ListMembers: _grpc.UnaryStreamMultiCallable[_segment_service_pb2.ListMembersRequest, _segment_service_pb2.ListMembersResponse]
     """Gives the members of an audience in pages, up to the last: all of one revision, whatever changes
     meanwhile. After a break, the token of the last page that came goes on behind it, for ten
@@ -69,8 +90,10 @@ class SegmentServiceStub:
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD, AUDIENCE_TOO_LARGE, MISSING_PURPOSE), NOT_FOUND
     (UNKNOWN_WORKSPACE, UNKNOWN_PURPOSE, UNKNOWN_SEGMENT), PERMISSION_DENIED (AUDITOR_ONLY),
-    FAILED_PRECONDITION (PURPOSE_NOT_SERVED, STALE_PAGE_TOKEN), UNAVAILABLE (REVISION_NOT_REACHED,
-    TOO_MANY_LISTS).
+    FAILED_PRECONDITION (PURPOSE_NOT_SERVED, TRAIT_NOT_INDEXED, TRAIT_NOT_OPEN, RANGE_TOO_WIDE,
+    STALE_PAGE_TOKEN), UNAVAILABLE (REVISION_NOT_REACHED, INDEX_NOT_READY, TOO_MANY_LISTS). A part
+    of the audience that cannot be answered is named in a google.rpc.BadRequest by its place, such
+    as `audience.all_of.parts[1].trait`, each such part with a reason of its own.
     """
     CountAudience: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.CountAudienceRequest, _segment_service_pb2.CountAudienceResponse]
     """Counts the members of an audience.
@@ -128,6 +151,27 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     UNKNOWN_SEGMENT), FAILED_PRECONDITION (SEGMENT_IN_USE), ABORTED (CONFLICT_BUDGET_SPENT),
     UNAVAILABLE, DATA_LOSS (LOG_DAMAGED), UNKNOWN (UNKNOWN_OUTCOME).
     """
+    IndexTrait: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.IndexTraitRequest, _segment_service_pb2.IndexTraitResponse]  # type: ignore[assignment]
+    """Indexes a trait, so that audiences may be made by what it is without a look at anybody. The
+    index is made beside what goes on, in a moment (ListTraitIndexes shows it), and right at every
+    revision from then on. The same index twice changes nothing; another one takes its place.
+
+    Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID), NOT_FOUND (UNKNOWN_WORKSPACE,
+    UNKNOWN_PURPOSE), FAILED_PRECONDITION (TOO_MANY_INDEXES), ABORTED (CONFLICT_BUDGET_SPENT),
+    UNAVAILABLE, DATA_LOSS (LOG_DAMAGED), UNKNOWN (UNKNOWN_OUTCOME).
+    """
+    DropTraitIndex: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.DropTraitIndexRequest, _segment_service_pb2.DropTraitIndexResponse]  # type: ignore[assignment]
+    """Indexes a trait no more. Twice changes nothing.
+
+    Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID), NOT_FOUND (UNKNOWN_WORKSPACE,
+    TRAIT_NOT_INDEXED), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS (LOG_DAMAGED),
+    UNKNOWN (UNKNOWN_OUTCOME).
+    """
+    ListTraitIndexes: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ListTraitIndexesRequest, _segment_service_pb2.ListTraitIndexesResponse]  # type: ignore[assignment]
+    """Lists every index over a trait, by trait.
+
+    Errors: NOT_FOUND (UNKNOWN_WORKSPACE), UNAVAILABLE (REVISION_NOT_REACHED).
+    """
     ListMembers: _aio.UnaryStreamMultiCallable[_segment_service_pb2.ListMembersRequest, _segment_service_pb2.ListMembersResponse]  # type: ignore[assignment]
     """Gives the members of an audience in pages, up to the last: all of one revision, whatever changes
     meanwhile. After a break, the token of the last page that came goes on behind it, for ten
@@ -135,8 +179,10 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD, AUDIENCE_TOO_LARGE, MISSING_PURPOSE), NOT_FOUND
     (UNKNOWN_WORKSPACE, UNKNOWN_PURPOSE, UNKNOWN_SEGMENT), PERMISSION_DENIED (AUDITOR_ONLY),
-    FAILED_PRECONDITION (PURPOSE_NOT_SERVED, STALE_PAGE_TOKEN), UNAVAILABLE (REVISION_NOT_REACHED,
-    TOO_MANY_LISTS).
+    FAILED_PRECONDITION (PURPOSE_NOT_SERVED, TRAIT_NOT_INDEXED, TRAIT_NOT_OPEN, RANGE_TOO_WIDE,
+    STALE_PAGE_TOKEN), UNAVAILABLE (REVISION_NOT_REACHED, INDEX_NOT_READY, TOO_MANY_LISTS). A part
+    of the audience that cannot be answered is named in a google.rpc.BadRequest by its place, such
+    as `audience.all_of.parts[1].trait`, each such part with a reason of its own.
     """
     CountAudience: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.CountAudienceRequest, _segment_service_pb2.CountAudienceResponse]  # type: ignore[assignment]
     """Counts the members of an audience.
@@ -211,6 +257,45 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def IndexTrait(
+        self,
+        request: _segment_service_pb2.IndexTraitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_segment_service_pb2.IndexTraitResponse, _abc.Awaitable[_segment_service_pb2.IndexTraitResponse]]:
+        """Indexes a trait, so that audiences may be made by what it is without a look at anybody. The
+        index is made beside what goes on, in a moment (ListTraitIndexes shows it), and right at every
+        revision from then on. The same index twice changes nothing; another one takes its place.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID), NOT_FOUND (UNKNOWN_WORKSPACE,
+        UNKNOWN_PURPOSE), FAILED_PRECONDITION (TOO_MANY_INDEXES), ABORTED (CONFLICT_BUDGET_SPENT),
+        UNAVAILABLE, DATA_LOSS (LOG_DAMAGED), UNKNOWN (UNKNOWN_OUTCOME).
+        """
+
+    @_abc_1.abstractmethod
+    def DropTraitIndex(
+        self,
+        request: _segment_service_pb2.DropTraitIndexRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_segment_service_pb2.DropTraitIndexResponse, _abc.Awaitable[_segment_service_pb2.DropTraitIndexResponse]]:
+        """Indexes a trait no more. Twice changes nothing.
+
+        Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID), NOT_FOUND (UNKNOWN_WORKSPACE,
+        TRAIT_NOT_INDEXED), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS (LOG_DAMAGED),
+        UNKNOWN (UNKNOWN_OUTCOME).
+        """
+
+    @_abc_1.abstractmethod
+    def ListTraitIndexes(
+        self,
+        request: _segment_service_pb2.ListTraitIndexesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_segment_service_pb2.ListTraitIndexesResponse, _abc.Awaitable[_segment_service_pb2.ListTraitIndexesResponse]]:
+        """Lists every index over a trait, by trait.
+
+        Errors: NOT_FOUND (UNKNOWN_WORKSPACE), UNAVAILABLE (REVISION_NOT_REACHED).
+        """
+
+    @_abc_1.abstractmethod
     def ListMembers(
         self,
         request: _segment_service_pb2.ListMembersRequest,
@@ -222,8 +307,10 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD, AUDIENCE_TOO_LARGE, MISSING_PURPOSE), NOT_FOUND
         (UNKNOWN_WORKSPACE, UNKNOWN_PURPOSE, UNKNOWN_SEGMENT), PERMISSION_DENIED (AUDITOR_ONLY),
-        FAILED_PRECONDITION (PURPOSE_NOT_SERVED, STALE_PAGE_TOKEN), UNAVAILABLE (REVISION_NOT_REACHED,
-        TOO_MANY_LISTS).
+        FAILED_PRECONDITION (PURPOSE_NOT_SERVED, TRAIT_NOT_INDEXED, TRAIT_NOT_OPEN, RANGE_TOO_WIDE,
+        STALE_PAGE_TOKEN), UNAVAILABLE (REVISION_NOT_REACHED, INDEX_NOT_READY, TOO_MANY_LISTS). A part
+        of the audience that cannot be answered is named in a google.rpc.BadRequest by its place, such
+        as `audience.all_of.parts[1].trait`, each such part with a reason of its own.
         """
 
     @_abc_1.abstractmethod

@@ -74,6 +74,11 @@ class ActiveSet:
         return self._reading(lambda expression: bool(expression.purposes))
 
     @cached_property
+    def reading_preferences(self) -> Indexes:
+        """The segments that ask how people wish to be spoken to."""
+        return self._reading(lambda expression: expression.asks_preferences)
+
+    @cached_property
     def everything(self) -> Indexes:
         """All of them."""
         return frozenset(range(len(self.order)))

@@ -1,68 +1,47 @@
-"""Audiences: any expression of segments over bitmaps, always within a purpose; no row is touched.
+"""Audiences: any expression of segments, purposes and indexed traits over bitmaps; no row is read.
 
 An audience names its purpose and holds only people for whom it is open, and only segments that
-serve it may decide (R12); one with a stated exception, as a suppression list has, may as well.
+serve it may decide (R12); one with a stated exception, as a suppression list has, may as well. A
+trait is what the purpose sees of it.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
 from operator import and_, or_
 
 from pyroaring import BitMap
 
+from domain.errors import DomainError
 from domain.rules import Rules
 from domain.segments import Segment
 from projections.rules import read_rules
 from projections.segments.active import EVERYONE, PURPOSE_PREFIX
+from projections.segments.audience_parts import (
+    AllOf,
+    AnyOf,
+    Audience,
+    Having,
+    InSegment,
+    NoneOf,
+    OfTrait,
+    parts_of,
+)
 from projections.segments.bitmaps import MEMBERS, read_version
 from projections.segments.definitions import read_segments, rules_digest
-from projections.segments.errors import AudienceTooLarge, PurposeNotServed, UnknownSegment
+from projections.segments.errors import (
+    AudienceFault,
+    InvalidAudience,
+    PurposeNotServed,
+    SegmentError,
+    UnknownSegment,
+)
+from projections.segments.trait_reading import check_trait, trait_members
 from projections.tables import ReadTables
 
 SETS_CACHED_MAX = 256
-AUDIENCE_PARTS_MAX = 256
-
-
-@dataclass(frozen=True, slots=True)
-class InSegment:
-    """Who belongs to a segment."""
-
-    segment: str
-
-
-@dataclass(frozen=True, slots=True)
-class Having:
-    """Who has a purpose open."""
-
-    purpose: str
-
-
-@dataclass(frozen=True, slots=True)
-class AllOf:
-    """Who is in each of these; everybody, if there are none."""
-
-    parts: tuple[Audience, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AnyOf:
-    """Who is in at least one of these."""
-
-    parts: tuple[Audience, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NoneOf:
-    """Who is in none of these."""
-
-    parts: tuple[Audience, ...]
-
-
-Audience = InSegment | Having | AllOf | AnyOf | NoneOf
 
 
 class Sets:
@@ -102,37 +81,53 @@ class Sets:
 
 
 def count_audience(tables: ReadTables, sets: Sets, audience: Audience, *, purpose: str) -> int:
-    """Count an audience; raises `NotFound`, `UnknownSegment`, `PurposeNotServed`, and more."""
-    _check_size(audience)
-    sets.rules(tables)
-    found = _resolve(tables, sets, audience, purpose)
-    return int(found.intersection_cardinality(_having(tables, sets, purpose)))
+    """Count an audience; raises `NotFound` for the purpose, `InvalidAudience` for its parts."""
+    found, having = _found(tables, sets, audience, purpose)
+    return int(found.intersection_cardinality(having))
 
 
 def audience_members(tables: ReadTables, sets: Sets, audience: Audience, *, purpose: str) -> BitMap:
     """Give the numbers of an audience's customers. Raises as `count_audience`."""
-    _check_size(audience)
+    found, having = _found(tables, sets, audience, purpose)
+    return found & having
+
+
+def _found(
+    tables: ReadTables, sets: Sets, audience: Audience, purpose: str
+) -> tuple[BitMap, BitMap]:
     sets.rules(tables)
-    found = _resolve(tables, sets, audience, purpose)
-    return found & _having(tables, sets, purpose)
+    having = _having(tables, sets, purpose)
+    _check(tables, sets, audience, purpose)
+    return _resolve(tables, sets, audience, purpose), having
 
 
-def _check_size(audience: Audience) -> None:
-    waiting: list[Audience] = [audience]
-    for _ in range(AUDIENCE_PARTS_MAX):
-        if not waiting:
-            return
-        part = waiting.pop()
-        if isinstance(part, AllOf | AnyOf | NoneOf):
-            waiting += part.parts
-    if waiting:
-        raise AudienceTooLarge(f"an audience has at most {AUDIENCE_PARTS_MAX} parts")
+def _check(tables: ReadTables, sets: Sets, audience: Audience, purpose: str) -> None:
+    """Require that every part can be answered for the purpose; names each that cannot."""
+    faults = []
+    for part in parts_of(audience):
+        try:
+            _check_part(tables, sets, part, purpose)
+        except (SegmentError, DomainError) as error:
+            faults.append(AudienceFault(part.place, error))
+    if faults:
+        raise InvalidAudience(tuple(faults))
+
+
+def _check_part(tables: ReadTables, sets: Sets, part: Audience, purpose: str) -> None:
+    match part:
+        case InSegment(segment=name):
+            _check_serves(sets, name, purpose=purpose)
+        case Having(purpose=name):
+            sets.known_rules()[0].purpose(name)
+        case AllOf() | AnyOf() | NoneOf():
+            pass
+        case _:
+            check_trait(tables, sets.known_rules()[0], part, purpose=purpose)
 
 
 def _resolve(tables: ReadTables, sets: Sets, audience: Audience, purpose: str) -> BitMap:
     match audience:
         case InSegment(segment=name):
-            _check_serves(sets, name, purpose=purpose)
             return sets.read(tables, name)
         case Having(purpose=name):
             return _having(tables, sets, name)
@@ -145,6 +140,8 @@ def _resolve(tables: ReadTables, sets: Sets, audience: Audience, purpose: str) -
         case NoneOf(parts=parts):
             excluded = reduce(or_, _each(tables, sets, parts, purpose), BitMap())
             return sets.read(tables, EVERYONE) - excluded
+        case _:
+            return _having_trait(tables, sets, audience, purpose)
 
 
 def _each(tables: ReadTables, sets: Sets, parts: Sequence[Audience], purpose: str) -> list[BitMap]:
@@ -155,6 +152,13 @@ def _having(tables: ReadTables, sets: Sets, purpose: str) -> BitMap:
     rules, _ = sets.known_rules()
     rules.purpose(purpose)
     return sets.read(tables, f"{PURPOSE_PREFIX}{purpose}")
+
+
+def _having_trait(tables: ReadTables, sets: Sets, part: OfTrait, purpose: str) -> BitMap:
+    try:
+        return trait_members(tables, sets.known_rules()[0], part, purpose=purpose)
+    except SegmentError as error:
+        raise InvalidAudience((AudienceFault(part.place, error),)) from error
 
 
 def check_serves(

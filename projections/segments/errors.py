@@ -5,6 +5,11 @@ SegmentError
 ├── UnknownSegment      no active segment of that name
 ├── PurposeNotServed    the segment does not serve the purpose that was named (R12)
 ├── AudienceTooLarge    the audience is made of too many parts
+├── InvalidAudience     parts of it cannot be answered: each fault with its place
+├── TraitNotIndexed     no index over the trait serves the purpose: declare one
+├── TraitNotOpen        the index holds HMACs, which have no order
+├── IndexNotReady       the index is being made: try again
+├── RangeTooWide        too many values are within the range: define a segment
 ├── InvalidToken        a token that was never given out
 ├── ChangesNotKept      what is asked for is older than the journal: list, then watch from there
 ├── StaleToken          the page's set is no longer kept: start again
@@ -15,7 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from domain.errors import Kind
+from domain.errors import DomainError, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,51 @@ class AudienceTooLarge(SegmentError):
     """The audience is made of too many parts."""
 
     reason = "AUDIENCE_TOO_LARGE"
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceFault:
+    """What is wrong with a part of an audience, and where the part stands in it."""
+
+    place: str
+    error: SegmentError | DomainError
+
+
+class InvalidAudience(SegmentError):
+    """Parts of the audience cannot be answered; kind and reason are those of the first."""
+
+    def __init__(self, faults: tuple[AudienceFault, ...]) -> None:
+        first = faults[0].error
+        super().__init__(f"{faults[0].place}: {first.message}")
+        self.kind, self.reason, self.faults = first.kind, first.reason, faults
+
+
+class TraitNotIndexed(SegmentError):
+    """No index over the trait serves the purpose."""
+
+    kind = Kind.REFUSED
+    reason = "TRAIT_NOT_INDEXED"
+
+
+class TraitNotOpen(SegmentError):
+    """The index over the trait cannot tell which value is greater."""
+
+    kind = Kind.REFUSED
+    reason = "TRAIT_NOT_OPEN"
+
+
+class IndexNotReady(SegmentError):
+    """The index over the trait is being made."""
+
+    kind = Kind.UNAVAILABLE
+    reason = "INDEX_NOT_READY"
+
+
+class RangeTooWide(SegmentError):
+    """Too many values are within the range."""
+
+    kind = Kind.REFUSED
+    reason = "RANGE_TOO_WIDE"
 
 
 class InvalidToken(SegmentError):

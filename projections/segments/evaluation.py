@@ -43,7 +43,7 @@ from projections.tallies import INTEGER_BITS_MAX
 from projections.timeline import TimedSignal
 
 T = TypeVar("T")
-Value = int | float | bool | datetime | None
+Value = int | float | bool | str | datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +144,7 @@ class Evaluator:
             "sequence": lambda call: self._has_sequence(_sequence(call)),
             "consent": lambda call: self._is_open(call.arguments[0]),
             "identified": lambda call: self._facts.is_identified(call.arguments[0], self._sight),
+            "preference": lambda call: self._facts.preference(*call.arguments),
             "segment": lambda call: call.arguments[0] in self._belongs,
         }
         for name in AGGREGATES | NUMERIC:

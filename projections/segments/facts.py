@@ -15,7 +15,7 @@ from domain.consent import ConsentAct
 from domain.gate import Gate
 from domain.ids import RecordId
 from domain.rules import Rules
-from projections import consents, profile
+from projections import consents, preferences, profile
 from projections.instants import microseconds, time_of
 from projections.segments.timelines import NOTHING, ByName, Series, Sight, Timelines, seen_by
 from projections.tables import ReadTables
@@ -66,6 +66,10 @@ class Facts:
             for held, sources in profile.namespaces(self._tables, member)
         )
 
+    def preference(self, channel: str, topic: str = "") -> str | None:
+        """Give how often something may come over a channel, as was said last; None: never said."""
+        return self._preferences.get((channel, topic))
+
     def is_open(self, name: str, *, now: int) -> bool:
         """Say whether a purpose is open at an instant; one that is not defined is closed."""
         purpose = self._rules.purposes.get(name)
@@ -82,6 +86,11 @@ class Facts:
             if act.purpose == name and act.valid_until is not None
         )
         return min((end for end in ends if end > now), default=None)
+
+    @cached_property
+    def _preferences(self) -> Mapping[tuple[str, str], str]:
+        stated = preferences.preferences(self._tables, self._members)
+        return {(said.channel, said.topic): said.frequency for said in stated}
 
     @cached_property
     def _acts(self) -> Mapping[RecordId, tuple[ConsentAct, ...]]:

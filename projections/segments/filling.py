@@ -1,7 +1,7 @@
-"""The back-fill of one slice of customers for the definitions that wait (`candidates.py`).
+"""The back-fill of one slice of customers: definitions that wait, and indexes over traits.
 
 Called by the projector between two batches of events. It changes local tables alone: no row, no
-digest, and the checkpoint stays.
+digest, and the checkpoint stays. See `candidates.py` and `trait_indexes.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from projections.rows import Row
 from projections.segments.active import EVERYONE, active_set
 from projections.segments.bitmaps import customer_numbered, read_bitmap
 from projections.segments.candidates import SLICE_CUSTOMERS_MAX, Candidate, waiting_candidates
+from projections.segments.definitions import heard_sources
 from projections.segments.evaluation import evaluator
 from projections.segments.membership import Ledger, read_membership
 from projections.tables import ReadTables, Transaction
@@ -32,7 +33,7 @@ class Rows(Protocol):
 
 
 def fill_slice(rows: Rows, *, customers_max: int = SLICE_CUSTOMERS_MAX) -> bool:
-    """Evaluate what waits for some more customers; true where more are left.
+    """Evaluate and index what waits for some more customers; true where more are left.
 
     Raises `KeysNotHeld` for the keys of the whole slice.
     """
@@ -54,10 +55,18 @@ def fill_slice(rows: Rows, *, customers_max: int = SLICE_CUSTOMERS_MAX) -> bool:
 
 def _fill(tables: Transaction, customers_max: int) -> int | None:
     """Fill, and count who is left; None where there was nothing to do."""
-    waiting = waiting_candidates(tables)
     ledger = Ledger(tables, active_set(tables))
+    of_candidates = _fill_candidates(ledger, customers_max)
+    of_indexes = _fill_indexes(ledger, customers_max)
+    if of_candidates is None and of_indexes is None:
+        return None
+    return (of_candidates or 0) + (of_indexes or 0)
+
+
+def _fill_candidates(ledger: Ledger, customers_max: int) -> int | None:
+    waiting = waiting_candidates(ledger.tables)
     has_changed = ledger.candidates.follow(waiting)
-    everyone = read_bitmap(tables, EVERYONE) if waiting else BitMap()
+    everyone = read_bitmap(ledger.tables, EVERYONE) if waiting else BitMap()
     left = done = 0
     for candidate in waiting.values():
         unknown = everyone - ledger.candidates.of(candidate).known
@@ -69,6 +78,24 @@ def _fill(tables: Transaction, customers_max: int) -> int | None:
         return None
     ledger.candidates.store()
     return left
+
+
+def _fill_indexes(ledger: Ledger, customers_max: int) -> int | None:
+    tables, indexes = ledger.tables, ledger.trait_indexes
+    everyone = ledger.bitmaps.members(EVERYONE)
+    has_changed = indexes.follow(
+        ledger.active.rules, heard=heard_sources(tables), everyone=everyone
+    )
+    has_cleared = indexes.clear_outdated()
+    chosen = indexes.pending(customers_max)
+    found = [(number, _row(tables, number)) for number in chosen]
+    tables.need(RecordId(member) for _, row in found for member in row["members"])
+    for number, row in found:
+        indexes.fill(number, ledger.facts(row["members"]))
+    if not (has_changed or has_cleared or chosen):
+        return None
+    indexes.store()
+    return has_cleared + len(indexes.pending(customers_max))
 
 
 def _evaluate(ledger: Ledger, candidate: Candidate, numbers: list[int]) -> None:

@@ -74,6 +74,11 @@ class Expression:
         """The namespaces of identifiers that it asks for."""
         return self._arguments_of("identified")
 
+    @property
+    def asks_preferences(self) -> bool:
+        """Whether it reads how people wish to be spoken to."""
+        return any(call.function == "preference" for call in self.calls)
+
     def _arguments_of(self, function: str) -> frozenset[str]:
         return frozenset(call.arguments[0] for call in self.calls if call.function == function)
 

@@ -21,6 +21,7 @@ from projections.segments.evaluation import Answer, evaluator
 from projections.segments.facts import Facts
 from projections.segments.journal import Cause, ChangeKind, Journal, MembershipChange
 from projections.segments.timelines import Timelines
+from projections.segments.trait_indexes import TraitIndexes
 from projections.tables import ReadTables, Tables
 
 MEMBERSHIPS = "memberships"
@@ -46,6 +47,7 @@ class Ledger:
         self.bitmaps = Bitmaps(tables)
         self.timelines = Timelines(tables)
         self.candidates = Candidates(tables)
+        self.trait_indexes = TraitIndexes(tables)
         self.earliest_due: int | None = None
         """No timer is due before; one that was moved since may be due later."""
 
@@ -106,10 +108,17 @@ class Ledger:
     def remove(self, root: RecordId, row: Row) -> None:
         """Take a customer off, without a word of it."""
         self.candidates.forget(root)
+        self.trait_indexes.remove(root)
         for name in row["in"]:
             self.bitmaps.discard(name, root)
         timers.move(self.tables, root, before=row["next"], after=None)
         self.tables.delete(MEMBERSHIPS, root.encode())
+
+    def index_traits(self, root: RecordId) -> None:
+        """Index the traits of a customer anew, if it is one."""
+        row = self.row(root)
+        if row is not None:
+            self.trait_indexes.update(root, self.facts(row["members"]))
 
     def withdraw(self, root: RecordId, moment: Moment) -> None:
         """Take a customer out of everything: it is parked, and nobody may rely on it (R10)."""
@@ -126,21 +135,9 @@ class Ledger:
         if row["in"].pop(name, None) is not None:
             self.tell("exited", name, root, moment=moment)
 
-    def tell(
-        self,
-        change: ChangeKind,
-        name: str,
-        root: RecordId,
-        *,
-        moment: Moment,
-        moved_from: RecordId | None = None,
-        belonged: bool = False,
-    ) -> None:
+    def tell(self, change: ChangeKind, name: str, root: RecordId, *, moment: Moment) -> None:
         """Journal a change."""
-        noted = MembershipChange(
-            moment.revision, name, change, root, moved_from, moment.cause, moment.at, belonged
-        )
-        self.journal.note(noted)
+        self.journal.note(change_at(moment, name, change=change, root=root))
 
     def _set(
         self, row: Row, root: RecordId, standing: Standing, *, is_in: bool, moment: Moment
@@ -152,6 +149,21 @@ class Ledger:
             del row["in"][standing.name]
             self.bitmaps.discard(standing.name, root)
         self.tell("entered" if is_in else "exited", standing.name, root, moment=moment)
+
+
+def change_at(
+    moment: Moment,
+    name: str,
+    *,
+    change: ChangeKind,
+    root: RecordId,
+    moved_from: RecordId | None = None,
+    belonged: bool = False,
+) -> MembershipChange:
+    """Make the change of a membership in a segment at a moment."""
+    return MembershipChange(
+        moment.revision, name, change, root, moved_from, moment.cause, moment.at, belonged
+    )
 
 
 def _noted(row: Row, standing: Standing, answer: Answer) -> bool:

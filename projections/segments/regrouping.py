@@ -6,13 +6,14 @@ Knows nothing of events: what was one customer before stands in the rows, what i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from domain.ids import RecordId
 from projections import customers
 from projections.rows import Row
-from projections.segments.membership import Ledger, Moment, new_row
+from projections.segments.journal import MembershipChange
+from projections.segments.membership import Ledger, Moment, change_at, new_row
 
 Rows = Mapping[RecordId, Row]
 
@@ -43,8 +44,14 @@ def regroup(ledger: Ledger, touched: Iterable[RecordId], moment: Moment) -> None
     after = {root: _judged(ledger, members, moment) for root, members in now.items()}
     for root, row in before.items():
         ledger.remove(root, row)
-    for root, row in after.items():
-        _settle(ledger, root, row, origin=_origin(root, row, before), moment=moment)
+    told = [
+        change
+        for root, row in after.items()
+        for change in _settle(ledger, root, row, origin=_origin(root, row, before), moment=moment)
+    ]
+    # Whom somebody takes the place of has not left yet: a subscriber's set holds them still.
+    for change in sorted(told, key=lambda change: change.change != "moved"):
+        ledger.journal.note(change)
 
 
 def _rows_before(ledger: Ledger, touched: Iterable[RecordId]) -> dict[RecordId, Row]:
@@ -79,33 +86,42 @@ def _origin(root: RecordId, row: Row, before: Rows) -> _Origin:
     )
 
 
-def _settle(ledger: Ledger, root: RecordId, row: Row, *, origin: _Origin, moment: Moment) -> None:
-    """Tell what became of each membership, keep since when it is, and write the row."""
-    for standing in ledger.active.order:
-        _tell(ledger, root, standing.name, row, origin=origin, moment=moment)
+def _settle(
+    ledger: Ledger, root: RecordId, row: Row, *, origin: _Origin, moment: Moment
+) -> list[MembershipChange]:
+    """Say what became of each membership, keep since when it is, and write the row."""
+    told = [
+        change
+        for standing in ledger.active.order
+        for change in _changes(root, standing.name, row, origin=origin, moment=moment)
+    ]
     for name in row["in"]:
         ledger.bitmaps.add(name, root)
     ledger.keep(root, row)
+    ledger.index_traits(root)
+    return told
 
 
-def _tell(
-    ledger: Ledger, root: RecordId, name: str, row: Row, *, origin: _Origin, moment: Moment
-) -> None:
+def _changes(
+    root: RecordId, name: str, row: Row, *, origin: _Origin, moment: Moment
+) -> Iterator[MembershipChange]:
     is_in = name in row["in"]
     sources = [origin.own] if origin.own and name in origin.own["in"] else []
     for old, was in sorted(origin.absorbed.items()):
         if name in was["in"]:
             merged, belonged = replace(moment, cause="merged"), bool(sources)
-            ledger.tell("moved", name, root, moment=merged, moved_from=old, belonged=belonged)
+            yield change_at(
+                merged, name, change="moved", root=root, moved_from=old, belonged=belonged
+            )
             sources.append(was)
     for old, was in sorted(origin.left.items()):
         if is_in and not sources and name in was["in"]:
             sources.append(was)
             parted = replace(moment, cause="parted")
-            ledger.tell("moved", name, root, moment=parted, moved_from=old)
+            yield change_at(parted, name, change="moved", root=root, moved_from=old)
     if is_in and sources:
         row["in"][name] = min(was["in"][name] for was in sources)
     elif is_in:
-        ledger.tell("entered", name, root, moment=moment)
+        yield change_at(moment, name, change="entered", root=root)
     elif sources:
-        ledger.tell("exited", name, root, moment=moment)
+        yield change_at(moment, name, change="exited", root=root)

@@ -16,12 +16,13 @@ from domain.consent_events import ConsentChanged, VerdictRecorded
 from domain.event import Event, Recorded
 from domain.identity_events import CustomersMerged, CustomerTouched, IdentifiersLinked
 from domain.ids import DecisionId, IdentifierKey, RecordId, StreamKind
+from domain.preference_events import PreferencesSet
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from eventlog.port import Entry
 from projections import clock, customers, identifiers, parking
 from projections.instants import microseconds
 from projections.segments import timers
-from projections.segments.active import Indexes, active_set
+from projections.segments.active import EVERYONE, Indexes, active_set
 from projections.segments.changing_over import Change, change_over
 from projections.segments.definitions import heard_sources
 from projections.segments.membership import Ledger, Moment
@@ -40,6 +41,7 @@ class Session:
         self._clock = microseconds(clock.read_clock(tables))
         self._ledger.earliest_due = timers.first_due(tables)
         self._touched: defaultdict[RecordId, set[int]] = defaultdict(set)
+        self._retraited: set[RecordId] = set()
         self._decision: DecisionId | None = None
         self.revision = 0
         """Of the last event that was folded."""
@@ -88,6 +90,8 @@ class Session:
             self._follow_rules(event.revision)
         elif event.stream.kind is StreamKind.RECORD:
             self._touched[RecordId(event.stream.key)] |= self._reading(event.body)
+            if self._changes_indexed_traits(event.body):
+                self._retraited.add(RecordId(event.stream.key))
             if isinstance(event.body, SignalsRecorded):
                 self._ledger.timelines.follow(event)
             elif not isinstance(event.body, TraitsSet):
@@ -117,6 +121,7 @@ class Session:
         self._judge_touched()
         self._ledger.bitmaps.store()
         self._ledger.candidates.store()
+        self._ledger.trait_indexes.store()
 
     def _reading(self, body: Event) -> Indexes:
         active = self._ledger.active
@@ -130,15 +135,29 @@ class Session:
                 return active.reading_identifiers
             case ConsentChanged():
                 return active.reading_consent
+            case PreferencesSet():
+                return active.reading_preferences
             case CustomersMerged() | CustomerTouched() | SignalsDeclined() | VerdictRecorded():
                 return _NONE  # who joins whom is seen in the rows
             case _:
                 return active.everything
 
+    def _changes_indexed_traits(self, body: Event) -> bool:
+        match body:
+            case TraitsSet():
+                return self._ledger.trait_indexes.reads(body.traits)
+            case SignalsRecorded() | ConsentChanged() | IdentifiersLinked() | PreferencesSet():
+                return False
+            case CustomersMerged() | CustomerTouched() | SignalsDeclined() | VerdictRecorded():
+                return False  # who joins or parts is indexed as it is made again
+            case _:
+                return True
+
     def _judge_touched(self) -> None:
         if not self._touched:
             return
         touched, self._touched = self._touched, defaultdict(set)
+        retraited, self._retraited = self._retraited, set()
         moment = Moment(self.revision, self._clock, "event")
         standing: defaultdict[RecordId, set[int]] = defaultdict(set)
         for record in sorted(touched):
@@ -150,8 +169,13 @@ class Session:
         if all(is_as_it_was(self._ledger, root) for root in standing):
             for root, indexes in standing.items():
                 self._ledger.judge(root, indexes, moment)
+            for root in standing.keys() & {self._root(record) for record in retraited}:
+                self._ledger.index_traits(root)
         else:
             regroup(self._ledger, {*standing, *self._unparked(touched)}, moment)
+
+    def _root(self, record: RecordId) -> RecordId:
+        return customers.root(self._tables, record) or record
 
     def _unparked(self, records: Iterable[RecordId]) -> set[RecordId]:
         return {r for r in records if parking.parked_since(self._tables, r) is None}
@@ -179,8 +203,16 @@ class Session:
         if after is before:
             return
         self._ledger.active = after
+        self._follow_indexes()
         direct = after.changed_from(before, heard_sources(self._tables))
         gone = sorted(before.places.keys() - after.places.keys())
         if direct or gone:
             change = Change(before, direct, gone)
             change_over(self._ledger, change, Moment(revision, self._clock, "definition"))
+
+    def _follow_indexes(self) -> None:
+        self._ledger.trait_indexes.follow(
+            self._ledger.active.rules,
+            heard=heard_sources(self._tables),
+            everyone=self._ledger.bitmaps.members(EVERYONE),
+        )

@@ -10,7 +10,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, NoReturn
 
-Argument = Literal["signal", "property", "window", "filter", "purpose", "namespace", "segment"]
+Argument = Literal[
+    "signal", "property", "window", "filter", "purpose", "namespace", "segment", "channel", "topic"
+]
 
 EVER = "ever"
 WINDOW_MAX_DAYS = 3_650
@@ -46,9 +48,11 @@ SIGNATURES = {
     "sequence": Signature(("signal", "signal", "window", "signal", "window"), 3),
     "consent": Signature(("purpose",), 1),
     "identified": Signature(("namespace",), 1),
+    "preference": Signature(("channel", "topic"), 1),
     "segment": Signature(("segment",), 1),
 }
-"""`sequence(first, then, within[, without[, window]])`: `without` may be the empty text."""
+"""`sequence(first, then, within[, without[, window]])`: `without` may be the empty text, and so may
+the topic of a preference, which then is that of the whole channel."""
 
 AGGREGATES = frozenset({"count", "seen", "first", "last"})
 _WITHOUT = 4
@@ -93,10 +97,14 @@ def check_call(call: Call) -> None:
     ):
         if kind == "window":
             window_microseconds(value)
-        elif not value and not (call.function == "sequence" and place == _WITHOUT):
+        elif not value and not _may_be_empty(call.function, kind, place):
             _refuse(f"argument {place} of {call.function} is empty")
     if call.function == "sequence" and window_microseconds(call.arguments[2]) is None:
         _refuse("what follows must follow within a window that ends, such as '2d'")
+
+
+def _may_be_empty(function: str, kind: Argument, place: int) -> bool:
+    return kind == "topic" or (function == "sequence" and place == _WITHOUT)
 
 
 def window_microseconds(text: str) -> int | None:

@@ -43,6 +43,8 @@ from domain.workspace_events import (
     SegmentArchived,
     SegmentDefined,
     SourceRegistered,
+    TraitIndexDropped,
+    TraitIndexed,
 )
 from eventlog.codec import EventMapper, encode_json
 from eventlog.memory import MemoryEventLog
@@ -226,6 +228,14 @@ SAMPLES: dict[str, tuple[Event, bytes]] = {
     "koseki.workspace.segment-archived.v1": (
         SegmentArchived(segment="loyal"),
         b'{"segment":"loyal"}',
+    ),
+    "koseki.workspace.trait-indexed.v1": (
+        TraitIndexed(trait="plan", number=2, purposes=("service",), open_reason="three plans"),
+        b'{"number":2,"open_reason":"three plans","purposes":["service"],"trait":"plan"}',
+    ),
+    "koseki.workspace.trait-index-dropped.v1": (
+        TraitIndexDropped(trait="plan"),
+        b'{"trait":"plan"}',
     ),
     "koseki.clock.advanced.v1": (
         ClockAdvanced(to=NOON),

@@ -13,7 +13,13 @@ from domain.consent import ConsentState, LawfulBasis
 from domain.consent_events import CONSENT_EVENTS
 from domain.event import Event, Recorded
 from domain.identity import Edge, Identifier
-from domain.identity_events import CustomersMerged, IdentifierClaimed, IdentifiersLinked
+from domain.identity_events import (
+    CustomersMerged,
+    CustomersParted,
+    IdentifierClaimed,
+    IdentifiersLinked,
+    IdentifiersUnlinked,
+)
 from domain.ids import (
     WORKSPACE_STREAM,
     CommandId,
@@ -27,6 +33,7 @@ from domain.ids import (
     identifier_stream,
     record_stream,
 )
+from domain.preference_events import Preference, PreferencesSet
 from domain.signal_events import SignalsRecorded, TraitsSet
 from domain.signals import Signal
 from domain.workspace_events import PurposeDefined, SourceRegistered
@@ -105,9 +112,15 @@ class History:
         return self.append((record_stream(self._known(number)), body))
 
     def traits(
-        self, number: int, traits: OpenMap, *, source: str = "shop", happened: int | None = None
+        self,
+        number: int,
+        traits: OpenMap,
+        *,
+        source: str = "shop",
+        happened: int | None = None,
+        until: datetime | None = None,
     ) -> list[Entry]:
-        body = TraitsSet(source=source, traits=traits)
+        body = TraitsSet(source=source, traits=traits, expires_at=until)
         return self.append((record_stream(self._known(number)), body), happened=happened)
 
     def consent(
@@ -148,6 +161,37 @@ class History:
             *((record_stream(m), whole if m == root else plain) for m in sorted(members))
         )
 
+    def undo(self, number: int, which: int) -> list[Entry]:
+        """Take back one merge of a customer, if there is any; an event on every record of it."""
+        record = self._known(number)
+        live, members = self.edges[record], self.components[record]
+        if not live:
+            return []
+        removed = live[which % len(live)]
+        left = [edge for edge in live if edge != removed]
+        parts = _components(members, left)
+        facts: list[tuple[Stream, Event]] = []
+        for part in parts:
+            edges = [edge for edge in left if edge.older in part]
+            plain = CustomersParted(customer=min(members), root=min(part), removed=(removed,))
+            told = {"component": tuple(sorted(part)), "live_edges": tuple(edges)}
+            whole = plain.model_copy(update={"roots": tuple(map(min, parts)), **told})
+            for member in sorted(part):
+                self.components[member], self.edges[member] = part, edges
+                facts.append((record_stream(member), whole if member == min(part) else plain))
+        return self.append(*facts)
+
+    def unlink(self, number: int, key: IdentifierKey) -> list[Entry]:
+        record = record_stream(self._known(number))
+        return self.append((record, IdentifiersUnlinked(keys=(key,))))
+
+    def prefer(
+        self, number: int, channel: str, topic: str, *, frequency: str, happened: int | None = None
+    ) -> list[Entry]:
+        said = Preference(channel=channel, topic=topic, frequency=frequency)
+        record = record_stream(self._known(number))
+        return self.append((record, PreferencesSet(preferences=(said,))), happened=happened)
+
     def spoil(self, revision: int) -> None:
         """Make an event unreadable; its place stays."""
         spoilt = replace(self.entries[revision - 1], event=None, fault="body: spoilt")
@@ -184,6 +228,14 @@ class History:
         entry = Entry(event, stream, revision, event.version, head.digest, digest, ends_append)
         self.entries.append(entry)
         self._heads[stream] = entry.head
+
+
+def _components(members: set[RecordId], edges: Sequence[Edge]) -> list[set[RecordId]]:
+    found: list[set[RecordId]] = [{member} for member in members]
+    for edge in edges:
+        ends = [part for part in found if part & {edge.older, edge.newer}]
+        found = [part for part in found if part not in ends] + [set[RecordId]().union(*ends)]
+    return sorted(found, key=min)
 
 
 def random_history(seed: int, *, events: int, records: int) -> History:

@@ -12,8 +12,9 @@ from fractions import Fraction
 from domain.consent import ConsentAct, LawfulBasis, standing
 from domain.consent_events import ConsentChanged, act_of
 from domain.event import Event, Recorded
-from domain.identity_events import CustomersMerged, IdentifiersLinked
-from domain.ids import RecordId, StreamKind
+from domain.identity import Edge
+from domain.identity_events import CustomersMerged, CustomersParted, IdentifiersLinked
+from domain.ids import MergeId, RecordId, StreamKind
 from domain.signal_events import SignalsRecorded, TraitsSet
 
 Events = Sequence[Recorded[Event]]
@@ -21,15 +22,18 @@ Tallies = dict[tuple[str, str], tuple[int, dict[str, tuple[int, Fraction]]]]
 
 
 def customers(events: Events) -> list[set[RecordId]]:
-    """The components of the records over all edges that events name."""
+    """The components of the records over all edges that events name and no undo took away."""
     found = [
         {RecordId(key)}
         for key in {e.stream.key for e in events if e.stream.kind is StreamKind.RECORD}
     ]
-    edges = [
-        e for event in events if isinstance(event.body, CustomersMerged) for e in event.body.edges
-    ]
-    for edge in edges:
+    edges: dict[MergeId, Edge] = {}
+    for event in events:
+        if isinstance(event.body, CustomersMerged):
+            edges |= {edge.merge_id: edge for edge in event.body.edges}
+        elif isinstance(event.body, CustomersParted):
+            edges = {k: e for k, e in edges.items() if e not in event.body.removed}
+    for edge in edges.values():
         ends = [component for component in found if component & {edge.older, edge.newer}]
         found = [component for component in found if component not in ends]
         found.append(set().union(*ends))
@@ -59,10 +63,15 @@ def tallies(events: Events, members: set[RecordId], sources: set[str]) -> Tallie
 
 
 def traits(events: Events, members: set[RecordId], priorities: dict[str, int]) -> dict[str, object]:
-    """The winning value of each trait, among the sources that have a priority."""
+    """The winning value of each trait, among the sources that have a priority.
+
+    What was said to hold for a while only is no trait.
+    """
     claims: dict[str, list[tuple[int, datetime, str, object]]] = {}
     for event in events:
-        if event.stream.key in members and isinstance(event.body, TraitsSet):
+        if event.stream.key not in members or not isinstance(event.body, TraitsSet):
+            continue
+        if event.body.expires_at is None:
             for name, value in event.body.traits.items():
                 if event.body.source in priorities:
                     rank = (priorities[event.body.source], event.effective_at, event.event_id)

@@ -234,7 +234,7 @@ async def edge_over(
     house = house or Workspace(log, doubled=True)
     await house.start()
     await house.rules.start()
-    store = Store.open_writer(folder, row_codec(log))
+    store = Store.open_writer(folder, row_codec(log, index_key=PEPPER))
     projecting = asyncio.create_task(Projector(log, store).run())
     activation = Duty("activation", 0.01, ActivationDuty(house.rules, store, CLOCK).do)
     stewarding = asyncio.create_task(Steward([activation]).run())

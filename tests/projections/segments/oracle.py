@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 
 from domain.event import Event, Recorded
-from domain.identity_events import IdentifiersLinked
+from domain.identity_events import IdentifiersLinked, IdentifiersUnlinked
 from domain.ids import RecordId
+from domain.preference_events import PreferencesSet
 from domain.signal_events import SignalsRecorded
 from domain.signals import Signal
 from domain.workspace_events import (
@@ -231,15 +232,39 @@ def nested(name: str) -> Leaf:
 
 def identified(namespace: str) -> Leaf:
     def answer(p: Person) -> bool:
-        return any(
-            item.namespace == namespace
-            for event in p.events
-            if event.stream.key in p.members and isinstance(event.body, IdentifiersLinked)
-            if event.body.source in p.sources
-            for item in event.body.identifiers
-        )
+        held: dict[tuple[str, str], set[str]] = {}
+        for event in p.events:
+            if event.stream.key not in p.members:
+                continue
+            if isinstance(event.body, IdentifiersLinked):
+                for item in event.body.identifiers:
+                    by = held.setdefault((event.stream.key, item.key), set())
+                    by |= {event.body.source or ""} if item.namespace == namespace else set()
+            elif isinstance(event.body, IdentifiersUnlinked):
+                for key in event.body.keys:
+                    held.pop((event.stream.key, key), None)
+        return any(by & p.sources for by in held.values())
 
     return Leaf(f'identified("{namespace}")', answer)
+
+
+def preference(channel: str, topic: str, *, among: tuple[str, ...]) -> Leaf:
+    said = f'preference("{channel}", "{topic}")' if topic else f'preference("{channel}")'
+    cel = f"{said} in {list(among)}".replace("'", '"')
+
+    def answer(p: Person) -> bool:
+        newest: tuple[datetime, str] | None = None
+        frequency = None
+        for event in p.events:
+            if event.stream.key in p.members and isinstance(event.body, PreferencesSet):
+                order = (event.effective_at, event.event_id)
+                for item in event.body.preferences:
+                    is_it = (item.channel, item.topic) == (channel, topic)
+                    if is_it and (newest is None or order > newest):
+                        newest, frequency = order, item.frequency
+        return frequency in among
+
+    return Leaf(cel, answer)
 
 
 def consent(purpose: str) -> Leaf:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from domain.consent import ConsentState
 from domain.ids import RecordId
 from projections.fold import fold_batch
-from projections.segments.audiences import (
+from projections.segments.audience_parts import (
     AUDIENCE_PARTS_MAX,
     AllOf,
     AnyOf,
@@ -19,16 +19,14 @@ from projections.segments.audiences import (
     Having,
     InSegment,
     NoneOf,
-    Sets,
-    audience_members,
-    count_audience,
+    TraitKnown,
 )
+from projections.segments.audiences import Sets, audience_members, count_audience
 from projections.segments.errors import (
     AudienceTooLarge,
-    PurposeNotServed,
+    InvalidAudience,
     StaleToken,
     TooManyPins,
-    UnknownSegment,
 )
 from projections.segments.membership import MEMBERSHIPS
 from projections.segments.pages import PIN_LIFE_SECONDS, PINS_MAX, Pages
@@ -89,6 +87,8 @@ def asked_of_rows(tables: ReadTables, audience: Audience) -> set[RecordId]:
             return set().union(*(asked_of_rows(tables, part) for part in parts))
         case NoneOf(parts=parts):
             return set(rows).difference(*(asked_of_rows(tables, part) for part in parts))
+        case _:
+            raise AssertionError("traits are asked in test_trait_indexes.py")
 
 
 @settings(deadline=None)
@@ -99,10 +99,27 @@ def test_any_expression_counts_what_the_rows_say(audience: Audience, purpose: st
 
 
 def test_only_segments_that_serve_the_purpose_may_decide() -> None:
-    with pytest.raises(PurposeNotServed):
-        count_audience(TABLES, Sets(), InSegment("a"), purpose="service")
-    with pytest.raises(UnknownSegment):
-        count_audience(TABLES, Sets(), InSegment("nobody"), purpose="service")
+    for segment, reason in (("a", "PURPOSE_NOT_SERVED"), ("nobody", "UNKNOWN_SEGMENT")):
+        with pytest.raises(InvalidAudience) as refused:
+            count_audience(TABLES, Sets(), InSegment(segment), purpose="service")
+        assert refused.value.reason == reason
+
+
+def test_every_part_that_cannot_be_answered_is_named_with_its_place() -> None:
+    asked = AllOf(
+        (
+            InSegment("a", "0"),
+            AnyOf((InSegment("nobody", "1.0"), Having("unheard_of", "1.1")), "1"),
+            TraitKnown("country", "2"),
+        )
+    )
+    with pytest.raises(InvalidAudience) as refused:
+        count_audience(TABLES, Sets(), asked, purpose="analytics")
+    assert [(fault.place, fault.error.reason) for fault in refused.value.faults] == [
+        ("1.0", "UNKNOWN_SEGMENT"),
+        ("1.1", "UNKNOWN_PURPOSE"),
+        ("2", "TRAIT_NOT_INDEXED"),
+    ]
 
 
 def test_an_audience_of_too_many_parts_is_refused() -> None:

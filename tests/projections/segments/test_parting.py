@@ -56,7 +56,7 @@ def plain(change: MembershipChange) -> tuple[str, RecordId, RecordId | None, str
     ("doers", "told"),
     [
         ((1,), []),
-        ((2,), [("exited", OLD, None, "event"), ("moved", NEW, OLD, "parted")]),
+        ((2,), [("moved", NEW, OLD, "parted"), ("exited", OLD, None, "event")]),
         ((1, 2), [("moved", NEW, OLD, "parted")]),
         ((), []),
     ],

@@ -27,6 +27,7 @@ PURPOSE_ALONE = PurposeDefined(purpose="marketing", basis=LawfulBasis.CONSENT)
 PURPOSE_BELOW = PURPOSE_ALONE.model_copy(update={"parent": "analytics"})
 RECORDS = 5
 SEGMENTS = ("s0", "s1", "s2")
+FREQUENCIES = ("daily", "never")
 SEEDS = st.integers(min_value=0, max_value=2**32)
 """Histories are drawn from a seed: hypothesis alone favours short ones, in which no window ends."""
 
@@ -46,6 +47,9 @@ def drawn_leaf(drawn: random.Random) -> Tree:
         lambda: oracle.has_trait(drawn.choice(["x", "y"])),
         lambda: oracle.identified(drawn.choice(["email", "phone"])),
         lambda: oracle.consent(drawn.choice(sorted(PURPOSES))),
+        lambda: oracle.preference(
+            "email", drawn.choice(["", "news"]), among=drawn.choice([("daily",), FREQUENCIES])
+        ),
     ]
     return drawn.choice(leaves)()
 
@@ -89,9 +93,31 @@ class World:
             self.history.activate(self.waiting.pop())
 
     def step(self, kind: int, who: int, what: int, *, when: int, passed: int) -> None:
-        history = self.history
-        history.now += passed // 4
+        self.history.now += passed // 4
         self._activate_one(passed)
+        if kind in {6, 7, 8}:
+            self._tell_rules(kind, what, when=when)
+        else:
+            self._happen(kind, who, what, when=when, passed=passed)
+
+    def _tell_rules(self, kind: int, what: int, *, when: int) -> None:
+        history = self.history
+        match kind:
+            case 6 if self.spare:
+                self.define(SEGMENTS[what % 3], self.spare.pop(), kind=when)
+            case 7 if what == 0:
+                history.archive("deeper")
+            case 7 if what < 3:
+                history.tell(PURPOSE_BELOW if what == 1 else PURPOSE_ALONE)
+            case 8 if what < 3:
+                source = sorted(SOURCES)[what % len(SOURCES)]
+                served = ("analytics", "marketing", "service")[: 1 + when % 3]
+                history.source(source, *served, priority=when)
+            case _:
+                pass
+
+    def _happen(self, kind: int, who: int, what: int, *, when: int, passed: int) -> None:
+        history = self.history
         source = sorted(SOURCES)[what % len(SOURCES)]
         at = max(0, history.now - when)
         match kind:
@@ -109,15 +135,14 @@ class World:
                 state = (ConsentState.GIVEN, ConsentState.WITHDRAWN, ConsentState.REFUSED)[what % 3]
                 until = history.now + 1 + passed if passed % 3 == 1 and what % 3 == 0 else None
                 history.say(who, sorted(PURPOSES)[when % 3], state, until=until)
-            case 6 if self.spare:
-                self.define(SEGMENTS[what % 3], self.spare.pop(), kind=when)
-            case 7 if what == 0:
-                history.archive("deeper")
-            case 7 if what < 3:
-                history.tell(PURPOSE_BELOW if what == 1 else PURPOSE_ALONE)
-            case 8 if what < 3:
-                served = ("analytics", "marketing", "service")[: 1 + when % 3]
-                history.source(source, *served, priority=when)
+            case 9 if what % 2:
+                history.undo(who, what // 2)
+            case 9 if what % 4:
+                key = identifier(f"{who}-{when % 10}", "email" if when % 2 else "phone").key
+                history.unlink(who, key)
+            case 9:
+                topic, often = ("", "news")[when % 2], (*FREQUENCIES, "weekly")[passed % 3]
+                history.prefer(who, "email", topic, frequency=often, happened=at)
             case _:
                 message_id = f"m{what}-{when % 3}" if kind % 2 else None
                 history.did(

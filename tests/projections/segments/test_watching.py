@@ -10,7 +10,8 @@ from domain.consent import ConsentState
 from domain.ids import RecordId
 from projections.fold import fold_batch
 from projections.segments import journal
-from projections.segments.audiences import InSegment, Sets, audience_members
+from projections.segments.audience_parts import InSegment
+from projections.segments.audiences import Sets, audience_members
 from projections.segments.bitmaps import customer_numbered
 from projections.segments.errors import ChangesNotKept, InvalidToken
 from projections.segments.following import CustomerWatch
