@@ -70,6 +70,11 @@ No error text holds personal data.
     SEGMENT_IN_USE          another segment uses it
     DEFINITION_CHANGED      another definition of the segment has come since
     PURPOSE_NOT_SERVED      a segment does not serve the purpose that was named
+    TRAIT_NOT_INDEXED       no index over the trait serves the purpose: declare one; NOT_FOUND of
+                            an index that is to be dropped
+    TRAIT_NOT_OPEN          an index of personal values answers equality only: define a segment
+    RANGE_TOO_WIDE          more than 10,000 values are within the range: define a segment
+    TOO_MANY_INDEXES        the workspace would have more than 64 indexes over traits
     STALE_PAGE_TOKEN        the list is not kept any more: start again
     CHANGES_NOT_KEPT        what is asked for is older than the changes that are kept
     COMMAND_TOO_OLD         a command id is good for 24 hours
@@ -85,6 +90,7 @@ No error text holds personal data.
     READ_SIDE_FAILED, READ_SIDE_NOT_READY, READ_SIDE_OUTDATED, STORE_FAILED
                             the read side cannot answer now
     VERIFICATION_RUNNING    this server makes a proof already
+    INDEX_NOT_READY         the index over the trait is being made
     TOO_MANY_LISTS          as many lists as may be are being read
     TOO_MANY_WATCHES        as many changes as may be are watched
     CUSTOMER_PARKED         the read side holds an event of this customer that it cannot fold

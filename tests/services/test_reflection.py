@@ -52,6 +52,9 @@ METHODS = {
         "CountAudience",
         "WatchSegment",
         "ExplainMembership",
+        "IndexTrait",
+        "DropTraitIndex",
+        "ListTraitIndexes",
     },
     "koseki.v1.WorkspaceService": {
         "DefinePurpose",
