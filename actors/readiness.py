@@ -6,7 +6,7 @@ what is read here from the log decides. Nothing here is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from actors.awake import AwakeCustomers, AwakeRecord, Waker
 from actors.messages import failed
@@ -53,7 +53,9 @@ class Readiness:
         """Wake everybody, check the owners, fence the checks. Raises `LogError`."""
         unreadable = await self.wake(batch)
         unreadable |= await self._correct_owners(batch)
-        unreadable |= await self.look_up([w for w in batch if w.is_about_identifier])
+        unreadable |= await self.look_up(
+            [w for w in batch if w.is_about_identifier or w.is_erasure]
+        )
         unreadable |= await self._wake_parted(batch)
         return unreadable | await self._fence(batch, unreadable)
 
@@ -71,6 +73,9 @@ class Readiness:
 
     async def look_up(self, batch: Sequence[Waiting]) -> Unreadable:
         """Ask the log who holds the identifiers that were thought free; wake the holders."""
+        for waiting in batch:
+            if waiting.is_erasure:
+                waiting.held = frozenset(self._held_by(waiting))
         wanted = {identifier_stream(key) for waiting in batch for key in waiting.uncertain}
         if not wanted:
             return set()
@@ -89,7 +94,8 @@ class Readiness:
                     unreadable.add(key)
                     continue
             is_tombstoned = isinstance(body, IdentifierTombstoned)
-            streams[key] = IdentifierStream(entry.head, is_tombstoned)
+            erased = RecordId(body.record_id) if is_tombstoned else None
+            streams[key] = IdentifierStream(entry.head, erased)
         for waiting in batch:
             _tell(waiting, owners, streams)
         return unreadable | await self.wake(batch)
@@ -187,6 +193,13 @@ class Readiness:
         claims = [identifier_stream(key) for key in waiting.unheld]
         return [*(record_stream(root) for root in self._roots(waiting)), *claims]
 
+    def _held_by(self, waiting: Waiting) -> Iterator[IdentifierKey]:
+        """Yield every identifier of whom a command means, as far as they are awake."""
+        for root in {self._awake.root_of(r) for r in waiting.named}:
+            if root is not None:
+                for awake in self._awake.records_of(root).values():
+                    yield from awake.record.identifiers
+
     def _roots(self, waiting: Waiting) -> set[RecordId]:
         """Name the customers that a command means; a record that is not awake stands for itself."""
         return {self._awake.root_of(r) or r for r in waiting.named}
@@ -209,4 +222,5 @@ def _tell(
 
 def is_unreadable(waiting: Waiting, unreadable: Unreadable) -> bool:
     """Whether a command names a record, or comes with an identifier, that cannot be read."""
-    return bool(unreadable) and not unreadable.isdisjoint([*waiting.named, *waiting.unheld])
+    meant = [*waiting.named, *waiting.unheld, *waiting.held]
+    return bool(unreadable) and not unreadable.isdisjoint(meant)

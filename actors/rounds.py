@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from actors.messages import Routed
-from domain.commands import ReadmitIdentifier, UnlinkIdentifier
+from domain.commands import EraseCustomer, ReadmitIdentifier, UnlinkIdentifier
 from domain.ids import IdentifierKey, RecordId
 from domain.replies import Reply
 from eventlog.port import Head
@@ -22,10 +22,13 @@ COMMANDS_PER_TURN_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class IdentifierStream:
-    """Where the stream of an identifier stands that was claimed before, as the log told."""
+    """Where the stream of an identifier stands that was claimed before, as the log told.
+
+    `erased` names the record that held it until its person was erased, while it is tombstoned.
+    """
 
     head: Head
-    is_tombstoned: bool
+    erased: RecordId | None = None
 
 
 @dataclass(slots=True)
@@ -33,9 +36,10 @@ class Waiting:
     """A command in a host: its answer to come, and how often it met a conflict already.
 
     `roots` are the customers that it meant, as they were known when its turn was formed; `streams`
-    what the log told of identifiers, for those that were looked up. `is_bulk` names its lane.
-    `forgotten_by` are records whose memory had no room for it, should it have been carried out
-    before; `recalled` is where the log has it on them, once that was looked for.
+    what the log told of identifiers, for those that were looked up; `held` are those that it takes
+    from whom it erases. `is_bulk` names its lane. `forgotten_by` are records whose memory had no
+    room for it, should it have been carried out before; `recalled` is where the log has it on them,
+    once that was looked for.
     """
 
     routed: Routed
@@ -46,6 +50,7 @@ class Waiting:
     streams: dict[IdentifierKey, IdentifierStream] = field(default_factory=dict)
     forgotten_by: dict[RecordId, int] = field(default_factory=dict)
     recalled: dict[RecordId, int] | None = None
+    held: frozenset[IdentifierKey] = frozenset()
 
     def reply(self, reply: Reply) -> None:
         """Answer, unless there is an answer already or the caller has gone."""
@@ -59,7 +64,10 @@ class Waiting:
     @property
     def named(self) -> list[RecordId]:
         """The records that the command names, itself or by the identifiers it came with."""
-        return [*self.routed.owners.values(), *self.routed.command.named_records]
+        named = [*self.routed.owners.values(), *self.routed.command.named_records]
+        if self.is_erasure:  # who is erased already is answered for again
+            named += [stream.erased for stream in self.streams.values() if stream.erased]
+        return named
 
     @property
     def unheld(self) -> list[IdentifierKey]:
@@ -72,12 +80,19 @@ class Waiting:
         """The identifiers whose streams it may write to, so that their heads have to be known."""
         if self.is_about_identifier:
             return [item.key for item in self.routed.command.identifiers]
+        if self.is_erasure:
+            return list({*self.held, *(item.key for item in self.routed.command.identifiers)})
         return self.unheld
 
     @property
     def is_about_identifier(self) -> bool:
         """Whether it changes who holds an identifier that is not free."""
         return isinstance(self.routed.command, UnlinkIdentifier | ReadmitIdentifier)
+
+    @property
+    def is_erasure(self) -> bool:
+        """Whether it erases somebody, with all identifiers that are held then."""
+        return isinstance(self.routed.command, EraseCustomer)
 
     @property
     def keys(self) -> set[str]:

@@ -32,6 +32,7 @@ from actors.messages import (
 from actors.slots import Placement
 from domain.commands import (
     CheckConsent,
+    EraseCustomer,
     MergeCustomers,
     PersonCommand,
     ReadmitIdentifier,
@@ -275,6 +276,9 @@ class CommandRouter:
             case UnlinkIdentifier() | ReadmitIdentifier():
                 self._directory.forget_owner(command.identifiers[0].key)
                 return
+            case EraseCustomer():
+                for item in command.identifiers:
+                    self._directory.forget_owner(item.key)
             case MergeCustomers(dry_run=True) | UndoMerge(dry_run=True):
                 return
             case UnmergeRecord(dry_run=True):

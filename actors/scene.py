@@ -15,7 +15,7 @@ from actors.clock import Clock
 from actors.drafting import drafts_of
 from actors.messages import Routed
 from actors.rounds import IdentifierStream
-from domain.commands import Command
+from domain.commands import Command, EraseCustomer
 from domain.customer import Customer
 from domain.decision import Decision
 from domain.event import Event, Recorded
@@ -63,7 +63,7 @@ class Scene:
             key: record.id for record in self._records.values() for key in record.identifiers
         }
         self._streams = streams
-        self._tombstoned = {key for key, stream in streams.items() if stream.is_tombstoned}
+        self._tombstoned = {k: s.erased for k, s in streams.items() if s.erased is not None}
         self._drafts: list[Draft] = []
         self._applied = 0
         self._clock = clock
@@ -81,6 +81,8 @@ class Scene:
         keys = [identifier.key for identifier in command.identifiers]
         named = {self._holders.get(key) or routed.owners.get(key) for key in keys}
         named.update(command.named_records)
+        if isinstance(command, EraseCustomer):
+            named.update(self._tombstoned.get(key) for key in keys)
         met = [self._customer(root) for root in self._roots(named)]
         roots = {customer.root for customer in met}
         parted = {other for customer in met for other in customer.parted}
@@ -88,10 +90,10 @@ class Scene:
         return (*met, *(self._customer(root) for root in others))
 
     @property
-    def tombstoned(self) -> frozenset[IdentifierKey]:
+    def tombstoned(self) -> Mapping[IdentifierKey, RecordId]:
         """The identifiers of people who were erased, with what is pending applied."""
         self._apply_pending()
-        return frozenset(self._tombstoned)
+        return dict(self._tombstoned)
 
     def _roots(self, record_ids: Iterable[RecordId | None]) -> list[RecordId]:
         known = (self._records[r] for r in record_ids if r is not None and r in self._records)
@@ -156,10 +158,11 @@ class Scene:
         match body:
             case IdentifierReleased():
                 self._holders.pop(key, None)
-            case IdentifierTombstoned():
-                self._tombstoned.add(key)
+            case IdentifierTombstoned(record_id=record_id):
+                self._holders.pop(key, None)
+                self._tombstoned[key] = RecordId(record_id)
             case IdentifierReadmitted():
-                self._tombstoned.discard(key)
+                self._tombstoned.pop(key, None)
             case _:
                 pass
 

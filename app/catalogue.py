@@ -23,6 +23,7 @@ COMMANDS: tuple[type[commands.Command], ...] = (
     commands.LinkIdentifiers,
     commands.UnlinkIdentifier,
     commands.ReadmitIdentifier,
+    commands.EraseCustomer,
     commands.MergeCustomers,
     commands.UndoMerge,
     commands.UnmergeRecord,

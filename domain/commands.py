@@ -214,6 +214,14 @@ class ReadmitIdentifier(CustomerCommand):
     reference: Annotated[ShortText, Field(min_length=1)]
 
 
+class EraseCustomer(CustomerCommand):
+    """Erase a person: every record of the customer; `reference` says where the request is kept."""
+
+    kind: Literal["erase_customer"] = "erase_customer"
+    reference: ShortText = ""
+    dry_run: bool = False
+
+
 class MergeCustomers(CustomerCommand):
     """Make the customers of two records one, and lift what keeps them apart."""
 
@@ -349,6 +357,7 @@ PersonCommand = Annotated[
     | LinkIdentifiers
     | UnlinkIdentifier
     | ReadmitIdentifier
+    | EraseCustomer
     | MergeCustomers
     | UndoMerge
     | UnmergeRecord,

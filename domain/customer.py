@@ -43,6 +43,11 @@ class Customer:
             if other not in self.records
         }
 
+    @property
+    def is_erased(self) -> bool:
+        """Whether the person was erased, as a whole."""
+        return any(record.erased_since for record in self.records.values())
+
     def __str__(self) -> str:
         return f"Customer<{self.root}>"
 

@@ -5,10 +5,11 @@ Pure: called by hosts, once a turn; called again on fresher state after a confli
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
+from domain.checking import check_consent, no_of_erased
 from domain.choices import (
     Choices,
     acts_of_choices,
@@ -19,6 +20,7 @@ from domain.choices import (
 from domain.commands import (
     CheckConsent,
     CustomerCommand,
+    EraseCustomer,
     Identify,
     LinkHousehold,
     LinkIdentifiers,
@@ -35,11 +37,12 @@ from domain.commands import (
     UnlinkIdentifier,
     UnmergeRecord,
 )
-from domain.consent_acts import body_of, check_act, verdict_of
-from domain.consent_events import ConsentChanged, VerdictRecorded
+from domain.consent_acts import body_of, check_act
+from domain.consent_events import ConsentChanged
 from domain.customer import Customer, remembered_command
 from domain.decision import Change, Decision
-from domain.errors import NotFound, PurposeClosed, Refused
+from domain.erasure import erase
+from domain.errors import DomainError, NotFound, PurposeClosed, Refused
 from domain.fates import GATE_CLOSED, declined, duplicate, fates_of, recorded, results_of
 from domain.gate import Gate, gate_of
 from domain.identity import LeftOut, LeftOutReason
@@ -50,7 +53,7 @@ from domain.preference_events import HouseholdLinked, HouseholdUnlinked, Prefere
 from domain.record import RememberedCommand
 from domain.releasing import readmit, unlink
 from domain.replies import SignalResult
-from domain.resolution import Resolution, resolve
+from domain.resolution import ERASED, Resolution, resolve
 from domain.rules import Rules
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import Signal, earliest
@@ -58,6 +61,8 @@ from domain.tcf import choices_of_tcf
 
 DROPPED = frozenset({LeftOutReason.BLOCKED, LeftOutReason.ERASED})
 """Why an identifier is as if it had not come; of others it is known whom they would mean."""
+
+NOBODY_ERASED: Mapping[IdentifierKey, RecordId] = {}
 
 Resolved = (
     Identify
@@ -82,12 +87,13 @@ def decide(
     command: PersonCommand,
     *,
     now: datetime,
-    tombstoned: Collection[IdentifierKey] = (),
+    tombstoned: Mapping[IdentifierKey, RecordId] = NOBODY_ERASED,
 ) -> Decision:
     """Decide one command as of a time. Raises `DomainError`.
 
     `customers` are at least all whom the command touches and who parted from them in the time that
-    commands are remembered; `tombstoned` are identifiers of people who were erased.
+    commands are remembered; `tombstoned` are identifiers of people who were erased, with the record
+    that held each.
     """
     # A check is never answered from memory: an old yes may be wrong by now (R13).
     repeated = remembered_command(customers, command.command_id)
@@ -96,20 +102,40 @@ def decide(
     match command:
         case ReadmitIdentifier():
             return readmit(command, tombstoned)
+        case EraseCustomer():
+            return erase(customers, command, tombstoned=tombstoned)
         case UnlinkIdentifier():
             return unlink(customers, command)
         case MergeCustomers():
             return merge_customers(rules, customers, command, now=now)
+        case CheckConsent(record=False):
+            try:
+                return _resolve(rules, customers, command, now=now, tombstoned=tombstoned)
+            except DomainError as error:
+                if error.reason not in ERASED:
+                    raise
+                return no_of_erased(rules, command, now=now, reason=error.reason)
         case _:
-            resolution = resolve(rules.identity, customers, command, tombstoned=tombstoned)
-            gate = gate_of(rules, resolution.records, at=now)
-            return _decide_resolved(gate, resolution, command)
+            return _resolve(rules, customers, command, now=now, tombstoned=tombstoned)
+
+
+def _resolve(
+    rules: Rules,
+    customers: tuple[Customer, ...],
+    command: Resolved,
+    *,
+    now: datetime,
+    tombstoned: Mapping[IdentifierKey, RecordId],
+) -> Decision:
+    resolution = resolve(rules.identity, customers, command, tombstoned=tombstoned)
+    gate = gate_of(rules, resolution.records, at=now)
+    return _decide_resolved(gate, resolution, command)
 
 
 def _decide_resolved(gate: Gate, resolution: Resolution, command: Resolved) -> Decision:
     match command:
         case CheckConsent():
-            return _check_consent(gate, resolution, command)
+            return check_consent(gate, resolution, command)
         case Identify():
             return _identify(gate, resolution, command)
         case SetTraits():
@@ -283,30 +309,6 @@ def _change_household(
     linked = HouseholdLinked(household_id=household, source=command.source)
     changes = [Change(record_stream(resolution.address), linked, at)]
     return _decided(resolution, [] if held else changes)
-
-
-def _check_consent(gate: Gate, resolution: Resolution, command: CheckConsent) -> Decision:
-    judged = gate.standing(gate.rules.purpose(command.purpose))
-    verdict = verdict_of(
-        command.purpose, judged, rules_version=gate.rules.version, decided_at=gate.at
-    )
-    customer_id = resolution.root if resolution.is_known else None
-    if not command.record:
-        return Decision(customer_id, verdict=verdict)
-    if not resolution.is_known:
-        raise NotFound("UNKNOWN_CUSTOMER", "a verdict on somebody unknown cannot be recorded")
-    body = VerdictRecorded(
-        purpose=command.purpose,
-        is_open=verdict.is_open,
-        shown_state=verdict.state,
-        act_event_id=verdict.act_event_id,
-        notice_version=verdict.notice_version,
-        rules_version=verdict.rules_version,
-        valid_until=verdict.valid_until,
-    )
-    roots = [customer.root for customer in resolution.customers]
-    changes = tuple(Change(record_stream(root), body, gate.at) for root in roots)
-    return Decision(customer_id, changes, verdict=verdict)
 
 
 def _undo(gate: Gate, resolution: Resolution, command: UndoMerge | UnmergeRecord) -> Decision:

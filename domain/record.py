@@ -16,6 +16,7 @@ from pydantic import JsonValue
 
 from domain.consent import ConsentAct
 from domain.consent_events import ConsentChanged, act_of
+from domain.erasure_events import ErasureRequested
 from domain.event import Event, Recorded
 from domain.identity import Edge, Identifier, Separation
 from domain.identity_events import (
@@ -88,7 +89,8 @@ class Record:
     `traits` is by key, then by source; an identifier whose value was erased keeps its key. On the
     root of a customer `component` lists its records, `edges` the merges that join them and
     `separations` whom they may not join; elsewhere only `root` is kept up. `parted` says which
-    customers parted from one whose root this was, and when.
+    customers parted from one whose root this was, and when. `erased_since` is the revision from which
+    on the person is erased, 0 for somebody who is not.
     """
 
     id: RecordId
@@ -104,6 +106,7 @@ class Record:
     messages: Mapping[SignalKey, Fate] = field(default_factory=dict)
     commands: Mapping[CommandId, RememberedCommand] = field(default_factory=dict)
     forgotten: tuple[Forgotten, ...] = ()
+    erased_since: int = 0
 
     def __str__(self) -> str:
         return f"Record<{self.id}>"
@@ -184,8 +187,25 @@ def _apply(record: Record, event: Recorded[Event]) -> Record:
             return replace(record, acts=_with_act(record.acts, act_of(event, body)))
         case HouseholdLinked() | HouseholdUnlinked() as body:
             return _change_household(record, body)
+        case ErasureRequested() as body:
+            return _erase(record, event, body)
         case _:
             return record
+
+
+def _erase(record: Record, event: Recorded[Event], body: ErasureRequested) -> Record:
+    """Leave who it was part of, and which commands were carried out: ids alone."""
+    is_root = record.id == body.root
+    return Record(
+        id=record.id,
+        root=RecordId(body.root),
+        component=tuple(RecordId(member) for member in body.component) if is_root else (),
+        edges=body.live_edges if is_root else (),
+        parted=record.parted,
+        commands=record.commands,
+        forgotten=record.forgotten,
+        erased_since=event.revision,
+    )
 
 
 def _change_household(record: Record, body: HouseholdLinked | HouseholdUnlinked) -> Record:

@@ -82,8 +82,21 @@ class ConsentConsequence(BaseModel):
     state_after: ConsentState
 
 
+class ErasedRecord(BaseModel):
+    """A record that goes with its customer: how much of each kind it holds, by no name of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    record_id: str
+    identifiers: dict[str, int]
+    traits: int
+    acts: int
+    households: int
+    messages: int
+
+
 class Consequences(BaseModel):
-    """What a merge or an undo comes to.
+    """What a merge, an undo or an erasure comes to.
 
     `closing_acts` go on binding several of the customers after an undo; `declined_messages` stay
     declined.
@@ -96,6 +109,7 @@ class Consequences(BaseModel):
     consents: tuple[ConsentConsequence, ...] = ()
     closing_acts: tuple[str, ...] = ()
     declined_messages: int = 0
+    erased: tuple[ErasedRecord, ...] = ()
 
 
 class Done(BaseModel):

@@ -18,6 +18,11 @@ from domain.ids import CommandId, IdentifierKey, MergeId, RecordId, derived_id
 from domain.limits import Assembly
 from domain.record import Record
 
+CUSTOMER_ERASED = "CUSTOMER_ERASED"
+IDENTIFIER_ERASED = "IDENTIFIER_ERASED"
+ERASED = frozenset({CUSTOMER_ERASED, IDENTIFIER_ERASED})
+"""Why a command of somebody erased is refused, named by id or by what the person held."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
@@ -102,10 +107,12 @@ def resolve(
 
 
 def owner_of(customers: Iterable[Customer], record_id: RecordId) -> Customer:
-    """Find the customer of a record. Raises `NotFound` / UNKNOWN_CUSTOMER."""
+    """Find the customer of a record. Raises `NotFound`: UNKNOWN_CUSTOMER or CUSTOMER_ERASED."""
     owner = next((c for c in customers if record_id in c.records), None)
     if owner is None:
         raise NotFound("UNKNOWN_CUSTOMER", "no customer has this id")
+    if owner.is_erased:
+        raise NotFound(CUSTOMER_ERASED, "the customer was erased")
     return owner
 
 
@@ -145,5 +152,5 @@ def _edges(command_id: CommandId, met: list[RecordId]) -> tuple[Edge, ...]:
 
 def _nothing_left(left_out: list[LeftOut]) -> Refused:
     if any(item.reason is LeftOutReason.ERASED for item in left_out):
-        return Refused("IDENTIFIER_ERASED", "who held the identifiers was erased: readmit them")
+        return Refused(IDENTIFIER_ERASED, "who held the identifiers was erased: readmit them")
     return Refused("IDENTIFIER_BLOCKED", "nothing is left of the identifiers that name nobody")

@@ -24,6 +24,7 @@ from domain.consent_events import (
     ConsentWithdrawn,
     VerdictRecorded,
 )
+from domain.erasure_events import CustomerErased, ErasureRequested
 from domain.event import Event
 from domain.identity_events import (
     CustomersMerged,
@@ -78,6 +79,8 @@ EVENTS: Mapping[str, type[Event]] = {
     "koseki.customer.merged.v1": CustomersMerged,
     "koseki.customer.parted.v1": CustomersParted,
     "koseki.customer.touched.v1": CustomerTouched,
+    "koseki.customer.erasure-requested.v1": ErasureRequested,
+    "koseki.customer.erased.v1": CustomerErased,
     "koseki.record.preferences-set.v1": PreferencesSet,
     "koseki.record.household-linked.v1": HouseholdLinked,
     "koseki.record.household-unlinked.v1": HouseholdUnlinked,

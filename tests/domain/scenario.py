@@ -7,7 +7,7 @@ Records are named by small numbers, times by minutes. `given` takes events in th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
@@ -16,6 +16,7 @@ import pytest
 
 from domain.commands import (
     CheckConsent,
+    EraseCustomer,
     Identify,
     LinkIdentifiers,
     MergeCustomers,
@@ -260,6 +261,11 @@ def merge(number: int, one: int, other: int, **said: Any) -> MergeCustomers:
     return MergeCustomers(other_record_id=record_id(other), **asked)
 
 
+def erasing(number: int, *identifiers: Identifier, **said: Any) -> EraseCustomer:
+    """Ask to erase somebody."""
+    return EraseCustomer(identifiers=identifiers, **_asked(number, said))
+
+
 def undo(number: int, merge_id: str, **said: Any) -> UndoMerge:
     """Ask to undo a merge."""
     return UndoMerge(merge_id=MergeId(merge_id), **_asked(number, said))
@@ -301,7 +307,7 @@ class Scenario:
     records: Mapping[RecordId, Record]
     revision: int
     rules: Rules = RULES
-    tombstoned: frozenset[IdentifierKey] = frozenset()
+    tombstoned: Mapping[IdentifierKey, RecordId] = field(default_factory=dict)
 
     def under(self, rules: Rules) -> Scenario:
         """Go on under other rules."""
@@ -323,10 +329,10 @@ class Scenario:
         """Let one event happen."""
         revision = self.revision + 1
         if stream.kind is StreamKind.IDENTIFIER:
-            kept = self.tombstoned - {stream.key}
+            kept = {key: r for key, r in self.tombstoned.items() if key != stream.key}
             if isinstance(body, IdentifierTombstoned):
-                kept |= {IdentifierKey(stream.key)}
-            return replace(self, revision=revision, tombstoned=frozenset(kept))
+                kept[IdentifierKey(stream.key)] = RecordId(body.record_id)
+            return replace(self, revision=revision, tombstoned=kept)
         if stream.kind is not StreamKind.RECORD:
             return replace(self, revision=revision)
         key = RecordId(stream.key)

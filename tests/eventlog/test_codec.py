@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from domain.consent import ConsentState, LawfulBasis
 from domain.consent_events import CONSENT_EVENTS, VerdictRecorded
+from domain.erasure_events import CustomerErased, ErasureRequested
 from domain.event import Event
 from domain.identity import Edge, Identifier, Separation
 from domain.identity_events import (
@@ -138,6 +139,30 @@ SAMPLES: dict[str, tuple[Event, bytes]] = {
     "koseki.customer.touched.v1": (
         CustomerTouched(record_id=ID),
         b'{"record_id":"%b"}' % ID.encode(),
+    ),
+    "koseki.customer.erasure-requested.v1": (
+        ErasureRequested(root=ID, component=(ID,), live_edges=(EDGE,), reference="ticket 4"),
+        b'{"component":["%b"],"live_edges":[{"merge_id":"%b","newer":"%b","older":"%b"}],'
+        b'"reference":"ticket 4","root":"%b"}' % ((ID.encode(),) * 5),
+    ),
+    "koseki.customer.erased.v1": (
+        CustomerErased(
+            records=(ID,),
+            events=5,
+            identifiers=2,
+            read_sides=1,
+            requested_revision=7,
+            requested_at=NOON,
+            erased_at=NOON,
+            intake_gone_by=NOON,
+            dead_letters_gone_by=NOON,
+            public_key="ab",
+            signature="cd",
+        ),
+        b'{"dead_letters_gone_by":"2026-03-01T12:00:00Z","erased_at":"2026-03-01T12:00:00Z",'
+        b'"events":5,"identifiers":2,"intake_gone_by":"2026-03-01T12:00:00Z","public_key":"ab",'
+        b'"read_sides":1,"records":["%b"],"requested_at":"2026-03-01T12:00:00Z",'
+        b'"requested_revision":7,"signature":"cd"}' % ID.encode(),
     ),
     **{
         name: (

@@ -1,0 +1,55 @@
+"""Checks: whether a purpose is open for a person, answered or recorded as a proof."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from domain.commands import CheckConsent
+from domain.consent import ConsentState
+from domain.consent_acts import verdict_of
+from domain.consent_events import VerdictRecorded
+from domain.decision import Change, Decision
+from domain.errors import NotFound
+from domain.gate import Gate
+from domain.ids import record_stream
+from domain.replies import Verdict
+from domain.resolution import Resolution
+from domain.rules import Rules
+
+
+def check_consent(gate: Gate, resolution: Resolution, command: CheckConsent) -> Decision:
+    """Judge a purpose; where the verdict is to be a proof, record it on the customer."""
+    judged = gate.standing(gate.rules.purpose(command.purpose))
+    verdict = verdict_of(
+        command.purpose, judged, rules_version=gate.rules.version, decided_at=gate.at
+    )
+    customer_id = resolution.root if resolution.is_known else None
+    if not command.record:
+        return Decision(customer_id, verdict=verdict)
+    if not resolution.is_known:
+        raise NotFound("UNKNOWN_CUSTOMER", "a verdict on somebody unknown cannot be recorded")
+    body = VerdictRecorded(
+        purpose=command.purpose,
+        is_open=verdict.is_open,
+        shown_state=verdict.state,
+        act_event_id=verdict.act_event_id,
+        notice_version=verdict.notice_version,
+        rules_version=verdict.rules_version,
+        valid_until=verdict.valid_until,
+    )
+    roots = [customer.root for customer in resolution.customers]
+    changes = tuple(Change(record_stream(root), body, gate.at) for root in roots)
+    return Decision(customer_id, changes, verdict=verdict)
+
+
+def no_of_erased(rules: Rules, command: CheckConsent, *, now: datetime, reason: str) -> Decision:
+    """Answer for somebody erased: nothing is open any more, on whatever basis (R14)."""
+    verdict = Verdict(
+        purpose=rules.purpose(command.purpose).name,
+        is_open=False,
+        state=ConsentState.UNKNOWN,
+        reason=reason,
+        rules_version=rules.version,
+        decided_at=now,
+    )
+    return Decision(None, verdict=verdict)

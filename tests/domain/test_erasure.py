@@ -1,0 +1,161 @@
+"""Erasing a person: one batch closes every record and tombstones every identifier (R14)."""
+
+from __future__ import annotations
+
+import pytest
+
+from domain.commands import PersonCommand
+from domain.erasure_events import ErasureRequested
+from domain.identity_events import IdentifierTombstoned
+from domain.ids import identifier_stream
+from tests.domain.scenario import (
+    Placed,
+    act,
+    check,
+    claim,
+    consent,
+    edge,
+    email,
+    erasing,
+    given,
+    identifier,
+    identify,
+    left_out,
+    link,
+    linked,
+    merge,
+    merged,
+    merged_whole,
+    on,
+    record_id,
+    set_traits,
+    signals,
+    undo,
+    unmerge,
+    user,
+)
+
+ANNE, MAIL, BOB = user("anne"), email("anne@example.com"), user("bob")
+TABLET = identifier("device_id", "tablet")
+EDGE = edge(0xA, 1, 2)
+PAIR = given(
+    claim(ANNE, 1),
+    on(1, linked(ANNE)),
+    claim(MAIL, 2),
+    on(2, linked(MAIL)),
+    on(1, merged_whole(0xA, [1, 2], [EDGE], evidence=[ANNE])),
+    on(2, merged(0xA, 1, [EDGE], [ANNE])),
+    claim(TABLET, 5),
+    on(5, linked(TABLET)),
+)
+
+
+def tombstone(item: object, record: int) -> Placed:
+    """Place the tombstone of an identifier that a record held."""
+    key = item.key  # type: ignore[attr-defined]
+    return identifier_stream(key), IdentifierTombstoned(record_id=record_id(record))
+
+
+def requested(**said: object) -> ErasureRequested:
+    """Say that the pair is to be erased."""
+    return ErasureRequested(root=record_id(1), **said)  # type: ignore[arg-type]
+
+
+WHOLE = requested(component=(record_id(1), record_id(2)), live_edges=(EDGE,))
+ERASED = PAIR.after(erasing(7, named=2))
+
+
+def test_a_merged_customer_is_erased_whole_in_one_batch() -> None:
+    PAIR.when(erasing(7, named=2)).then(
+        on(1, WHOLE), on(2, requested()), tombstone(ANNE, 1), tombstone(MAIL, 2)
+    )
+
+
+def test_a_customer_is_erased_by_what_it_holds_too() -> None:
+    decision = PAIR.when(erasing(7, MAIL, ANNE, reference="ticket 4")).decision
+    assert decision is not None
+    assert decision.customer_id == record_id(1)
+    assert [change.body for change in decision.changes][1] == requested(reference="ticket 4")
+
+
+def test_a_dry_run_lists_the_records_that_would_go() -> None:
+    decision = PAIR.when(erasing(7, named=1, dry_run=True)).then_nothing()
+    assert decision.consequences is not None
+    erased = decision.consequences.erased
+    assert [record.record_id for record in erased] == [record_id(1), record_id(2)]
+    assert [record.identifiers for record in erased] == [{"user_id": 1}, {"email": 1}]
+
+
+def test_who_means_two_people_erases_nobody() -> None:
+    PAIR.when(erasing(7, ANNE, TABLET)).then_fails("AMBIGUOUS_CUSTOMER")
+    PAIR.when(erasing(7, BOB)).then_fails("UNKNOWN_CUSTOMER")
+
+
+def test_nothing_of_the_person_stays_in_the_state() -> None:
+    filled = PAIR.after(set_traits(3, ANNE)).after(act(4, "given", ANNE)).after(signals(5, MAIL))
+    for number in (1, 2):
+        record = filled.after(erasing(7, named=1)).record(number)
+        kept = (record.identifiers, record.traits, record.acts, record.messages)
+        assert not any(kept)
+        assert record.erased_since
+        assert record.root == record_id(1)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        identify(8, named=2),
+        set_traits(8, named=1),
+        signals(8, named=2),
+        act(8, "given", named=1),
+        act(8, "withdrawn", named=1),
+        link(8, BOB, named=1),
+        merge(8, 1, 5),
+        merge(8, 5, 2),
+        undo(8, EDGE.merge_id, named=1),
+        unmerge(8, 2),
+        check(8, named=1, record=True),
+    ],
+    ids=lambda command: command.kind,
+)
+def test_every_command_that_names_an_erased_id_is_refused(command: PersonCommand) -> None:
+    ERASED.when(command).then_fails("CUSTOMER_ERASED")
+
+
+@pytest.mark.parametrize("purpose", ["service", "analytics", "marketing"])
+def test_no_purpose_is_open_for_an_erased_person_on_whatever_basis(purpose: str) -> None:
+    for command, reason in (
+        (check(8, named=2, purpose=purpose), "CUSTOMER_ERASED"),
+        (check(8, MAIL, purpose=purpose), "IDENTIFIER_ERASED"),
+    ):
+        decision = ERASED.when(command).then_nothing()
+        assert decision.verdict is not None
+        assert not decision.verdict.is_open
+        assert decision.verdict.reason == reason
+
+
+def test_what_was_held_is_dropped_from_what_has_others_and_refused_alone() -> None:
+    decision = ERASED.when(signals(8, MAIL, TABLET)).decision
+    assert decision is not None
+    assert decision.customer_id == record_id(5)
+    assert decision.left_out == left_out("ERASED", MAIL)
+    ERASED.when(signals(8, MAIL, ANNE)).then_fails("IDENTIFIER_ERASED")
+    ERASED.when(identify(8, ANNE, new=9)).then_fails("IDENTIFIER_ERASED")
+
+
+def test_erasing_twice_is_once_by_id_by_what_was_held_and_by_the_same_command() -> None:
+    since = ERASED.record(1).erased_since
+    for command in (erasing(9, named=1), erasing(9, named=2), erasing(9, MAIL), erasing(7, MAIL)):
+        decision = ERASED.when(command).then_nothing()
+        assert decision.customer_id == record_id(1)
+        assert decision.repeated_revision is not None
+        assert decision.repeated_revision >= since
+
+
+def test_who_parted_before_stays_and_their_closing_acts_with_them() -> None:
+    refused = PAIR.happened(*on(1, consent(3, "refused"))).happened(*on(2, consent(3, "refused")))
+    parted = refused.after(undo(5, EDGE.merge_id, named=1))
+    left = parted.after(erasing(7, named=1))
+    assert [a.state.value for a in left.record(2).acts] == ["refused"]
+    assert not left.record(2).erased_since
+    left.when(merge(8, 2, 1)).then_fails("CUSTOMER_ERASED")
