@@ -252,8 +252,7 @@ class CustomerHost:
             self._taker.answer_unreadable(waiting)
         elif waiting.roots and not self._keeps(waiting, min(waiting.roots)):
             roots = {r: root for r in waiting.named if (root := self._awake.root_of(r))}
-            owners = waiting.routed.owners
-            waiting.reply(Moved(root=min(waiting.roots), owners=owners, roots=roots))
+            waiting.reply(Moved(root=min(waiting.roots), owners=waiting.hints, roots=roots))
             return waiting.roots
         return frozenset()
 

@@ -93,8 +93,7 @@ class Readiness:
                 case _:
                     unreadable.add(key)
                     continue
-            is_tombstoned = isinstance(body, IdentifierTombstoned)
-            erased = RecordId(body.record_id) if is_tombstoned else None
+            erased = RecordId(body.record_id) if isinstance(body, IdentifierTombstoned) else None
             streams[key] = IdentifierStream(entry.head, erased)
         for waiting in batch:
             _tell(waiting, owners, streams)

@@ -64,10 +64,15 @@ class Waiting:
     @property
     def named(self) -> list[RecordId]:
         """The records that the command names, itself or by the identifiers it came with."""
-        named = [*self.routed.owners.values(), *self.routed.command.named_records]
-        if self.is_erasure:  # who is erased already is answered for again
-            named += [stream.erased for stream in self.streams.values() if stream.erased]
-        return named
+        return [*self.hints.values(), *self.routed.command.named_records]
+
+    @property
+    def hints(self) -> dict[IdentifierKey, RecordId]:
+        """Who holds the identifiers, or held them before an erasure: what leads to the customer."""
+        if not self.is_erasure:
+            return self.routed.owners
+        erased = {key: s.erased for key, s in self.streams.items() if s.erased is not None}
+        return {**self.routed.owners, **erased}
 
     @property
     def unheld(self) -> list[IdentifierKey]:

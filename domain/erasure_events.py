@@ -27,9 +27,9 @@ class CustomerErased(Event):
     """Nothing of the person can be read any more; stands on the root, and is the receipt.
 
     The keys of `records` were destroyed and had left every server's disk by then, so that nothing
-    personal of their `events` opens, and so many `read_sides` had let go of them. What rests outside
-    the log is gone by the two times at the latest. The Ed25519 signature covers all this, with the
-    workspace and the customer's id.
+    personal of their `events` opens, and so many `read_sides` had let go of them. What rests
+    outside the log is gone by the two times at the latest. The Ed25519 signature covers all this,
+    with the workspace and the customer's id.
     """
 
     OPEN = {

@@ -89,8 +89,8 @@ class Record:
     `traits` is by key, then by source; an identifier whose value was erased keeps its key. On the
     root of a customer `component` lists its records, `edges` the merges that join them and
     `separations` whom they may not join; elsewhere only `root` is kept up. `parted` says which
-    customers parted from one whose root this was, and when. `erased_since` is the revision from which
-    on the person is erased, 0 for somebody who is not.
+    customers parted from one whose root this was, and when. `erased_since` is the revision from
+    which on the person is erased, 0 for somebody who is not.
     """
 
     id: RecordId
@@ -179,18 +179,28 @@ def _apply(record: Record, event: Recorded[Event]) -> Record:
         case SignalsDeclined(source=source, message_ids=message_ids):
             keys = [signal_key(source, message_id) for message_id in message_ids]
             return replace(record, messages=_remember_messages(record, keys, "declined"))
-        case CustomersMerged() as body:
-            return _join(record, body)
-        case CustomersParted() as body:
-            return _part(record, event, body)
+        case CustomersMerged() | CustomersParted() | ErasureRequested() as body:
+            return _regroup(record, event, body)
         case ConsentChanged() as body:
             return replace(record, acts=_with_act(record.acts, act_of(event, body)))
         case HouseholdLinked() | HouseholdUnlinked() as body:
             return _change_household(record, body)
-        case ErasureRequested() as body:
-            return _erase(record, event, body)
         case _:
             return record
+
+
+_OfAll = CustomersMerged | CustomersParted | ErasureRequested
+"""What stands on every record of a customer, whole on the root."""
+
+
+def _regroup(record: Record, event: Recorded[Event], body: _OfAll) -> Record:
+    match body:
+        case CustomersMerged():
+            return _join(record, body)
+        case CustomersParted():
+            return _part(record, event, body)
+        case ErasureRequested():
+            return _erase(record, event, body)
 
 
 def _erase(record: Record, event: Recorded[Event], body: ErasureRequested) -> Record:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from domain.commands import (
+    EraseCustomer,
     Identify,
     LinkHousehold,
     LinkIdentifiers,
@@ -181,6 +182,18 @@ class CommandReader:
         """Read `ReadmitIdentifier`."""
         return ReadmitIdentifier(
             **self._one_identifier(request, context), reference=request.reference
+        )
+
+    def erase_customer(
+        self, request: customer_service_pb2.EraseCustomerRequest, context: CallContext
+    ) -> EraseCustomer:
+        """Read `EraseCustomer`; a blocked value refuses it: nobody holds it."""
+        for identifier in request.identifiers:
+            self._reader.identifier(identifier)
+        return EraseCustomer(
+            **self._reader.person(request, context),
+            reference=request.reference,
+            dry_run=request.dry_run,
         )
 
     def merge_customers(

@@ -16,6 +16,7 @@ from services.errors import CallContext, CommandFailed, translated
 from services.outcomes import (
     consequences_message,
     done_message,
+    erased_messages,
     failure_message,
     left_out_message,
 )
@@ -172,6 +173,20 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
         done = await execute(self._router, command)
         return customer_service_pb2.ReadmitIdentifierResponse(
             revision=done.revision, command_id=command.command_id
+        )
+
+    @translated
+    async def EraseCustomer(
+        self, request: customer_service_pb2.EraseCustomerRequest, context: CallContext
+    ) -> customer_service_pb2.EraseCustomerResponse:
+        """Erase a person."""
+        command = self._commands.erase_customer(request, context)
+        done = await execute(self._router, command)
+        return customer_service_pb2.EraseCustomerResponse(
+            customer_id=done.customer_id or "",
+            revision=done.revision,
+            command_id=command.command_id,
+            records=erased_messages(done.consequences),
         )
 
     @translated

@@ -69,7 +69,25 @@ def consequences_message(
         ],
         closing_acts=consequences.closing_acts,
         declined_messages=consequences.declined_messages,
+        erased=erased_messages(consequences),
     )
+
+
+def erased_messages(
+    consequences: Consequences | None,
+) -> list[customer_service_pb2.ErasedRecord]:
+    """Write the records that go with an erased customer."""
+    return [
+        customer_service_pb2.ErasedRecord(
+            record_id=record.record_id,
+            identifiers=record.identifiers,
+            traits=record.traits,
+            acts=record.acts,
+            households=record.households,
+            messages=record.messages,
+        )
+        for record in (consequences.erased if consequences else ())
+    ]
 
 
 def done_message(

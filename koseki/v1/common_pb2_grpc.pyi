@@ -38,7 +38,7 @@ No error text holds personal data.
   NOT_FOUND
     UNKNOWN_WORKSPACE       the server has no such workspace
     UNKNOWN_CUSTOMER        nobody has this id, or is known by these identifiers
-    CUSTOMER_ERASED         the customer was erased, also from the past
+    CUSTOMER_ERASED         the person was erased, also from the past; nothing is done any more
     UNKNOWN_IDENTIFIER      nobody, or not this customer, holds the identifier
     UNKNOWN_MERGE           no live merge of the customer has this id
     UNKNOWN_SOURCE          register the source first

@@ -912,6 +912,150 @@ class ReadmitIdentifierResponse(_message.Message):
 Global___ReadmitIdentifierResponse: _TypeAlias = ReadmitIdentifierResponse  # noqa: Y015
 
 @_typing.final
+class EraseCustomerRequest(_message.Message):
+    """Erases a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    command_id: _builtins.str
+    """A UUID of version 7, in lower case; empty: the server makes one and gives it back."""
+    customer_id: _builtins.str
+    """The customer, by any id it ever had; may be empty if identifiers are given."""
+    reference: _builtins.str
+    """Where the request is kept, such as a ticket's number; not personal, up to 256 characters."""
+    dry_run: _builtins.bool
+    """True: only list the records that would go."""
+    @_builtins.property
+    def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Identifier]:
+        """What the person holds; all must be held by one customer."""
+
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        command_id: _builtins.str = ...,
+        customer_id: _builtins.str = ...,
+        identifiers: _abc.Iterable[_common_pb2.Identifier] | None = ...,
+        reference: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "dry_run", b"dry_run", "identifiers", b"identifiers", "reference", b"reference", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseCustomerRequest: _TypeAlias = EraseCustomerRequest  # noqa: Y015
+
+@_typing.final
+class EraseCustomerResponse(_message.Message):
+    """The person is erased, or would be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The customer's id (a UUID), by which the receipt is asked for."""
+    revision: _builtins.int
+    """The log's revision that holds the change."""
+    command_id: _builtins.str
+    """The command's id, as sent or as made by the server."""
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasedRecord]:
+        """The records that go; none where the person had been erased before."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        command_id: _builtins.str = ...,
+        records: _abc.Iterable[Global___ErasedRecord] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "records", b"records", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseCustomerResponse: _TypeAlias = EraseCustomerResponse  # noqa: Y015
+
+@_typing.final
+class ErasedRecord(_message.Message):
+    """A record that goes with its customer: how much of each kind it holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class IdentifiersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RECORD_ID_FIELD_NUMBER: _builtins.int
+    IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    TRAITS_FIELD_NUMBER: _builtins.int
+    ACTS_FIELD_NUMBER: _builtins.int
+    HOUSEHOLDS_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    record_id: _builtins.str
+    """Its id (a UUID)."""
+    traits: _builtins.int
+    """How many traits."""
+    acts: _builtins.int
+    """How many acts of consent."""
+    households: _builtins.int
+    """How many households it is of."""
+    messages: _builtins.int
+    """How many messages are remembered, 4,096 at most."""
+    @_builtins.property
+    def identifiers(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """How many identifiers it holds, by namespace."""
+
+    def __init__(
+        self,
+        *,
+        record_id: _builtins.str = ...,
+        identifiers: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        traits: _builtins.int = ...,
+        acts: _builtins.int = ...,
+        households: _builtins.int = ...,
+        messages: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acts", b"acts", "households", b"households", "identifiers", b"identifiers", "messages", b"messages", "record_id", b"record_id", "traits", b"traits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasedRecord: _TypeAlias = ErasedRecord  # noqa: Y015
+
+@_typing.final
 class MergeCustomersRequest(_message.Message):
     """Makes two customers one."""
 
@@ -1135,7 +1279,7 @@ Global___UnmergeRecordResponse: _TypeAlias = UnmergeRecordResponse  # noqa: Y015
 
 @_typing.final
 class Consequences(_message.Message):
-    """What a merge or an undo comes to: names, no values."""
+    """What a merge, an undo or an erasure comes to: names, no values."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1144,6 +1288,7 @@ class Consequences(_message.Message):
     CONSENTS_FIELD_NUMBER: _builtins.int
     CLOSING_ACTS_FIELD_NUMBER: _builtins.int
     DECLINED_MESSAGES_FIELD_NUMBER: _builtins.int
+    ERASED_FIELD_NUMBER: _builtins.int
     declined_messages: _builtins.int
     """How many remembered messages stay declined."""
     @_builtins.property
@@ -1162,6 +1307,10 @@ class Consequences(_message.Message):
     def closing_acts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """After an undo: acts of closing, by the id of their command, that go on binding several sides."""
 
+    @_builtins.property
+    def erased(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasedRecord]:
+        """Of an erasure: the records that go."""
+
     def __init__(
         self,
         *,
@@ -1170,10 +1319,11 @@ class Consequences(_message.Message):
         consents: _abc.Iterable[Global___ConsentConsequence] | None = ...,
         closing_acts: _abc.Iterable[_builtins.str] | None = ...,
         declined_messages: _builtins.int = ...,
+        erased: _abc.Iterable[Global___ErasedRecord] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closing_acts", b"closing_acts", "consents", b"consents", "customers", b"customers", "declined_messages", b"declined_messages", "traits", b"traits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closing_acts", b"closing_acts", "consents", b"consents", "customers", b"customers", "declined_messages", b"declined_messages", "erased", b"erased", "traits", b"traits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1356,6 +1506,7 @@ class CustomerCommand(_message.Message):
     SET_PREFERENCES_FIELD_NUMBER: _builtins.int
     LINK_HOUSEHOLD_FIELD_NUMBER: _builtins.int
     UNLINK_HOUSEHOLD_FIELD_NUMBER: _builtins.int
+    ERASE_CUSTOMER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def identify(self) -> Global___IdentifyRequest:
         """As Identify takes it."""
@@ -1408,6 +1559,10 @@ class CustomerCommand(_message.Message):
     def unlink_household(self) -> Global___UnlinkHouseholdRequest:
         """As UnlinkHousehold takes it."""
 
+    @_builtins.property
+    def erase_customer(self) -> Global___EraseCustomerRequest:
+        """As EraseCustomer takes it."""
+
     def __init__(
         self,
         *,
@@ -1424,12 +1579,13 @@ class CustomerCommand(_message.Message):
         set_preferences: Global___SetPreferencesRequest | None = ...,
         link_household: Global___LinkHouseholdRequest | None = ...,
         unlink_household: Global___UnlinkHouseholdRequest | None = ...,
+        erase_customer: Global___EraseCustomerRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "identify", b"identify", "link_household", b"link_household", "link_identifiers", b"link_identifiers", "merge_customers", b"merge_customers", "readmit_identifier", b"readmit_identifier", "record_consent", b"record_consent", "record_tcf_string", b"record_tcf_string", "set_preferences", b"set_preferences", "set_traits", b"set_traits", "undo_merge", b"undo_merge", "unlink_household", b"unlink_household", "unlink_identifier", b"unlink_identifier", "unmerge_record", b"unmerge_record"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "erase_customer", b"erase_customer", "identify", b"identify", "link_household", b"link_household", "link_identifiers", b"link_identifiers", "merge_customers", b"merge_customers", "readmit_identifier", b"readmit_identifier", "record_consent", b"record_consent", "record_tcf_string", b"record_tcf_string", "set_preferences", b"set_preferences", "set_traits", b"set_traits", "undo_merge", b"undo_merge", "unlink_household", b"unlink_household", "unlink_identifier", b"unlink_identifier", "unmerge_record", b"unmerge_record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "identify", b"identify", "link_household", b"link_household", "link_identifiers", b"link_identifiers", "merge_customers", b"merge_customers", "readmit_identifier", b"readmit_identifier", "record_consent", b"record_consent", "record_tcf_string", b"record_tcf_string", "set_preferences", b"set_preferences", "set_traits", b"set_traits", "undo_merge", b"undo_merge", "unlink_household", b"unlink_household", "unlink_identifier", b"unlink_identifier", "unmerge_record", b"unmerge_record"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "erase_customer", b"erase_customer", "identify", b"identify", "link_household", b"link_household", "link_identifiers", b"link_identifiers", "merge_customers", b"merge_customers", "readmit_identifier", b"readmit_identifier", "record_consent", b"record_consent", "record_tcf_string", b"record_tcf_string", "set_preferences", b"set_preferences", "set_traits", b"set_traits", "undo_merge", b"undo_merge", "unlink_household", b"unlink_household", "unlink_identifier", b"unlink_identifier", "unmerge_record", b"unmerge_record"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["identify", "set_traits", "record_consent", "link_identifiers", "unlink_identifier", "readmit_identifier", "merge_customers", "undo_merge", "unmerge_record", "record_tcf_string", "set_preferences", "link_household", "unlink_household"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["identify", "set_traits", "record_consent", "link_identifiers", "unlink_identifier", "readmit_identifier", "merge_customers", "undo_merge", "unmerge_record", "record_tcf_string", "set_preferences", "link_household", "unlink_household", "erase_customer"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -1526,7 +1682,7 @@ class CommandDone(_message.Message):
 
     @_builtins.property
     def consequences(self) -> Global___Consequences:
-        """Of a merge or an undo: what it comes to."""
+        """Of a merge, an undo or an erasure: what it comes to."""
 
     def __init__(
         self,

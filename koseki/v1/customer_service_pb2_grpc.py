@@ -85,6 +85,11 @@ class CustomerServiceStub:
                 request_serializer=koseki_dot_v1_dot_customer__service__pb2.ReadmitIdentifierRequest.SerializeToString,
                 response_deserializer=koseki_dot_v1_dot_customer__service__pb2.ReadmitIdentifierResponse.FromString,
                 _registered_method=True)
+        self.EraseCustomer = channel.unary_unary(
+                '/koseki.v1.CustomerService/EraseCustomer',
+                request_serializer=koseki_dot_v1_dot_customer__service__pb2.EraseCustomerRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_customer__service__pb2.EraseCustomerResponse.FromString,
+                _registered_method=True)
         self.MergeCustomers = channel.unary_unary(
                 '/koseki.v1.CustomerService/MergeCustomers',
                 request_serializer=koseki_dot_v1_dot_customer__service__pb2.MergeCustomersRequest.SerializeToString,
@@ -119,8 +124,8 @@ class CustomerServiceServicer:
         Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
         INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, INVALID_PROPERTIES,
         INVALID_TIMESTAMP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER for a `customer_id`,
-        UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED, IDENTIFIER_ERASED, COMMAND_TOO_OLD,
-        EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
+        UNKNOWN_SOURCE, CUSTOMER_ERASED), FAILED_PRECONDITION (PURPOSE_CLOSED, IDENTIFIER_ERASED,
+        COMMAND_TOO_OLD, EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
         UNKNOWN (UNKNOWN_OUTCOME).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -222,6 +227,21 @@ class CustomerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EraseCustomer(self, request, context):
+        """Erases a person: every record of the customer, merged ones included, and every identifier that
+        it holds. From the revision of the answer on nothing of the person is read, checked with yes or
+        taken in; keys are destroyed, and the receipt (AuditService.GetErasureReceipt) made, within the
+        times of docs/erasure.md. It cannot be undone, and no merge of it can. What the person held is
+        not used until ReadmitIdentifier. Somebody erased already is answered for with the revision of
+        that erasure.
+
+        Errors: those of UnlinkIdentifier; INVALID_ARGUMENT (MISSING_IDENTIFIER), FAILED_PRECONDITION
+        (AMBIGUOUS_CUSTOMER) if the identifiers are held by several customers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def MergeCustomers(self, request, context):
         """Makes two customers one, and lifts what earlier undos put between them. Passes no gate.
 
@@ -314,6 +334,11 @@ def add_CustomerServiceServicer_to_server(servicer, server):
                     servicer.ReadmitIdentifier,
                     request_deserializer=koseki_dot_v1_dot_customer__service__pb2.ReadmitIdentifierRequest.FromString,
                     response_serializer=koseki_dot_v1_dot_customer__service__pb2.ReadmitIdentifierResponse.SerializeToString,
+            ),
+            'EraseCustomer': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseCustomer,
+                    request_deserializer=koseki_dot_v1_dot_customer__service__pb2.EraseCustomerRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_customer__service__pb2.EraseCustomerResponse.SerializeToString,
             ),
             'MergeCustomers': grpc.unary_unary_rpc_method_handler(
                     servicer.MergeCustomers,
@@ -607,6 +632,33 @@ class CustomerService:
             '/koseki.v1.CustomerService/ReadmitIdentifier',
             koseki_dot_v1_dot_customer__service__pb2.ReadmitIdentifierRequest.SerializeToString,
             koseki_dot_v1_dot_customer__service__pb2.ReadmitIdentifierResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseCustomer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.CustomerService/EraseCustomer',
+            koseki_dot_v1_dot_customer__service__pb2.EraseCustomerRequest.SerializeToString,
+            koseki_dot_v1_dot_customer__service__pb2.EraseCustomerResponse.FromString,
             options,
             channel_credentials,
             insecure,

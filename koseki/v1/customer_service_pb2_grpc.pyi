@@ -45,8 +45,8 @@ class CustomerServiceStub:
     Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
     INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, INVALID_PROPERTIES,
     INVALID_TIMESTAMP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER for a `customer_id`,
-    UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED, IDENTIFIER_ERASED, COMMAND_TOO_OLD,
-    EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
+    UNKNOWN_SOURCE, CUSTOMER_ERASED), FAILED_PRECONDITION (PURPOSE_CLOSED, IDENTIFIER_ERASED,
+    COMMAND_TOO_OLD, EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
     UNKNOWN (UNKNOWN_OUTCOME).
     """
     SetTraits: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.SetTraitsRequest, _customer_service_pb2.SetTraitsResponse]
@@ -108,6 +108,17 @@ class CustomerServiceStub:
 
     Errors: FAILED_PRECONDITION (NOT_ERASED).
     """
+    EraseCustomer: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.EraseCustomerRequest, _customer_service_pb2.EraseCustomerResponse]
+    """Erases a person: every record of the customer, merged ones included, and every identifier that
+    it holds. From the revision of the answer on nothing of the person is read, checked with yes or
+    taken in; keys are destroyed, and the receipt (AuditService.GetErasureReceipt) made, within the
+    times of docs/erasure.md. It cannot be undone, and no merge of it can. What the person held is
+    not used until ReadmitIdentifier. Somebody erased already is answered for with the revision of
+    that erasure.
+
+    Errors: those of UnlinkIdentifier; INVALID_ARGUMENT (MISSING_IDENTIFIER), FAILED_PRECONDITION
+    (AMBIGUOUS_CUSTOMER) if the identifiers are held by several customers.
+    """
     MergeCustomers: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.MergeCustomersRequest, _customer_service_pb2.MergeCustomersResponse]
     """Makes two customers one, and lifts what earlier undos put between them. Passes no gate.
 
@@ -146,8 +157,8 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
     INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, INVALID_PROPERTIES,
     INVALID_TIMESTAMP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER for a `customer_id`,
-    UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED, IDENTIFIER_ERASED, COMMAND_TOO_OLD,
-    EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
+    UNKNOWN_SOURCE, CUSTOMER_ERASED), FAILED_PRECONDITION (PURPOSE_CLOSED, IDENTIFIER_ERASED,
+    COMMAND_TOO_OLD, EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
     UNKNOWN (UNKNOWN_OUTCOME).
     """
     SetTraits: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.SetTraitsRequest, _customer_service_pb2.SetTraitsResponse]  # type: ignore[assignment]
@@ -209,6 +220,17 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
 
     Errors: FAILED_PRECONDITION (NOT_ERASED).
     """
+    EraseCustomer: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.EraseCustomerRequest, _customer_service_pb2.EraseCustomerResponse]  # type: ignore[assignment]
+    """Erases a person: every record of the customer, merged ones included, and every identifier that
+    it holds. From the revision of the answer on nothing of the person is read, checked with yes or
+    taken in; keys are destroyed, and the receipt (AuditService.GetErasureReceipt) made, within the
+    times of docs/erasure.md. It cannot be undone, and no merge of it can. What the person held is
+    not used until ReadmitIdentifier. Somebody erased already is answered for with the revision of
+    that erasure.
+
+    Errors: those of UnlinkIdentifier; INVALID_ARGUMENT (MISSING_IDENTIFIER), FAILED_PRECONDITION
+    (AMBIGUOUS_CUSTOMER) if the identifiers are held by several customers.
+    """
     MergeCustomers: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.MergeCustomersRequest, _customer_service_pb2.MergeCustomersResponse]  # type: ignore[assignment]
     """Makes two customers one, and lifts what earlier undos put between them. Passes no gate.
 
@@ -250,8 +272,8 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
         INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, INVALID_PROPERTIES,
         INVALID_TIMESTAMP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER for a `customer_id`,
-        UNKNOWN_SOURCE), FAILED_PRECONDITION (PURPOSE_CLOSED, IDENTIFIER_ERASED, COMMAND_TOO_OLD,
-        EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
+        UNKNOWN_SOURCE, CUSTOMER_ERASED), FAILED_PRECONDITION (PURPOSE_CLOSED, IDENTIFIER_ERASED,
+        COMMAND_TOO_OLD, EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
         UNKNOWN (UNKNOWN_OUTCOME).
         """
 
@@ -366,6 +388,23 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lets the identifier of somebody erased be used again.
 
         Errors: FAILED_PRECONDITION (NOT_ERASED).
+        """
+
+    @_abc_1.abstractmethod
+    def EraseCustomer(
+        self,
+        request: _customer_service_pb2.EraseCustomerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customer_service_pb2.EraseCustomerResponse, _abc.Awaitable[_customer_service_pb2.EraseCustomerResponse]]:
+        """Erases a person: every record of the customer, merged ones included, and every identifier that
+        it holds. From the revision of the answer on nothing of the person is read, checked with yes or
+        taken in; keys are destroyed, and the receipt (AuditService.GetErasureReceipt) made, within the
+        times of docs/erasure.md. It cannot be undone, and no merge of it can. What the person held is
+        not used until ReadmitIdentifier. Somebody erased already is answered for with the revision of
+        that erasure.
+
+        Errors: those of UnlinkIdentifier; INVALID_ARGUMENT (MISSING_IDENTIFIER), FAILED_PRECONDITION
+        (AMBIGUOUS_CUSTOMER) if the identifiers are held by several customers.
         """
 
     @_abc_1.abstractmethod

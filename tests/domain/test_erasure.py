@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from domain.commands import PersonCommand
 from domain.erasure_events import ErasureRequested
+from domain.identity import Identifier
 from domain.identity_events import IdentifierTombstoned
 from domain.ids import identifier_stream
 from tests.domain.scenario import (
@@ -50,15 +53,14 @@ PAIR = given(
 )
 
 
-def tombstone(item: object, record: int) -> Placed:
+def tombstone(item: Identifier, record: int) -> Placed:
     """Place the tombstone of an identifier that a record held."""
-    key = item.key  # type: ignore[attr-defined]
-    return identifier_stream(key), IdentifierTombstoned(record_id=record_id(record))
+    return identifier_stream(item.key), IdentifierTombstoned(record_id=record_id(record))
 
 
-def requested(**said: object) -> ErasureRequested:
+def requested(**said: Any) -> ErasureRequested:
     """Say that the pair is to be erased."""
-    return ErasureRequested(root=record_id(1), **said)  # type: ignore[arg-type]
+    return ErasureRequested(root=record_id(1), **said)
 
 
 WHOLE = requested(component=(record_id(1), record_id(2)), live_edges=(EDGE,))
