@@ -41,6 +41,8 @@ class OutWriter:
         """Write a change; None for what nobody is told of."""
         if change.segment == EVERYONE:
             return self._joined_or_parted(position, change)
+        if change.segment.startswith(PURPOSE_PREFIX) and change.cause == "erased":
+            return None  # that they are erased says it all
         if change.segment.startswith(PURPOSE_PREFIX):
             return self._purpose(position, change)
         purposes = self._open(change)
@@ -57,6 +59,8 @@ class OutWriter:
         return OutMessage(GAP_SUBJECT, headers, body, write_position(position))
 
     def _joined_or_parted(self, position: Position, change: MembershipChange) -> OutMessage | None:
+        if change.cause == "erased":
+            return self._written(CUSTOMER_SUBJECT, "customer.erased", position, change, {})
         if change.moved_from is None:
             return None
         kind = "merged" if change.cause == "merged" else "parted"

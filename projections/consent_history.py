@@ -95,6 +95,12 @@ def _part(tables: Tables, record_id: str, parted: CustomersParted) -> None:
             tables.delete(CONSENT_HISTORY, key)
 
 
+def forget(tables: Tables, record_id: RecordId) -> None:
+    """Leave nothing of a record."""
+    for key, _ in list(tables.scan(CONSENT_HISTORY, f"{record_id}/".encode())):
+        tables.delete(CONSENT_HISTORY, key)
+
+
 def consent_history(
     tables: ReadTables, members: Iterable[RecordId]
 ) -> tuple[ConsentTransition, ...]:

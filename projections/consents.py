@@ -53,6 +53,11 @@ def _part(tables: Tables, record_id: str, parted: CustomersParted) -> None:
     tables.put(CONSENTS, record_id.encode(), row)
 
 
+def forget(tables: Tables, record_id: RecordId) -> None:
+    """Leave nothing of a record."""
+    tables.delete(CONSENTS, record_id.encode())
+
+
 def acts(tables: ReadTables, record_id: RecordId) -> tuple[ConsentAct, ...]:
     """Read the acts that stand on a record."""
     row = tables.get(CONSENTS, record_id.encode()) or {"acts": {}}

@@ -61,6 +61,11 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
             pass
 
 
+def forget(tables: Tables, record_id: RecordId) -> None:
+    """Leave nothing of a record."""
+    tables.delete(CONTEXTS, record_id.encode())
+
+
 def contexts(tables: ReadTables, record_id: RecordId, *, at: datetime) -> Iterator[ContextClaim]:
     """Yield what holds of a record at a time."""
     for key, by_source in _context(tables, record_id.encode()).items():

@@ -1,23 +1,32 @@
 """Read model: which records form one customer, and where old ids lead.
 
 Table `customers`: record id -> {root}, and on a root also {members, edges}. Each record is led to
-its root by its own event, of a merge and of its undo, so that a lost event of the root cannot leave
-it standing alone.
+its root by its own event, of a merge, of its undo and of an erasure, so that a lost event of the
+root cannot leave it standing alone. Of somebody erased `erased` is the revision since when, and the
+row is all there is. Table `~partings`: record id/revision -> {members, at}, on every record of a
+customer that parted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from domain.erasure_events import ErasureRequested
 from domain.event import Event, Recorded
 from domain.identity import Edge
 from domain.identity_events import CustomersMerged, CustomersParted
 from domain.ids import MergeId, RecordId, StreamKind
+from projections.clock import read_clock
+from projections.instants import microseconds
 from projections.rows import Row
 from projections.tables import ReadTables, Tables
 
 CUSTOMERS = "customers"
 TABLES = (CUSTOMERS,)
+
+PARTINGS = "~partings"
+LOCAL_TABLES = (PARTINGS,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +36,14 @@ class Component:
     root: RecordId
     members: tuple[RecordId, ...]
     edges: tuple[Edge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """Since when nothing of others is in what is known of a record: a revision and an instant."""
+
+    revision: int
+    at: int
 
 
 def apply(tables: Tables, event: Recorded[Event]) -> None:
@@ -40,7 +57,10 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
     if isinstance(event.body, CustomersMerged):
         _merge(tables, record_id, event.body)
     elif isinstance(event.body, CustomersParted):
+        _note_parting(tables, event, event.body)
         _part(tables, record_id, event.body)
+    elif isinstance(event.body, ErasureRequested):
+        _erase(tables, event, event.body)
 
 
 def root(tables: ReadTables, record_id: RecordId) -> RecordId | None:
@@ -52,6 +72,28 @@ def root(tables: ReadTables, record_id: RecordId) -> RecordId | None:
         record_id = RecordId(row["root"])
         row = tables.get(CUSTOMERS, record_id.encode())
     return record_id
+
+
+def erased_since(tables: ReadTables, record_id: RecordId) -> int | None:
+    """Say since which revision a record's person is erased; None for anybody else."""
+    row = tables.get(CUSTOMERS, record_id.encode())
+    return None if row is None else row.get("erased")
+
+
+def parted_from(tables: ReadTables, record_ids: Iterable[RecordId]) -> dict[RecordId, Parting]:
+    """Name who was once one customer with any of these records, or with who was, until when."""
+    found: dict[RecordId, Parting] = {}
+    waiting, seen = list(record_ids), set(record_ids)
+    while waiting:
+        for key, row in tables.scan(PARTINGS, f"{waiting.pop()}/".encode()):
+            parting = Parting(int(key.partition(b"/")[2]), row["at"])
+            for member in map(RecordId, row["members"]):
+                known = found.get(member, parting)
+                found[member] = max(known, parting, key=lambda item: item.revision)
+                if member not in seen:
+                    seen.add(member)
+                    waiting.append(member)
+    return found
 
 
 def members(tables: ReadTables, root_id: RecordId) -> tuple[RecordId, ...]:
@@ -94,6 +136,27 @@ def _part(tables: Tables, record_id: str, parted: CustomersParted) -> None:
         edges = [[edge.merge_id, edge.older, edge.newer] for edge in parted.live_edges]
         row |= {"members": sorted({record_id, *parted.component}), "edges": edges}
     tables.put(CUSTOMERS, record_id.encode(), row)
+
+
+def _note_parting(tables: Tables, event: Recorded[Event], parted: CustomersParted) -> None:
+    """Note who was one until now; the event of the customer that was comes before the others."""
+    if parted.customer != event.stream.key:
+        return
+    whole = members(tables, RecordId(parted.customer))
+    last = event.revision + event.parts - event.part
+    at = microseconds(read_clock(tables))
+    for member in whole:
+        row: Row = {"members": list(whole), "at": at}
+        tables.put(PARTINGS, f"{member}/{last:020d}".encode(), row)
+
+
+def _erase(tables: Tables, event: Recorded[Event], erased: ErasureRequested) -> None:
+    """Leave one row, made of the event alone."""
+    row: Row = {"root": erased.root, "erased": event.revision}
+    if erased.root == event.stream.key:
+        edges = [[edge.merge_id, edge.older, edge.newer] for edge in erased.live_edges]
+        row |= {"members": list(erased.component), "edges": edges}
+    tables.put(CUSTOMERS, event.stream.key.encode(), row)
 
 
 def _read_edge(edge: list[str]) -> Edge:

@@ -11,11 +11,14 @@ ReadSideError
 ├── PoisonEvent        a workspace or clock event cannot be folded: the projector stops
 ├── FoldFailed         a fold failed on one event; `fold.py` turns it into parking
 └── CustomerParked     an event of the customer could not be folded: no view, no yes (R10)
+
+NotFound
+└── CustomerErased     nothing is told of somebody erased, as of whatever time (R14)
 """
 
 from __future__ import annotations
 
-from domain.errors import Kind
+from domain.errors import Kind, NotFound
 from domain.ids import RecordId
 
 
@@ -114,3 +117,10 @@ class CustomerParked(ReadSideError):
     def __init__(self, revision: int) -> None:
         super().__init__(f"the customer waits since event {revision}, which cannot be folded")
         self.revision = revision
+
+
+class CustomerErased(NotFound):
+    """The person was erased: nothing is told of them, as of whatever time (R14)."""
+
+    def __init__(self) -> None:
+        super().__init__("CUSTOMER_ERASED", "the customer was erased, also from the past")

@@ -25,6 +25,8 @@ from projections import (
     contexts,
     counts,
     customers,
+    erasures,
+    forgetting,
     heads,
     identifiers,
     parking,
@@ -51,6 +53,7 @@ from projections.tables import Checkpoint, Tables, Transaction
 
 MODELS = (
     customers,
+    erasures,
     identifiers,
     profile,
     contexts,
@@ -66,7 +69,7 @@ MODELS = (
 TABLES: tuple[str, ...] = (
     *(table for model in MODELS for table in model.TABLES),
     *parking.TABLES,
-    *(table for part in (clock, timers, membership, journal) for table in part.TABLES),
+    *(table for part in (clock, timers, membership) for table in part.TABLES),
     *heads.TABLES,
 )
 SEALED: Mapping[str, Sealed] = {
@@ -77,14 +80,16 @@ SEALED: Mapping[str, Sealed] = {
 """What is personal in each table; what is not here stays open."""
 
 LOCAL_TABLES: tuple[str, ...] = tuple(
-    table for part in (bitmaps, candidates, trait_indexes) for table in part.LOCAL_TABLES
+    table
+    for part in (bitmaps, candidates, trait_indexes, customers, journal)
+    for table in part.LOCAL_TABLES
 )
 """What each replica makes for itself; in no digest."""
 
 SCHEMA_VERSION = 9
 """Raised whenever a fold or a row changes: rows of another version are made again from the log."""
 
-_APPLIES = tuple(model.apply for model in MODELS)
+_APPLIES = tuple(model.apply for model in (forgetting, *MODELS))
 _NOT_THE_EVENTS_FAULT = (ReadSideError, OSError, MemoryError)
 
 

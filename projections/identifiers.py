@@ -1,13 +1,19 @@
 """Read model: which record holds an identifier. Keys only, never values.
 
 Table `identifiers`: identifier key -> {record}. The last link wins, as it does in the log; what a
-record gives up is nobody's.
+record gives up is nobody's. Of what an erased person held -> {erased}: the record that held it,
+until it is readmitted.
 """
 
 from __future__ import annotations
 
 from domain.event import Event, Recorded
-from domain.identity_events import IdentifiersLinked, IdentifiersUnlinked
+from domain.identity_events import (
+    IdentifierReadmitted,
+    IdentifiersLinked,
+    IdentifiersUnlinked,
+    IdentifierTombstoned,
+)
 from domain.ids import IdentifierKey, RecordId
 from projections.tables import ReadTables, Tables
 
@@ -24,9 +30,20 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
         for key in event.body.keys:
             if holder(tables, key) == event.stream.key:
                 tables.delete(IDENTIFIERS, key.encode())
+    elif isinstance(event.body, IdentifierTombstoned):
+        row = {"erased": event.body.record_id}
+        tables.put(IDENTIFIERS, event.stream.key.encode(), row)
+    elif isinstance(event.body, IdentifierReadmitted):
+        tables.delete(IDENTIFIERS, event.stream.key.encode())
 
 
 def holder(tables: ReadTables, key: IdentifierKey) -> RecordId | None:
     """Find the record that holds an identifier."""
     row = tables.get(IDENTIFIERS, key.encode())
-    return None if row is None else RecordId(row["record"])
+    return None if row is None or "record" not in row else RecordId(row["record"])
+
+
+def is_of_erased(tables: ReadTables, key: IdentifierKey) -> bool:
+    """Say whether somebody held an identifier who was erased, and it was not readmitted."""
+    row = tables.get(IDENTIFIERS, key.encode())
+    return row is not None and "erased" in row

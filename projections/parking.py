@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from domain.erasure_events import ErasureRequested
 from domain.event import Event, Recorded
 from domain.identity_events import CustomersMerged, IdentifiersLinked
 from domain.ids import IdentifierKey, RecordId, Stream, StreamKind
@@ -66,6 +67,8 @@ def is_held_back(tables: Tables, event: Recorded[Event]) -> bool:
     """Hold back an event of a record that is parked, or that the event joins to one that is."""
     if event.stream.kind is not StreamKind.RECORD:
         return False
+    if isinstance(event.body, ErasureRequested):
+        return False  # nobody waits to be erased
     record_id = RecordId(event.stream.key)
     body, revision = event.body, event.revision
     joined = {record_id}
@@ -81,6 +84,15 @@ def is_held_back(tables: Tables, event: Recorded[Event]) -> bool:
         _park_customer(tables, other, revision=revision, reason=JOINED_PARKED)
     _wait(tables, record_id, revision)
     return True
+
+
+def release(tables: Tables, record_id: RecordId) -> int:
+    """Let a record wait no more, for it is erased; give how many of its events were not folded."""
+    tables.delete(PARKED, record_id.encode())
+    waited = waiting(tables, record_id)
+    for revision in waited:
+        tables.delete(WAITING, f"{record_id}/{revision:020d}".encode())
+    return len(waited)
 
 
 def parked(tables: ReadTables) -> Iterator[Parked]:

@@ -56,6 +56,14 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
             pass
 
 
+def forget(tables: Tables, record_id: RecordId) -> None:
+    """Leave nothing of a record, also where its households list who is of them."""
+    for household in households(tables, record_id):
+        tables.delete(MEMBERS, f"{household}/{record_id}".encode())
+    for table in (HOUSEHOLDS, PREFERENCES):
+        tables.delete(table, record_id.encode())
+
+
 def preferences(tables: ReadTables, members: Iterable[RecordId]) -> tuple[StatedPreference, ...]:
     """Combine the preferences of records: of each channel and topic the newest, in order."""
     newest: dict[tuple[str, str], StatedPreference] = {}

@@ -61,6 +61,11 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
         _set_traits(tables, event, event.body)
 
 
+def forget(tables: Tables, record_id: RecordId) -> None:
+    """Leave nothing of a record."""
+    tables.delete(PROFILES, record_id.encode())
+
+
 def identifiers(tables: ReadTables, record_id: RecordId) -> Iterator[KnownIdentifier]:
     """Yield the identifiers of a record."""
     for key, held in _profile(tables, record_id)["identifiers"].items():

@@ -1,11 +1,9 @@
 """Named tables of rows, changed in one transaction, and the digest over all rows (R17).
 
 Folds write to `Tables`, views read from `ReadTables`. A `Transaction` keeps the rows that it
-touches decoded, so that a row which a batch touches a hundred times is read and written once. What
-is behind it is a `Backing`: `MemoryTables` here, LMDB in `store.py`.
-
-How a row is stored, and what of it is sealed, is its codec's matter (`rows.py`). Local values are
-bytes that a replica makes for itself. Digest of rows: the sum, modulo 2^256, of SHA-256(parts).
+touches decoded, so that each is read and written once. Behind it is a `Backing`: `MemoryTables`, or
+LMDB in `store.py`. Rows are stored as their codec has it (`rows.py`). Local values, and the rows of
+tables named `~...`, a replica makes for itself. The digest is the sum, mod 2^256, of SHA-256s.
 """
 
 from __future__ import annotations
@@ -25,6 +23,9 @@ Changes = Mapping[str, Mapping[bytes, bytes | None]]
 """By table and key, in order of keys: the row as it is to be stored, or None to delete it."""
 
 DIGEST_MODULUS = 1 << 256
+
+LOCAL_MARK = "~"
+"""Begins the name of a table whose rows are a replica's own matter, and in no digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +227,8 @@ class Transaction:
         return self._ordered[table]
 
     def _encode(self, table: str) -> tuple[dict[bytes, bytes | None], int]:
+        if table.startswith(LOCAL_MARK):
+            return self._encode_local(table), 0
         rows, stored = self._rows[table], self._stored[table]
         changes: dict[bytes, bytes | None] = {}
         difference = 0
@@ -242,6 +245,10 @@ class Transaction:
                 changes[key] = after.stored
                 difference += after.digest - removed
         return changes, difference
+
+    def _encode_local(self, table: str) -> dict[bytes, bytes | None]:
+        rows = ((key, self._rows[table][key]) for key in sorted(self._changed[table]))
+        return {k: None if r is None else self._codec.write(table, k, r).stored for k, r in rows}
 
 
 def _key(item: tuple[bytes, bytes]) -> bytes:

@@ -1,16 +1,16 @@
 """Read model: how often each signal came, and exact sums of the numbers that it carried (R8).
 
 A signal counts once on a record and once in a customer, whatever the log holds. Tables: `signals`:
-signal key -> its first copy anywhere; `repeats`: record id/signal key -> its copy on a further
-record; `tallies`: record id/digest of (source, name) -> {source, name, count, sums: {property:
-{count, sum}}}; `signal_totals`: one row. When records are combined the copy with the lowest
-revision counts and the others are taken off; `repeats` alone leads to them.
+signal key -> its first copy anywhere, and in `also` the further records that hold one;
+`repeats`: record id/signal key -> its copy on a further record; `duplicates`: record id -> {count}
+of what came again; `tallies`: record id/digest of (source, name) -> {source, name, count, sums:
+{property: {count, sum}}}; `signal_totals`: one row. Of a customer's copies the first counts.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
@@ -29,7 +29,8 @@ SIGNALS = "signals"
 REPEATS = "repeats"
 TALLIES = "tallies"
 TOTALS = "signal_totals"
-TABLES = (SIGNALS, REPEATS, TALLIES, TOTALS)
+DUPLICATES = "duplicates"
+TABLES = (SIGNALS, REPEATS, TALLIES, TOTALS, DUPLICATES)
 _COPY: dict[str, object] = {"name": "", "amounts": {}}
 SEALED = {
     SIGNALS: Sealed(_COPY, owned_by_row),
@@ -91,8 +92,27 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
             counted += 1
     totals = tables.get(TOTALS, _KEY) or {"counted": 0, "duplicates": 0}
     totals["counted"] += counted
-    totals["duplicates"] += len(body.signals) - counted
+    again = len(body.signals) - counted
+    totals["duplicates"] += again
     tables.put(TOTALS, _KEY, totals)
+    if again:
+        known = tables.get(DUPLICATES, record_id.encode()) or {"count": 0}
+        tables.put(DUPLICATES, record_id.encode(), {"count": known["count"] + again})
+
+
+def forget(tables: Tables, record_id: RecordId, keys: Sequence[str]) -> None:
+    """Leave nothing of a record, whose signals are named: as if they had never come."""
+    for key in keys:
+        _take_away(tables, record_id, key)
+    for place, _ in list(tables.scan(TALLIES, f"{record_id}/".encode())):
+        tables.delete(TALLIES, place)
+    totals = tables.get(TOTALS, _KEY)
+    if totals is not None:
+        again = tables.get(DUPLICATES, record_id.encode()) or {"count": 0}
+        totals["counted"] -= len(keys)
+        totals["duplicates"] -= again["count"]
+        tables.put(TOTALS, _KEY, totals)
+    tables.delete(DUPLICATES, record_id.encode())
 
 
 def holds(tables: ReadTables, record_id: str, key: SignalKey) -> bool:
@@ -147,7 +167,27 @@ def _keep(tables: Tables, key: SignalKey, copy: Row) -> bool:
     if tables.get(REPEATS, repeat) is not None:
         return False
     tables.put(REPEATS, repeat, copy)
+    first["also"] = [*first.get("also", ()), copy["record"]]
+    tables.put(SIGNALS, key.encode(), first)
     return True
+
+
+def _take_away(tables: Tables, record_id: RecordId, key: str) -> None:
+    """Take away a record's copy of a signal; of the first one, the next takes the place."""
+    first = tables.get(SIGNALS, key.encode())
+    if first is None:
+        return
+    also = [record for record in first.pop("also", ()) if record != record_id]
+    if first["record"] != record_id:
+        tables.delete(REPEATS, f"{record_id}/{key}".encode())
+    elif also:
+        repeat = f"{also.pop(0)}/{key}".encode()
+        first = tables.get(REPEATS, repeat) or first
+        tables.delete(REPEATS, repeat)
+    else:
+        tables.delete(SIGNALS, key.encode())
+        return
+    tables.put(SIGNALS, key.encode(), {**first, "also": also} if also else first)
 
 
 def _count(tables: Tables, copy: Row) -> None:

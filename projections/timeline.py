@@ -76,6 +76,14 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
         tables.put(TIMELINE, _place(event, signal, key), row)
 
 
+def forget(tables: Tables, record_id: RecordId) -> list[str]:
+    """Leave nothing of a record; give the keys of the signals that it held."""
+    places = [place for place, _ in tables.scan(TIMELINE, f"{record_id}/".encode())]
+    for place in places:
+        tables.delete(TIMELINE, place)
+    return [place.decode().rpartition("/")[2] for place in places]
+
+
 def put_by(tables: ReadTables, event: Recorded[Event]) -> Iterator[TimedSignal]:
     """Yield the signals that an event put on its record when it was folded, just now."""
     body = event.body

@@ -21,7 +21,7 @@ from projections.clock import read_clock
 from projections.consent_history import ConsentTransition, consent_history
 from projections.contexts import ContextClaim, contexts
 from projections.customers import Component
-from projections.errors import CustomerParked
+from projections.errors import CustomerErased, CustomerParked
 from projections.parking import identifier_parked_since, parked_since
 from projections.preferences import StatedPreference
 from projections.profile import KnownIdentifier, TraitClaim
@@ -107,8 +107,7 @@ def customer_view(
     """See a customer by any id it ever had; None for nobody.
 
     Judged as of the later of `now` and the log's clock; without `now` by that alone, as replays do.
-    Raises `NotFound` / UNKNOWN_PURPOSE and
-    `CustomerParked`.
+    Raises `NotFound` / UNKNOWN_PURPOSE, `CustomerErased` and `CustomerParked`.
     """
     rules = _rules_for(tables, purpose)
     customer = _unparked(tables, record_id)
@@ -178,15 +177,20 @@ def customer_view_by_identifier(
 
 
 def record_holding(tables: ReadTables, key: IdentifierKey) -> RecordId | None:
-    """Find the record that holds an identifier. Raises `CustomerParked`."""
+    """Find the record that holds an identifier. Raises `CustomerParked` and `CustomerErased`."""
     since = identifier_parked_since(tables, key)
     if since is not None:
         raise CustomerParked(since)
+    if identifiers.is_of_erased(tables, key):
+        raise CustomerErased
     return identifiers.holder(tables, key)
 
 
 def customer_of(tables: ReadTables, record_id: RecordId) -> RecordId | None:
-    """Name the customer of a record; None for nobody. Raises `CustomerParked`."""
+    """Name the customer of a record; None for nobody.
+
+    Raises `CustomerParked` and `CustomerErased`.
+    """
     customer = _unparked(tables, record_id)
     return None if customer is None else customer.root
 
@@ -205,6 +209,8 @@ def customer_standings(
 def _unparked(tables: ReadTables, record_id: RecordId) -> Component | None:
     customer = customers.component(tables, record_id)
     members = customer.members if customer else ()
+    if customers.erased_since(tables, record_id) is not None:
+        raise CustomerErased
     for member in (record_id, *members):
         since = parked_since(tables, member)
         if since is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from domain.errors import NotFound
+from domain.erasure_events import ErasureRequested
 from domain.identity_events import CustomersMerged, IdentifierClaimed, IdentifiersLinked
 from domain.ids import (
     WORKSPACE_STREAM,
@@ -21,18 +21,12 @@ from domain.ids import (
 )
 from eventlog.port import EMPTY, Entry, LogReader
 from projections import customers
+from projections.errors import CustomerErased
 from projections.fold import fold_excerpt, let_time_pass
 from projections.segments.membership import read_membership
 from projections.tables import MemoryTables
 from projections.views import CustomerView, customer_view, record_holding
 from replay.as_of import Prefix, within
-
-
-class CustomerErased(NotFound):
-    """The customer was erased since: nothing is told of it, as of whatever time (R14)."""
-
-    def __init__(self) -> None:
-        super().__init__("CUSTOMER_ERASED", "the customer was erased, also from the past")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +104,12 @@ async def load_customers(
 
 
 def erased_records(entries: Iterable[Entry]) -> frozenset[RecordId]:
-    """Name the records among these whose key is destroyed."""
+    """Name the records among these whose key is destroyed, or is to be."""
     return frozenset(
         RecordId(entry.stream.key)
         for entry in entries
-        if entry.event is not None and entry.event.is_erased
+        if entry.event is not None
+        if entry.event.is_erased or isinstance(entry.event.body, ErasureRequested)
     )
 
 

@@ -29,6 +29,7 @@ CAUSES = {
     "parted": common_pb2.CHANGE_CAUSE_PARTED,
     "definition": common_pb2.CHANGE_CAUSE_DEFINITION,
     "parked": common_pb2.CHANGE_CAUSE_PARKED,
+    "erased": common_pb2.CHANGE_CAUSE_ERASED,
 }
 CUSTOMER_CHANGES = {
     "data": query_service_pb2.CUSTOMER_CHANGE_DATA,
@@ -39,6 +40,7 @@ CUSTOMER_CHANGES = {
     "segment_entered": query_service_pb2.CUSTOMER_CHANGE_SEGMENT_ENTERED,
     "segment_exited": query_service_pb2.CUSTOMER_CHANGE_SEGMENT_EXITED,
     "segment_moved": query_service_pb2.CUSTOMER_CHANGE_SEGMENT_MOVED,
+    "erased": query_service_pb2.CUSTOMER_CHANGE_ERASED,
 }
 
 

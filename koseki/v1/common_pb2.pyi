@@ -264,6 +264,8 @@ class _ChangeCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeCau
     """The segment's definition or the workspace's rules changed."""
     CHANGE_CAUSE_PARKED: _ChangeCause.ValueType  # 6
     """An event of the customer cannot be read: nobody may rely on the customer now."""
+    CHANGE_CAUSE_ERASED: _ChangeCause.ValueType  # 7
+    """The person was erased."""
 
 class ChangeCause(_ChangeCause, metaclass=_ChangeCauseEnumTypeWrapper):
     """Why a membership or a customer changed."""
@@ -282,6 +284,8 @@ CHANGE_CAUSE_DEFINITION: ChangeCause.ValueType  # 5
 """The segment's definition or the workspace's rules changed."""
 CHANGE_CAUSE_PARKED: ChangeCause.ValueType  # 6
 """An event of the customer cannot be read: nobody may rely on the customer now."""
+CHANGE_CAUSE_ERASED: ChangeCause.ValueType  # 7
+"""The person was erased."""
 Global___ChangeCause: _TypeAlias = ChangeCause  # noqa: Y015
 
 @_typing.final

@@ -48,6 +48,8 @@ class _CustomerChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Custom
     """It does not belong to a segment any more."""
     CUSTOMER_CHANGE_SEGMENT_MOVED: _CustomerChange.ValueType  # 8
     """It belongs to a segment in place of another customer."""
+    CUSTOMER_CHANGE_ERASED: _CustomerChange.ValueType  # 9
+    """The person was erased: the last that is told of them."""
 
 class CustomerChange(_CustomerChange, metaclass=_CustomerChangeEnumTypeWrapper):
     """What changed of a customer."""
@@ -70,6 +72,8 @@ CUSTOMER_CHANGE_SEGMENT_EXITED: CustomerChange.ValueType  # 7
 """It does not belong to a segment any more."""
 CUSTOMER_CHANGE_SEGMENT_MOVED: CustomerChange.ValueType  # 8
 """It belongs to a segment in place of another customer."""
+CUSTOMER_CHANGE_ERASED: CustomerChange.ValueType  # 9
+"""The person was erased: the last that is told of them."""
 Global___CustomerChange: _TypeAlias = CustomerChange  # noqa: Y015
 
 @_typing.final

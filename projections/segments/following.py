@@ -13,6 +13,7 @@ from typing import Literal
 
 from domain.ids import RecordId
 from projections import customers, heads
+from projections.erasures import erasure_of
 from projections.rules import read_rules
 from projections.segments.active import EVERYONE, PURPOSE_PREFIX
 from projections.segments.definitions import read_segments
@@ -36,6 +37,7 @@ CustomerChangeKind = Literal[
     "segment_entered",
     "segment_exited",
     "segment_moved",
+    "erased",
 ]
 _OF_SEGMENTS: dict[str, CustomerChangeKind] = {
     "entered": "segment_entered",
@@ -111,6 +113,8 @@ class CustomerWatch:
         root = customers.root(tables, self._record)
         if root is None:
             return []
+        if customers.erased_since(tables, root) is not None:
+            return self._erased(tables, root)
         members = customers.members(tables, root)
         found = [*self._journaled(tables, frozenset(members))]
         found += self._data(tables, root, members)
@@ -118,6 +122,15 @@ class CustomerWatch:
             found = [change for change in found if _may_always_be_told(change)]
         self._place = Place(behind(tables.checkpoint.revision))
         return sorted(found, key=lambda change: change.place.position)
+
+    def _erased(self, tables: ReadTables, root: RecordId) -> list[CustomerChange]:
+        """Give the one change that is left of somebody: that they were erased."""
+        erasure = erasure_of(tables, root)
+        place, self._place = self._place, Place(behind(tables.checkpoint.revision))
+        if erasure is None or erasure.revision <= place.position.revision:
+            return []
+        last = Place(Position(erasure.revision, 0))
+        return [CustomerChange("erased", erasure.revision, root, last, cause="erased")]
 
     def _data(
         self, tables: ReadTables, root: RecordId, members: tuple[RecordId, ...]

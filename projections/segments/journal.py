@@ -1,21 +1,24 @@
 """Read model: every change of membership, in the order of the log, for who watches or publishes.
 
-Table `segment_changes`: revision/number -> {segment, change, customer, from, belonged, cause, at};
-the sets that are given (`~everyone`, `~purpose.x`) are journaled as well. All of a revision is in
-one transaction. The last `REVISIONS_KEPT` revisions are kept. `ChangeKind` says what is told.
+Table `~segment_changes`: revision/number -> {segment, change, customer, from, belonged, cause, at},
+of the sets that are given (`~everyone`, `~purpose.x`) as well; all of a revision is in one
+transaction, and the last `REVISIONS_KEPT` are kept. `~changes_of_customer` leads to what an erasure
+takes away: for that, and the numbers beside it, no later fold finds, both are in no digest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from domain.ids import RecordId
+from projections.rows import Row
 from projections.tables import ReadTables, Tables
 
-CHANGES = "segment_changes"
-TABLES = (CHANGES,)
+CHANGES = "~segment_changes"
+OF_CUSTOMER = "~changes_of_customer"
+LOCAL_TABLES = (CHANGES, OF_CUSTOMER)
 
 REVISIONS_KEPT = 1_000_000
 TRIMMED_EVERY_REVISIONS = 1_024
@@ -26,7 +29,7 @@ ChangeKind = Literal["entered", "exited", "moved"]
 `moved_from`: with cause `merged`, that one is no customer any more; with `parted` it still is, and
 an `exited` of its own follows if it does not belong.
 """
-Cause = Literal["event", "time", "merged", "parted", "definition", "parked"]
+Cause = Literal["event", "time", "merged", "parted", "definition", "parked", "erased"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,17 @@ class Journal:
             "cause": change.cause,
             "at": change.at,
         }
-        self._tables.put(CHANGES, _place(change.revision, self._number), row)
+        place = _place(change.revision, self._number)
+        self._tables.put(CHANGES, place, row)
+        for customer in _named(row):
+            self._tables.put(OF_CUSTOMER, _index_key(customer, place), {})
+
+    def forget(self, records: Collection[RecordId]) -> None:
+        """Leave nothing that was told of these records."""
+        for record in records:
+            prefix = _index_key(record, b"")
+            for key, _ in list(self._tables.scan(OF_CUSTOMER, prefix)):
+                self._drop(key.removeprefix(prefix))
 
     def trim(self, revision: int) -> None:
         """Forget what is older than is kept; called for every revision."""
@@ -91,7 +104,14 @@ class Journal:
                 break
             outdated.append(key)
         for key in outdated:
-            self._tables.delete(CHANGES, key)
+            self._drop(key)
+
+    def _drop(self, place: bytes) -> None:
+        row = self._tables.get(CHANGES, place)
+        if row is not None:
+            self._tables.delete(CHANGES, place)
+            for customer in _named(row):
+                self._tables.delete(OF_CUSTOMER, _index_key(customer, place))
 
 
 def changes(tables: ReadTables, *, after_revision: int = 0) -> Iterator[MembershipChange]:
@@ -133,6 +153,14 @@ def oldest_kept(now: int) -> Position:
     """Give the place behind which every change is kept at a revision."""
     trimmed = now - now % TRIMMED_EVERY_REVISIONS
     return behind(max(trimmed - REVISIONS_KEPT, 1) - 1)
+
+
+def _named(row: Row) -> set[str]:
+    return {row["customer"], row["from"]} - {None}
+
+
+def _index_key(customer: str, place: bytes) -> bytes:
+    return f"{customer}/".encode() + place
 
 
 def _place(revision: int, number: int) -> bytes:

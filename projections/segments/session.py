@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from domain.consent_events import ConsentChanged, VerdictRecorded
+from domain.erasure_events import ErasureRequested
 from domain.event import Event, Recorded
 from domain.identity_events import CustomersMerged, CustomerTouched, IdentifiersLinked
 from domain.ids import DecisionId, IdentifierKey, RecordId, StreamKind
@@ -25,6 +27,7 @@ from projections.segments import timers
 from projections.segments.active import EVERYONE, Indexes, active_set
 from projections.segments.changing_over import Change, change_over
 from projections.segments.definitions import heard_sources
+from projections.segments.letting_go import let_go
 from projections.segments.membership import Ledger, Moment
 from projections.segments.regrouping import is_as_it_was, regroup
 from projections.tables import Tables
@@ -42,6 +45,7 @@ class Session:
         self._ledger.earliest_due = timers.first_due(tables)
         self._touched: defaultdict[RecordId, set[int]] = defaultdict(set)
         self._retraited: set[RecordId] = set()
+        self._erased: dict[RecordId, tuple[RecordId, ...]] = {}
         self._decision: DecisionId | None = None
         self.revision = 0
         """Of the last event that was folded."""
@@ -92,6 +96,9 @@ class Session:
             self._touched[RecordId(event.stream.key)] |= self._reading(event.body)
             if self._changes_indexed_traits(event.body):
                 self._retraited.add(RecordId(event.stream.key))
+            if isinstance(event.body, ErasureRequested) and event.body.component:
+                members = tuple(map(RecordId, event.body.component))
+                self._erased[RecordId(event.body.root)] = members
             if isinstance(event.body, SignalsRecorded):
                 self._ledger.timelines.follow(event)
             elif not isinstance(event.body, TraitsSet):
@@ -159,6 +166,7 @@ class Session:
         touched, self._touched = self._touched, defaultdict(set)
         retraited, self._retraited = self._retraited, set()
         moment = Moment(self.revision, self._clock, "event")
+        self._let_go(touched, moment)
         standing: defaultdict[RecordId, set[int]] = defaultdict(set)
         for record in sorted(touched):
             root = customers.root(self._tables, record)
@@ -176,6 +184,15 @@ class Session:
 
     def _root(self, record: RecordId) -> RecordId:
         return customers.root(self._tables, record) or record
+
+    def _let_go(self, touched: dict[RecordId, set[int]], moment: Moment) -> None:
+        """Take off who was erased; nothing more is ever judged of them."""
+        for root, members in self._erased.items():
+            let_go(self._ledger, root, members, moment=replace(moment, cause="erased"))
+        self._erased.clear()
+        for record in list(touched):
+            if customers.erased_since(self._tables, record) is not None:
+                del touched[record]
 
     def _unparked(self, records: Iterable[RecordId]) -> set[RecordId]:
         return {r for r in records if parking.parked_since(self._tables, r) is None}
