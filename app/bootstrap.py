@@ -18,7 +18,7 @@ from actors.intake.cloud_events import decode_message
 from actors.intake.dead_letters import JetStreamDeadLetters
 from actors.intake.identifiers import IdentifierNormaliser
 from actors.intake.jetstream import JetStreamIntake
-from actors.intake.worker import IngestWorker
+from actors.intake.worker import IngestWorker, WorkerLimits
 from actors.lanes import BulkLane, CommandLane, HostTable, ServingHost
 from actors.log_clock import LogClock
 from actors.router import CommandRouter
@@ -274,6 +274,7 @@ async def build_ingest_worker(config: bytes, number: int) -> IngestComponent:
         decode=partial(decode_message, normaliser=build_normaliser(settings, rules)),
         clock=clock,
         subject_prefix=f"koseki.{settings.workspace}.ingest",
+        limits=WorkerLimits(settled_kept_seconds=settings.intake_kept_seconds),
     )
     return IngestComponent(worker)
 

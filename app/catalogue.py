@@ -60,6 +60,7 @@ QUERIES = {
     "ExplainMembership": "services/segment.py",
     "ListConsentHistory": "services/query.py",
     "GetReceipt": "services/audit.py",
+    "GetErasureReceipt": "services/audit.py",
     "GetRules": "services/workspace.py",
     "ReplayEvents": "services/audit.py",
     "Verify": "services/audit.py",

@@ -34,6 +34,9 @@ class Settings(BaseModel):
     (`attestations_folder`). `workspace_key` says where the key that wraps all others
     comes from: `file:PATH`, `env:NAME` or `command:WORDS`; a file beside the pepper if it is empty.
     `clock` is `system`, or `manual=` and the time at which a new workspace's clock begins.
+    What intake has settled is kept for `intake_kept_seconds`, a dead letter can be read for
+    `dead_letters_kept_seconds` at most, and keys that were destroyed have left the logs of replicas
+    within `turn_over_seconds`: after an erasure these times run (docs/erasure.md).
     With `serve_audits` whoever reaches the gRPC port may read as an auditor.
     Without a `nats_cluster` it is for development: one server of our own, one replica.
     """
@@ -48,6 +51,9 @@ class Settings(BaseModel):
     projectors: Annotated[int, Field(ge=1, le=8)] = 1
     redeliver_after_seconds: Annotated[float, Field(ge=1.0, le=600.0)] = 10.0
     attest_every_seconds: Annotated[float, Field(gt=0.0, le=86_400.0)] = 3_600.0
+    intake_kept_seconds: Annotated[float, Field(ge=1.0, le=604_800.0)] = 86_400.0
+    dead_letters_kept_seconds: Annotated[float, Field(ge=1.0, le=604_800.0)] = 604_800.0
+    turn_over_seconds: Annotated[float, Field(ge=0.0, le=86_400.0)] = 3_600.0
     grpc_host: str = "127.0.0.1"
     grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     workspace_key: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -9,17 +10,22 @@ import structlog
 
 from actors.clock import Clock
 from actors.clock_turning import STEWARD, let_time_pass
+from actors.intake.jetstream import LEAVES_WITHIN_SECONDS
 from actors.log_clock import LogClock
 from actors.rules import RulesKeeper
 from actors.steward import Duty, Steward
 from app.bootstrap import begin, open_clock, open_connection, open_log, open_read_side
+from app.erasing import ErasureDuty, ErasureTimes
 from app.integrity import open_guard
 from app.publishing import OutPublisher
+from app.settings import Settings, ensure_attestation_key
 from domain.commands import ActivateSegment
 from domain.errors import NotFound, Refused
+from eventlog.connection import Connection
 from eventlog.guard import LogGuard
 from eventlog.jetstream import JetStreamEventLog
 from eventlog.out_stream import OutStream
+from eventlog.snapshots.jetstream import JetStreamSnapshotStore
 from projections.instants import time_of
 from projections.segments.explaining import ready_for_activation
 from projections.segments.timers import first_due
@@ -33,6 +39,9 @@ ACTIVATION_SECONDS = 0.1
 
 ACTIVATION_SECONDS_MAX = 10.0
 PUBLISHING_SECONDS = 0.05
+ERASURE_SECONDS = 0.25
+"""How often it is looked whether somebody is to be erased."""
+
 _log = structlog.get_logger()
 
 
@@ -68,12 +77,42 @@ async def build_steward(config: bytes, _number: int) -> StewardComponent:
     out = OutStream(connection, settings.workspace)
     await out.open(replicas=settings.replicas)
     publisher = OutPublisher(out, store, workspace=settings.workspace)
+    read_sides = [store, *[await open_read_side(log, f) for f in settings.read_side_folders[1:]]]
+    erasing = build_erasing(settings, connection, log, read_sides=read_sides, clock=clock)
     duties = [
         Duty("clock", CLOCK_SECONDS, ClockDuty(log, store, clock).do),
         Duty("activation", ACTIVATION_SECONDS, ActivationDuty(rules, store, clock).do),
         Duty("publishing", PUBLISHING_SECONDS, publisher.do),
+        Duty("erasure", ERASURE_SECONDS, erasing.do),
     ]
     return StewardComponent(Steward(duties), clock, guard)
+
+
+def build_erasing(
+    settings: Settings,
+    connection: Connection,
+    log: JetStreamEventLog,
+    *,
+    read_sides: Sequence[Store],
+    clock: Clock,
+) -> ErasureDuty:
+    """Build what carries out erasures; the first read side leads."""
+    assert log.keys is not None
+    times = ErasureTimes(
+        intake=settings.intake_kept_seconds + LEAVES_WITHIN_SECONDS,
+        dead_letters=settings.dead_letters_kept_seconds,
+        turn_over=settings.turn_over_seconds,
+        has_replicas=settings.replicas > 1,
+    )
+    return ErasureDuty(
+        log,
+        log.keys,
+        JetStreamSnapshotStore(connection, settings.workspace, keys=log.keys),
+        read_sides=read_sides,
+        clock=clock,
+        signing_key=ensure_attestation_key(settings),
+        times=times,
+    )
 
 
 class ClockDuty:

@@ -7,7 +7,7 @@ Rows are read where nobody can wait, and keys come over the network: a read that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
@@ -44,6 +44,7 @@ class RowKeys:
     def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
         self._pinned: dict[RecordId, KeyAnswer] = {}
+        ring.listen(self._forget)
 
     def key_of(self, record_id: RecordId) -> KeyAnswer | None:
         """Give the key of a record, why there is none, or None where it was not loaded."""
@@ -57,6 +58,11 @@ class RowKeys:
         found = await self._ring.load(record_ids)
         # A key that was never made may be made any moment.
         self._pinned |= {r: k for r, k in found.items() if k is not NoKey.NEVER_MADE}
+
+    def _forget(self, record_ids: Collection[RecordId] | None) -> None:
+        """Let go of destroyed keys: the ring may have room for that word no longer than we do."""
+        for record_id in list(self._pinned) if record_ids is None else record_ids:
+            self._pinned.pop(record_id, None)
 
 
 async def with_keys(

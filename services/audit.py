@@ -24,10 +24,15 @@ from projections.tables import ReadTables
 from projections.views import HistoryView
 from replay.diff import diff_customer
 from replay.verify import Verification, verify
-from services.audit_answers import change_message, event_message, verification_message
+from services.audit_answers import (
+    change_message,
+    erasure_message,
+    event_message,
+    verification_message,
+)
 from services.errors import CallContext, translated, translated_stream
 from services.freshness import Freshness
-from services.lookup import history_named
+from services.lookup import erasure_asked_for, history_named
 from services.past import PastReader
 from services.people import require_purpose
 from services.receipts import receipt_text
@@ -169,6 +174,20 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
                 )
                 return audit_service_pb2.GetReceiptResponse(receipt=receipt, revision=view.revision)
         raise NotFound("UNKNOWN_ACT", "the person has no such act that the purpose may see")
+
+    @translated
+    async def GetErasureReceipt(
+        self, request: audit_service_pb2.GetErasureReceiptRequest, context: CallContext
+    ) -> audit_service_pb2.GetErasureReceiptResponse:
+        """Say what became of an erasure."""
+        self._reader.require_workspace(request.workspace)
+        await self._freshness.reach(
+            request.at_least_revision, timeout_seconds=context.time_remaining()
+        )
+        with self._store.snapshot() as tables:
+            erasure = erasure_asked_for(tables, RecordId(request.customer_id))
+            revision = tables.checkpoint.revision
+        return erasure_message(erasure, workspace=self._log.workspace, revision=revision)
 
     def _require_auditor(self, workspace: str, purpose: str) -> None:
         """Refuse whoever is not known to be an auditor, or does not say so (R12)."""

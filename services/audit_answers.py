@@ -9,7 +9,9 @@ from eventlog.codec import encode_json
 from eventlog.port import Entry
 from eventlog.registry import wire_name
 from koseki.v1 import audit_service_pb2
+from projections.erasures import Erasure
 from replay.diff import Change, Step
+from replay.erasure_receipt import receipt_of
 from replay.verify import Verification
 from services.answers import stamp
 
@@ -57,6 +59,23 @@ def verification_message(found: Verification) -> audit_service_pb2.Verification:
         divergences=found.divergences,
         first_divergence=f"{first.table} {first.key} {' '.join(first.fields)}" if first else "",
         faults=found.faults,
+    )
+
+
+def erasure_message(
+    erasure: Erasure, *, workspace: str, revision: int
+) -> audit_service_pb2.GetErasureReceiptResponse:
+    """Write what became of an erasure."""
+    receipt = ""
+    if erasure.receipt is not None:
+        receipt = receipt_of(workspace, erasure.root, erasure.receipt).model_dump_json()
+    return audit_service_pb2.GetErasureReceiptResponse(
+        customer_id=erasure.root,
+        requested_revision=erasure.revision,
+        requested_at=stamp(erasure.requested_at),
+        complete=erasure.receipt is not None,
+        receipt=receipt,
+        revision=revision,
     )
 
 

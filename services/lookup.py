@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from domain.errors import Invalid
+from domain.errors import Invalid, NotFound, Refused
 from domain.ids import RecordId
 from koseki.v1 import common_pb2
+from projections import customers
+from projections.erasures import Erasure, erasure_of
 from projections.tables import ReadTables
 from projections.views import HistoryView, history_view, record_holding
 from services.requests import RequestReader
@@ -45,6 +47,17 @@ def history_named(
     if record_id is None:
         return None
     return history_view(tables, record_id, request.purpose, now=reader.now())
+
+
+def erasure_asked_for(tables: ReadTables, record_id: RecordId) -> Erasure:
+    """Find the erasure of a customer, by any id it had. Raises `NotFound` and `Refused`."""
+    root = customers.root(tables, record_id)
+    if root is None:
+        raise NotFound("UNKNOWN_CUSTOMER", "no customer has this id")
+    erasure = erasure_of(tables, root)
+    if erasure is None:
+        raise Refused("NOT_ERASED", "the customer is not erased")
+    return erasure
 
 
 def record_named(

@@ -17,7 +17,9 @@ import orjson
 from actors.intake.api import NANOSECONDS, ApiRefused, call_api, ensure_stream
 from actors.intake.port import NO_HEADERS, IntakeMessage, QueueStats
 from eventlog.connection import Connection, Received, Subscription
+from eventlog.erasing import erase
 from eventlog.errors import LogUnavailable
+from eventlog.jetstream_api import JetStreamApi
 
 INTAKE_BYTES_MAX = 16 * 1_073_741_824
 """A full intake refuses publishers, so that they keep what it cannot take: nothing is dropped."""
@@ -28,6 +30,13 @@ PULL_BYTES_MAX = 16 * 1_048_576
 """What one pull asks for at most; many times the largest message."""
 PULL_GRACE_SECONDS = 1.0
 """How long after its end a pull may still be answered."""
+ERASED_AT_ONCE_MAX = 2_000
+"""Messages that one trim overwrites; a server manages some 180 a second."""
+ERASED_LATER_MAX = 20_000
+"""Old messages that wait to be overwritten. Of more, the older ones are purged: where so many come,
+the block that they lie in is full, and gone, before long."""
+LEAVES_WITHIN_SECONDS = 1_800.0
+"""How long after its time the bytes of a settled message may rest on the disk at most."""
 TOPPED_UP_BELOW = 0.5
 """A pull that brought less than this part of a round gathers a little more."""
 
@@ -166,7 +175,8 @@ class JetStreamIntake:
     async def trim(self, *, settled_before: datetime) -> int:
         """Forget settled messages that were received before a time; give how many went.
 
-        When more than half of the room is taken, all that is settled goes.
+        When more than half of the room is taken, all that is settled goes. A purge leaves bytes in
+        a block that holds something newer, so what lies there is overwritten.
         """
         consumer = await call_api(self._connection, f"CONSUMER.INFO.{self._stream}.{CONSUMER}")
         state = (await call_api(self._connection, f"STREAM.INFO.{self._stream}"))["state"]
@@ -176,11 +186,20 @@ class JetStreamIntake:
             kept_from = await self._first_since(
                 settled_before, first=int(state["first_seq"]), after=settled + 1
             )
-        if kept_from <= state["first_seq"]:
+        first = int(state["first_seq"])
+        if kept_from > int(state["last_seq"]) or state["bytes"] > self._bytes_max // 2:
+            return await self._purge(first, kept_from)
+        gone = await self._purge(first, kept_from - ERASED_LATER_MAX)
+        first += gone
+        until = min(kept_from, first + ERASED_AT_ONCE_MAX)
+        await erase(JetStreamApi(self._connection), self._stream, range(first, until))
+        return gone + max(0, until - first)
+
+    async def _purge(self, first: int, kept_from: int) -> int:
+        if kept_from <= first:
             return 0
-        purged = await call_api(
-            self._connection, f"STREAM.PURGE.{self._stream}", {"seq": kept_from}
-        )
+        request = {"seq": kept_from}
+        purged = await call_api(self._connection, f"STREAM.PURGE.{self._stream}", request)
         return int(purged["purged"])
 
     async def _first_since(self, time: datetime, *, first: int, after: int) -> int:

@@ -47,6 +47,12 @@ class WorkerLimits:
     gather_seconds: float = GATHER_SECONDS
     pull_wait_seconds: float = PULL_WAIT_SECONDS
     nak_delay_seconds: float = NAK_DELAY_SECONDS
+    settled_kept_seconds: float = SETTLED_KEPT_SECONDS
+
+    @property
+    def trim_every_seconds(self) -> float:
+        """How often is looked for what was kept long enough."""
+        return min(TRIM_EVERY_SECONDS, self.settled_kept_seconds / 4)
 
 
 class IngestWorker:
@@ -205,8 +211,8 @@ class IngestWorker:
 
     async def _keep_trim(self) -> None:
         while True:
-            await asyncio.sleep(TRIM_EVERY_SECONDS)
-            before = self._clock.now() - timedelta(seconds=SETTLED_KEPT_SECONDS)
+            await asyncio.sleep(self._limits.trim_every_seconds)
+            before = self._clock.now() - timedelta(seconds=self._limits.settled_kept_seconds)
             with suppress(LogUnavailable):
                 await self._queue.trim(settled_before=before)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import aclosing, suppress
 
 from domain.ids import RecordId
@@ -19,6 +19,10 @@ KEYS_HELD_MAX = 50_000
 """About 300 bytes each."""
 
 KEYS_PER_REQUEST_MAX = 1_000
+
+
+Forgetting = Callable[[Collection[RecordId] | None], None]
+"""Told whose keys are destroyed; None: any may be."""
 
 
 class KeyRing:
@@ -32,6 +36,11 @@ class KeyRing:
         self._makes = Gathering(store.ensure, per_request_max=KEYS_PER_REQUEST_MAX)
         self._follower: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
+        self._listeners: list[Forgetting] = []
+
+    def listen(self, forget: Forgetting) -> None:
+        """Have somebody who keeps keys of this ring too told to let go of them."""
+        self._listeners.append(forget)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -95,10 +104,12 @@ class KeyRing:
             self._shrink()
         return answer
 
-    def _mark_destroyed(self, record_ids: Iterable[RecordId]) -> None:
+    def _mark_destroyed(self, record_ids: Collection[RecordId]) -> None:
         for record_id in record_ids:
             self._held[record_id] = NoKey.DESTROYED
             self._held.move_to_end(record_id)
+        for forget in self._listeners:
+            forget(record_ids)
         self._shrink()
 
     def _shrink(self) -> None:
@@ -111,6 +122,8 @@ class KeyRing:
             if self._follower is not None and not self._follower.done():
                 return
             self._held.clear()  # whoever does not follow may hold what was destroyed
+            for forget in self._listeners:
+                forget(None)
             position = await self.store.position()
             self._follower = asyncio.create_task(self._follow(position), name="follow-keys")
 

@@ -507,3 +507,79 @@ class GetReceiptResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetReceiptResponse: _TypeAlias = GetReceiptResponse  # noqa: Y015
+
+@_typing.final
+class GetErasureReceiptRequest(_message.Message):
+    """Asks for the receipt of an erasure."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace; empty means the server's only one."""
+    customer_id: _builtins.str
+    """Any id that the erased customer ever had (a UUID)."""
+    at_least_revision: _builtins.int
+    """Wait until the read side has reached this revision; 0: do not wait."""
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        customer_id: _builtins.str = ...,
+        at_least_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "customer_id", b"customer_id", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetErasureReceiptRequest: _TypeAlias = GetErasureReceiptRequest  # noqa: Y015
+
+@_typing.final
+class GetErasureReceiptResponse(_message.Message):
+    """What became of an erasure."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_REVISION_FIELD_NUMBER: _builtins.int
+    REQUESTED_AT_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The erased customer's id (a UUID)."""
+    requested_revision: _builtins.int
+    """The revision from which on the person is erased."""
+    complete: _builtins.bool
+    """Whether the keys have left every disk and the read sides have let go of the person."""
+    receipt: _builtins.str
+    """The receipt, JSON; empty until the erasure is complete. The signature covers all its other
+    fields, as JSON with sorted keys and without spaces.
+    """
+    revision: _builtins.int
+    """The revision up to which the read side had read."""
+    @_builtins.property
+    def requested_at(self) -> _timestamp_pb2.Timestamp:
+        """When that was recorded."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        requested_revision: _builtins.int = ...,
+        requested_at: _timestamp_pb2.Timestamp | None = ...,
+        complete: _builtins.bool = ...,
+        receipt: _builtins.str = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["requested_at", b"requested_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "customer_id", b"customer_id", "receipt", b"receipt", "requested_at", b"requested_at", "requested_revision", b"requested_revision", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetErasureReceiptResponse: _TypeAlias = GetErasureReceiptResponse  # noqa: Y015

@@ -58,6 +58,11 @@ class AuditServiceStub:
                 request_serializer=koseki_dot_v1_dot_audit__service__pb2.GetReceiptRequest.SerializeToString,
                 response_deserializer=koseki_dot_v1_dot_audit__service__pb2.GetReceiptResponse.FromString,
                 _registered_method=True)
+        self.GetErasureReceipt = channel.unary_unary(
+                '/koseki.v1.AuditService/GetErasureReceipt',
+                request_serializer=koseki_dot_v1_dot_audit__service__pb2.GetErasureReceiptRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_audit__service__pb2.GetErasureReceiptResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer:
@@ -107,6 +112,16 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetErasureReceipt(self, request, context):
+        """Gives the receipt of an erasure: JSON, signed with Ed25519, with ids and counts alone. Until the
+        erasure is complete there is none, and the answer says so.
+
+        Errors: NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER), FAILED_PRECONDITION (NOT_ERASED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -129,6 +144,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.GetReceipt,
                     request_deserializer=koseki_dot_v1_dot_audit__service__pb2.GetReceiptRequest.FromString,
                     response_serializer=koseki_dot_v1_dot_audit__service__pb2.GetReceiptResponse.SerializeToString,
+            ),
+            'GetErasureReceipt': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetErasureReceipt,
+                    request_deserializer=koseki_dot_v1_dot_audit__service__pb2.GetErasureReceiptRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_audit__service__pb2.GetErasureReceiptResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -243,6 +263,33 @@ class AuditService:
             '/koseki.v1.AuditService/GetReceipt',
             koseki_dot_v1_dot_audit__service__pb2.GetReceiptRequest.SerializeToString,
             koseki_dot_v1_dot_audit__service__pb2.GetReceiptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetErasureReceipt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koseki.v1.AuditService/GetErasureReceipt',
+            koseki_dot_v1_dot_audit__service__pb2.GetErasureReceiptRequest.SerializeToString,
+            koseki_dot_v1_dot_audit__service__pb2.GetErasureReceiptResponse.FromString,
             options,
             channel_credentials,
             insecure,

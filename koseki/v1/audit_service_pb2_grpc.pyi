@@ -63,6 +63,12 @@ class AuditServiceStub:
 
     Errors: those of QueryService.GetCustomer, NOT_FOUND (UNKNOWN_ACT).
     """
+    GetErasureReceipt: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetErasureReceiptRequest, _audit_service_pb2.GetErasureReceiptResponse]
+    """Gives the receipt of an erasure: JSON, signed with Ed25519, with ids and counts alone. Until the
+    erasure is complete there is none, and the answer says so.
+
+    Errors: NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER), FAILED_PRECONDITION (NOT_ERASED).
+    """
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -96,6 +102,12 @@ class AuditServiceAsyncStub(AuditServiceStub):
     id. If the purpose is closed for the person, only of acts on it.
 
     Errors: those of QueryService.GetCustomer, NOT_FOUND (UNKNOWN_ACT).
+    """
+    GetErasureReceipt: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetErasureReceiptRequest, _audit_service_pb2.GetErasureReceiptResponse]  # type: ignore[assignment]
+    """Gives the receipt of an erasure: JSON, signed with Ed25519, with ids and counts alone. Until the
+    erasure is complete there is none, and the answer says so.
+
+    Errors: NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER), FAILED_PRECONDITION (NOT_ERASED).
     """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -151,6 +163,18 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         id. If the purpose is closed for the person, only of acts on it.
 
         Errors: those of QueryService.GetCustomer, NOT_FOUND (UNKNOWN_ACT).
+        """
+
+    @_abc_1.abstractmethod
+    def GetErasureReceipt(
+        self,
+        request: _audit_service_pb2.GetErasureReceiptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.GetErasureReceiptResponse, _abc.Awaitable[_audit_service_pb2.GetErasureReceiptResponse]]:
+        """Gives the receipt of an erasure: JSON, signed with Ed25519, with ids and counts alone. Until the
+        erasure is complete there is none, and the answer says so.
+
+        Errors: NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER), FAILED_PRECONDITION (NOT_ERASED).
         """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

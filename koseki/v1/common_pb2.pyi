@@ -63,7 +63,7 @@ No error text holds personal data.
     IDENTIFIER_SEPARATED, IDENTIFIER_TOO_MANY_VALUES, IDENTIFIER_TOO_MANY_RECORDS,
     IDENTIFIER_TOO_MANY_IDENTIFIERS
                             LinkIdentifiers cannot link one of them to this customer
-    NOT_ERASED              the identifier is not one of somebody erased
+    NOT_ERASED              the customer, or who held the identifier, is not erased
     NOT_MERGED              no live merge joins the record to another
     TOO_MANY_EVENTS         the change would take more than 1,000 events
     TOO_MANY_SEGMENTS       the workspace would have more than 1,000 segments

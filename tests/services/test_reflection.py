@@ -17,7 +17,13 @@ from services.server import SERVICES
 from tests.services.edge import Edge, refusal, user
 
 METHODS = {
-    "koseki.v1.AuditService": {"ReplayEvents", "Verify", "DiffCustomer", "GetReceipt"},
+    "koseki.v1.AuditService": {
+        "ReplayEvents",
+        "Verify",
+        "DiffCustomer",
+        "GetReceipt",
+        "GetErasureReceipt",
+    },
     "koseki.v1.CustomerService": {
         "Identify",
         "SetTraits",
@@ -29,6 +35,7 @@ METHODS = {
         "LinkIdentifiers",
         "UnlinkIdentifier",
         "ReadmitIdentifier",
+        "EraseCustomer",
         "MergeCustomers",
         "UndoMerge",
         "UnmergeRecord",
