@@ -15,9 +15,11 @@ from eventlog.wire import parse_header_block
 
 API_TIMEOUT_SECONDS = 5.0
 
+NO_SUITABLE_PEERS = 10005
 STREAM_NOT_FOUND = 10059
 STREAM_NAME_IN_USE = 10058
 MESSAGE_NOT_FOUND = 10037
+NOT_CLUSTERED = 10074
 
 Json = dict[str, Any]  # Any: what the server answers; each reader checks what it takes
 

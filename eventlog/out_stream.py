@@ -15,15 +15,9 @@ from typing import NamedTuple
 from eventlog.connection import Connection
 from eventlog.errors import LogUnavailable, UnsafeStream
 from eventlog.incoming import BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE
-from eventlog.jetstream_api import (
-    STREAM_NAME_IN_USE,
-    STREAM_NOT_FOUND,
-    ApiError,
-    JetStreamApi,
-    Json,
-    checked,
-)
+from eventlog.jetstream_api import ApiError, JetStreamApi, Json, checked
 from eventlog.leader import LeaderReader
+from eventlog.stream_making import find_or_make
 from eventlog.subjects import Subjects
 from eventlog.wire import Outbound
 
@@ -79,13 +73,7 @@ class OutStream:
 
     async def open(self, *, replicas: int = 1) -> None:
         """Create the stream, or check the one there is. Raises `UnsafeStream`."""
-        try:
-            answer = await self._api.call(f"STREAM.INFO.{self.name}")
-        except ApiError as error:
-            if error.code != STREAM_NOT_FOUND:
-                raise
-            answer = await self._create(replicas)
-        config = answer["config"]
+        config = (await find_or_make(self._api, self._config(replicas)))["config"]
         faults = [name for name, wanted in _REQUIRED.items() if config.get(name, 0) != wanted]
         if config.get("num_replicas", 1) < replicas:
             faults.append("num_replicas")
@@ -128,8 +116,8 @@ class OutStream:
                     headers[BATCH_COMMIT] = "1"
             yield Outbound(self._prefix + message.subject, headers, message.body)
 
-    async def _create(self, replicas: int) -> Json:
-        config = {
+    def _config(self, replicas: int) -> Json:
+        return {
             "name": self.name,
             "subjects": [f"{self._prefix}>"],
             "num_replicas": replicas,
@@ -139,9 +127,3 @@ class OutStream:
             "allow_direct": True,
             **_REQUIRED,
         }
-        try:
-            return await self._api.call(f"STREAM.CREATE.{self.name}", config)
-        except ApiError as error:
-            if error.code != STREAM_NAME_IN_USE:
-                raise
-            return await self._api.call(f"STREAM.INFO.{self.name}")

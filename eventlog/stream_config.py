@@ -6,13 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from eventlog.errors import UnsafeStream
-from eventlog.jetstream_api import (
-    STREAM_NAME_IN_USE,
-    STREAM_NOT_FOUND,
-    ApiError,
-    JetStreamApi,
-    Json,
-)
+from eventlog.jetstream_api import STREAM_NOT_FOUND, ApiError, JetStreamApi, Json
+from eventlog.stream_making import find_or_make
 from eventlog.subjects import Subjects
 
 DUPLICATE_WINDOW_SECONDS = 1
@@ -58,13 +53,7 @@ def log_config(subjects: Subjects, *, replicas: int) -> Json:
 
 async def ensure_stream(api: JetStreamApi, subjects: Subjects, *, replicas: int) -> None:
     """Create the log's stream, or check the one there is; `UnsafeStream` says what to change."""
-    info = f"STREAM.INFO.{subjects.log_name}"
-    try:
-        answer = await api.call(info)
-    except ApiError as error:
-        if error.code != STREAM_NOT_FOUND:
-            raise
-        answer = await _create(api, subjects, replicas)
+    answer = await find_or_make(api, log_config(subjects, replicas=replicas))
     _require_safe(answer["config"], subjects, replicas=replicas)
 
 
@@ -85,16 +74,6 @@ def _require_safe(config: Json, subjects: Subjects, *, replicas: int) -> None:
         faults.append("a restore must be finished: koseki restore")
     if faults:
         raise UnsafeStream(f"stream {subjects.log_name}: {'; '.join(faults)}")
-
-
-async def _create(api: JetStreamApi, subjects: Subjects, replicas: int) -> Json:
-    config = log_config(subjects, replicas=replicas)
-    try:
-        return await api.call(f"STREAM.CREATE.{subjects.log_name}", config)
-    except ApiError as error:
-        if error.code != STREAM_NAME_IN_USE:
-            raise
-        return await api.call(f"STREAM.INFO.{subjects.log_name}")
 
 
 def unsafe_settings(

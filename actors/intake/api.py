@@ -10,8 +10,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from eventlog.asking_again import until_answered
 from eventlog.connection import Connection
 from eventlog.errors import LogUnavailable
+from eventlog.stream_making import MAKE_SECONDS_MAX
 
 API_TIMEOUT_SECONDS = 5.0
 NANOSECONDS = 1_000_000_000
@@ -32,10 +34,16 @@ class ApiRefused(Exception):
         self.code = code
 
 
-async def call_api(connection: Connection, verb: str, body: JsonObject | None = None) -> JsonObject:
+async def call_api(
+    connection: Connection,
+    verb: str,
+    body: JsonObject | None = None,
+    *,
+    timeout_seconds: float = API_TIMEOUT_SECONDS,
+) -> JsonObject:
     """Ask JetStream's API. Raises `LogUnavailable` and `ApiRefused`."""
     data = b"" if body is None else json.dumps(body).encode()
-    answer = await connection.request(f"$JS.API.{verb}", data, timeout_seconds=API_TIMEOUT_SECONDS)
+    answer = await connection.request(f"$JS.API.{verb}", data, timeout_seconds=timeout_seconds)
     return read_answer(answer.data)
 
 
@@ -50,13 +58,24 @@ async def store(
 
 
 async def ensure_stream(connection: Connection, config: JsonObject) -> None:
-    """Make a stream, or bring one that is there to this configuration."""
-    try:
-        await call_api(connection, f"STREAM.CREATE.{config['name']}", config)
-    except ApiRefused as error:
-        if error.code != STREAM_NAME_IN_USE:
-            raise
-        await call_api(connection, f"STREAM.UPDATE.{config['name']}", config)
+    """Make a stream, or bring one that is there to this configuration.
+
+    Asked again while nobody answers, as in a cluster that is coming together.
+    """
+
+    async def call(verb: str, timeout_seconds: float) -> JsonObject:
+        name = f"STREAM.{verb}.{config['name']}"
+        return await call_api(connection, name, config, timeout_seconds=timeout_seconds)
+
+    async def ask(timeout_seconds: float) -> JsonObject:
+        try:
+            return await call("CREATE", timeout_seconds)
+        except ApiRefused as error:
+            if error.code != STREAM_NAME_IN_USE:
+                raise
+        return await call("UPDATE", timeout_seconds)
+
+    await until_answered(connection, ask, timeout_seconds=MAKE_SECONDS_MAX)
 
 
 def read_answer(data: bytes) -> JsonObject:

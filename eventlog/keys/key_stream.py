@@ -43,6 +43,7 @@ from eventlog.leader import LeaderReader
 from eventlog.nats_client import Received
 from eventlog.pull_consumer import Delivery, PullConsumer
 from eventlog.stream_config import unsafe_settings
+from eventlog.stream_making import MAKE_SECONDS_MAX
 from eventlog.wire import Outbound
 
 KEYS_PER_REQUEST_MAX = 1_000
@@ -114,9 +115,15 @@ class KeyStream:
 
     async def open(self, *, replicas: int) -> None:
         """Create the stream, or check the one there is; `UnsafeStream` says what to change."""
-        if not await self.places.find():
+
+        async def ask(_timeout_seconds: float) -> Place | None:
+            return await self.locate()
+
+        connection = self._api.connection
+        place = await until_answered(connection, ask, timeout_seconds=MAKE_SECONDS_MAX)
+        if place is None:
             await self.places.create(replicas)
-        place = await self.locate()
+            place = await until_answered(connection, ask, timeout_seconds=MAKE_SECONDS_MAX)
         if place is None or place.phase is not Phase.LIVE:
             _logger.warning("key_store_not_turned_over_to_the_end", stream=self.name)
             return

@@ -12,14 +12,9 @@ from datetime import datetime
 from enum import IntEnum
 from typing import NamedTuple
 
-from eventlog.jetstream_api import (
-    STREAM_NAME_IN_USE,
-    STREAM_NOT_FOUND,
-    ApiError,
-    JetStreamApi,
-    Json,
-)
+from eventlog.jetstream_api import STREAM_NOT_FOUND, ApiError, JetStreamApi, Json
 from eventlog.stream_config import UNCAPPED
+from eventlog.stream_making import find_or_make
 from eventlog.subjects import Subjects
 
 REQUIRED = {
@@ -33,6 +28,8 @@ REQUIRED = {
     "compression": "none",
 }
 _NOT_OF_A_COPY = frozenset({"allow_atomic", "duplicate_window", "subjects"})
+FIND_SECONDS_MAX = 3.0
+
 TURNOVER = "turnover"
 """The owner, as it were, of what a turn-over writes."""
 
@@ -100,7 +97,7 @@ class Places:
 
     async def create(self, replicas: int) -> None:
         """Make the first stream, if nobody else did meanwhile."""
-        await self._create(self.names[0], self._config(replicas))
+        await find_or_make(self._api, self._config(replicas))
 
     async def close(self, place: Place) -> None:
         """Let a live stream take no more keys."""
@@ -113,7 +110,7 @@ class Places:
         [name] = set(self.names) - {place.name}
         config = {k: v for k, v in self._config(place.replicas).items() if k not in _NOT_OF_A_COPY}
         mirror = {"mirror": {"name": place.name}, "metadata": _TURNED_OVER}
-        await self._create(name, config | mirror)
+        await find_or_make(self._api, config | mirror | {"name": name})
 
     async def promote(self, place: Place) -> None:
         """Make a copy the live stream."""
@@ -130,7 +127,7 @@ class Places:
 
     async def _find(self, name: str) -> Place | None:
         try:
-            info = await self._api.call(f"STREAM.INFO.{name}")
+            info = await self._api.call(f"STREAM.INFO.{name}", timeout_seconds=FIND_SECONDS_MAX)
         except ApiError as error:
             if error.code == STREAM_NOT_FOUND:
                 return None
@@ -146,13 +143,6 @@ class Places:
             datetime.fromisoformat(info["created"]),
             all(replica.get("current") for replica in others),
         )
-
-    async def _create(self, name: str, config: Json) -> None:
-        try:
-            await self._api.call(f"STREAM.CREATE.{name}", config | {"name": name})
-        except ApiError as error:
-            if error.code != STREAM_NAME_IN_USE:
-                raise
 
     def _config(self, replicas: int) -> Json:
         return {

@@ -16,19 +16,13 @@ from eventlog.direct_get import last_messages
 from eventlog.erasing import erase
 from eventlog.errors import UnsafeStream
 from eventlog.incoming import BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE
-from eventlog.jetstream_api import (
-    STREAM_NAME_IN_USE,
-    STREAM_NOT_FOUND,
-    ApiError,
-    JetStreamApi,
-    Json,
-    checked,
-)
+from eventlog.jetstream_api import JetStreamApi, Json, checked
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.port import NoKey
 from eventlog.snapshots.port import Snapshot
 from eventlog.snapshots.seal import SCHEMA, SealedSnapshot, seal, unseal
 from eventlog.stream_config import UNCAPPED, unsafe_settings
+from eventlog.stream_making import find_or_make
 from eventlog.subjects import Subjects
 from eventlog.wire import Outbound
 
@@ -66,12 +60,7 @@ class JetStreamSnapshotStore:
 
     async def open(self, *, replicas: int = 1) -> None:
         """Create the stream, or check the one there is; `UnsafeStream` says what to change."""
-        try:
-            answer = await self._api.call(f"STREAM.INFO.{self.name}")
-        except ApiError as error:
-            if error.code != STREAM_NOT_FOUND:
-                raise
-            answer = await self._create(replicas)
+        answer = await find_or_make(self._api, self._config(replicas))
         subjects = [f"{self._prefix}*"]
         faults = unsafe_settings(
             answer["config"], subjects, replicas=replicas, required=_REQUIRED, uncapped=_UNCAPPED
@@ -135,8 +124,8 @@ class JetStreamSnapshotStore:
         )
         checked(answers[0].data)
 
-    async def _create(self, replicas: int) -> Json:
-        config = {
+    def _config(self, replicas: int) -> Json:
+        return {
             "name": self.name,
             "subjects": [f"{self._prefix}*"],
             "num_replicas": replicas,
@@ -145,12 +134,6 @@ class JetStreamSnapshotStore:
             **{name: 0 if name == "max_age" else -1 for name in _UNCAPPED},
             **_REQUIRED,
         }
-        try:
-            return await self._api.call(f"STREAM.CREATE.{self.name}", config)
-        except ApiError as error:
-            if error.code != STREAM_NAME_IN_USE:
-                raise
-            return await self._api.call(f"STREAM.INFO.{self.name}")
 
 
 def _batches(messages: Sequence[Outbound]) -> Iterator[list[Outbound]]:
