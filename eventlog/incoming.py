@@ -67,7 +67,8 @@ class Incoming:
                 for message in messages
                 if is_sealed(message.headers.get(KEY_ID))
             }
-            mapper = EventMapper(RecordSealing(await self._keys.load(r for r in records if r)))
+            keys = await self._keys.load(r for r in records if r)
+            mapper = EventMapper(RecordSealing(keys, ring=self._keys))
         return [
             self.entry(m.subject, m.revision, headers=m.headers, body=m.body)
             if mapper is self._mapper

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from domain.event import Event, Recorded
 from domain.ids import EVENTS_PER_APPEND_MAX, Stream
-from eventlog.codec import EventMapper, Unencodable
+from eventlog.codec import Encoded, EventMapper, Unencodable
 from eventlog.envelope import HEADERS, Envelope, digest_of_values, header_lines, header_values
 from eventlog.errors import LogUnavailable
 from eventlog.keys.key_ring import KeyRing
@@ -121,54 +121,58 @@ class Outgoing:
         *,
         mapper: EventMapper,
     ) -> list[Message] | Refused:
-        """Encode drafts after what is `pending` of their streams, and add them to it."""
-        messages = []
+        """Encode drafts after what is `pending` of their streams, and add them to it.
+
+        One step for all, then the next: so a processor finds each step's code at hand.
+        """
         try:
-            for draft in drafts:
-                stream = draft.stream
-                message = self._message(draft, expected[stream], pending.get(stream), mapper=mapper)
-                pending[stream] = message
-                messages.append(message)
+            placed = _placed(drafts, expected, pending)
+            encoded = [mapper.encode(recorded) for recorded in placed]
         except Unencodable:
             return Refused(EVENT_NOT_ENCODABLE)
         except RecordErased:
             return Refused(RECORD_ERASED)
+        messages = []
+        for draft, recorded, body in zip(drafts, placed, encoded, strict=True):
+            stream = draft.stream
+            before = pending.get(stream)
+            message = self._message(draft, recorded, body, before or expected[stream])
+            pending[stream] = message
+            messages.append(message)
         return messages
 
     def _message(
-        self, draft: Draft, head: Head, before: Message | None, *, mapper: EventMapper
+        self, draft: Draft, recorded: Recorded[Event], encoded: Encoded, before: Message | Head
     ) -> Message:
-        """Encode a draft after the message before it in its attempt, else after a head."""
-        version = before.recorded.version if before else head.version
-        recorded = _recorded(draft, version + 1)
-        topic, body, key_id = mapper.encode(recorded)
+        """Write a message after the one before it in its attempt, else after a head."""
+        topic, body, key_id = encoded
         subject = self._subjects.subject_of(draft.stream)
         values = header_values(
             Envelope(
-                event_id=draft.event_id,
-                event_type=topic,
-                workspace=self._subjects.workspace,
-                happened_at=draft.happened_at,
-                recorded_at=draft.recorded_at,
-                command_id=draft.command_id,
-                correlation_id=draft.correlation_id,
-                auth_id=draft.auth_id,
-                version=recorded.version,
-                previous=before.digest if before else head.digest,
-                key_id=key_id,
-                decision_id=draft.decision_id,
-                part=draft.part,
-                parts=draft.parts,
+                draft.event_id,
+                topic,
+                self._subjects.workspace,
+                draft.happened_at,
+                draft.recorded_at,
+                draft.command_id,
+                draft.correlation_id,
+                draft.auth_id,
+                recorded.version,
+                before.digest,
+                key_id,
+                draft.decision_id,
+                draft.part,
+                draft.parts,
             )
         )
         return Message(
-            subject=subject,
-            values=values,
-            lines=header_lines(values),
-            body=body,
-            digest=digest_of_values(subject, values, body),
-            expected=None if before else head.revision,
-            recorded=recorded,
+            subject,
+            values,
+            header_lines(values),
+            body,
+            digest_of_values(subject, values, body),
+            before.revision if isinstance(before, Head) else None,
+            recorded,
         )
 
 
@@ -186,18 +190,35 @@ def stored(messages: list[Message], last_revision: int) -> Stored:
     return Stored(tuple(events), heads)
 
 
+def _placed(
+    drafts: Sequence[Draft], expected: Mapping[Stream, Head], pending: Mapping[Stream, Message]
+) -> list[Recorded[Event]]:
+    """Give each draft the version that follows on its stream."""
+    placed = []
+    versions: dict[Stream, int] = {}
+    for draft in drafts:
+        stream = draft.stream
+        version = versions.get(stream)
+        if version is None:
+            before = pending.get(stream)
+            version = before.recorded.version if before else expected[stream].version
+        versions[stream] = version + 1
+        placed.append(_recorded(draft, version + 1))
+    return placed
+
+
 def _recorded(draft: Draft, version: int) -> Recorded[Event]:
     return Recorded(
-        stream=draft.stream,
-        version=version,
-        revision=0,
-        event_id=draft.event_id,
-        happened_at=draft.happened_at,
-        recorded_at=draft.recorded_at,
-        command_id=draft.command_id,
-        decision_id=draft.decision_id,
-        part=draft.part,
-        parts=draft.parts,
-        auth_id=draft.auth_id,
-        body=draft.body,
+        draft.stream,
+        version,
+        0,
+        draft.event_id,
+        draft.happened_at,
+        draft.recorded_at,
+        draft.command_id,
+        draft.decision_id,
+        draft.part,
+        draft.parts,
+        draft.auth_id,
+        draft.body,
     )

@@ -43,13 +43,17 @@ class RecordErased(Exception):
 
 
 class RecordSealing:
-    """Seal and open under the keys of one batch of events."""
+    """Seal and open under the keys of one batch of events, which came from a ring, if any."""
 
     def __init__(
-        self, keys: Mapping[RecordId, KeyAnswer], *, nonces: Iterator[bytes] | None = None
+        self,
+        keys: Mapping[RecordId, KeyAnswer],
+        *,
+        ring: KeyRing | None = None,
+        nonces: Iterator[bytes] | None = None,
     ) -> None:
         self._keys = keys
-        # They take long to make and much memory, so they live no longer than the batch.
+        self._ring = ring
         self._ciphers: dict[str, AESGCM] = {}
         # Random, unless the same bytes must come out again, as in recorded streams for tests.
         self._nonces = nonces or _draw_nonces()
@@ -92,8 +96,9 @@ class RecordSealing:
         key = self._keys[RecordId(record_id)]
         if isinstance(key, NoKey):
             return key
-        cipher = self._ciphers[record_id] = AESGCM(key)
-        return cipher
+        made = AESGCM(key) if self._ring is None else self._ring.cipher(RecordId(record_id), key)
+        self._ciphers[record_id] = made
+        return made
 
 
 def is_sealed(key_id: str | None) -> bool:
@@ -108,21 +113,22 @@ async def sealing_to_write(
 
     Tries until the time is up, then raises `LogUnavailable`: nothing of the attempt was sent.
     """
-    streams = {
-        draft.stream
+    records = {
+        RecordId(draft.stream.key): draft.stream
         for draft in attempt.drafts
         if draft.body.PERSONAL and draft.stream.kind is StreamKind.RECORD
     }
-    if not streams:
-        return RecordSealing({})
-    known = {RecordId(s.key) for s in streams if attempt.expected[s].version}
-    new = {RecordId(s.key) for s in streams} - known
+    held = ring.held_all(records)
+    if held is not None:
+        return RecordSealing(held, ring=ring)
+    known = {r for r, stream in records.items() if attempt.expected[stream].version}
+    new = records.keys() - known
     pause = RETRY_SECONDS_MIN
     try:
         async with asyncio.timeout(timeout_seconds):
             while True:
                 try:
-                    return RecordSealing(await ring.ensure(known=known, new=new))
+                    return RecordSealing(await ring.ensure(known=known, new=new), ring=ring)
                 except WorkspaceKeyMissing:
                     raise
                 except LogUnavailable:

@@ -11,9 +11,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from contextlib import aclosing, suppress
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from domain.ids import RecordId
+from eventlog.keys.ciphers import Ciphers
 from eventlog.keys.gathering import Gathering
-from eventlog.keys.port import KeyAnswer, KeyStore, NoKey
+from eventlog.keys.port import DataKey, KeyAnswer, KeyStore, NoKey
 
 KEYS_HELD_MAX = 50_000
 """About 300 bytes each."""
@@ -32,6 +35,7 @@ class KeyRing:
         self.store = store
         self._keys_max = keys_max
         self._held: OrderedDict[RecordId, KeyAnswer] = OrderedDict()
+        self._ciphers = Ciphers()
         self._loads = Gathering(store.load, per_request_max=KEYS_PER_REQUEST_MAX)
         self._makes = Gathering(store.ensure, per_request_max=KEYS_PER_REQUEST_MAX)
         self._follower: asyncio.Task[None] | None = None
@@ -48,6 +52,30 @@ class KeyRing:
     def held(self, record_id: RecordId) -> KeyAnswer | None:
         """Give what is held of a record's key without asking anybody; safe from any thread."""
         return self._held.get(record_id)
+
+    def held_all(self, record_ids: Collection[RecordId]) -> dict[RecordId, KeyAnswer] | None:
+        """Give what is held of all these keys, if it is, without asking anybody."""
+        if self._follower is None or self._follower.done():
+            return None
+        held = self._held
+        answers: dict[RecordId, KeyAnswer] = {}
+        for record_id in record_ids:
+            answer = held.get(record_id)
+            if answer is None:
+                return None
+            held.move_to_end(record_id)
+            answers[record_id] = answer
+        return answers
+
+    def cipher(self, record_id: RecordId, key: DataKey) -> AESGCM:
+        """Give the cipher of a key that was found here; safe from one thread only."""
+        cipher = self._ciphers.find(record_id)
+        if cipher is None:
+            cipher = AESGCM(key)
+            # A key that was destroyed since it was found must not be kept in another form.
+            if self._held.get(record_id) is key:
+                self._ciphers.hold(record_id, cipher)
+        return cipher
 
     async def load(self, record_ids: Iterable[RecordId]) -> dict[RecordId, KeyAnswer]:
         """Give the keys of these records, or say why there is none. Raises `LogUnavailable`."""
@@ -73,7 +101,7 @@ class KeyRing:
 
     async def close(self) -> None:
         """Hold no key any more, and follow nothing."""
-        self._held.clear()
+        self._let_go()
         if self._follower is not None:
             self._follower.cancel()
             with suppress(asyncio.CancelledError):
@@ -108,9 +136,14 @@ class KeyRing:
         for record_id in record_ids:
             self._held[record_id] = NoKey.DESTROYED
             self._held.move_to_end(record_id)
+            self._ciphers.forget(record_id)
         for forget in self._listeners:
             forget(record_ids)
         self._shrink()
+
+    def _let_go(self) -> None:
+        self._held.clear()
+        self._ciphers.clear()
 
     def _shrink(self) -> None:
         while len(self._held) > self._keys_max:
@@ -121,7 +154,7 @@ class KeyRing:
         async with self._starting:
             if self._follower is not None and not self._follower.done():
                 return
-            self._held.clear()  # whoever does not follow may hold what was destroyed
+            self._let_go()  # whoever does not follow may hold what was destroyed
             for forget in self._listeners:
                 forget(None)
             position = await self.store.position()

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -173,7 +172,7 @@ def test_a_missing_header_is_named(name: str) -> None:
 
 def test_times_without_a_zone_are_a_mistake_of_the_caller() -> None:
     with pytest.raises(ValueError, match="zone"):
-        build_headers(replace(ENVELOPE, happened_at=datetime(2026, 1, 1)))  # noqa: DTZ001
+        build_headers(ENVELOPE._replace(happened_at=datetime(2026, 1, 1)))  # noqa: DTZ001
 
 
 def test_every_field_of_the_envelope_reaches_the_headers() -> None:
@@ -182,7 +181,7 @@ def test_every_field_of_the_envelope_reaches_the_headers() -> None:
         "recorded_at": ENVELOPE.recorded_at + timedelta(seconds=1),
         "previous": bytes(32),
     }
-    for field in fields(Envelope):
-        value = getattr(ENVELOPE, field.name)
-        other: Any = f"{value}x" if isinstance(value, str) else changes.get(field.name, 9)
-        assert build_headers(replace(ENVELOPE, **{field.name: other})) != GOLDEN_HEADERS
+    for name in Envelope._fields:
+        value = getattr(ENVELOPE, name)
+        other: Any = f"{value}x" if isinstance(value, str) else changes.get(name, 9)
+        assert build_headers(ENVELOPE._replace(**{name: other})) != GOLDEN_HEADERS
