@@ -257,10 +257,14 @@ class Waker:
         # A snapshot of the stream's very last event, unchanged in the log, has no tail to read.
         at_end = {r for r, snapshot in snapshots.items() if ends.get(r) == snapshot.head}
         tails = {r: head for r, head in heads.items() if r not in at_end}
-        (entries, broken), states = await asyncio.gather(
-            self._read(tails, recheck=snapshots),
-            self._snapshots.unpack(snapshots.values(), is_beside_request=bool(tails)),
-        )
+        if tails:
+            (entries, broken), states = await asyncio.gather(
+                self._read(tails, recheck=snapshots),
+                self._snapshots.unpack(snapshots.values(), is_beside_request=True),
+            )
+        else:
+            entries, broken = {}, set()
+            states = await self._snapshots.unpack(snapshots.values(), is_beside_request=False)
         entries |= {r: [] for r in at_end}
         unusable = snapshots.keys() - states.keys()
         if unusable:

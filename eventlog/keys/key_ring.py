@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import aclosing, suppress
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from domain.ids import RecordId
 from eventlog.keys.ciphers import Ciphers
-from eventlog.keys.gathering import Gathering
+from eventlog.keys.gathering import Gathering, Round
 from eventlog.keys.port import DataKey, KeyAnswer, KeyStore, NoKey
 
 KEYS_HELD_MAX = 50_000
@@ -26,6 +27,13 @@ KEYS_PER_REQUEST_MAX = 1_000
 
 Forgetting = Callable[[Collection[RecordId] | None], None]
 """Told whose keys are destroyed; None: any may be."""
+
+
+class Begun(NamedTuple):
+    """Keys that are held, and the rounds in which the others are asked for."""
+
+    held: dict[RecordId, KeyAnswer]
+    rounds: Mapping[RecordId, Round]
 
 
 class KeyRing:
@@ -55,7 +63,7 @@ class KeyRing:
 
     def held_all(self, record_ids: Collection[RecordId]) -> dict[RecordId, KeyAnswer] | None:
         """Give what is held of all these keys, if it is, without asking anybody."""
-        if self._follower is None or self._follower.done():
+        if not self._is_following:
             return None
         held = self._held
         answers: dict[RecordId, KeyAnswer] = {}
@@ -80,6 +88,16 @@ class KeyRing:
     async def load(self, record_ids: Iterable[RecordId]) -> dict[RecordId, KeyAnswer]:
         """Give the keys of these records, or say why there is none. Raises `LogUnavailable`."""
         return await self._find(set(record_ids), self._loads)
+
+    async def begin_load(self, record_ids: Iterable[RecordId]) -> Begun:
+        """Have the keys of these records asked for, beside what the caller asks for next."""
+        if not self._is_following:
+            await self._start()
+        return self._begin(set(record_ids), self._loads)
+
+    async def finish_load(self, begun: Begun) -> dict[RecordId, KeyAnswer]:
+        """Give the keys that `begin_load` had asked for. Raises `LogUnavailable`."""
+        return await self._finish(begun, self._loads)
 
     async def ensure(
         self, *, known: Collection[RecordId], new: Collection[RecordId]
@@ -109,19 +127,32 @@ class KeyRing:
             self._follower = None
 
     async def _find(self, wanted: set[RecordId], asked: Gathering) -> dict[RecordId, KeyAnswer]:
-        if self._follower is None or self._follower.done():
+        if not self._is_following:
             await self._start()
+        return await self._finish(self._begin(wanted, asked), asked)
+
+    def _begin(self, wanted: Iterable[RecordId], asked: Gathering) -> Begun:
         answers: dict[RecordId, KeyAnswer] = {}
+        missing = []
         for record_id in wanted:
             held = self._held.get(record_id)
-            if held is not None:
+            if held is None:
+                missing.append(record_id)
+            else:
                 self._held.move_to_end(record_id)
                 answers[record_id] = held
-        missing = wanted - answers.keys()
-        if missing:
-            found = await asked.ask(missing)
+        return Begun(answers, asked.begin(missing))
+
+    async def _finish(self, begun: Begun, asked: Gathering) -> dict[RecordId, KeyAnswer]:
+        answers, rounds = begun
+        if rounds:
+            found = await asked.finish(rounds)
             answers |= {r: self._keep(r, answer) for r, answer in found.items()}
         return answers
+
+    @property
+    def _is_following(self) -> bool:
+        return self._follower is not None and not self._follower.done()
 
     def _keep(self, record_id: RecordId, answer: KeyAnswer) -> KeyAnswer:
         """Hold an answer, unless the key was destroyed while it was on its way."""
@@ -152,7 +183,7 @@ class KeyRing:
     async def _start(self) -> None:
         """Follow what is destroyed, from before the first key is held."""
         async with self._starting:
-            if self._follower is not None and not self._follower.done():
+            if self._is_following:
                 return
             self._let_go()  # whoever does not follow may hold what was destroyed
             for forget in self._listeners:

@@ -28,9 +28,10 @@ import structlog
 from domain.ids import RecordId
 from eventlog.asking_again import until_answered
 from eventlog.connection import NotSent
+from eventlog.direct_get import ask_last_message
 from eventlog.erasing import ERASE_SECONDS_MAX, erase_each, erase_once
 from eventlog.errors import LogUnavailable, UnsafeStream
-from eventlog.incoming import BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE
+from eventlog.incoming import BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE, Raw
 from eventlog.jetstream_api import (
     STREAM_NOT_FOUND,
     ApiError,
@@ -198,6 +199,20 @@ class KeyStream:
             for message in await self._read(owners[start : start + KEYS_PER_REQUEST_MAX]):
                 found.setdefault(message.owner, []).append(message)
         return found
+
+    async def read_newest(self, owner: str) -> KeyMessage | None:
+        """Read the newest message of an owner; a replica that lags may answer."""
+
+        async def ask(timeout_seconds: float) -> Raw | None:
+            return await ask_last_message(
+                self._api.connection,
+                self.name,
+                f"{self._prefix}{owner}.*",
+                timeout_seconds=timeout_seconds,
+            )
+
+        found = await self._ask(ask)
+        return self._message(found.subject, found.revision, found.body) if found else None
 
     async def newest(self, owner: str) -> KeyMessage | None:
         """Ask the leader for the newest message of an owner; `*` means of any."""

@@ -73,11 +73,12 @@ class JetStreamSnapshotStore:
     ) -> Mapping[RecordId, Snapshot]:
         """Give the snapshot of each record that has one of this schema which can be opened."""
         wanted = list(dict.fromkeys(record_ids))
-        # The key and the snapshot of a cold record are asked for at once.
-        keys, messages = await asyncio.gather(
-            self._keys.load(wanted),
-            last_messages(self._api.connection, self.name, [self._prefix + r for r in wanted]),
+        # The key and the snapshot of a cold record are asked for in one piece.
+        begun = await self._keys.begin_load(wanted)
+        messages = await last_messages(
+            self._api.connection, self.name, [self._prefix + r for r in wanted]
         )
+        keys = await self._keys.finish_load(begun)
         found = {}
         for message in messages:
             record_id = RecordId(message.subject[len(self._prefix) :])
