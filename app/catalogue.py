@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from domain import commands
 from eventlog.registry import EVENTS as _EVENTS
+from projections import timeline
 from projections.fold import MODELS
 from services.server import SERVICES as _SERVICES
 
@@ -42,7 +43,7 @@ COMMANDS: tuple[type[commands.Command], ...] = (
 EVENTS = _EVENTS
 """By wire name. Folded by `domain/record.py`, `domain/rules.py` and the read models."""
 
-VIEWS = MODELS
+VIEWS = (*MODELS, timeline)  # on which `tallies` puts what it counts
 """The read models, each a fold with tables of its own; combined in `projections/views.py`."""
 
 QUERIES = {

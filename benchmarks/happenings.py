@@ -11,12 +11,15 @@ from uuid import UUID
 
 from domain.consent import LawfulBasis
 from domain.event import Event, Recorded
+from domain.identity import Identifier
+from domain.identity_events import IdentifiersLinked
 from domain.ids import (
     CLOCK_STREAM,
     WORKSPACE_STREAM,
     CommandId,
     DecisionId,
     EventId,
+    IdentifierKey,
     RecordId,
     Stream,
     record_stream,
@@ -34,6 +37,7 @@ from eventlog.port import Entry
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SIGNAL_NAMES = tuple(f"Signal {number}" for number in range(20))
+SIGNALS_EACH = 5
 COUNTRIES = ("JP", "US", "DE", "BR")
 
 
@@ -70,17 +74,24 @@ class Happenings:
             traits = {"country": self.drawn.choice(COUNTRIES), "tier": self.drawn.randrange(5)}
             self.append(_record(who), TraitsSet(source="shop", traits=dict(traits)))
 
+    def lives(self, number: int) -> list[RecordId]:
+        """Let customers be known by two identifiers, say more, and do something; name them."""
+        for who in range(number):
+            held = tuple(_identifier(namespace, who) for namespace in ("email", "user_id"))
+            keys = tuple(identifier.key for identifier in held)
+            linked = IdentifiersLinked(source="shop", keys=keys, identifiers=held)
+            self.append(_record(who), linked)
+            traits = {"name": f"Person {who}", "city": "Kyoto", "points": who, "is_member": True}
+            self.append(_record(who), TraitsSet(source="shop", traits=dict(traits)))
+            for _ in range(SIGNALS_EACH):
+                self.append(_record(who), self._signals())
+        return [RecordId(_record(who).key) for who in range(number)]
+
     def signals(self, number: int, *, customers: int) -> None:
         """Let so many signals come from any of these customers."""
         for _ in range(number):
-            signal = Signal(
-                message_id=f"m{len(self.entries)}",
-                name=self.drawn.choice(SIGNAL_NAMES),
-                happened_at=self._now(),
-                properties={"amount": self.drawn.randrange(10_000) / 100, "sku": "abc"},
-            )
-            who = self.drawn.randrange(customers)
-            self.append(_record(who), SignalsRecorded(source="shop", signals=(signal,)))
+            recorded = self._signals()
+            self.append(_record(self.drawn.randrange(customers)), recorded)
 
     def advance(self, to: datetime) -> Entry:
         """Let time pass."""
@@ -109,12 +120,26 @@ class Happenings:
         self.entries.append(entry)
         return entry
 
+    def _signals(self) -> SignalsRecorded:
+        signal = Signal(
+            message_id=f"m{len(self.entries)}",
+            name=self.drawn.choice(SIGNAL_NAMES),
+            happened_at=self._now(),
+            properties={"amount": self.drawn.randrange(10_000) / 100, "sku": "abc"},
+        )
+        return SignalsRecorded(source="shop", signals=(signal,))
+
     def _now(self) -> datetime:
         return START + timedelta(seconds=len(self.entries))
 
 
 def _record(number: int) -> Stream:
     return record_stream(RecordId(str(UUID(int=(0x0190_0000_0000_7000_8000 << 48) + number))))
+
+
+def _identifier(namespace: str, number: int) -> Identifier:
+    key = IdentifierKey(f"bench.{sha256(f'{namespace}/{number}'.encode()).hexdigest()}")
+    return Identifier(namespace=namespace, value=f"person{number}@example.org", key=key)
 
 
 def _expressions() -> Iterator[str]:

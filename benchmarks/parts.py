@@ -37,6 +37,12 @@ def _projection() -> Part:
     return measure
 
 
+def _query() -> Part:
+    from benchmarks.query import measure
+
+    return measure
+
+
 def _segments() -> Part:
     from benchmarks.segments import measure
 
@@ -49,5 +55,6 @@ PARTS: Mapping[str, Callable[[], Part]] = {
     "identity": _identity,
     "projection": _projection,
     "segments": _segments,
+    "query": _query,
 }
 """Each part is imported only when it is asked for: some need what others do not."""

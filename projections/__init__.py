@@ -2,8 +2,8 @@
 
 `tables.py` is what a fold writes to and a view reads from; `store.py` keeps it in LMDB. There is
 one file per read model (`profile.py`, `identifiers.py`, `customers.py`, `consents.py`,
-`timeline.py`, `tallies.py`, `rules.py`, `counts.py`), none importing another but for the timeline,
-which asks `tallies.py` what a record holds. `clock.py` is the log's time, `segments/` who belongs
+`timeline.py`, `tallies.py`, `rules.py`, `counts.py`), none importing another but for the tallies,
+which count what `timeline.py` has put. `clock.py` is the log's time, `segments/` who belongs
 to what by it. `parking.py` says who waits after a fault, `heads.py` keeps where records end,
 `fold.py` applies them all, `runner.py` follows the log, `views.py` combines rows as they are read.
 

@@ -53,10 +53,14 @@ def time_moved_to(event: Recorded[Event]) -> datetime:
     return max(event.recorded_at, to if to.tzinfo else to.replace(tzinfo=UTC))
 
 
-def mark_clock(tables: Tables, revision: int) -> None:
-    """Note what the clock shows after a revision, if it is one of those that are noted."""
-    if revision % MARK_EVERY_REVISIONS == 0:
-        tables.put(CLOCK_MARKS, _mark(revision), {"at": instant_text(read_clock(tables))})
+def is_marked(revision: int) -> bool:
+    """Say whether it is noted what the clock shows after a revision."""
+    return revision % MARK_EVERY_REVISIONS == 0
+
+
+def mark_clock(tables: Tables, revision: int, at: datetime) -> None:
+    """Note what the clock shows after a revision."""
+    tables.put(CLOCK_MARKS, _mark(revision), {"at": instant_text(at)})
 
 
 def read_before_revision(tables: ReadTables, revision: int) -> Reading:

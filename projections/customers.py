@@ -99,7 +99,7 @@ def parted_from(tables: ReadTables, record_ids: Iterable[RecordId]) -> dict[Reco
 def members(tables: ReadTables, root_id: RecordId) -> tuple[RecordId, ...]:
     """Name the records of the customer with this root, the oldest first."""
     row = tables.get(CUSTOMERS, root_id.encode())
-    return (root_id,) if row is None else tuple(RecordId(member) for member in row["members"])
+    return (root_id,) if row is None else tuple(row["members"])
 
 
 def component(tables: ReadTables, record_id: RecordId) -> Component | None:

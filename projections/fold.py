@@ -60,7 +60,6 @@ MODELS = (
     preferences,
     consents,
     consent_history,
-    timeline,  # before `tallies`, which notes what a record holds
     tallies,
     rules,
     definitions,
@@ -68,6 +67,7 @@ MODELS = (
 )
 TABLES: tuple[str, ...] = (
     *(table for model in MODELS for table in model.TABLES),
+    *timeline.TABLES,  # `tallies` puts what it counts
     *parking.TABLES,
     *(table for part in (clock, timers, membership) for table in part.TABLES),
     *heads.TABLES,
@@ -86,7 +86,7 @@ LOCAL_TABLES: tuple[str, ...] = tuple(
 )
 """What each replica makes for itself; in no digest."""
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 """Raised whenever a fold or a row changes: rows of another version are made again from the log."""
 
 _APPLIES = tuple(model.apply for model in (forgetting, *MODELS))
@@ -204,7 +204,6 @@ def _fold_entries(tables: Tables, entries: Sequence[Entry], faults: Mapping[int,
         heads.note(tables, entry)
         _fold_entry(tables, session, entry, faults)
         session.passed(entry.revision)
-        clock.mark_clock(tables, entry.revision)
     try:
         session.finish()
     except _NOT_THE_EVENTS_FAULT:

@@ -73,6 +73,13 @@ class Snapshot:
         for key, encoded in self.scan_stored(table, prefix, start=start):
             yield key, self._codec.read(table, key, encoded)
 
+    def scan_open(
+        self, table: str, prefix: bytes, *, start: bytes = b""
+    ) -> Iterator[tuple[bytes, Row]]:
+        """Yield as `scan` does, but of each row at least what is open; needs no key."""
+        for key, encoded in self.scan_stored(table, prefix, start=start):
+            yield key, self._codec.read_open(table, encoded)
+
     def load(self, table: str, key: bytes) -> bytes | None:
         """Read a row as stored."""
         try:
@@ -85,15 +92,18 @@ class Snapshot:
         self, table: str, prefix: bytes, *, start: bytes = b""
     ) -> Iterator[tuple[bytes, bytes]]:
         """Yield rows as stored, in order of keys."""
-        with _store_faults(), self._transaction.cursor(db=self._databases[table]) as cursor:
-            first = max(prefix, start)
-            if not (cursor.set_range(first) if first else cursor.first()):
-                return
-            for found, encoded in cursor:
-                key = bytes(found)
-                if not key.startswith(prefix):
+        try:
+            with self._transaction.cursor(db=self._databases[table]) as cursor:
+                first = max(prefix, start)
+                if not (cursor.set_range(first) if first else cursor.first()):
                     return
-                yield key, bytes(encoded)
+                for found, encoded in cursor:
+                    key = bytes(found)
+                    if not key.startswith(prefix):
+                        return
+                    yield key, bytes(encoded)
+        except lmdb.Error as error:
+            raise _failed(error) from error
 
 
 class _Writing(Snapshot):

@@ -12,7 +12,6 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from heapq import merge
 from typing import Protocol
 
 from domain.ids import RecordId
@@ -51,6 +50,11 @@ class ReadTables(Protocol):
     def scan(self, table: str, prefix: bytes, *, start: bytes = b"") -> Iterator[tuple[bytes, Row]]:
         """Yield the rows whose key starts with a prefix, from a key on, in order of keys."""
 
+    def scan_open(
+        self, table: str, prefix: bytes, *, start: bytes = b""
+    ) -> Iterator[tuple[bytes, Row]]:
+        """Yield as `scan` does, but of each row at least what is open; needs no key."""
+
     def load(self, table: str, key: bytes) -> bytes | None:
         """Read what is stored: a local value, or a row as its codec wrote it."""
 
@@ -72,6 +76,9 @@ class Tables(ReadTables, Protocol):
 
     def put(self, table: str, key: bytes, row: Row) -> None:
         """Write a row."""
+
+    def add(self, table: str, key: bytes, row: Row) -> None:
+        """Write a row that is surely not there yet."""
 
     def delete(self, table: str, key: bytes) -> None:
         """Remove a row."""
@@ -140,25 +147,44 @@ class Transaction:
         """Write a row."""
         self._change(table, key, row)
 
+    def add(self, table: str, key: bytes, row: Row) -> None:
+        """Write a row that is surely not there yet: it is not looked for."""
+        self._stored[table].setdefault(key, None)
+        self._rows[table].setdefault(key, None)
+        self._change(table, key, row)
+
     def delete(self, table: str, key: bytes) -> None:
         """Remove a row."""
         self._change(table, key, None)
 
     def scan(self, table: str, prefix: bytes, *, start: bytes = b"") -> Iterator[tuple[bytes, Row]]:
         """Yield the rows whose key starts with a prefix, as this transaction has left them."""
+        for key, encoded, row in self._found(table, prefix, start):
+            if row is not None:
+                yield key, row
+            elif encoded is not None:
+                yield key, self._codec.read(table, key, encoded)
+
+    def scan_open(
+        self, table: str, prefix: bytes, *, start: bytes = b""
+    ) -> Iterator[tuple[bytes, Row]]:
+        """Yield as `scan` does, but of each row at least what is open; needs no key."""
+        for key, encoded, row in self._found(table, prefix, start):
+            if row is not None:
+                yield key, row
+            elif encoded is not None:
+                yield key, self._codec.read_open(table, encoded)
+
+    def _found(
+        self, table: str, prefix: bytes, start: bytes
+    ) -> Iterator[tuple[bytes, bytes | None, Row | None]]:
+        """Yield keys in order, each with its row as stored, or as it was left here."""
         rows, ordered = self._rows[table], self._in_order(table)
         first = bisect_left(ordered, max(prefix, start))
         changed = ordered[first : bisect_left(ordered, _after(prefix))]
         stored = self._backing.scan_stored(table, prefix, start=start)
-        found = merge(stored, ((key, b"") for key in changed), key=_key) if changed else stored
-        last = None
-        for key, encoded in found:
-            if key == last:
-                continue
-            last = key
-            row = rows[key] if key in rows else self._codec.read(table, key, encoded)
-            if row is not None:
-                yield key, row
+        for key, encoded in _merged(stored, changed):
+            yield (key, None, rows[key]) if key in rows else (key, encoded, None)
 
     def load(self, table: str, key: bytes) -> bytes | None:
         """Read a local value, as this transaction has left it."""
@@ -176,12 +202,10 @@ class Transaction:
         local, first = self._local[table], max(prefix, start)
         mine = sorted(k for k in local if k.startswith(prefix) and k >= first)
         stored = self._backing.scan_stored(table, prefix, start=start)
-        last = None
-        for key, before in merge(stored, ((key, b"") for key in mine), key=_key):
+        for key, before in _merged(stored, mine):
             value = local.get(key, before)
-            if key != last and value is not None:
+            if value is not None:
                 yield key, value
-            last = key
 
     @property
     def codec(self) -> RowCodec:
@@ -230,20 +254,21 @@ class Transaction:
         if table.startswith(LOCAL_MARK):
             return self._encode_local(table), 0
         rows, stored = self._rows[table], self._stored[table]
+        write, digest = self._codec.write, self._codec.digest
         changes: dict[bytes, bytes | None] = {}
         difference = 0
         for key in sorted(self._changed[table]):
             row, before = rows[key], stored[key]
-            removed = 0 if before is None else self._codec.digest(table, key, before)
+            removed = 0 if before is None else digest(table, key, before)
             if row is None:
                 if before is not None:
                     changes[key] = None
                     difference -= removed
                 continue
-            after = self._codec.write(table, key, row)
-            if after.digest != removed:
-                changes[key] = after.stored
-                difference += after.digest - removed
+            encoded, added = write(table, key, row)
+            if added != removed:
+                changes[key] = encoded
+                difference += added - removed
         return changes, difference
 
     def _encode_local(self, table: str) -> dict[bytes, bytes | None]:
@@ -251,8 +276,19 @@ class Transaction:
         return {k: None if r is None else self._codec.write(table, k, r).stored for k, r in rows}
 
 
-def _key(item: tuple[bytes, bytes]) -> bytes:
-    return item[0]
+def _merged(
+    stored: Iterable[tuple[bytes, bytes]], changed: list[bytes]
+) -> Iterator[tuple[bytes, bytes | None]]:
+    """Yield the keys of both in order, each once, with what is stored."""
+    left = changed[::-1]
+    for key, encoded in stored:
+        while left and left[-1] < key:
+            yield left.pop(), None
+        if left and left[-1] == key:
+            left.pop()
+        yield key, encoded
+    for key in reversed(left):
+        yield key, None
 
 
 def _after(prefix: bytes) -> bytes:
@@ -296,6 +332,13 @@ class MemoryTables:
         """Yield the rows whose key starts with a prefix, in order of keys."""
         for key, encoded in self.scan_stored(table, prefix, start=start):
             yield key, self._codec.read(table, key, encoded)
+
+    def scan_open(
+        self, table: str, prefix: bytes, *, start: bytes = b""
+    ) -> Iterator[tuple[bytes, Row]]:
+        """Yield as `scan` does, but of each row at least what is open; needs no key."""
+        for key, encoded in self.scan_stored(table, prefix, start=start):
+            yield key, self._codec.read_open(table, encoded)
 
     def load(self, table: str, key: bytes) -> bytes | None:
         """Read a row as stored."""

@@ -1,15 +1,19 @@
-"""Read model: the signals of each record in the order in which they happened.
+"""Read model: the signals of each record, by their names, in the order in which they happened.
 
-Table `timeline`: record id/time/signal key -> {source, revision, name, kind, message_id,
-properties}, the last four sealed. Times are in microseconds since the year 1, so a window is a
-range of keys, and a late signal stands where it happened. A record holds a signal once (R8); of its
-copies on several records of a customer the first counts, as in `tallies.py`, which is told later.
+Table `timeline`: record id/series/time/signal key -> {source, revision, name, kind, message_id,
+properties}, the last four sealed. A series is a digest of the name and times are in microseconds
+since the year 1: what one name did in a window is a range of keys, whatever else a person does, and
+a late signal stands where it happened. A record holds a signal once (R8); of its copies on several
+records of a customer the first counts (`copies.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from typing import NamedTuple
 
 import orjson
 from pydantic import JsonValue
@@ -17,14 +21,15 @@ from pydantic import JsonValue
 from domain.event import Event, Recorded
 from domain.ids import OpenMap, RecordId
 from domain.signal_events import SignalsRecorded
-from domain.signals import Signal, signal_key
-from projections import tallies
+from domain.signals import Signal, SignalKey, signal_key
+from projections import copies
+from projections.copies import Copy
 from projections.instants import microseconds
 from projections.rows import Row, Sealed, owned_by_key
 from projections.tables import ReadTables, Tables
 
 TIMELINE = "timeline"
-TABLES = (TIMELINE,)
+TABLES = (TIMELINE, *copies.TABLES)
 _ERASED = {"name": "", "kind": "", "message_id": "", "properties": dict[str, object]()}
 SEALED = {TIMELINE: Sealed(_ERASED, owned_by_key)}
 
@@ -32,6 +37,18 @@ INTEGER_BITS_HELD = 63
 """Of an integer in a row; a larger one is held as the nearest float, if there is one."""
 
 FLOAT_BITS_MAX = 1_024
+NAMES_CACHED_MAX = 8_192
+AT_DIGITS = 18
+
+
+class Occurrence(NamedTuple):
+    """A copy of a signal of a name that is known, in the order of such; nothing was unsealed."""
+
+    at: int
+    key: SignalKey
+    record_id: RecordId
+    source: str
+    place: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +56,7 @@ class TimedSignal:
     """A copy of a signal; `at` in microseconds since the year 1."""
 
     at: int
-    key: str
+    key: SignalKey
     record_id: RecordId
     source: str
     revision: int
@@ -54,71 +71,101 @@ def signal_time(event: Recorded[Event], signal: Signal) -> int:
     return microseconds(min(signal.happened_at, event.recorded_at))
 
 
-def apply(tables: Tables, event: Recorded[Event]) -> None:
-    """Fold one event; a signal that the record holds already changes nothing."""
-    body = event.body
-    if not isinstance(body, SignalsRecorded):
-        return
-    record_id, noted = event.stream.key, set[str]()
+@lru_cache(maxsize=NAMES_CACHED_MAX)
+def series_of(name: str) -> str:
+    """Give the series that the signals of a name form."""
+    return blake2b(name.encode(), digest_size=16).hexdigest()
+
+
+def put(tables: Tables, event: Recorded[Event], body: SignalsRecorded) -> Iterator[Row]:
+    """Put the signals of an event on its record, and yield them as they stand there.
+
+    One that the record holds already changes nothing.
+    """
+    record_id, revision, source = RecordId(event.stream.key), event.revision, body.source
     for signal in body.signals:
-        key = signal_key(body.source, signal.message_id)
-        if key in noted or tallies.holds(tables, record_id, key):
+        key = signal_key(source, signal.message_id)
+        place = _place(event, signal)
+        if not copies.note(tables, Copy(record_id, key, revision, place)):
             continue
-        noted.add(key)
         row = {
-            "source": body.source,
-            "revision": event.revision,
+            "source": source,
+            "revision": revision,
             "name": signal.name,
             "kind": signal.kind,
             "message_id": signal.message_id,
             "properties": _held(signal.properties),
         }
-        tables.put(TIMELINE, _place(event, signal, key), row)
+        tables.add(TIMELINE, f"{record_id}/{place}/{key}".encode(), row)
+        yield row
 
 
 def forget(tables: Tables, record_id: RecordId) -> list[str]:
     """Leave nothing of a record; give the keys of the signals that it held."""
-    places = [place for place, _ in tables.scan(TIMELINE, f"{record_id}/".encode())]
+    places = [place for place, _ in tables.scan_open(TIMELINE, f"{record_id}/".encode())]
     for place in places:
         tables.delete(TIMELINE, place)
     return [place.decode().rpartition("/")[2] for place in places]
 
 
-def put_by(tables: ReadTables, event: Recorded[Event]) -> Iterator[TimedSignal]:
-    """Yield the signals that an event put on its record when it was folded, just now."""
-    body = event.body
-    if not isinstance(body, SignalsRecorded):
-        return
-    places = {_place(event, s, signal_key(body.source, s.message_id)) for s in body.signals}
-    for place in places:
+def put_by(
+    tables: ReadTables, event: Recorded[Event], body: SignalsRecorded
+) -> Iterator[tuple[str, Occurrence]]:
+    """Yield the signals that an event put on its record just now, each with its name."""
+    record_id = RecordId(event.stream.key)
+    for signal in body.signals:
+        key = signal_key(body.source, signal.message_id)
+        place = f"{record_id}/{_place(event, signal)}/{key}".encode()
         row = tables.get(TIMELINE, place)
         if row is not None and row["revision"] == event.revision:
-            yield _timed(RecordId(event.stream.key), place, row)
+            at = signal_time(event, signal)
+            yield signal.name, Occurrence(at, key, record_id, body.source, place)
+
+
+def occurrences(
+    tables: ReadTables, record_id: RecordId, name: str, *, start: int
+) -> Iterator[Occurrence]:
+    """Yield what a record holds of one name from an instant on, in order; unseals nothing."""
+    prefix = f"{record_id}/{series_of(name)}/".encode()
+    first = prefix + b"%018d" % start if start else b""
+    begin, end = len(prefix), len(prefix) + AT_DIGITS
+    for place, row in tables.scan_open(TIMELINE, prefix, start=first):
+        key = SignalKey(place[end + 1 :].decode())
+        yield Occurrence(int(place[begin:end]), key, record_id, row["source"], place)
+
+
+def properties_of(tables: ReadTables, found: Occurrence) -> OpenMap:
+    """Unseal what a signal carried."""
+    row = tables.get(TIMELINE, found.place)
+    properties: OpenMap = {} if row is None else row["properties"]
+    return properties
+
+
+def counted_twice(tables: ReadTables, members: tuple[RecordId, ...]) -> Iterator[TimedSignal]:
+    """Yield the copies of signals on these records that do not count where they are combined."""
+    for copy in copies.surplus(tables, members):
+        row_key = f"{copy.record_id}/{copy.place}/{copy.key}".encode()
+        row = tables.get(TIMELINE, row_key)
+        if row is not None:
+            yield _timed(copy.record_id, row_key, row)
 
 
 def signals(tables: ReadTables, record_ids: Iterable[RecordId]) -> list[TimedSignal]:
     """List the signals of the customer that these records form, each once, in order of time."""
-    return first_copies(copy for record_id in record_ids for copy in copies(tables, record_id))
+    members = tuple(record_ids)
+    surplus = {(copy.record_id, copy.key) for copy in copies.surplus(tables, members)}
+    found = (signal for member in members for signal in _on_record(tables, member))
+    counted = [signal for signal in found if (signal.record_id, signal.key) not in surplus]
+    return sorted(counted, key=lambda signal: (signal.at, signal.key))
 
 
-def copies(tables: ReadTables, record_id: RecordId) -> Iterator[TimedSignal]:
-    """Yield the signals of a record in order of time."""
+def _on_record(tables: ReadTables, record_id: RecordId) -> Iterator[TimedSignal]:
     for place, row in tables.scan(TIMELINE, f"{record_id}/".encode()):
         yield _timed(record_id, place, row)
 
 
-def first_copies(found: Iterable[TimedSignal]) -> list[TimedSignal]:
-    """Keep the first copy of each signal, in order of time."""
-    counted: dict[str, TimedSignal] = {}
-    for copy in found:
-        known = counted.get(copy.key)
-        if known is None or copy.revision < known.revision:
-            counted[copy.key] = copy
-    return sorted(counted.values(), key=lambda signal: (signal.at, signal.key))
-
-
-def _place(event: Recorded[Event], signal: Signal, key: str) -> bytes:
-    return f"{event.stream.key}/{signal_time(event, signal):018d}/{key}".encode()
+def _place(event: Recorded[Event], signal: Signal) -> str:
+    return f"{series_of(signal.name)}/{signal_time(event, signal):018d}"
 
 
 def _held(properties: OpenMap) -> OpenMap:
@@ -146,10 +193,10 @@ def _rounded(value: JsonValue) -> JsonValue:
 
 
 def _timed(record_id: RecordId, place: bytes, row: Row) -> TimedSignal:
-    _, at, key = place.decode().split("/")
+    _, _, at, key = place.decode().split("/")
     return TimedSignal(
         at=int(at),
-        key=key,
+        key=SignalKey(key),
         record_id=record_id,
         source=row["source"],
         revision=row["revision"],

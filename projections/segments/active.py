@@ -26,6 +26,7 @@ from projections.tables import MemoryTables, ReadTables
 EVERYONE = "~everyone"
 PURPOSE_PREFIX = "~purpose."
 SETS_CACHED_MAX = 4
+ANSWERS_KEPT_MAX = 10_000
 
 Indexes = frozenset[int]
 """Places in `ActiveSet.order`."""
@@ -50,6 +51,10 @@ class ActiveSet:
     """Active segments that cannot be evaluated: nobody belongs to them."""
 
     places: Mapping[str, int] = field(init=False)
+    _known: dict[tuple[object, ...], Indexes] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """Answers to what is asked with every event."""
 
     def __post_init__(self) -> None:
         places = {standing.name: index for index, standing in enumerate(self.order)}
@@ -57,11 +62,13 @@ class ActiveSet:
 
     def reading_signals(self, names: Iterable[str], source: str) -> Indexes:
         """Name the segments that read a source's signals of any of these names."""
-        return self._seen(self._by_signal, names, source)
+        asked = ("signals", frozenset(names), source)
+        return self._kept(asked, lambda: self._seen(self._by_signal, names, source))
 
     def reading_traits(self, names: Iterable[str], source: str) -> Indexes:
         """Name the segments that read a source's word on any of these traits."""
-        return self._seen(self._by_trait, names, source) | self._seen(self._by_trait, [""], source)
+        asked = ("traits", frozenset(names), source)
+        return self._kept(asked, lambda: self._seen(self._by_trait, {*names, ""}, source))
 
     @cached_property
     def reading_identifiers(self) -> Indexes:
@@ -98,6 +105,10 @@ class ActiveSet:
 
     def closure(self, indexes: Iterable[int]) -> Indexes:
         """Add the segments that use these, however indirectly."""
+        asked = frozenset(indexes)
+        return self._kept(("closure", asked), lambda: self._closure(asked))
+
+    def _closure(self, indexes: Indexes) -> Indexes:
         waiting = list(indexes)
         found = set(waiting)
         while waiting:
@@ -106,6 +117,14 @@ class ActiveSet:
                     found.add(dependent)
                     waiting.append(dependent)
         return frozenset(found)
+
+    def _kept(self, asked: tuple[object, ...], answer: Callable[[], Indexes]) -> Indexes:
+        known = self._known.get(asked)
+        if known is None:
+            if len(self._known) >= ANSWERS_KEPT_MAX:
+                self._known.clear()
+            known = self._known[asked] = answer()
+        return known
 
     def changed_from(self, before: ActiveSet, heard: frozenset[str]) -> Indexes:
         """Name the segments that answer by other rules than by an earlier set."""

@@ -12,9 +12,8 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
 from threading import local
-from typing import TypeVar
+from typing import Any, NamedTuple
 
 import cel
 from pydantic import JsonValue
@@ -23,7 +22,6 @@ from domain.signals import EXACT, exact_number
 from projections.instants import time_of
 from projections.segments.facts import Facts
 from projections.segments.language import (
-    EXPRESSIONS_CACHED_MAX,
     PROPERTIES,
     TRAITS,
     Expression,
@@ -36,18 +34,14 @@ from projections.segments.vocabulary import (
     Call,
     SequenceRead,
     SignalRead,
-    sequence_read,
-    signal_read,
 )
 from projections.tallies import INTEGER_BITS_MAX
-from projections.timeline import TimedSignal
+from projections.timeline import Occurrence
 
-T = TypeVar("T")
 Value = int | float | bool | str | datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """Whether the customer belongs, and the instant at which that may change by itself."""
 
     is_in: bool
@@ -77,8 +71,8 @@ class Evaluator:
         self._is_refused = False
         self._fault: Exception | None = None
         self._properties: object = None
-        self._reads = self._functions()
-        guarded = {name: self._guarded(name, read) for name, read in self._reads.items()}
+        self._functions = self._named_functions()
+        guarded = {name: self._guarded(name, read) for name, read in self._functions.items()}
         self._context = cel.Context(functions=guarded)
         self._context.set_variable_resolver(self._resolve)
         self._filter_context = cel.Context()
@@ -118,7 +112,7 @@ class Evaluator:
         readings = []
         for call in sorted(expression.calls):
             self._due = None
-            value = self._reads[call.function](call)
+            value = self._functions[call.function](expression.reads[call])
             readings.append(Reading(call, value, self._due))
         return readings
 
@@ -134,40 +128,42 @@ class Evaluator:
     def _resolve(self, name: str) -> object:
         if name != TRAITS:
             return None
-        return self._kept(lambda: self._facts.traits(self._expression.traits, self._sight))
+        try:
+            return self._facts.traits(self._expression.traits, self._sight)
+        except Exception as fault:  # noqa: BLE001  # raised again by `answer`
+            self._keep(fault)
+            return None
 
     def _resolve_in_filter(self, name: str) -> object:
         return self._properties if name == PROPERTIES else None
 
-    def _functions(self) -> dict[str, Callable[[Call], Value]]:
-        functions: dict[str, Callable[[Call], Value]] = {
-            "sequence": lambda call: self._has_sequence(_sequence(call)),
-            "consent": lambda call: self._is_open(call.arguments[0]),
-            "identified": lambda call: self._facts.is_identified(call.arguments[0], self._sight),
-            "preference": lambda call: self._facts.preference(*call.arguments),
-            "segment": lambda call: call.arguments[0] in self._belongs,
+    def _named_functions(self) -> dict[str, Callable[[Any], Value]]:  # Any: what the call reads
+        return {
+            "sequence": self._has_sequence,
+            "consent": self._is_open,
+            "identified": lambda namespace: self._facts.is_identified(namespace, self._sight),
+            "preference": lambda told: self._facts.preference(*told),
+            "segment": lambda segment: segment in self._belongs,
+            **dict.fromkeys(AGGREGATES | NUMERIC, self._aggregate),
         }
-        for name in AGGREGATES | NUMERIC:
-            functions[name] = lambda call: self._aggregate(_signal(call))
-        return functions
 
-    def _guarded(self, name: str, read: Callable[[Call], Value]) -> Callable[..., Value]:
+    def _guarded(self, name: str, answer: Callable[[Any], Value]) -> Callable[..., Value]:
         def function(*arguments: object) -> Value:
-            call = Call(name, arguments)  # type: ignore[arg-type]  # compared before it is read
-            if call not in self._expression.calls:
+            read = self._expression.reads.get((name, arguments))
+            if read is None:
                 self._is_refused = True  # the library hides what a function raises
                 return None
-            return self._kept(lambda: read(call))
+            try:
+                return answer(read)
+            except Exception as fault:  # noqa: BLE001  # raised again by `answer`
+                self._keep(fault)
+            return None
 
         return function
 
-    def _kept(self, read: Callable[[], T]) -> T | None:
-        """Read, and keep what is raised: the library would log it and answer without it."""
-        try:
-            return read()
-        except Exception as fault:  # noqa: BLE001  # raised again by `answer`
-            self._fault = self._fault or fault
-            return None
+    def _keep(self, fault: Exception) -> None:
+        """Keep what is raised: the library would log it and answer without it."""
+        self._fault = self._fault or fault
 
     def _is_open(self, purpose: str) -> bool:
         until = self._facts.open_until(purpose, now=self._now)
@@ -176,8 +172,7 @@ class Evaluator:
         return self._facts.is_open(purpose, now=self._now)
 
     def _aggregate(self, read: SignalRead) -> Value:
-        series = self._facts.series(read.signal, self._sight)
-        start = 0 if read.window is None else bisect_right(series.times, self._now - read.window)
+        series, start = self._series(read.signal, read.window)
         match read.function:
             case "count" if read.filter is None:
                 self._holds_from(series.times[start : start + 1], read.window)
@@ -188,6 +183,14 @@ class Evaluator:
                 return self._counted(read, series, start)
             case _:
                 return self._measured(read, series, start)
+
+    def _series(self, name: str, window: int | None) -> tuple[Series, int]:
+        """Give the signals of a name, and the place of the first that a window holds."""
+        if window is None:
+            return self._facts.series(name, self._sight, start=0), 0
+        left = self._now - window
+        series = self._facts.series(name, self._sight, start=max(0, left))
+        return series, bisect_right(series.times, left)
 
     def _latest(self, read: SignalRead, series: Series, start: int) -> Value:
         for index in range(len(series.times) - 1, start - 1, -1):
@@ -208,7 +211,7 @@ class Evaluator:
         times: list[int] = []
         numbers: list[Decimal] = []
         for signal in self._matching(read, series, start):
-            number = _number(signal.properties.get(read.property or ""))
+            number = _number(self._facts.properties(signal).get(read.property or ""))
             if number is not None:
                 times.append(signal.at)
                 numbers.append(number)
@@ -222,27 +225,27 @@ class Evaluator:
             return None
         return float(min(numbers) if read.function == "min" else max(numbers))
 
-    def _matching(self, read: SignalRead, series: Series, start: int) -> Iterator[TimedSignal]:
+    def _matching(self, read: SignalRead, series: Series, start: int) -> Iterator[Occurrence]:
         for index in range(start, len(series.signals)):
             if self._matches(read, series.signals[index]):
                 yield series.signals[index]
 
-    def _matches(self, read: SignalRead, signal: TimedSignal) -> bool:
+    def _matches(self, read: SignalRead, signal: Occurrence) -> bool:
         if read.filter is None:
             return True
-        place = (read.filter, signal.record_id, signal.key)
+        place = (read.filter, signal.place)
         known = self._facts.matches.get(place)
         if known is None:
-            self._properties = signal.properties
+            self._properties = self._facts.properties(signal)
             result = self._execute(read_filter(read.filter), self._filter_context)
             known = self._facts.matches[place] = result is True
         return known
 
     def _has_sequence(self, read: SequenceRead) -> bool:
-        firsts = self._facts.series(read.first, self._sight).times
-        thens = self._facts.series(read.then, self._sight).times
-        between = self._facts.series(read.without, self._sight).times if read.without else []
-        start = 0 if read.window is None else bisect_right(thens, self._now - read.window)
+        series, start = self._series(read.then, read.window)
+        thens, earliest = series.times, series.start - read.within
+        firsts = self._times_since(read.first, earliest)
+        between = self._times_since(read.without, earliest) if read.without else []
         for index in range(len(thens) - 1, start - 1, -1):
             at = thens[index]
             before = bisect_left(firsts, at) - 1
@@ -252,6 +255,9 @@ class Evaluator:
                 self._holds_from([at], read.window)
                 return True
         return False
+
+    def _times_since(self, name: str, start: int) -> list[int]:
+        return self._facts.series(name, self._sight, start=max(0, start)).times
 
     def _holds_from(self, times: list[int], window: int | None) -> None:
         """Note that what was read changes when the first of these times leaves the window."""
@@ -279,13 +285,3 @@ def _number(value: JsonValue) -> Decimal | None:
     if isinstance(value, int) and value.bit_length() > INTEGER_BITS_MAX:
         return None
     return exact_number(value)
-
-
-@lru_cache(maxsize=EXPRESSIONS_CACHED_MAX)
-def _signal(call: Call) -> SignalRead:
-    return signal_read(call)
-
-
-@lru_cache(maxsize=EXPRESSIONS_CACHED_MAX)
-def _sequence(call: Call) -> SequenceRead:
-    return sequence_read(call)

@@ -13,12 +13,13 @@ from pydantic import JsonValue
 
 from domain.consent import ConsentAct
 from domain.gate import Gate
-from domain.ids import RecordId
+from domain.ids import OpenMap, RecordId
 from domain.rules import Rules
 from projections import consents, preferences, profile
 from projections.instants import microseconds, time_of
-from projections.segments.timelines import NOTHING, ByName, Series, Sight, Timelines, seen_by
+from projections.segments.timelines import Series, Sight, Timelines, seen_by
 from projections.tables import ReadTables
+from projections.timeline import Occurrence
 
 
 class Facts:
@@ -41,13 +42,17 @@ class Facts:
         self._traits: dict[tuple[str, Sight], list[JsonValue]] = {}
         self.matches = self._timelines.matches
 
-    def series(self, name: str, sight: Sight) -> Series:
-        """Give the signals of one name."""
+    def series(self, name: str, sight: Sight, *, start: int) -> Series:
+        """Give the signals of one name, from an instant on at least."""
         known = self._series.get((name, sight))
-        if known is None:
-            known = seen_by(self._by_name.get(name, NOTHING), sight)
+        if known is None or start < known.start:
+            known = seen_by(self._timelines.of(self._members, name, start=start), sight)
             self._series[name, sight] = known
         return known
+
+    def properties(self, signal: Occurrence) -> OpenMap:
+        """Give what a signal carried."""
+        return self._timelines.properties(signal)
 
     def traits(self, names: frozenset[str] | None, sight: Sight) -> dict[str, JsonValue]:
         """Give the traits that are named, or all, as they stand."""
@@ -95,10 +100,6 @@ class Facts:
     @cached_property
     def _acts(self) -> Mapping[RecordId, tuple[ConsentAct, ...]]:
         return {member: consents.acts(self._tables, member) for member in self._members}
-
-    @cached_property
-    def _by_name(self) -> ByName:
-        return self._timelines.of(self._members)
 
     @cached_property
     def _trait_names(self) -> frozenset[str]:

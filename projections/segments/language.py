@@ -2,14 +2,15 @@
 
 The library parses and evaluates; it gives no syntax tree, so what an expression reads is found from
 its words: our functions take literals only, and traits are named (`traits.country`) or else all of
-them are read. `evaluation.py` refuses a call that is not in `Expression.calls`.
+them are read. `evaluation.py` refuses a call that is not in `Expression.reads`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NoReturn
 
 import cel
@@ -21,7 +22,9 @@ from projections.segments.vocabulary import (
     SIGNATURES,
     BadArgument,
     Call,
+    Read,
     check_call,
+    read_of,
     signals_of,
 )
 
@@ -53,6 +56,11 @@ class Expression:
     calls: frozenset[Call]
     traits: frozenset[str] | None
     program: cel.Program
+
+    @cached_property
+    def reads(self) -> Mapping[tuple[str, tuple[object, ...]], Read]:
+        """What each of its calls reads, by function and arguments."""
+        return {call: read_of(call) for call in self.calls}
 
     @property
     def signals(self) -> frozenset[str]:

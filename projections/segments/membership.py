@@ -8,13 +8,13 @@ timers, the sets and the journal in step with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from domain.ids import RecordId
 from projections import customers
 from projections.rows import Row
 from projections.segments import timers
-from projections.segments.active import ActiveSet, Standing
+from projections.segments.active import ActiveSet, Indexes, Standing
 from projections.segments.bitmaps import Bitmaps
 from projections.segments.candidates import Candidates
 from projections.segments.evaluation import Answer, evaluator
@@ -28,8 +28,7 @@ MEMBERSHIPS = "memberships"
 TABLES = (MEMBERSHIPS,)
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(NamedTuple):
     """When something is judged: at which revision, at which instant, and because of what."""
 
     revision: int
@@ -59,21 +58,32 @@ class Ledger:
         """Evaluate what these inputs decide for a customer whose records are as they were."""
         row = self.row(root)
         indexes = self.active.closure(touched)
+        is_new = row is None
         if row is None:
             row = new_row(customers.members(self.tables, root))
             for index in sorted(self.active.blank - indexes):
                 self._set(row, root, self.active.order[index], is_in=True, moment=moment)
-        self.evaluate(root, row, indexes, moment=moment)
-        self.keep(root, row)
+        if self.evaluate(root, row, indexes, moment=moment) or is_new:
+            self.keep(root, row)
+        else:
+            self.candidates.forget(root)
 
-    def evaluate(self, root: RecordId, row: Row, indexes: Iterable[int], *, moment: Moment) -> None:
-        """Evaluate segments for a customer, and tell what changed."""
+    def evaluate(self, root: RecordId, row: Row, indexes: Indexes, *, moment: Moment) -> bool:
+        """Evaluate segments for a customer, and tell what changed; true where the row has."""
+        if not indexes:
+            return False
         facts = self.facts(row["members"])
+        belongs, due, has_changed = row["in"], row["due"], False
         for index in sorted(indexes):
             standing = self.active.order[index]
+            name = standing.name
+            was_due = due.get(name)
             is_in = self.ask(row, standing, facts, now=moment.at)
-            if is_in != (standing.name in row["in"]):
+            has_changed |= due.get(name) != was_due
+            if is_in != (name in belongs):
+                has_changed = True
                 self._set(row, root, standing, is_in=is_in, moment=moment)
+        return has_changed
 
     def facts(self, members: Iterable[RecordId]) -> Facts:
         """Give what is known of some records, as the rows stand."""

@@ -7,7 +7,7 @@ Knows nothing of events: what was one customer before stands in the rows, what i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from domain.ids import RecordId
 from projections import customers
@@ -31,7 +31,7 @@ def is_as_it_was(ledger: Ledger, root: RecordId) -> bool:
     """Say whether a customer's records are those that it was last judged by."""
     members, row = customers.members(ledger.tables, root), ledger.row(root)
     if row is not None:
-        return bool(row["members"] == list(members))
+        return tuple(row["members"]) == members
     return len(members) == 1
 
 
@@ -109,7 +109,7 @@ def _changes(
     sources = [origin.own] if origin.own and name in origin.own["in"] else []
     for old, was in sorted(origin.absorbed.items()):
         if name in was["in"]:
-            merged, belonged = replace(moment, cause="merged"), bool(sources)
+            merged, belonged = moment._replace(cause="merged"), bool(sources)
             yield change_at(
                 merged, name, change="moved", root=root, moved_from=old, belonged=belonged
             )
@@ -117,7 +117,7 @@ def _changes(
     for old, was in sorted(origin.left.items()):
         if is_in and not sources and name in was["in"]:
             sources.append(was)
-            parted = replace(moment, cause="parted")
+            parted = moment._replace(cause="parted")
             yield change_at(parted, name, change="moved", root=root, moved_from=old)
     if is_in and sources:
         row["in"][name] = min(was["in"][name] for was in sources)

@@ -8,9 +8,7 @@ instant. The fold calls `settle` and `advance` before the read models, `after` b
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from domain.consent_events import ConsentChanged, VerdictRecorded
@@ -41,9 +39,10 @@ class Session:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._ledger = Ledger(tables, active_set(tables))
-        self._clock = microseconds(clock.read_clock(tables))
+        self._time = clock.read_clock(tables)
+        self._clock = microseconds(self._time)
         self._ledger.earliest_due = timers.first_due(tables)
-        self._touched: defaultdict[RecordId, set[int]] = defaultdict(set)
+        self._touched: dict[RecordId, Indexes] = {}
         self._retraited: set[RecordId] = set()
         self._erased: dict[RecordId, tuple[RecordId, ...]] = {}
         self._decision: DecisionId | None = None
@@ -83,7 +82,7 @@ class Session:
         if self._is_due(moved_to):
             self._judge_touched()
             self._fire(moved_to, revision)
-        self._clock = moved_to
+        self._time, self._clock = time, moved_to
         clock.move_clock(self._tables, time)
 
     def after(self, event: Recorded[Event]) -> None:
@@ -93,14 +92,14 @@ class Session:
             self._judge_touched()
             self._follow_rules(event.revision)
         elif event.stream.kind is StreamKind.RECORD:
-            self._touched[RecordId(event.stream.key)] |= self._reading(event.body)
+            self._touch(RecordId(event.stream.key), self._reading(event.body))
             if self._changes_indexed_traits(event.body):
                 self._retraited.add(RecordId(event.stream.key))
             if isinstance(event.body, ErasureRequested) and event.body.component:
                 members = tuple(map(RecordId, event.body.component))
                 self._erased[RecordId(event.body.root)] = members
             if isinstance(event.body, SignalsRecorded):
-                self._ledger.timelines.follow(event)
+                self._ledger.timelines.follow(event, event.body)
             elif not isinstance(event.body, TraitsSet):
                 self._ledger.timelines.forget(RecordId(event.stream.key))
 
@@ -117,11 +116,13 @@ class Session:
         if isinstance(body, CustomersMerged):
             records |= {RecordId(other) for other in (body.root, *body.component)}
         for record in records:
-            self._touched[record] |= _NONE
+            self._touch(record, _NONE)
 
     def passed(self, revision: int) -> None:
         """Note that a revision was folded, whatever became of it."""
         self._ledger.journal.trim(revision)
+        if clock.is_marked(revision):
+            clock.mark_clock(self._tables, revision, self._time)
 
     def finish(self) -> None:
         """Judge what is left, and store the sets; the rows are whole then."""
@@ -129,6 +130,10 @@ class Session:
         self._ledger.bitmaps.store()
         self._ledger.candidates.store()
         self._ledger.trait_indexes.store()
+
+    def _touch(self, record_id: RecordId, indexes: Indexes) -> None:
+        known = self._touched.get(record_id)
+        self._touched[record_id] = indexes if known is None else known | indexes
 
     def _reading(self, body: Event) -> Indexes:
         active = self._ledger.active
@@ -163,17 +168,17 @@ class Session:
     def _judge_touched(self) -> None:
         if not self._touched:
             return
-        touched, self._touched = self._touched, defaultdict(set)
+        touched, self._touched = self._touched, {}
         retraited, self._retraited = self._retraited, set()
         moment = Moment(self.revision, self._clock, "event")
         self._let_go(touched, moment)
-        standing: defaultdict[RecordId, set[int]] = defaultdict(set)
+        standing: dict[RecordId, Indexes] = {}
         for record in sorted(touched):
             root = customers.root(self._tables, record)
             if parking.parked_since(self._tables, record) is not None:
                 self._ledger.withdraw(record, moment)
             elif root is not None:
-                standing[root] |= touched[record]
+                standing[root] = standing.get(root, _NONE) | touched[record]
         if all(is_as_it_was(self._ledger, root) for root in standing):
             for root, indexes in standing.items():
                 self._ledger.judge(root, indexes, moment)
@@ -185,10 +190,10 @@ class Session:
     def _root(self, record: RecordId) -> RecordId:
         return customers.root(self._tables, record) or record
 
-    def _let_go(self, touched: dict[RecordId, set[int]], moment: Moment) -> None:
+    def _let_go(self, touched: dict[RecordId, Indexes], moment: Moment) -> None:
         """Take off who was erased; nothing more is ever judged of them."""
         for root, members in self._erased.items():
-            let_go(self._ledger, root, members, moment=replace(moment, cause="erased"))
+            let_go(self._ledger, root, members, moment=moment._replace(cause="erased"))
         self._erased.clear()
         for record in list(touched):
             if customers.erased_since(self._tables, record) is not None:

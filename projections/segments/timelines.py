@@ -1,8 +1,9 @@
-"""The signals of records as one transaction reads them: decoded once, then kept in step.
+"""The signals of records as one transaction reads them: each name's once, then kept in step.
 
-Owned by the ledger of the transaction. A record's rows are read at its first judgement; what the
-transaction adds after that is put in its place, so a customer with many events in a batch is not
-read from the rows for each of them.
+Owned by the ledger of the transaction. What a record holds of a name is read when it is first asked
+for, and no further back than was asked; what the transaction adds after that is put in its place.
+So neither a long history nor many events in a batch are read for each of them. Nothing is unsealed
+here but what an expression asks of a signal beside its time.
 """
 
 from __future__ import annotations
@@ -12,35 +13,34 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from domain.event import Event, Recorded
-from domain.ids import RecordId
-from projections import timeline
+from domain.ids import OpenMap, RecordId
+from domain.signal_events import SignalsRecorded
+from domain.signals import SignalKey
+from projections import copies, timeline
 from projections.tables import ReadTables
-from projections.timeline import TimedSignal
+from projections.timeline import Occurrence
 
 Sight = frozenset[str] | None
 """The sources whose word counts; None: all of them."""
 
 SIGNALS_HELD_MAX = 200_000
-"""Signals decoded at a time, about 100 MB; beyond it the records are read again."""
+"""Signals held at a time, about 100 MB; beyond it the records are read again."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Series:
-    """The signals of one name in order of time, their times, and who sent them."""
+    """The signals of one name in order of time from an instant on, and their times."""
 
+    start: int
     times: list[int] = field(default_factory=list)
-    signals: list[TimedSignal] = field(default_factory=list)
+    signals: list[Occurrence] = field(default_factory=list)
     sources: set[str] = field(default_factory=set)
 
-    def add(self, signal: TimedSignal) -> None:
+    def add(self, signal: Occurrence) -> None:
         """Put a signal in its place."""
-        insort(self.signals, signal, key=_order)
+        insort(self.signals, signal)
         insort(self.times, signal.at)
         self.sources.add(signal.source)
-
-
-NOTHING = Series()
-ByName = dict[str, Series]
 
 
 class Timelines:
@@ -48,44 +48,63 @@ class Timelines:
 
     def __init__(self, tables: ReadTables) -> None:
         self._tables = tables
-        self._records: dict[RecordId, ByName] = {}
+        self._records: dict[RecordId, dict[str, Series]] = {}
         self._held = 0
-        self.matches: dict[tuple[str, RecordId, str], bool] = {}
-        """Whether a filter (its source) holds for a record's copy of a signal (its key)."""
+        self.matches: dict[tuple[str, bytes], bool] = {}
+        """Whether a filter (its source) holds for a record's copy of a signal (its place)."""
 
-    def of(self, members: tuple[RecordId, ...]) -> ByName:
-        """Give the signals of the customer that these records form, each once."""
+    def of(self, members: tuple[RecordId, ...], name: str, *, start: int) -> Series:
+        """Give what the customer that these records form did of a name, each signal once.
+
+        It goes back to `start` at least.
+        """
         if len(members) == 1:
-            return self._of_record(members[0])
-        copies = (
-            signal
-            for member in members
-            for series in self._of_record(member).values()
-            for signal in series.signals
+            return self._of_record(members[0], name, start)
+        surplus = self.surplus(members)
+        return series_of(
+            (
+                signal
+                for member in members
+                for signal in self._of_record(member, name, start).signals
+                if signal.at >= start and (signal.record_id, signal.key) not in surplus
+            ),
+            start=start,
         )
-        return arrange(timeline.first_copies(copies))
 
-    def follow(self, event: Recorded[Event]) -> None:
+    def surplus(self, members: tuple[RecordId, ...]) -> frozenset[tuple[RecordId, SignalKey]]:
+        """Name the copies on these records that do not count where they are one customer's."""
+        found = copies.surplus(self._tables, members)
+        return frozenset((copy.record_id, copy.key) for copy in found)
+
+    def properties(self, signal: Occurrence) -> OpenMap:
+        """Unseal what a signal carried."""
+        return timeline.properties_of(self._tables, signal)
+
+    def follow(self, event: Recorded[Event], body: SignalsRecorded) -> None:
         """Add the signals that an event has just put on its record."""
         known = self._records.get(RecordId(event.stream.key))
         if known is None:
             return
-        for signal in timeline.put_by(self._tables, event):
-            known.setdefault(signal.name, Series()).add(signal)
-            self._held += 1
+        for name, signal in timeline.put_by(self._tables, event, body):
+            series = known.get(name)
+            if series is not None and signal.at >= series.start:
+                series.add(signal)
+                self._held += 1
 
     def forget(self, record_id: RecordId) -> None:
         """Read a record again when it is asked for."""
         self._records.pop(record_id, None)
 
-    def _of_record(self, record_id: RecordId) -> ByName:
-        known = self._records.get(record_id)
-        if known is None:
+    def _of_record(self, record_id: RecordId, name: str, start: int) -> Series:
+        by_name = self._records.setdefault(record_id, {})
+        known = by_name.get(name)
+        if known is None or start < known.start:
             if self._held > SIGNALS_HELD_MAX:
                 self._forget_all()
-            known = arrange(timeline.copies(self._tables, record_id))
-            self._records[record_id] = known
-            self._held += sum(len(series.times) for series in known.values())
+                by_name = self._records.setdefault(record_id, {})
+            read = timeline.occurrences(self._tables, record_id, name, start=start)
+            known = by_name[name] = series_of(read, start=start)
+            self._held += len(known.times)
         return known
 
     def _forget_all(self) -> None:
@@ -94,26 +113,16 @@ class Timelines:
         self._held = 0
 
 
-def arrange(signals: Iterable[TimedSignal]) -> ByName:
-    """Sort signals that come in order of time by their names."""
-    arranged: ByName = {}
-    for signal in signals:
-        series = arranged.get(signal.name)
-        if series is None:
-            series = arranged[signal.name] = Series()
-        series.times.append(signal.at)
-        series.signals.append(signal)
-        series.sources.add(signal.source)
-    return arranged
+def series_of(signals: Iterable[Occurrence], *, start: int) -> Series:
+    """Make a series of signals in any order."""
+    ordered = sorted(signals)
+    times = [signal.at for signal in ordered]
+    return Series(start, times, ordered, {signal.source for signal in ordered})
 
 
 def seen_by(series: Series, sight: Sight) -> Series:
     """Give what a sight shows of a series."""
     if sight is None or series.sources <= sight:
         return series
-    seen = [signal for signal in series.signals if signal.source in sight]
-    return Series([s.at for s in seen], seen, {s.source for s in seen})
-
-
-def _order(signal: TimedSignal) -> tuple[int, str]:
-    return signal.at, signal.key
+    seen = (signal for signal in series.signals if signal.source in sight)
+    return series_of(seen, start=series.start)

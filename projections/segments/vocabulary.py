@@ -85,6 +85,10 @@ class SequenceRead:
     window: int | None
 
 
+Read = SignalRead | SequenceRead | str | tuple[str, ...]
+"""What a call reads: of one that reads no signals its argument, or all where it takes several."""
+
+
 def check_call(call: Call) -> None:
     """Require that a call's arguments can mean something; else `BadArgument`."""
     signature = SIGNATURES[call.function]
@@ -143,6 +147,16 @@ def sequence_read(call: Call) -> SequenceRead:
         without=rest[0] or None if rest else None,
         window=window_microseconds(rest[1]) if len(rest) > 1 else None,
     )
+
+
+def read_of(call: Call) -> Read:
+    """Read any checked call."""
+    if call.function in AGGREGATES | NUMERIC:
+        return signal_read(call)
+    if call.function == "sequence":
+        return sequence_read(call)
+    takes_several = len(SIGNATURES[call.function].arguments) > 1
+    return call.arguments if takes_several else call.arguments[0]
 
 
 def signals_of(call: Call) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command_line
-from benchmarks import projection, resolution, segments
+from benchmarks import projection, query, resolution, segments
 from benchmarks.log import Load, measure_load
 from benchmarks.measuring import Metric, Metrics, Rounds, alternate
 from benchmarks.parts import PARTS
@@ -122,6 +122,15 @@ async def test_the_parts_of_the_read_side_give_every_number() -> None:
         "window_expiry_ms",
     }
     assert all(metric.value > 0 for metric in (*folded.values(), *judged.values(), *late.values()))
+
+
+async def test_the_part_query_asks_the_real_server_in_a_process_of_its_own() -> None:
+    tiny = Rounds(1, seconds_max=0)
+    load = query.Load(rounds=tiny, customers=20, asked=5, calls=20)
+    asked = (await query.measure_load(load))["get_customer_per_second"].as_fields()
+    assert asked["value"] > 0
+    assert asked["raw"] is not None
+    assert asked["bytes"] > 400  # type: ignore[typeddict-item]  # beside it
 
 
 async def test_the_part_identity_resolves_as_the_independent_closure_does() -> None:

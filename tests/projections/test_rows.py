@@ -14,10 +14,11 @@ from eventlog.keys.port import DataKey, KeyAnswer, NoKey
 from projections.errors import KeyDamaged, KeysNotHeld, RowUnreadable
 from projections.profile import PROFILES
 from projections.row_keys import read_rows, with_keys
-from projections.rows import Row, Sealed, SealedRows, encode_row, owned_by_key, owned_by_row
+from projections.rows import Row, Sealed, SealedRows, encode_row, owned_by_key
 from projections.store import Store
 from projections.tables import MemoryTables
-from projections.tallies import SIGNALS, TALLIES
+from projections.tallies import TALLIES
+from projections.timeline import TIMELINE
 from tests.support.events import new_id
 from tests.support.sealed import files_with, forms
 
@@ -25,7 +26,7 @@ ME, OTHER = RecordId(new_id()), RecordId(new_id())
 KEY, FOREIGN = DataKey(bytes(range(32))), DataKey(bytes(32))
 SEALED = {
     "people": Sealed({"traits": {}, "note": None}, owned_by_key),
-    "copies": Sealed({"name": ""}, owned_by_row),
+    "copies": Sealed({"name": ""}, owned_by_key),
 }
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=20),
@@ -144,12 +145,13 @@ def test_a_row_cannot_be_moved_to_another_place() -> None:
         codec().read("people", f"{ME}/y".encode(), stored)
 
 
-def test_rows_are_owned_by_their_key_or_by_what_they_say() -> None:
+def test_rows_are_owned_by_the_record_that_their_key_names() -> None:
     both = SealedRows(SEALED, Keys({ME: KEY, OTHER: FOREIGN}))
-    stored = both.write("copies", b"digest", {"record": OTHER, "name": "Order"}).stored
-    assert both.read("copies", b"digest", stored) == {"record": OTHER, "name": "Order"}
+    place = key_of_row(OTHER)
+    stored = both.write("copies", place, {"source": "shop", "name": "Order"}).stored
+    assert both.read("copies", place, stored) == {"source": "shop", "name": "Order"}
     with pytest.raises(RowUnreadable):
-        SealedRows(SEALED, Keys({OTHER: KEY})).read("copies", b"digest", stored)
+        SealedRows(SEALED, Keys({OTHER: KEY})).read("copies", place, stored)
 
 
 async def test_work_that_lacks_keys_begins_again_with_them_all() -> None:
@@ -182,7 +184,8 @@ async def test_nothing_personal_rests_in_the_store(tmp_path: Path) -> None:
     transaction = store.begin()
     me = str(ME)
     transaction.put(PROFILES, me.encode(), {"identifiers": {secret: 1}, "traits": {"a": secret}})
-    transaction.put(SIGNALS, b"s", {"record": me, "name": secret, "amounts": {secret: "1"}})
+    signal = {"name": secret, "kind": "", "message_id": secret, "properties": {secret: secret}}
+    transaction.put(TIMELINE, f"{me}/x".encode(), {"source": "shop", "revision": 1, **signal})
     tally = {"source": "shop", "name": secret, "count": 1, "sums": {secret: {}}}
     transaction.put(TALLIES, f"{me}/x".encode(), tally)
     transaction.commit(revision=1, event_digest=bytes(32), log_digest=bytes(32))
