@@ -29,7 +29,7 @@ def serving_folder(path: Path) -> Path:
 def serving_mark(path: Path) -> Mark:
     """Say, at the cost of one look, whether the same generation serves as before."""
     try:
-        found = os.stat(path / SERVING)  # noqa: PTH116  # for every read: a Path costs more
+        found = os.stat(f"{path}/{SERVING}")  # noqa: PTH116  # for every read: a Path costs more
     except FileNotFoundError:
         return None
     return found.st_mtime_ns, found.st_ino

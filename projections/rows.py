@@ -82,6 +82,9 @@ class RowCodec(Protocol):
     def need(self, record_ids: Iterable[RecordId]) -> None:
         """Raise `KeysNotHeld` for all of these records whose keys are not at hand."""
 
+    def opens(self, record_ids: Iterable[RecordId]) -> bool:
+        """Say whether what is sealed of all these records can be read at once."""
+
     async def fetch(self, record_ids: Iterable[RecordId]) -> None:
         """Load the keys of records. Raises `LogUnavailable`."""
 
@@ -129,6 +132,10 @@ class OpenRows:
 
     def need(self, record_ids: Iterable[RecordId]) -> None:
         """Need nothing."""
+
+    def opens(self, record_ids: Iterable[RecordId]) -> bool:  # noqa: ARG002  # the protocol's
+        """Say yes: nothing is sealed."""
+        return True
 
     async def fetch(self, record_ids: Iterable[RecordId]) -> None:
         """Load nothing."""
@@ -227,6 +234,10 @@ class SealedRows:
         missing = frozenset(r for r in record_ids if self._keys.key_of(r) is None)
         if missing:
             raise KeysNotHeld(missing)
+
+    def opens(self, record_ids: Iterable[RecordId]) -> bool:
+        """Say whether what is sealed of all these records can be read at once."""
+        return all(isinstance(self._keys.key_of(record), bytes) for record in record_ids)
 
     async def fetch(self, record_ids: Iterable[RecordId]) -> None:
         """Load the keys of records. Raises `LogUnavailable`."""

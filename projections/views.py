@@ -74,6 +74,8 @@ class CustomerView:
     context: tuple[ContextClaim, ...] = ()
     preferences: tuple[StatedPreference, ...] = ()
     households: tuple[Household, ...] = ()
+    sure_until: datetime | None = None
+    """The instant at which it would be seen otherwise with nothing else happening."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +116,24 @@ def customer_view(
     if customer is None:
         return None
     tables.need(customer.members)
-    at = max(now or read_clock(tables), read_clock(tables))
+    at = judged_at(tables, now)
     standings = customer_standings(tables, rules, customer.members, at=at)
+    ends = _ends_of_consent(tables, customer.members)
     asked = [place for place in standings if place.purpose.name == purpose]
     is_open = purpose == AUDIT or all(place.standing.is_open for place in asked)
     revision = tables.checkpoint.revision
     if not is_open:
-        return CustomerView(customer.root, revision, purpose, False, customer.members, (*asked,))
+        return CustomerView(
+            customer_id=customer.root,
+            revision=revision,
+            purpose=purpose,
+            is_open=False,
+            members=customer.members,
+            consents=tuple(asked),
+            sure_until=_next_of(ends, at),
+        )
     sight = _Sight(rules, None if purpose == AUDIT else rules.sources_serving(purpose))
+    context = _context(tables, customer.members, sight, at=at)
     return CustomerView(
         customer_id=customer.root,
         revision=revision,
@@ -132,10 +144,17 @@ def customer_view(
         identifiers=_identifiers(tables, customer.members, sight),
         traits=_traits(tables, customer.members, sight),
         tallies=_tallies(tables, customer.members, sight),
-        context=_context(tables, customer.members, sight, at=at),
+        context=context,
         preferences=preferences.preferences(tables, customer.members),
         households=_households(tables, customer.members, sight),
+        sure_until=_next_of([*ends, *(claim.expires_at for claim in context)], at),
     )
+
+
+def judged_at(tables: ReadTables, now: datetime | None) -> datetime:
+    """Give the time that a view is judged as of: the later of a clock's and the log's."""
+    clock = read_clock(tables)
+    return clock if now is None else max(now, clock)
 
 
 def history_view(
@@ -216,6 +235,15 @@ def _unparked(tables: ReadTables, record_id: RecordId) -> Component | None:
         if since is not None:
             raise CustomerParked(since)
     return customer
+
+
+def _ends_of_consent(tables: ReadTables, members: Iterable[RecordId]) -> list[datetime]:
+    acts = (act for member in members for act in consents.acts(tables, member))
+    return [act.valid_until for act in acts if act.valid_until is not None]
+
+
+def _next_of(ends: Iterable[datetime], at: datetime) -> datetime | None:
+    return min((end for end in ends if end > at), default=None)
 
 
 def _identifiers(

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 class DecodingInterceptor(grpc.aio.ServerInterceptor):
     """Decode the requests of methods that take one message."""
 
+    def __init__(self) -> None:
+        self._decoding: dict[Any, Handler] = {}
+        """By the method, of which there are as many as the server has: each call asks anew."""
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
@@ -32,12 +36,19 @@ class DecodingInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or handler.request_deserializer is None:
             return handler
+        method = handler.unary_unary or handler.unary_stream
+        if method is None:
+            return handler
+        if method not in self._decoding:
+            self._decoding[method] = self._made(handler)
+        return self._decoding[method]
+
+    @staticmethod
+    def _made(handler: Handler) -> Handler:
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(
                 _Decoding(handler).answers, response_serializer=handler.response_serializer
             )
-        if handler.unary_unary is None:
-            return handler
         return grpc.unary_unary_rpc_method_handler(
             _Decoding(handler).answer, response_serializer=handler.response_serializer
         )

@@ -36,7 +36,7 @@ class Freshness:
 
     async def reach(self, revision: int, *, timeout_seconds: float | None) -> None:
         """Wait for a revision. Raises `RevisionNotReached`."""
-        if revision <= self._revision_now():
+        if not revision or revision <= self._revision_now():
             return
         if len(self._waiting) >= WAITING_MAX:
             raise RevisionNotReached

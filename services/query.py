@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Literal
 
 from actors.router import CommandRouter
@@ -29,6 +30,7 @@ from services.answers import STATES, act_message, customer_message, stamp
 from services.customer import execute
 from services.errors import CallContext, translated, translated_stream
 from services.freshness import Freshness
+from services.kept import KeptCustomers
 from services.lookup import history_named
 from services.pages import page_of
 from services.past import PastReader
@@ -83,6 +85,7 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         self._watches = watches
         self._reader = reader
         self._people = People(reader)
+        self._kept = KeptCustomers()
 
     @translated
     async def GetCustomer(
@@ -94,11 +97,9 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             past = await self._past.customers(request.as_of, [request])
             view = self._past.view(past, request, request.purpose)
         else:
-            view = await read_rows(
-                self._store, lambda tables: self._view(tables, request, request.purpose)
-            )
+            return await read_rows(self._store, lambda tables: self._one(tables, request))
         if view is None:
-            raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
+            raise _unknown()
         return query_service_pb2.GetCustomerResponse(customer=customer_message(view))
 
     @translated
@@ -143,7 +144,7 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             self._store, lambda tables: history_named(tables, request, self._reader)
         )
         if view is None:
-            raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
+            raise _unknown()
         page, token = page_of(
             view.transitions,
             key=lambda act: act.revision,
@@ -239,6 +240,16 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             request.at_least_revision, timeout_seconds=context.time_remaining()
         )
 
+    def _one(
+        self, tables: ReadTables, request: query_service_pb2.GetCustomerRequest
+    ) -> query_service_pb2.GetCustomerResponse:
+        found = self._customer(tables, request, request.purpose)
+        if found is None:
+            raise _unknown()
+        answer = query_service_pb2.GetCustomerResponse(customer=found)
+        answer.customer.revision = tables.checkpoint.revision
+        return answer
+
     def _all(
         self, tables: ReadTables, request: query_service_pb2.BatchGetCustomersRequest
     ) -> query_service_pb2.BatchGetCustomersResponse:
@@ -259,28 +270,40 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         self, tables: ReadTables, reference: common_pb2.CustomerReference, purpose: str
     ) -> query_service_pb2.CustomerResult:
         try:
-            view = self._view(tables, reference, purpose)
+            found = self._customer(tables, reference, purpose)
         except (DomainError, CustomerParked) as error:
             if error.reason == "UNKNOWN_PURPOSE":
                 raise
             return query_service_pb2.CustomerResult(reason=error.reason)
-        return _result_of(view)
+        if found is None:
+            return query_service_pb2.CustomerResult(reason="UNKNOWN_CUSTOMER")
+        result = query_service_pb2.CustomerResult(customer=found)
+        result.customer.revision = tables.checkpoint.revision
+        return result
 
-    def _view(
+    def _customer(
         self,
         tables: ReadTables,
         reference: common_pb2.CustomerReference | query_service_pb2.GetCustomerRequest,
         purpose: str,
-    ) -> CustomerView | None:
+    ) -> query_service_pb2.Customer | None:
+        """Give a customer without the revision."""
         now = self._reader.now()
         match reference.WhichOneof("reference"):
             case "customer_id":
-                return customer_view(tables, RecordId(reference.customer_id), purpose, now=now)
+                record = RecordId(reference.customer_id)
+                see = partial(customer_view, record_id=record, purpose=purpose, now=now)
+                return self._kept.customer(tables, ("id", record, purpose), see, now=now)
             case "identifier":
                 key = self._reader.identifier(reference.identifier).key
-                return customer_view_by_identifier(tables, key, purpose, now=now)
+                see = partial(customer_view_by_identifier, key=key, purpose=purpose, now=now)
+                return self._kept.customer(tables, ("key", key, purpose), see, now=now)
             case _:
                 raise Invalid("MISSING_IDENTIFIER", "name a customer id or an identifier")
+
+
+def _unknown() -> NotFound:
+    return NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
 
 
 def _timeline(

@@ -1,0 +1,160 @@
+"""A customer that is kept is what would be made anew: after every append, at every time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.consent import ConsentState
+from domain.ids import RecordId
+from eventlog.keys.port import DataKey, KeyAnswer, NoKey
+from koseki.v1 import query_service_pb2
+from projections.clock import read_clock
+from projections.errors import CustomerParked, KeysNotHeld
+from projections.fold import SEALED, fold_batch
+from projections.rows import SealedRows
+from projections.tables import MemoryTables, ReadTables
+from projections.views import customer_view
+from services import kept as module
+from services.answers import customer_message
+from services.kept import KeptCustomers
+from tests.projections.histories import History, batches, random_history, record_id, signal
+
+RECORDS = 5
+PURPOSES = ("analytics", "marketing", "service")
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+Message = query_service_pb2.Customer
+
+
+class Keys:
+    """The key of every record, until it is destroyed."""
+
+    def __init__(self) -> None:
+        self.answer: KeyAnswer | None = DataKey(bytes(range(32)))
+
+    def key_of(self, _record_id: RecordId) -> KeyAnswer | None:
+        return self.answer
+
+    async def fetch(self, record_ids: Iterable[RecordId]) -> None:
+        """Have no more than there is."""
+
+
+def ask(
+    kept: KeptCustomers,
+    tables: ReadTables,
+    record: RecordId,
+    *,
+    purpose: str = "analytics",
+    now: datetime = LONG_AGO,
+) -> Message | None:
+    see = partial(customer_view, record_id=record, purpose=purpose, now=now)
+    return kept.customer(tables, ("id", record, purpose), see, now=now)
+
+
+def made_anew(tables: ReadTables, record: RecordId, purpose: str, now: datetime) -> Message | None:
+    view = customer_view(tables, record, purpose, now=now)
+    if view is None:
+        return None
+    message = customer_message(view)
+    message.ClearField("revision")
+    return message
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 100_000), st.integers(1, 4))
+def test_whoever_is_kept_is_seen_as_made_anew_after_every_append(seed: int, size: int) -> None:
+    history = random_history(seed, events=40, records=RECORDS)
+    tables, kept = MemoryTables(), KeptCustomers()
+    for batch in batches(history.entries, size):
+        fold_batch(tables, batch)
+        for number in range(RECORDS):
+            for purpose in PURPOSES:
+                record = record_id(number)
+                # Some are asked as of a time at which their agreements have run out.
+                for now in (LONG_AGO, read_clock(tables) + timedelta(days=seed % 3 * 400)):
+                    try:
+                        fresh = made_anew(tables, record, purpose, now)
+                    except Exception as error:  # noqa: BLE001  # the same must come
+                        with pytest.raises(type(error)):
+                            ask(kept, tables, record, purpose=purpose, now=now)
+                        continue
+                    assert ask(kept, tables, record, purpose=purpose, now=now) == fresh
+                    assert ask(kept, tables, record, purpose=purpose, now=now) == fresh
+
+
+@pytest.fixture
+def history() -> History:
+    history = History()
+    history.rules()
+    history.traits(1, {"city": "Kyoto"})
+    history.signals(1, signal("a"))
+    history.traits(2, {"city": "Nara"})
+    return history
+
+
+def test_what_nothing_has_touched_is_not_made_again(history: History) -> None:
+    tables, kept = MemoryTables(), KeptCustomers()
+    fold_batch(tables, history.entries)
+    first = ask(kept, tables, record_id(1))
+    fold_batch(tables, history.traits(2, {"city": "Osaka"}))
+    assert ask(kept, tables, record_id(1)) is first
+    fold_batch(tables, history.signals(1, signal("b")))
+    assert ask(kept, tables, record_id(1)) is not first
+
+
+def test_an_agreement_that_runs_out_is_not_given_from_what_is_kept(history: History) -> None:
+    tables, kept = MemoryTables(), KeptCustomers()
+    fold_batch(tables, history.entries)
+    until = read_clock(tables) + timedelta(seconds=20)
+    fold_batch(tables, history.consent(1, "marketing", ConsentState.GIVEN, until=until))
+    asked = [until - timedelta(seconds=2), until - timedelta(microseconds=1), until]
+    found = [ask(kept, tables, record_id(1), purpose="marketing", now=now) for now in asked]
+    assert [bool(answer and answer.purpose_open) for answer in found] == [True, True, False]
+    assert found[0] is found[1]
+
+
+def test_a_kept_answer_does_not_outlive_its_key(history: History) -> None:
+    keys = Keys()
+    tables, kept = MemoryTables(SealedRows(SEALED, keys)), KeptCustomers()
+    fold_batch(tables, history.entries)
+    found = ask(kept, tables, record_id(1))
+    assert found is not None
+    assert found.traits
+    keys.answer = NoKey.DESTROYED
+    erased = ask(kept, tables, record_id(1))
+    assert erased is not None
+    assert not erased.traits
+    keys.answer = None
+    with pytest.raises(KeysNotHeld):
+        ask(kept, tables, record_id(1))
+
+
+def test_nothing_is_kept_for_long_nor_without_number(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables, kept = MemoryTables(), KeptCustomers()
+    fold_batch(tables, history.entries)
+    now = read_clock(tables)
+    first = ask(kept, tables, record_id(1), now=now)
+    just_before = now + timedelta(seconds=module.KEPT_SECONDS_MAX - 1)
+    assert ask(kept, tables, record_id(1), now=just_before) is first
+    assert ask(kept, tables, record_id(1), now=just_before + timedelta(seconds=1)) is not first
+    monkeypatch.setattr(module, "CUSTOMERS_KEPT_MAX", 1)
+    ask(kept, tables, record_id(2), now=now)
+    assert len(kept) == 1
+
+
+def test_a_parked_customer_is_never_given_from_what_is_kept(history: History) -> None:
+    tables, kept = MemoryTables(), KeptCustomers()
+    fold_batch(tables, history.entries)
+    assert ask(kept, tables, record_id(1)) is not None
+    spoilt = history.traits(1, {"city": "Uji"})
+    history.spoil(spoilt[-1].revision)
+    fold_batch(tables, history.entries[-len(spoilt) :])
+    with pytest.raises(CustomerParked):
+        ask(kept, tables, record_id(1))
