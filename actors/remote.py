@@ -124,6 +124,47 @@ class ComponentProcess:
         await component.run()
 
 
+class AskedProcess:
+    """Something in a process of its own, asked by the names of its methods; nobody restarts it."""
+
+    def __init__(self, factory: str, config: bytes) -> None:
+        self._factory = factory
+        self._config = config
+        self._starting = asyncio.Lock()
+        self._asked: Any = None  # what the factory builds
+
+    async def ask(self, method: str, *given: Any) -> Any:  # noqa: ANN401 - as the method takes and gives
+        """Call a method."""
+        async with self._starting:
+            if self._asked is None:
+                self._asked = await load_factory(self._factory)(self._config)
+                calm_collector()
+        return await getattr(self._asked, method)(*given)
+
+
+class AskFailed(Exception):
+    """A process that was asked has died, or failed at it; the message names the class."""
+
+
+class Asked:
+    """The other end of an `AskedProcess`."""
+
+    def __init__(self, factory: str, config: bytes) -> None:
+        remote = ray.remote(AskedProcess)
+        self._handle: Any = remote.options(num_cpus=0, max_concurrency=100).remote(factory, config)
+
+    async def ask(self, method: str, *given: Any) -> Any:  # noqa: ANN401 - as the method takes and gives
+        """Call a method over there. Raises `AskFailed`."""
+        try:
+            return await self._handle.ask.remote(method, *given)
+        except RayError as error:
+            raise AskFailed(type(error).__name__) from error
+
+    def end(self) -> None:
+        """End the process."""
+        ray.kill(self._handle)
+
+
 def start_ray(folder: str) -> None:
     """Start Ray on this machine, with its files in a folder; the driver is this process."""
     ray.init(

@@ -30,6 +30,7 @@ from app.console import (
     WorkspaceOption,
     cluster_of,
     console,
+    counting,
     fail,
     print_found,
     print_json,
@@ -171,6 +172,9 @@ def verify(
     public_key: Annotated[
         Path | None, typer.Option(help="The key that the attestation must be signed with.")
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Fold in so many; else one for each core.", min=1, max=8)
+    ] = None,
     nats: ClusterOption = "",
     credentials: CredentialsOption = None,
     as_json: JsonOption = False,
@@ -181,13 +185,9 @@ def verify(
     where nothing runs on --data.
     """
     settings = settings_of(data=data.resolve(), nats_cluster=cluster_of(nats, credentials))
-    with console.status("Replaying") as spinner:
-
-        def progress(revision: int) -> None:
-            spinner.update(f"Replaying: {revision:,} events")
-
+    with counting("Replaying") as progress:
         if attestation is None:
-            found = run(_prove(settings, progress))
+            found = run(_prove(settings, progress, processes))
         elif public_key is None:
             fail("--attestation needs --public-key")
         else:
@@ -199,10 +199,12 @@ def verify(
     raise typer.Exit(0 if found["holds"] else 1)
 
 
-async def _prove(settings: Settings, progress: Callable[[int], None]) -> dict[str, Any]:
+async def _prove(
+    settings: Settings, progress: Callable[[int], None], processes: int | None
+) -> dict[str, Any]:
     from app.proof import prove
 
-    return await prove(settings, progress=progress)
+    return await prove(settings, progress=progress, processes=processes)
 
 
 async def _check(

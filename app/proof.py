@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import Any
 
 from app.bootstrap import open_connection, open_log
+from app.folding import refolder
 from app.integrity import known_witnesses
 from app.settings import Settings
 from app.status import running_settings
@@ -16,18 +18,26 @@ from projections.store import Store
 from replay.damage import Damage
 from replay.fold import Progress
 from replay.signals import count_signals
-from replay.verify import StoredRows, Verification, verify
+from replay.verify import Refold, StoredRows, Verification, verify
 
 
-async def prove(settings: Settings, *, progress: Progress) -> dict[str, Any]:
-    """Verify the read side. Raises `NotRunning`, `LogError` or `ReadSideError`."""
+async def prove(
+    settings: Settings, *, progress: Progress, processes: int | None = None
+) -> dict[str, Any]:
+    """Verify the read side, in so many processes; None: as many as are worth it.
+
+    Raises `NotRunning`, `LogError` or `ReadSideError`.
+    """
     settings = running_settings(settings)
     connection = await open_connection(settings, "verify", role="reader")
     log = await open_log(connection, settings)
     store = Store.open_reader(settings.read_side_folder, row_codec(log))
     try:
         with store.snapshot() as tables:
-            found = await _verified(settings, log, tables, progress)
+            begun = time.monotonic()
+            refold = refolder(settings, log, processes=processes)
+            found = await _verified(settings, log, tables, progress=progress, refold=refold)
+            seconds = time.monotonic() - begun
         server, role = await log.replica()
         return {
             "holds": found.holds,
@@ -37,6 +47,9 @@ async def prove(settings: Settings, *, progress: Progress) -> dict[str, Any]:
             "log_digest": found.checkpoint.log_digest.hex(),
             "rows_digest": found.checkpoint.rows_digest.hex(),
             "rows_compared": found.rows_compared,
+            "folded_in_shares": found.is_folded_in_shares,
+            "seconds": round(seconds, 3),
+            "events_per_second": round(found.checkpoint.revision / seconds) if seconds else 0,
             "divergences": found.divergences + len(found.faults),
             "faults": found.faults,
             "log_fault": found.log_fault,
@@ -52,17 +65,22 @@ async def prove(settings: Settings, *, progress: Progress) -> dict[str, Any]:
 
 
 async def _verified(
-    settings: Settings, log: EventLog, tables: StoredRows, progress: Progress
+    settings: Settings,
+    log: EventLog,
+    tables: StoredRows,
+    *,
+    progress: Progress,
+    refold: Refold | None,
 ) -> Verification:
     """Verify with all that is known beside the log; what of it cannot be read is a fault too."""
     try:
         witnesses = known_witnesses(settings, tables.checkpoint)
     except LogDamaged as damaged:
-        found = await verify(log, tables, progress=progress)
+        found = await verify(log, tables, progress=progress, refold=refold)
         found.faults.append("witnesses_unreadable")
         found.log_fault = found.log_fault or damaged.message
         return found
-    return await verify(log, tables, witnesses=witnesses, progress=progress)
+    return await verify(log, tables, witnesses=witnesses, progress=progress, refold=refold)
 
 
 async def _signals(log: EventLog, found: Verification) -> dict[str, int]:

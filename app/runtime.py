@@ -14,22 +14,13 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-RAY_ENVIRONMENT = {
-    "RAY_AUTH_MODE": "disabled",
-    "RAY_worker_niceness": "0",
-    "RAY_task_events_report_interval_ms": "0",
-    "RAY_enable_timeline": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
-"""Read by every process of Ray when it starts, so set before Ray is imported."""
+from app.ray_environment import RAY_ENVIRONMENT
 
 os.environ.update(RAY_ENVIRONMENT)
 
-import orjson  # noqa: E402  # Ray reads its environment when it is imported, below
+import orjson  # Ray reads its environment when it is imported, below
 
-from actors.remote import (  # noqa: E402
+from actors.remote import (
     ComponentProcess,
     HostProcess,
     Part,
@@ -38,9 +29,9 @@ from actors.remote import (  # noqa: E402
     start_ray,
     stop_ray,
 )
-from app.logs import configure_logs  # noqa: E402
-from app.processes import adopt_orphans, descendants, end_all, end_with_parent  # noqa: E402
-from app.settings import Settings, write_atomically  # noqa: E402
+from app.logs import configure_logs
+from app.processes import adopt_orphans, descendants, end_all, end_with_parent
+from app.settings import Settings, write_atomically
 
 STATUS_EVERY_SECONDS = 0.5
 STATUS_SECONDS_MAX = 10.0

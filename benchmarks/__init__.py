@@ -14,7 +14,8 @@ is a file that gives its metrics; `parts.py` lists the parts. Files:
 * `hosts.py`: hosts over a log in memory, for a part that needs no wire
 * `playing.py`: a made-up population as commands, and as what the log took of it
 * `resolution.py`: of the part `identity`, who is found to be whom
-* `query.py`: the part `query`, over a gateway's server in a process of its own
+* `query.py`, `verifying.py`: the part `query`, over a gateway's server in a process of its own, and
+  proofs in processes of Ray's
 * `data/febrl/`: records with known duplicates, and their licence
 
 Nothing imports it but its tests.

@@ -22,7 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from actors.awake import UNPACKED_CUSTOMERS_MAX, AwakeCustomers, AwakeRecord
 from actors.host import HostLimits
-from app.runtime import RAY_ENVIRONMENT
+from app.ray_environment import RAY_ENVIRONMENT
 from benchmarks import load
 from benchmarks.identity import Publisher
 from benchmarks.installation import CALL_SECONDS_MAX, Installation, installation

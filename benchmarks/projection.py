@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from binascii import a2b_base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -32,7 +33,7 @@ from eventlog.port import EMPTY, Attempt, Draft, Entry, Head, Stored
 from eventlog.subjects import Subjects
 from projections.fold import row_codec
 from projections.runner import Projector
-from projections.store import Store
+from projections.store import Store, WritableStore
 
 BATCH_EVENTS = 5_000
 APPEND_EVENTS = 500
@@ -123,15 +124,25 @@ def _draft(event: Recorded[Event]) -> Draft:
 
 async def _project(scene: Scene, events: int) -> None:
     with TemporaryDirectory() as folder:
-        store = Store.open_writer(Path(folder), row_codec(scene.log))
-        projector = Projector(scene.log, store)
-        folding = asyncio.create_task(projector.run())
+        async with projected(scene, events, Path(folder)):
+            pass
+
+
+@asynccontextmanager
+async def projected(scene: Scene, events: int, folder: Path) -> AsyncIterator[WritableStore]:
+    """Project so many events of the scene's log into a folder."""
+    store = Store.open_writer(folder, row_codec(scene.log))
+    projector = Projector(scene.log, store)
+    folding = asyncio.create_task(projector.run())
+    try:
         try:
             await projector.wait_for(events, timeout_seconds=FOLD_SECONDS_MAX)
         finally:
             folding.cancel()
             await asyncio.gather(folding, return_exceptions=True)
-            store.close()
+        yield store
+    finally:
+        store.close()
 
 
 async def _ciphers(scene: Scene, entries: Sequence[Entry]) -> Mapping[str, AESGCM]:

@@ -5,6 +5,7 @@ As everything we ship, it syncs before it acknowledges. Its data lie in a folder
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -36,25 +37,30 @@ class Scene:
 
 
 @asynccontextmanager
-async def log_scene() -> AsyncIterator[Scene]:
-    """Start a server with an empty log of a workspace; stop it after."""
+async def log_scene(key_file: Path | None = None) -> AsyncIterator[Scene]:
+    """Start a server with an empty log of a workspace; stop it after.
+
+    The workspace key is written to a file, for other processes, if one is named.
+    """
     with tempfile.TemporaryDirectory(prefix="koseki-bench-") as folder:
         server = EmbeddedServer(Path(folder) / "nats")
         await server.start()
         try:
-            async with _connected(server) as scene:
+            async with _connected(server, key_file) as scene:
                 yield scene
         finally:
             await server.stop()
 
 
 @asynccontextmanager
-async def _connected(server: EmbeddedServer) -> AsyncIterator[Scene]:
+async def _connected(server: EmbeddedServer, key_file: Path | None) -> AsyncIterator[Scene]:
     connection = await Connection.open(server.url, name="bench")
     client = await nats.connect(server.url)
     try:
         await connection.wait_for_server_name(server.name, timeout_seconds=START_SECONDS_MAX)
         workspace_key = new_workspace_key()
+        if key_file is not None:
+            await asyncio.to_thread(key_file.write_text, workspace_key.text())
         keys = JetStreamKeyStore(connection, WORKSPACE, source=lambda: workspace_key)
         await keys.open()
         log = JetStreamEventLog(connection, WORKSPACE, keys=KeyRing(keys))

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from domain.event import Event, Recorded
-from domain.ids import RecordId, Stream, record_stream
+from domain.ids import DecisionId, RecordId, Stream, record_stream
 from eventlog.codec import EventMapper, PlacedEvent, Undecodable
 from eventlog.envelope import Envelope, EnvelopeUnreadable, event_digest, parse_headers
 from eventlog.errors import LogDamaged
@@ -76,6 +76,34 @@ class Incoming:
             for m in messages
         ]
 
+    def outline(self, message: Raw) -> tuple[Entry, DecisionId | None]:
+        """Give a message's place and what its envelope says; its body only if it turns the clock.
+
+        Without a key: whether a sealed body can be read is not known then.
+        """
+        if self._subjects.is_clock(message.subject):
+            entry = self._read(message, self._mapper)
+            return entry, entry.event.decision_id if entry.event else None
+        subject, revision, headers, body = message
+        digest = event_digest(subject, headers, body)
+        stream = self._stream_of(message)
+        ends = ends_append(headers)
+        try:
+            said = parse_headers(headers)
+        except EnvelopeUnreadable:
+            return Entry(None, stream, revision, 0, ZERO_DIGEST, digest, ends), None
+        entry = Entry(
+            None,
+            stream,
+            revision,
+            said.version,
+            said.previous,
+            digest,
+            ends,
+            recorded_at=said.recorded_at,
+        )
+        return entry, said.decision_id
+
     def entry(
         self, subject: str, revision: int, *, headers: Mapping[str, str], body: bytes
     ) -> Entry:
@@ -85,10 +113,7 @@ class Incoming:
     def _read(self, message: Raw, mapper: EventMapper) -> Entry:
         subject, revision, headers, body = message
         digest = event_digest(subject, headers, body)
-        try:
-            stream = self._subjects.stream_of(subject)
-        except ValueError:
-            raise LogDamaged(f"revision {revision} lies on a subject of another kind") from None
+        stream = self._stream_of(message)
         try:
             envelope = parse_headers(headers)
         except EnvelopeUnreadable as error:
@@ -106,6 +131,13 @@ class Incoming:
             fault,
             envelope.recorded_at,
         )
+
+    def _stream_of(self, message: Raw) -> Stream:
+        try:
+            return self._subjects.stream_of(message.subject)
+        except ValueError:
+            revision = message.revision
+            raise LogDamaged(f"revision {revision} lies on a subject of another kind") from None
 
     def _decoded(
         self, stream: Stream, message: Raw, envelope: Envelope, mapper: EventMapper

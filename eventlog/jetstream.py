@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from domain.ids import RecordId, Stream
+from domain.ids import DecisionId, RecordId, Stream
 from eventlog.appender import Appender, Gate
 from eventlog.codec import EventMapper
 from eventlog.connection import Connection
@@ -135,6 +135,14 @@ class JetStreamEventLog:
     ) -> AsyncGenerator[list[Raw], None]:
         """Yield what `read` would, as it is stored: sealed, and not checked."""
         return self._stored.read(after_revision=after_revision, batch_events_max=batch_events_max)
+
+    def outline(self, message: Raw) -> tuple[Entry, DecisionId | None]:
+        """Give a stored message's place and what its envelope says, without its body or a key."""
+        return self._incoming.outline(message)
+
+    async def entries(self, messages: Sequence[Raw]) -> list[Entry]:
+        """Decode stored messages. Raises `LogUnavailable` and `LogDamaged`."""
+        return await self._incoming.entries(messages)
 
     async def stored(self, revision: int) -> Raw | None:
         """Ask the leader for one event as it is stored; None where there is none."""

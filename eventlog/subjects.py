@@ -64,6 +64,10 @@ class Subjects:
             return RecordId(subject[len(self._record) :])
         return None
 
+    def is_clock(self, subject: str) -> bool:
+        """Whether a subject is that of the clock."""
+        return self._single.get(subject) is CLOCK_STREAM
+
     def stream_of(self, subject: str) -> Stream:
         """Give the stream that lies under a subject; `ValueError` for any other subject."""
         if subject.startswith(self._record):

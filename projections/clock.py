@@ -9,12 +9,14 @@ consent and drop fast context by it. Table `clock_marks`: every `MARK_EVERY_REVI
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from domain.event import Event, Recorded
 from domain.workspace_events import ClockAdvanced
 from projections.instants import instant, instant_text
+from projections.rows import Row
 from projections.tables import ReadTables, Tables
 
 CLOCK = "clock"
@@ -61,6 +63,16 @@ def is_marked(revision: int) -> bool:
 def mark_clock(tables: Tables, revision: int, at: datetime) -> None:
     """Note what the clock shows after a revision."""
     tables.put(CLOCK_MARKS, _mark(revision), {"at": instant_text(at)})
+
+
+def clock_rows(after: Callable[[int], datetime], revision: int) -> Iterator[tuple[str, bytes, Row]]:
+    """Give the rows that a whole fold up to a revision has here: table, key and row."""
+    if not revision:
+        return
+    if after(revision) > BEGINNING:
+        yield CLOCK, _KEY, {"at": instant_text(after(revision))}
+    for marked in range(MARK_EVERY_REVISIONS, revision + 1, MARK_EVERY_REVISIONS):
+        yield CLOCK_MARKS, _mark(marked), {"at": instant_text(after(marked))}
 
 
 def read_before_revision(tables: ReadTables, revision: int) -> Reading:

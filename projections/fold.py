@@ -93,6 +93,16 @@ _APPLIES = tuple(model.apply for model in (forgetting, *MODELS))
 _NOT_THE_EVENTS_FAULT = (ReadSideError, OSError, MemoryError)
 
 
+class Times(Protocol):
+    """What the log's clock shows, however little of the log is at hand."""
+
+    def after(self, revision: int) -> datetime:
+        """Say what it shows after an event."""
+
+    def reached(self, instant: int) -> int:
+        """Say by which event it came to an instant, in microseconds since the year 1."""
+
+
 class Rows(Protocol):
     """What can be folded into: `store.WritableStore` or `tables.MemoryTables`."""
 
@@ -141,10 +151,22 @@ def fold_excerpt(rows: Rows, entries: Sequence[Entry]) -> Checkpoint:
     return _parking_faults(partial(_fold_excerpt_once, rows, entries), len(entries))
 
 
-def let_time_pass(rows: Rows, to: datetime) -> None:
-    """Move the clock on with nothing else happening; only replays do, whose rows are their own."""
+def fold_share(rows: Rows, entries: Sequence[Entry], times: Times) -> None:
+    """Fold what a log says of some customers and of the workspace, in order, decisions whole.
+
+    Of what it says of others only the times are known, to which that moved the clock. Rows that
+    hold something of everybody hold only what these entries brought.
+    """
+    _parking_faults(partial(_fold_excerpt_once, rows, entries, times=times), len(entries))
+
+
+def let_time_pass(rows: Rows, to: datetime, reached: Callable[[int], int] | None = None) -> None:
+    """Move the clock on with nothing else happening; only replays do, whose rows are their own.
+
+    Of a share, `reached` says by which event of others the clock came to an instant.
+    """
     with _transaction(rows) as transaction:
-        session = Session(transaction)
+        session = Session(transaction, reached)
         session.pass_time(to, transaction.checkpoint.revision)
         session.finish()
         stands = transaction.checkpoint
@@ -177,10 +199,14 @@ def _fold_once(rows: Rows, entries: Sequence[Entry], faults: Mapping[int, str]) 
 
 
 def _fold_excerpt_once(
-    rows: Rows, entries: Sequence[Entry], faults: Mapping[int, str]
+    rows: Rows,
+    entries: Sequence[Entry],
+    faults: Mapping[int, str],
+    *,
+    times: Times | None = None,
 ) -> Checkpoint:
     with _transaction(rows) as transaction:
-        _fold_entries(transaction, entries, faults)
+        _fold_entries(transaction, entries, faults, times=times)
         last, log_digest = entries[-1], transaction.checkpoint.log_digest
         return transaction.commit(
             revision=last.revision, event_digest=last.digest, log_digest=log_digest
@@ -197,13 +223,21 @@ def _transaction(rows: Rows) -> Iterator[Transaction]:
         raise
 
 
-def _fold_entries(tables: Tables, entries: Sequence[Entry], faults: Mapping[int, str]) -> None:
-    session = Session(tables)
-    session.need_keys(entries)
+def _fold_entries(
+    tables: Tables,
+    entries: Sequence[Entry],
+    faults: Mapping[int, str],
+    *,
+    times: Times | None = None,
+) -> None:
+    """Fold entries; with `times`, of a log of which only these are at hand."""
+    session = Session(tables, times.reached if times else None)
+    session.need_keys(entries, times.after(entries[-1].revision) if times else None)
     for entry in entries:
         heads.note(tables, entry)
-        _fold_entry(tables, session, entry, faults)
-        session.passed(entry.revision)
+        _fold_entry(tables, session, entry, faults, times)
+        if times is None:  # of a share, it tells nothing of others
+            session.passed(entry.revision)
     try:
         session.finish()
     except _NOT_THE_EVENTS_FAULT:
@@ -212,15 +246,25 @@ def _fold_entries(tables: Tables, entries: Sequence[Entry], faults: Mapping[int,
         raise _fold_failed(session.revision, error) from error
 
 
-def _fold_entry(tables: Tables, session: Session, entry: Entry, faults: Mapping[int, str]) -> None:
+def _fold_entry(
+    tables: Tables,
+    session: Session,
+    entry: Entry,
+    faults: Mapping[int, str],
+    times: Times | None,
+) -> None:
     event = entry.event
     fault = faults.get(entry.revision) if event else entry.fault or "unreadable"
     blamed = session.revision  # what a decision touched fails on its last event
     try:
+        if times is not None and entry.revision > session.revision + 1:
+            session.end_append()  # something of others came between
         if event is not None:
             session.settle(event)
             blamed = entry.revision
             session.advance(event)
+        if times is not None:
+            session.pass_time(times.after(entry.revision), entry.revision)
         if event is None or fault is not None:
             _park(tables, entry, fault or "unreadable")
             session.hold_back(entry)

@@ -340,6 +340,10 @@ class MemoryTables:
         for key, encoded in self.scan_stored(table, prefix, start=start):
             yield key, self._codec.read_open(table, encoded)
 
+    def count(self, table: str) -> int:
+        """Say how many rows a table has."""
+        return len(self._tables[table])
+
     def load(self, table: str, key: bytes) -> bytes | None:
         """Read a row as stored."""
         return self._tables[table].get(key)

@@ -6,7 +6,7 @@ The caller gives the rows of the read side (a snapshot of a store); this module 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal, Protocol
@@ -23,6 +23,7 @@ from projections.rows import Row, RowCodec
 from projections.tables import DIGEST_MODULUS, Checkpoint
 from replay.damage import Damage, survey_damage
 from replay.fold import READ_EVENTS_MAX, Progress, fold_log, silent
+from replay.sharing import Refolded
 
 PARKED_NAMED_MAX = 20
 """Parked customers that a verification names."""
@@ -33,6 +34,14 @@ _Pair = tuple[bytes, bytes | None, bytes | None]
 
 ROWS_AT_ONCE_MAX = 1_000
 """Rows whose keys are loaded together."""
+
+
+class RefoldFailed(Exception):
+    """A fold in shares came to no end; a single fold says what is true."""
+
+
+Refold = Callable[[int, Progress], Awaitable[Refolded | None]]
+"""Folds the log up to a revision in shares, or not at all. May raise `RefoldFailed`."""
 
 
 class StoredRows(Protocol):
@@ -73,6 +82,7 @@ class Verification:
     checkpoint: Checkpoint
     replayed: Checkpoint | None = None
     rows_compared: int = 0
+    is_folded_in_shares: bool = False
     divergences: int = 0
     first: Divergence | None = None
     faults: list[str] = field(default_factory=list)
@@ -93,17 +103,20 @@ async def verify(
     witnesses: Sequence[Witness] = (),
     progress: Progress = silent,
     batch_events_max: int = READ_EVENTS_MAX,
+    refold: Refold | None = None,
 ) -> Verification:
     """Fold the log up to the read side's checkpoint and compare. Raises `LogUnavailable` only.
 
-    `witnesses` are what marks and attestations know; a log that contradicts one is damaged.
+    With `refold` it is folded in shares, and digests are compared; only where they differ is it
+    folded once more, to say what differs. `witnesses` are what marks and attestations know; a log
+    that contradicts one is damaged.
     """
     found = Verification(read_side.checkpoint)
     shape = await log.shape()
     faults = shape.faults or tuple(dict.fromkeys(await contradictions(log, witnesses, shape)))
     if faults:
         _damaged(found, f"the log is not the one that was written: {', '.join(faults)}")
-    else:
+    elif refold is None or not await _agrees(found, read_side, refold, progress):
         await _compare(found, log, read_side, progress=progress, batch_events_max=batch_events_max)
     if {"log_damaged", "event_digest", "log_digest"} & set(found.faults):
         known = max([found.checkpoint.revision, *(witness.revision for witness in witnesses)])
@@ -118,6 +131,36 @@ async def verify(
 def _rows(read_side: StoredRows, table: str) -> Iterator[tuple[bytes, Row]]:
     for key, stored in read_side.scan_stored(table, b""):
         yield key, read_side.codec.read(table, key, stored)
+
+
+async def _agrees(
+    found: Verification, read_side: StoredRows, refold: Refold, progress: Progress
+) -> bool:
+    """Whether a fold in shares, the digest that is kept and the rows themselves all agree."""
+    try:
+        refolded = await refold(found.checkpoint.revision, progress)
+    except (LogDamaged, RefoldFailed):
+        return False  # a single fold says where and how
+    if refolded is None or refolded.checkpoint != found.checkpoint:
+        return False
+    total, rows = await asyncio.to_thread(_sum_of, read_side)
+    if (total, rows) != (found.checkpoint.rows_digest, refolded.rows):
+        return False
+    found.replayed = refolded.checkpoint
+    found.parked = refolded.parked[:PARKED_NAMED_MAX]
+    found.rows_compared = rows
+    found.is_folded_in_shares = True
+    return True
+
+
+def _sum_of(read_side: StoredRows) -> tuple[bytes, int]:
+    """Digest the rows as they are, whatever digest is kept, and count them."""
+    total = rows = 0
+    for table in TABLES:
+        for key, stored in read_side.scan_stored(table, b""):
+            total += read_side.codec.digest(table, key, stored)
+            rows += 1
+    return (total % DIGEST_MODULUS).to_bytes(32, "big"), rows
 
 
 async def _compare(

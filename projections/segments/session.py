@@ -8,7 +8,7 @@ instant. The fold calls `settle` and `advance` before the read models, `after` b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from domain.consent_events import ConsentChanged, VerdictRecorded
@@ -36,8 +36,10 @@ _NONE: Indexes = frozenset()
 class Session:
     """Keeps the memberships in step with one transaction over the rows."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, reached: Callable[[int], int] | None = None) -> None:
+        """Begin; `reached` says by which revision the clock came to an instant, if not by ours."""
         self._tables = tables
+        self._reached = reached
         self._ledger = Ledger(tables, active_set(tables))
         self._time = clock.read_clock(tables)
         self._clock = microseconds(self._time)
@@ -49,9 +51,13 @@ class Session:
         self.revision = 0
         """Of the last event that was folded."""
 
-    def need_keys(self, entries: Sequence[Entry]) -> None:
-        """Ask at once for the keys of everybody whom these entries, or time, will touch."""
+    def need_keys(self, entries: Sequence[Entry], until: datetime | None = None) -> None:
+        """Ask at once for the keys of everybody whom these entries, or time, will touch.
+
+        `until` is the time to which they pass, if they do not all say so.
+        """
         times = [clock.time_moved_to(entry.event) for entry in entries if entry.event]
+        times += [until] if until else []
         roots = set(timers.due_until(self._tables, microseconds(max(times)))) if times else set()
         records = {e.stream.key for e in entries if e.stream.kind is StreamKind.RECORD}
         for record in records:
@@ -205,7 +211,8 @@ class Session:
     def _fire(self, moved_to: int, revision: int) -> None:
         """Judge, instant by instant, what changes by itself up to a time."""
         while (instant := timers.first_due(self._tables)) is not None and instant <= moved_to:
-            moment = Moment(revision, instant, "time")
+            at = revision if self._reached is None else self._reached(instant)
+            moment = Moment(at, instant, "time")
             for root in timers.due_at(self._tables, instant):
                 self._ledger.judge(root, self._due(root, instant), moment)
         self._ledger.earliest_due = instant

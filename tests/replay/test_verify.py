@@ -14,8 +14,11 @@ from projections.fold import TABLES, fold_batch
 from projections.rows import Row
 from projections.store import Store
 from projections.tables import Checkpoint, MemoryTables
-from replay.verify import Verification, verify
+from replay.fold import Progress
+from replay.sharing import Refolded
+from replay.verify import RefoldFailed, Verification, verify
 from tests.projections.histories import History, ListedLog, batches, random_history
+from tests.replay.test_shares import in_shares
 
 Change = Callable[[MemoryTables, bytes], None]
 TABLE = "tallies"
@@ -127,3 +130,43 @@ async def test_a_damaged_log_proves_nothing(history: History) -> None:
     assert found.faults == ["log_damaged"]
     assert found.log_fault
     assert not found.holds
+
+
+async def in_two_shares(history: History, tables: MemoryTables) -> tuple[Verification, list[int]]:
+    """Verify with a fold in shares; also give what a single fold told of its progress."""
+    single: list[int] = []
+
+    async def refold(revision: int, _: Progress) -> Refolded:
+        checkpoint, rows = await in_shares(history.entries[:revision], 2)
+        return Refolded(checkpoint, rows, ())
+
+    log = cast("EventLog", ListedLog(history.entries))
+    return await verify(log, tables, refold=refold, progress=single.append), single
+
+
+async def test_a_fold_in_shares_proves_what_a_single_fold_does(history: History) -> None:
+    tables = folded(history)
+    found, single = await in_two_shares(history, tables)
+    assert (found.holds, single, found.replayed) == (True, [], tables.checkpoint)
+    assert found.rows_compared == (await verified(history, tables)).rows_compared
+
+
+async def test_what_a_fold_in_shares_finds_a_single_fold_names(history: History) -> None:
+    for is_digested in (True, False):
+        tables = folded(history)
+        key, row = next(tables.scan(TABLE, b""))
+        write(tables, key, {**row, "count": 10_000}, is_digested=is_digested)
+        found, single = await in_two_shares(history, tables)
+        assert found.first is not None
+        assert (found.first.key, bool(single)) == (key.decode(), True)
+        assert not found.is_folded_in_shares
+
+
+async def test_a_fold_in_shares_that_fails_leaves_the_proof_to_a_single_one(
+    history: History,
+) -> None:
+    async def refold(_revision: int, _: Progress) -> Refolded:
+        raise RefoldFailed("a process died")
+
+    log = cast("EventLog", ListedLog(history.entries))
+    assert (await verify(log, folded(history), refold=refold)).holds

@@ -1,0 +1,195 @@
+"""The log folded in shares by processes of Ray's, started for it and ended with it (R17).
+
+`koseki verify` does so where there is more than one core and the log is long enough to be worth
+starting Ray: `refolder` says. Each process reads its share from a spool and nothing else but keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+
+import psutil
+
+from app.bootstrap import begin, open_connection, open_log
+from app.processes import adopt_orphans, descendants, end_all
+from app.ray_environment import RAY_ENVIRONMENT
+from app.settings import Settings
+from eventlog.connection import Connection
+from eventlog.jetstream import JetStreamEventLog
+from projections.fold import row_codec
+from replay.fold import Progress
+from replay.shares import Copy, Share, ShareFold, ShareFolder
+from replay.sharing import Refolded, refold
+from replay.spool import read_share, read_times
+from replay.verify import Refold, RefoldFailed
+
+if TYPE_CHECKING:
+    from actors.remote import Asked
+
+PROCESSES_MAX = 8
+WORTH_EVENTS = 50_000
+"""Of a log that is shorter one process is done before others have started."""
+
+PROGRESS_EVERY_SECONDS = 0.5
+T = TypeVar("T")
+
+
+def refolder(settings: Settings, log: JetStreamEventLog, *, processes: int | None) -> Refold | None:
+    """Give the way to fold in shares; None where one process alone is to fold.
+
+    `processes` says how many; None: one for each core, if the log is worth it.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    chosen = min(processes or cores or 1, PROCESSES_MAX)
+    if chosen == 1:
+        return None
+
+    async def fold(revision: int, progress: Progress) -> Refolded | None:
+        if processes is None and revision < WORTH_EVENTS:
+            return None
+        async with folding_processes(settings, chosen) as folding:
+            return await folding.refold(log, revision, progress)
+
+    return fold
+
+
+@asynccontextmanager
+async def folding_processes(settings: Settings, processes: int) -> AsyncIterator[FoldingProcesses]:
+    """Start Ray, and so many processes on it; end both."""
+    os.environ.update(RAY_ENVIRONMENT)
+    from actors.remote import Asked, start_ray, stop_ray  # Ray is heavy
+
+    ray_folder = tempfile.mkdtemp(prefix=f"koseki-ray-{os.getpid()}-")
+    children = [child.pid for child in psutil.Process().children()]
+    adopt_orphans()
+    try:
+        await asyncio.to_thread(start_ray, ray_folder)
+        config = settings.to_bytes()
+        asked = [Asked("app.folding:build_share", config) for _ in range(processes)]
+        yield FoldingProcesses(asked)
+    finally:
+        await asyncio.to_thread(stop_ray)
+        end_all(descendants(except_for=children), grace_seconds=0.0)
+        shutil.rmtree(ray_folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class FoldingProcesses:
+    """Processes that fold shares."""
+
+    asked: Sequence[Asked]
+
+    async def ready(self) -> None:
+        """Wait until each has started. Raises `RefoldFailed`."""
+        await self._all([one.ask("events") for one in self.asked])
+
+    async def refold(self, log: JetStreamEventLog, revision: int, progress: Progress) -> Refolded:
+        """Fold the log up to a revision. Raises `LogError`, `ReadSideError` and `RefoldFailed`."""
+        with tempfile.TemporaryDirectory(prefix="koseki-fold-") as folder:
+
+            def deal(dealt: bytes, revision: int) -> list[ShareFolder]:
+                return [
+                    _Elsewhere(one, _Task(folder, dealt, number, revision))
+                    for number, one in enumerate(self.asked)
+                ]
+
+            async def fold(folders: Sequence[ShareFolder]) -> list[Share]:
+                telling = asyncio.create_task(self._tell(progress))
+                try:
+                    return await self._all([folder.share() for folder in folders])
+                finally:
+                    telling.cancel()
+                    await asyncio.gather(telling, return_exceptions=True)
+
+            return await refold(
+                log,
+                Path(folder),
+                revision=revision,
+                shares=len(self.asked),
+                deal=deal,
+                fold=fold,
+                progress=progress,
+            )
+
+    async def _tell(self, progress: Progress) -> None:
+        from actors.remote import AskFailed
+
+        while True:
+            await asyncio.sleep(PROGRESS_EVERY_SECONDS)
+            with suppress(AskFailed):
+                progress(sum([await one.ask("events") for one in self.asked]))
+
+    @staticmethod
+    async def _all(asked: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+        from actors.remote import AskFailed
+
+        try:
+            return list(await asyncio.gather(*asked))
+        except AskFailed as error:
+            raise RefoldFailed(str(error)) from error
+
+
+class _Task(NamedTuple):
+    """Which share of what was spooled; `dealt` says by stream whose it is."""
+
+    folder: str
+    dealt: bytes
+    number: int
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Elsewhere:
+    """A share in another process."""
+
+    asked: Asked
+    task: _Task
+
+    async def share(self) -> Share:
+        return cast(Share, await self.asked.ask("share", self.task))
+
+    async def copies_of(self, signals: Collection[int]) -> list[Copy]:
+        return cast(list[Copy], await self.asked.ask("copies_of", frozenset(signals)))
+
+
+class ShareProcess:
+    """What a process that folds shares does."""
+
+    def __init__(self, connection: Connection, log: JetStreamEventLog) -> None:
+        self._connection = connection
+        self._log = log
+        self._fold: ShareFold | None = None
+
+    async def events(self) -> int:
+        """Say how many events were folded."""
+        return 0 if self._fold is None else self._fold.events
+
+    async def share(self, task: _Task) -> Share:
+        """Fold a share. Raises `LogError` and `ReadSideError`."""
+        folder, dealt, number, revision = task
+        times = read_times(Path(folder))
+        codec = row_codec(self._log)
+        fold = self._fold = ShareFold(codec, times, revision=revision, is_first=number == 0)
+        for messages in read_share(Path(folder), dealt, number):
+            await fold.add(await self._log.entries(messages))
+            await asyncio.sleep(0)  # whoever asks how far it is has a turn
+        return await fold.finish()
+
+    async def copies_of(self, signals: Collection[int]) -> list[Copy]:
+        """Give the share's copies of these signals."""
+        return [] if self._fold is None else self._fold.copies_of(signals)
+
+
+async def build_share(config: bytes) -> ShareProcess:
+    """Build what a process of Ray's runs."""
+    settings = begin(config)
+    connection = await open_connection(settings, "fold", role="reader")
+    return ShareProcess(connection, await open_log(connection, settings))
