@@ -15,7 +15,6 @@ from typing import Any
 from actors.clock import SystemClock
 from actors.host import CustomerHost
 from actors.intake.cloud_events import decode_message
-from actors.intake.dead_letters import JetStreamDeadLetters
 from actors.intake.identifiers import IdentifierNormaliser
 from actors.intake.jetstream import JetStreamIntake
 from actors.intake.worker import IngestWorker, WorkerLimits
@@ -26,6 +25,7 @@ from actors.rules import RulesKeeper
 from actors.slots import Placement
 from app.attestations import attest_for_ever
 from app.closed import closed_records
+from app.dead_letters import open_dead_letters, open_letter_keys
 from app.integrity import ReadSideHeads, open_guard
 from app.logs import configure_logs
 from app.nats_cluster import Role
@@ -115,7 +115,7 @@ async def prepare_streams(settings: Settings) -> None:
                 refuse_encryption(settings.nats_folder)
             await _prepare_keys_and_snapshots(connection, settings)
             await JetStreamIntake(connection, workspace=workspace, replicas=replicas).open_stream()
-            await JetStreamDeadLetters(connection, workspace=workspace, replicas=replicas).open()
+            await (await open_dead_letters(connection, settings)).open()
             await OutStream(connection, workspace).open(replicas=replicas)
 
         # A cluster that has just started takes a moment to elect whoever makes streams.
@@ -128,6 +128,7 @@ async def _prepare_keys_and_snapshots(connection: Connection, settings: Settings
     keys = JetStreamKeyStore(connection, settings.workspace, source=settings.workspace_key_source)
     await keys.open(replicas=settings.replicas)
     await keys.finish_turn_over()
+    await (await open_letter_keys(connection, settings)).finish_turn_over()
     snapshots = JetStreamSnapshotStore(connection, settings.workspace, keys=KeyRing(keys))
     await snapshots.open(replicas=settings.replicas)
 
@@ -258,9 +259,7 @@ async def build_ingest_worker(config: bytes, number: int) -> IngestComponent:
         replicas=settings.replicas,
     )
     await queue.open()
-    dead_letters = JetStreamDeadLetters(
-        connection, workspace=settings.workspace, replicas=settings.replicas
-    )
+    dead_letters = await open_dead_letters(connection, settings)
     await dead_letters.open()
     # Without keys: whom an identifier names is not sealed, nor are the rules; it reads no more.
     log = JetStreamEventLog(connection, settings.workspace)

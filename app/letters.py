@@ -8,6 +8,7 @@ from typing import Any
 from actors.intake.dead_letters import LIST_MAX, JetStreamDeadLetters, send_again
 from actors.intake.port import DeadLetter
 from app.bootstrap import open_connection
+from app.dead_letters import open_dead_letters
 from app.settings import Settings
 from app.status import running_settings
 from eventlog.connection import Connection
@@ -20,7 +21,7 @@ async def list_letters(
     settings = running_settings(settings)
     connection = await open_connection(settings, "dead-letters", role="worker")
     try:
-        letters = JetStreamDeadLetters(connection, workspace=settings.workspace)
+        letters = await open_dead_letters(connection, settings)
         found = await letters.list(after_sequence=after, limit=limit, reason=reason)
         return [_summary(letter) for letter in found]
     finally:
@@ -32,7 +33,7 @@ async def show_letter(settings: Settings, number: int) -> dict[str, Any] | None:
     settings = running_settings(settings)
     connection = await open_connection(settings, "dead-letters", role="worker")
     try:
-        letters = JetStreamDeadLetters(connection, workspace=settings.workspace)
+        letters = await open_dead_letters(connection, settings)
         letter = await letters.get(number)
         if letter is None:
             return None
@@ -64,7 +65,7 @@ async def replay_letters(
         "unknown": [],
     }
     try:
-        letters = JetStreamDeadLetters(connection, workspace=settings.workspace)
+        letters = await open_dead_letters(connection, settings)
         after = 0
         while found := await _wanted(letters, numbers, after=after, reason=reason, done=done):
             for letter in found:

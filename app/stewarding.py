@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -11,10 +11,18 @@ import structlog
 from actors.clock import Clock
 from actors.clock_turning import STEWARD, let_time_pass
 from actors.intake.jetstream import LEAVES_WITHIN_SECONDS
+from actors.intake.letter_seal import DAY_PARTS, destroy_outdated
 from actors.log_clock import LogClock
 from actors.rules import RulesKeeper
 from actors.steward import Duty, Steward
-from app.bootstrap import begin, open_clock, open_connection, open_log, open_read_side
+from app.bootstrap import (
+    begin,
+    open_clock,
+    open_connection,
+    open_log,
+    open_read_side,
+)
+from app.dead_letters import open_letter_keys
 from app.erasing import ErasureDuty, ErasureTimes
 from app.integrity import open_guard
 from app.publishing import OutPublisher
@@ -41,6 +49,9 @@ ACTIVATION_SECONDS_MAX = 10.0
 PUBLISHING_SECONDS = 0.05
 ERASURE_SECONDS = 0.25
 """How often it is looked whether somebody is to be erased."""
+
+LETTERS_SECONDS_MAX = 3_600.0
+"""How often it is looked whether a day of dead letters is over."""
 
 _log = structlog.get_logger()
 
@@ -79,11 +90,18 @@ async def build_steward(config: bytes, _number: int) -> StewardComponent:
     publisher = OutPublisher(out, store, workspace=settings.workspace)
     read_sides = [store, *[await open_read_side(log, f) for f in settings.read_side_folders[1:]]]
     erasing = build_erasing(settings, connection, log, read_sides=read_sides, clock=clock)
+    letter_keys = await open_letter_keys(connection, settings)
+
+    async def letters() -> None:
+        await destroy_outdated(letter_keys, datetime.now(UTC))
+
+    letters_seconds = min(LETTERS_SECONDS_MAX, settings.dead_letters_kept_seconds / DAY_PARTS / 2)
     duties = [
         Duty("clock", CLOCK_SECONDS, ClockDuty(log, store, clock).do),
         Duty("activation", ACTIVATION_SECONDS, ActivationDuty(rules, store, clock).do),
         Duty("publishing", PUBLISHING_SECONDS, publisher.do),
         Duty("erasure", ERASURE_SECONDS, erasing.do),
+        Duty("dead-letters", letters_seconds, letters),
     ]
     return StewardComponent(Steward(duties), clock, guard)
 

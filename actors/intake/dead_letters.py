@@ -2,7 +2,8 @@
 
 The worker puts them; `koseki dead-letters` lists, shows and sends them again; of one that was sent
 again a mark says so, beside it and as long as it. Subject and headers hold nothing of a person. The
-message itself lies in the body, after one line of JSON that holds its subject and headers.
+message itself lies in the body, after one line of JSON that holds its subject and headers, both
+sealed under the key of its day (`letter_seal.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import re
 from base64 import b64decode
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 import orjson
 
@@ -19,13 +19,16 @@ from actors.intake.api import (
     NANOSECONDS,
     NO_MESSAGE_FOUND,
     ApiRefused,
+    JsonObject,
     call_api,
     ensure_stream,
     store,
 )
+from actors.intake.letter_seal import SEAL_BYTES_MAX, LetterSeal
 from actors.intake.port import DeadLetter, RejectedMessage
 from eventlog.connection import Connection
 from eventlog.errors import LogUnavailable
+from eventlog.keys.port import KeyStore
 
 DEAD_LETTER_AGE_SECONDS_MAX = 7 * 86_400
 DEAD_LETTERS_BYTES_MAX = 4 * 1_073_741_824
@@ -46,8 +49,18 @@ _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 class JetStreamDeadLetters:
     """The dead letters of one workspace. Implements `DeadLetters`."""
 
-    def __init__(self, connection: Connection, *, workspace: str, replicas: int = 1) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        workspace: str,
+        keys: KeyStore,
+        kept_seconds: float = DEAD_LETTER_AGE_SECONDS_MAX,
+        replicas: int = 1,
+    ) -> None:
         self._connection = connection
+        self._seal = LetterSeal(keys, kept_seconds=kept_seconds)
+        self._kept_seconds = kept_seconds
         self._stream = f"koseki-{workspace}-dead-letters"
         self._prefix = f"koseki.{workspace}.dead"
         self._replicas = replicas
@@ -62,9 +75,11 @@ class JetStreamDeadLetters:
                 "storage": "file",
                 "retention": "limits",
                 "discard": "new",
-                "max_age": DEAD_LETTER_AGE_SECONDS_MAX * NANOSECONDS,
+                "max_age": int(self._kept_seconds * NANOSECONDS),
                 "max_bytes": DEAD_LETTERS_BYTES_MAX,
-                "duplicate_window": DUPLICATE_WINDOW_SECONDS * NANOSECONDS,
+                "duplicate_window": int(
+                    min(DUPLICATE_WINDOW_SECONDS, self._kept_seconds) * NANOSECONDS
+                ),
                 "num_replicas": self._replicas,
                 "allow_direct": True,
             },
@@ -75,9 +90,10 @@ class JetStreamDeadLetters:
         reason = message.reason if _REASON.fullmatch(message.reason) else UNNAMED_REASON
         headers = {REASON_HEADER: reason, "Nats-Msg-Id": message.origin}
         subject = f"{self._prefix}.{reason.lower()}"
-        data_bytes_max = self._connection.payload_bytes_max - OWN_HEADERS_BYTES_MAX
+        bytes_max = self._connection.payload_bytes_max - OWN_HEADERS_BYTES_MAX - SEAL_BYTES_MAX
+        sealed = await self._seal.seal(_body(message, bytes_max))
         try:
-            await store(self._connection, subject, _body(message, data_bytes_max), headers=headers)
+            await store(self._connection, subject, sealed, headers=headers)
         except ApiRefused as error:
             raise LogUnavailable(f"dead letters are not taken in (error {error.code})") from None
 
@@ -88,13 +104,14 @@ class JetStreamDeadLetters:
         token = reason.lower() if reason and _REASON.fullmatch(reason) else "*"
         found: list[DeadLetter] = []
         while len(found) < min(limit, LIST_MAX):
-            letter = await self._read(
+            stored = await self._read(
                 {"seq": after_sequence + 1, "next_by_subj": f"{self._prefix}.{token}"}
             )
-            if letter is None:
+            if stored is None:
                 break
-            after_sequence = letter.sequence
-            if not _is_mark(letter):
+            after_sequence = stored["seq"]
+            letter = await self._opened(stored)
+            if letter is not None:
                 found.append(letter)
         return found
 
@@ -104,28 +121,33 @@ class JetStreamDeadLetters:
 
     async def mark_replayed(self, letter: DeadLetter) -> None:
         """Note that a letter was sent again, once it is on disk there. Raises `LogUnavailable`."""
-        line = RejectedMessage(
-            subject="", headers={}, data=b"", reason="", origin="", received_at=letter.received_at
-        )
         subject = f"{self._prefix}.{MARK}{letter.sequence}"
         try:
-            await store(self._connection, subject, _line(line, {}), headers={})
+            await store(self._connection, subject, b"", headers={})
         except ApiRefused as error:
             raise LogUnavailable(f"dead letters are not taken in (error {error.code})") from None
 
     async def get(self, sequence: int) -> DeadLetter | None:
         """Give one dead letter, if it is still kept."""
-        letter = await self._read({"seq": sequence}) if sequence > 0 else None
-        return None if letter is None or _is_mark(letter) else letter
+        stored = await self._read({"seq": sequence}) if sequence > 0 else None
+        return None if stored is None else await self._opened(stored)
 
-    async def _read(self, which: Mapping[str, Any]) -> DeadLetter | None:  # Any: an API request
+    async def _opened(self, stored: JsonObject) -> DeadLetter | None:
+        """Open a letter; None for a mark, and for one whose day is over."""
+        if _reason_of(stored).startswith(MARK.upper()):
+            return None
+        opened = await self._seal.open(b64decode(stored["data"]))
+        return None if opened is None else _letter(stored, opened)
+
+    async def _read(self, which: JsonObject) -> JsonObject | None:
         try:
             answer = await call_api(self._connection, f"STREAM.MSG.GET.{self._stream}", which)
         except ApiRefused as error:
             if error.code == NO_MESSAGE_FOUND:
                 return None
             raise
-        return _letter(answer["message"])
+        message: JsonObject = answer["message"]
+        return message
 
 
 async def send_again(connection: Connection, letter: DeadLetter) -> None:
@@ -137,8 +159,8 @@ async def send_again(connection: Connection, letter: DeadLetter) -> None:
     await store(connection, letter.subject, letter.data, headers=headers)
 
 
-def _is_mark(letter: DeadLetter) -> bool:
-    return letter.reason.startswith(MARK.upper())
+def _reason_of(stored: JsonObject) -> str:
+    return str(stored["subject"]).rpartition(".")[2].upper()
 
 
 def _body(message: RejectedMessage, bytes_max: int) -> bytes:
@@ -159,12 +181,12 @@ def _line(message: RejectedMessage, headers: Mapping[str, str]) -> bytes:
     return orjson.dumps(line) + b"\n"
 
 
-def _letter(stored: Mapping[str, Any]) -> DeadLetter:  # Any: an API answer
-    line, _, data = b64decode(stored["data"]).partition(b"\n")
+def _letter(stored: JsonObject, opened: bytes) -> DeadLetter:
+    line, _, data = opened.partition(b"\n")
     origin = orjson.loads(line)
     return DeadLetter(
         sequence=stored["seq"],
-        reason=stored["subject"].rpartition(".")[2].upper(),
+        reason=_reason_of(stored),
         subject=origin["subject"],
         headers=origin["headers"],
         data=data,

@@ -29,6 +29,7 @@ from eventlog.keys.key_stream import (
     KeyMessage,
     KeyStream,
 )
+from eventlog.keys.places import RECORD_KEYS
 from eventlog.keys.port import DATA_KEY_BYTES, DataKey, KeyAnswer, NoKey, Progress, silent
 from eventlog.keys.renewal import Renewal
 from eventlog.keys.turn_over import TurnOver
@@ -53,11 +54,18 @@ class Census(NamedTuple):
 
 
 class JetStreamKeyStore:
-    """Keep one workspace's data keys in a JetStream stream. `open` comes first."""
+    """Keep one family of a workspace's keys in a JetStream stream. `open` comes first."""
 
-    def __init__(self, connection: Connection, workspace: str, *, source: KeySource) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        workspace: str,
+        *,
+        source: KeySource,
+        family: str = RECORD_KEYS,
+    ) -> None:
         self._api = JetStreamApi(connection)
-        self._stream = KeyStream(self._api, workspace)
+        self._stream = KeyStream(self._api, workspace, family=family)
         self._source = source
         self._keys = WorkspaceKeys({})
         self._active = 0

@@ -39,7 +39,7 @@ from eventlog.jetstream_api import (
     StoredMessage,
     checked,
 )
-from eventlog.keys.places import REQUIRED, TURNOVER, Phase, Place, Places
+from eventlog.keys.places import RECORD_KEYS, REQUIRED, TURNOVER, Phase, Place, Places
 from eventlog.leader import LeaderReader
 from eventlog.nats_client import Received
 from eventlog.pull_consumer import Delivery, PullConsumer
@@ -105,9 +105,9 @@ class KeyDraft(NamedTuple):
 class KeyStream:
     """Make the requests on one workspace's key stream."""
 
-    def __init__(self, api: JetStreamApi, workspace: str) -> None:
-        self.places = Places(api, workspace)
-        self.tombstones = f"koseki.{workspace}.key.*.{DESTROYED}"
+    def __init__(self, api: JetStreamApi, workspace: str, *, family: str = RECORD_KEYS) -> None:
+        self.places = Places(api, workspace, family=family)
+        self.tombstones = f"{self.places.prefix}*.{DESTROYED}"
         self._api = api
         self._prefix = self.places.prefix
         self._batches = 0

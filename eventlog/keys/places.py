@@ -36,6 +36,10 @@ TURNOVER = "turnover"
 _TURNED_OVER = {"koseki-turned-over": "yes"}
 
 
+RECORD_KEYS = "key"
+"""The keys of records; other families lie beside them, in streams of their own."""
+
+
 class Phase(IntEnum):
     """What a stream is for; the least is where to look for keys."""
 
@@ -74,9 +78,9 @@ class Place(NamedTuple):
 class Places:
     """Find, make and change the streams of one workspace's keys."""
 
-    def __init__(self, api: JetStreamApi, workspace: str) -> None:
-        self.prefix = f"koseki.{workspace}.key."
-        first = f"koseki-{Subjects(workspace).workspace}-keys"
+    def __init__(self, api: JetStreamApi, workspace: str, *, family: str = RECORD_KEYS) -> None:
+        self.prefix = f"koseki.{workspace}.{family}."
+        first = f"koseki-{Subjects(workspace).workspace}-{family}s"
         self.names = (first, f"{first}-b")
         self._api = api
 

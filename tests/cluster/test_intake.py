@@ -13,6 +13,7 @@ from actors.intake.publisher import IntakePublisher
 from eventlog.connection import Connection
 from eventlog.errors import LogUnavailable
 from eventlog.jetstream_api import JetStreamApi
+from eventlog.keys.memory import MemoryKeyStore
 from tests.support.cluster import Cluster
 from tests.support.nats import new_workspace
 from tests.support.waiting import until_async
@@ -74,7 +75,9 @@ async def test_every_acknowledged_signal_is_delivered_through_a_change_of_leader
 
 async def test_dead_letters_are_kept_on_three_servers(connection: Connection) -> None:
     workspace = new_workspace()
-    letters = JetStreamDeadLetters(connection, workspace=workspace, replicas=3)
+    letters = JetStreamDeadLetters(
+        connection, workspace=workspace, keys=MemoryKeyStore(), replicas=3
+    )
     await letters.open()
     for number in range(3):
         subject = f"koseki.{workspace}.ingest.web"

@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from actors.intake.dead_letters import JetStreamDeadLetters
 from actors.intake.jetstream import JetStreamIntake
+from actors.intake.letter_seal import FAMILY, destroy_outdated
 from actors.intake.port import RejectedMessage
 from actors.intake.publisher import IntakePublisher
 from domain.ids import RecordId
@@ -60,6 +61,12 @@ async def snapshots_of(connection: Connection) -> JetStreamSnapshotStore:
     return JetStreamSnapshotStore(connection, WORKSPACE, keys=KeyRing(keys))
 
 
+async def letters_of(connection: Connection) -> JetStreamDeadLetters:
+    keys = JetStreamKeyStore(connection, WORKSPACE, source=SOURCE, family=FAMILY)
+    await keys.open()
+    return JetStreamDeadLetters(connection, workspace=WORKSPACE, keys=keys)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Roles]:
     async with shipped_servers(tmp_path_factory.mktemp("shipped"), servers=1) as roles:
@@ -73,7 +80,7 @@ async def roles(servers: Roles) -> AsyncIterator[Roles]:
     operator = await roles.connect("operator")
     await JetStreamEventLog(operator, WORKSPACE).ensure_stream()
     await JetStreamIntake(operator, workspace=WORKSPACE).open_stream()
-    await JetStreamDeadLetters(operator, workspace=WORKSPACE).open()
+    await (await letters_of(operator)).open()
     await (await snapshots_of(operator)).open()
     yield roles
     await roles.close()
@@ -161,7 +168,7 @@ async def test_a_signal_goes_from_its_publisher_to_a_worker(roles: Roles) -> Non
     publisher = IntakePublisher(await roles.connect("publisher"), workspace=WORKSPACE, source="web")
     await asyncio.wait_for(publisher.publish("1", {"type": "track"}, time=NOW), 5)
     [message] = await queue.pull(batch_messages_max=10, wait_seconds=2, gather_seconds=0.01)
-    letters = JetStreamDeadLetters(connection, workspace=WORKSPACE)
+    letters = await letters_of(connection)
     await letters.open()
     await letters.put(
         RejectedMessage(str(message.sequence), "TOO_LARGE", message.subject, {}, b"", NOW)
@@ -173,8 +180,26 @@ async def test_a_signal_goes_from_its_publisher_to_a_worker(roles: Roles) -> Non
         return (await queue.stats()).is_drained
 
     await until_async(is_settled)
-    assert await queue.trim(settled_before=datetime.now(UTC)) == 1
+    await asyncio.wait_for(publisher.publish("2", {"type": "track"}, time=NOW), 5)
+    assert await queue.trim(settled_before=datetime.now(UTC)) == 1  # beside one that is new
     await queue.close()
+
+
+async def test_a_steward_destroys_the_keys_of_dead_letters_and_a_worker_cannot(
+    roles: Roles,
+) -> None:
+    worker, steward = await roles.connect("worker"), await roles.connect("steward")
+    letters = await letters_of(worker)
+    await letters.put(RejectedMessage("9", "TOO_LARGE", "s", {}, b"", NOW))
+    assert await letters.list()
+    stream = f"koseki-{WORKSPACE}-letterkeys"
+    assert await is_denied(worker, f"koseki.{WORKSPACE}.letterkey.day-1-1.destroyed", b"")
+    assert await is_denied(worker, f"$JS.API.STREAM.MSG.DELETE.{stream}", b'{"seq": 1}')
+    assert await is_denied(worker, f"$JS.API.STREAM.MSG.GET.{KEYS}", b'{"seq": 1}')
+    keys = JetStreamKeyStore(steward, WORKSPACE, source=SOURCE, family=FAMILY)
+    await keys.open()
+    assert await destroy_outdated(keys, datetime.now(UTC) + timedelta(days=8)) == 1
+    assert await (await letters_of(worker)).list() == []
 
 
 async def test_a_gateway_hands_signals_on(roles: Roles) -> None:

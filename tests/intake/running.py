@@ -15,6 +15,7 @@ from actors.intake.jetstream import JetStreamIntake
 from actors.intake.worker import IngestWorker, WorkerLimits
 from eventlog.connection import Connection
 from eventlog.errors import LogUnavailable
+from eventlog.keys.memory import MemoryKeyStore
 from eventlog.server import EmbeddedServer
 from tests.intake.fakes import CountingClock, RecordingRouter
 from tests.intake.messages import NORMALISER, PREFIX
@@ -27,7 +28,9 @@ class Intake:
         self.server = server
         self.connection = connection
         self.queue = JetStreamIntake(connection, workspace="demo", ack_wait_seconds=2.0)
-        self.dead_letters = JetStreamDeadLetters(connection, workspace="demo")
+        self.dead_letters = JetStreamDeadLetters(
+            connection, workspace="demo", keys=MemoryKeyStore()
+        )
 
     async def publish(
         self, body: object, *, source: str = "shop", headers: dict[str, str] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import nats
 import nats.errors
@@ -20,6 +21,7 @@ from tests.intake.conditions import until
 from tests.intake.fakes import RecordingRouter, done, failed, shape
 from tests.intake.messages import PREFIX, RECEIVED_AT, event, track
 from tests.intake.running import Intake
+from tests.support.sealed import files_with
 
 
 def unknown_unless_shop(command: PersonCommand) -> Done | Failed:
@@ -168,6 +170,27 @@ async def test_trimming_forgets_only_what_is_settled_and_old(intake: Intake) -> 
     assert await intake.queue.trim(settled_before=soon) == 2
     assert await intake.queue.trim(settled_before=soon) == 0
     assert (await intake.queue.stats()).kept_messages == 2
+
+
+async def test_the_bytes_of_what_was_trimmed_leave_the_disk_with_newer_ones_beside_them(
+    intake: Intake, tmp_path: Path
+) -> None:
+    for n in range(3):
+        await intake.publish(event(track(messageId=f"planted-{n}")))
+    messages = await intake.queue.pull(batch_messages_max=3, wait_seconds=2, gather_seconds=0)
+    await intake.queue.ack(messages)
+    await intake.publish(event(track(messageId="newer")))
+    assert files_with(tmp_path, b"planted-1")
+
+    async def settled() -> bool:
+        return (await intake.queue.stats()).ack_pending == 0
+
+    await until(settled)
+    assert await intake.queue.trim(settled_before=datetime.now(UTC)) == 3
+    assert not files_with(tmp_path, b"planted-")
+    assert files_with(tmp_path, b"newer")
+    (left,) = await intake.queue.pull(batch_messages_max=3, wait_seconds=2, gather_seconds=0)
+    assert b"newer" in left.data
 
 
 def rejected(origin: str, data: bytes, **fields: str) -> RejectedMessage:
