@@ -85,10 +85,15 @@ def _read(attestation_file: Path, public_key_file: Path) -> tuple[Attestation, E
         attestation = Attestation.model_validate_json(attestation_file.read_bytes())
     except ValidationError as error:
         raise NotAnAttestation(f"{attestation_file} is not an attestation") from error
+    return attestation, read_public_key(public_key_file)
+
+
+def read_public_key(public_key_file: Path) -> Ed25519PublicKey:
+    """Read the public half of a key that signs. Raises `NotAnAttestation` and `OSError`."""
     try:
         public_key = load_pem_public_key(public_key_file.read_bytes())
     except (ValueError, UnsupportedAlgorithm) as error:
         raise NotAnAttestation(f"{public_key_file} is not a public key") from error
     if not isinstance(public_key, Ed25519PublicKey):
         raise NotAnAttestation(f"{public_key_file} is not an Ed25519 key")
-    return attestation, public_key
+    return public_key

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli_backup import backup, reopen, restore
+from app.cli_erase import erase, receipt
 from app.cli_export import export
 from app.cli_identity import identity
 from app.cli_import import import_
@@ -50,7 +51,7 @@ cli.add_typer(keys, name="keys")
 cli.command()(backup)
 cli.command()(restore)
 cli.command()(rebuild)
-for command in (replay, show, diff, export):
+for command in (replay, show, diff, export, erase, receipt):
     cli.command()(command)
 cli.command("import")(import_)
 cli.add_typer(explain, name="explain")
@@ -83,6 +84,15 @@ def up(
     attest_every: Annotated[
         float, typer.Option(help="Sign the log's digest so often, in seconds.")
     ] = 3_600.0,
+    intake_kept: Annotated[
+        float, typer.Option(help="Keep what intake has settled so long, in seconds.")
+    ] = 86_400.0,
+    dead_letters_kept: Annotated[
+        float, typer.Option(help="A dead letter can be read so long at most, in seconds.")
+    ] = 604_800.0,
+    turn_over: Annotated[
+        float, typer.Option(help="Destroyed keys leave replicas' logs so soon, in seconds.")
+    ] = 3_600.0,
     serve_audits: Annotated[
         bool, typer.Option(help="Take whoever reaches the gRPC port for an auditor.")
     ] = False,
@@ -102,6 +112,9 @@ def up(
         projectors=projectors,
         clock=clock,
         attest_every_seconds=attest_every,
+        intake_kept_seconds=intake_kept,
+        dead_letters_kept_seconds=dead_letters_kept,
+        turn_over_seconds=turn_over,
         serve_audits=serve_audits,
         nats_cluster=cluster_of(nats, credentials, replicas=replicas),
     )

@@ -57,9 +57,10 @@ def run(work: Any) -> Any:  # noqa: ANN401  # any coroutine and its result
     from domain.errors import DomainError
     from projections.segments.errors import UnknownSegment
     from replay.archive import ArchiveFault
+    from services.client import CallFailed
 
     states = (NotRunning, StartFailed, ClockNotTurned, NotReopened)
-    questions = (DomainError, UnknownSegment)
+    questions = (DomainError, UnknownSegment, CallFailed)
     files = (NotAnAttestation, CredentialsFault, ArchiveFault, RulesFault)
     try:
         return asyncio.run(work)

@@ -35,6 +35,7 @@ from replay.customer import PastCustomers, fold_customers
 from replay.diff import Change, diff_customer
 from replay.explain import event_at, explain_change, explain_merge
 from replay.fold import Progress, fold_log, silent
+from replay.person import export_person
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,15 @@ async def show_customer(
         found = await fold_customers(past.log, prefix, record_ids=[record_id])
         view = found.view(record_id, purpose)
         return None if view is None else _shown(view, found)
+
+
+async def person_exported(
+    settings: Settings, customer: str, *, as_of: str | None
+) -> dict[str, Any] | None:
+    """Give everything about one person; None for nobody. Raises as `PastCustomers.view`."""
+    async with past_of(settings) as past:
+        prefix = await past.prefix(read_moment(as_of))
+        return await export_person(past.log, prefix, RecordId(customer))
 
 
 def _shown(view: CustomerView, found: PastCustomers) -> dict[str, Any]:

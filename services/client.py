@@ -174,6 +174,32 @@ class Client:
         call = self._customers.UnmergeRecord(request, timeout=CALL_SECONDS_MAX)
         return (await _answer(call)).consequences
 
+    async def erase_customer(
+        self,
+        customer_id: str,
+        identifiers: Sequence[Key] = (),
+        *,
+        reference: str = "",
+        dry_run: bool = False,
+    ) -> customer_service_pb2.EraseCustomerResponse:
+        """Erase a person, named by id or by what they hold, or list what would go."""
+        request = customer_service_pb2.EraseCustomerRequest(
+            customer_id=customer_id,
+            identifiers=[_identifier(key) for key in identifiers],
+            reference=reference,
+            dry_run=dry_run,
+        )
+        return await _answer(self._customers.EraseCustomer(request, timeout=CALL_SECONDS_MAX))
+
+    async def erasure_receipt(
+        self, customer_id: str, *, at_least_revision: int = 0
+    ) -> audit_service_pb2.GetErasureReceiptResponse:
+        """Read what became of an erasure."""
+        request = audit_service_pb2.GetErasureReceiptRequest(
+            customer_id=customer_id, at_least_revision=at_least_revision
+        )
+        return await _answer(self._audits.GetErasureReceipt(request, timeout=CALL_SECONDS_MAX))
+
     async def link_identifiers(
         self, customer_id: str, identifiers: Sequence[Key], *, source: str
     ) -> int:

@@ -1,0 +1,126 @@
+"""Everything that is known about one person, readable, with where each part of it came from.
+
+For `koseki export --customer`: what a person may ask for. Folded from the customer's own streams,
+for the purpose `audit`: nothing is left out. Of somebody erased there is nothing to give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from domain.event import Event, Recorded
+from domain.ids import RecordId, StreamKind
+from domain.rules import AUDIT
+from eventlog.codec import encode_json
+from eventlog.port import Entry, LogReader
+from eventlog.registry import wire_name
+from projections.consent_history import consent_history
+from projections.profile import TraitClaim
+from projections.views import CustomerView, Trait
+from replay.as_of import Prefix
+from replay.customer import PastCustomers, fold_customers
+
+Json = dict[str, Any]  # Any: JSON
+
+
+async def export_person(log: LogReader, prefix: Prefix, record_id: RecordId) -> Json | None:
+    """Give everything about the customer of a record; None for nobody.
+
+    Raises `CustomerErased`, `CustomerParked` and `LogError`.
+    """
+    found = await fold_customers(log, prefix, record_ids=[record_id])
+    view = found.view(record_id, AUDIT)
+    if view is None:
+        return None
+    members = frozenset(view.members)
+    events = [e.event for e in _of_records(found.entries, members) if e.event is not None]
+    return {
+        "workspace": log.workspace,
+        "customer": view.customer_id,
+        "records": list(view.members),
+        "known_as_of": {
+            "revision": prefix.revision,
+            "time": prefix.clock.isoformat(),
+        },
+        **_facts(view, found, {event.event_id: event for event in events}),
+        "history": [_told(event) for event in events],
+    }
+
+
+def _of_records(entries: Iterable[Entry], members: frozenset[RecordId]) -> list[Entry]:
+    return [
+        entry
+        for entry in entries
+        if entry.stream.kind is StreamKind.RECORD and entry.stream.key in members
+    ]
+
+
+def _facts(view: CustomerView, found: PastCustomers, events: Mapping[str, Recorded[Event]]) -> Json:
+    """Give what is so of the person now; each with its source, when, and the event."""
+    return {
+        "identifiers": [asdict(identifier) for identifier in view.identifiers],
+        "traits": [_trait(trait, events) for trait in view.traits],
+        "context": [asdict(claim) for claim in view.context],
+        "preferences": [asdict(stated) for stated in view.preferences],
+        "households": [asdict(household) for household in view.households],
+        "consents": [
+            {
+                "purpose": place.purpose.name,
+                "basis": place.purpose.basis,
+                "is_open": place.standing.is_open,
+                "state": place.standing.state,
+                "valid_until": place.standing.valid_until,
+            }
+            for place in view.consents
+        ],
+        "consent_history": [
+            {**asdict(act), "event_ids": sorted(act.event_ids)}
+            for act in consent_history(found.tables, view.members)
+        ],
+        "signals": [
+            {
+                "source": tally.source,
+                "name": tally.name,
+                "count": tally.count,
+                "sums": {name: str(known.total) for name, known in tally.sums.items()},
+            }
+            for tally in view.tallies
+        ],
+        "segments": list(found.segments(view.customer_id)),
+    }
+
+
+def _trait(trait: Trait, events: Mapping[str, Recorded[Event]]) -> Json:
+    winner, *losers = (_claim(claim, events) for claim in (trait.winner, *trait.losers))
+    return {"name": trait.name, **winner, "other_words": losers}
+
+
+def _claim(claim: TraitClaim, events: Mapping[str, Recorded[Event]]) -> Json:
+    event = events.get(claim.event_id)
+    return {
+        "value": claim.value,
+        "source": claim.source,
+        "happened_at": claim.effective_at,
+        "recorded_at": event.recorded_at if event else None,
+        "revision": event.revision if event else None,
+        "event_id": claim.event_id,
+        "record_id": claim.record_id,
+    }
+
+
+def _told(event: Recorded[Event]) -> Json:
+    """Give an event as it stands in the log, opened."""
+    return {
+        "revision": event.revision,
+        "type": wire_name(type(event.body)),
+        "record_id": event.stream.key,
+        "event_id": event.event_id,
+        "happened_at": event.happened_at,
+        "recorded_at": event.recorded_at,
+        "by": event.auth_id,
+        "what": orjson.loads(encode_json(event.body.__dict__)),
+    }
