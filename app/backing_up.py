@@ -25,6 +25,7 @@ from projections.tables import Checkpoint
 from replay.archive import Archive, Mark
 from replay.attestation import attest
 from replay.backup import back_up, check_archive, restore
+from replay.erased import destroy_erased
 from replay.fold import Progress
 
 DESTROYED_FILE = "destroyed-keys.json"
@@ -52,7 +53,7 @@ async def back_up_log(settings: Settings, folder: Path, *, progress: Progress) -
 async def restore_log(
     settings: Settings, folder: Path, *, replicas: int, progress: Progress
 ) -> dict[str, Any]:
-    """Restore a backup into the empty log of a server, keys that were destroyed first.
+    """Restore a backup into the empty log of a server; no key comes back that it says is gone.
 
     Raises `StartFailed`, `ArchiveFault`, `LogError` and `OSError`.
     """
@@ -60,12 +61,11 @@ async def restore_log(
     settings = settings.model_copy(update={"workspace": archive.workspace})
     async with reached(settings, role="operator", may_run=False) as (_, connection):
         destroyed = _destroyed_in(folder)
-        if destroyed:
-            keys = JetStreamKeyStore(
-                connection, settings.workspace, source=settings.workspace_key_source
-            )
-            await keys.open(replicas=replicas)
-            await keys.destroy(destroyed)
+        keys = JetStreamKeyStore(
+            connection, settings.workspace, source=settings.workspace_key_source
+        )
+        await keys.open(replicas=replicas)
+        await keys.destroy(destroyed)
         log = JetStreamEventLog(connection, settings.workspace)
         end = await restore(
             archive,
@@ -75,7 +75,9 @@ async def restore_log(
             progress=progress,
         )
         await log.ensure_stream(replicas=replicas)
-    return {**_described(archive, end), "destroyed_keys": len(destroyed)}
+        await destroy_erased(log, keys)
+        gone = await keys.destroyed()
+    return {**_described(archive, end), "destroyed_keys": len(gone)}
 
 
 def check_backup(folder: Path, *, progress: Progress) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from eventlog.jetstream import JetStreamEventLog
 from eventlog.keys.backup import back_up_keys, destroy_expired, restore_keys
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.port import Progress
+from replay.erased import destroy_erased
 
 
 async def key_status(settings: Settings, *, progress: Progress) -> dict[str, Any]:
     """Count keys by the version of the workspace key. Raises `StartFailed` or `LogError`."""
-    async with _opened(settings, "reader") as (_, store):
+    async with _opened(settings, "reader") as (_, store, _):
         census = await store.census(progress=progress)
     return {
         "active_version": census.active,
@@ -32,7 +33,7 @@ async def key_status(settings: Settings, *, progress: Progress) -> dict[str, Any
 
 async def rotate_keys(settings: Settings, *, progress: Progress) -> dict[str, Any]:
     """Wrap every key under the newest workspace key. Raises `StartFailed` or `LogError`."""
-    async with _opened(settings, "operator") as (_, store):
+    async with _opened(settings, "operator") as (_, store, _):
         rotated = await store.rotate(progress=progress)
         await store.turn_over()
         census = await store.census()
@@ -48,7 +49,7 @@ async def save_keys(
 ) -> dict[str, Any]:
     """Back wrapped keys up, and destroy the backups in the folder whose time is up."""
     now = datetime.now(UTC)
-    async with _opened(settings, "reader") as (workspace, store):
+    async with _opened(settings, "reader") as (workspace, store, _):
         file = await back_up_keys(
             store, folder, workspace, now=now, retention=retention, progress=progress
         )
@@ -63,15 +64,18 @@ async def save_keys(
 async def put_back_keys(settings: Settings, file: Path, *, progress: Progress) -> dict[str, Any]:
     """Restore wrapped keys to a server on which the log is, and is whole.
 
-    The log comes first: its backup says which keys were destroyed since.
+    The log comes first: it says which keys are gone, and those are destroyed again.
     """
-    async with _opened(settings, "operator") as (workspace, store):
+    async with _opened(settings, "operator") as (workspace, store, log):
+        await destroy_erased(log, store)
         done = await restore_keys(store, file, workspace, now=datetime.now(UTC), progress=progress)
     return done._asdict()
 
 
 @asynccontextmanager
-async def _opened(settings: Settings, role: Role) -> AsyncIterator[tuple[str, JetStreamKeyStore]]:
+async def _opened(
+    settings: Settings, role: Role
+) -> AsyncIterator[tuple[str, JetStreamKeyStore, JetStreamEventLog]]:
     async with reached(settings, role=role) as (found, connection):
         log = JetStreamEventLog(connection, found.workspace)
         await log.require_stream()
@@ -81,4 +85,4 @@ async def _opened(settings: Settings, role: Role) -> AsyncIterator[tuple[str, Je
         source = found.workspace_key_source
         store = JetStreamKeyStore(connection, found.workspace, source=source)
         await store.open()
-        yield found.workspace, store
+        yield found.workspace, store, log
