@@ -182,7 +182,7 @@ async def assert_forgotten(caller: Caller, customer: str) -> None:
     assert {outcome.reason for outcome in outcomes} == {"IDENTIFIER_ERASED"}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 async def test_nothing_is_left_of_an_erased_person_anywhere(tmp_path: Path) -> None:
     data = tmp_path / "data"
     async with lives(data) as found:
@@ -225,10 +225,8 @@ async def _assert_proved(found: Lives, customer: str) -> None:
     )
     assert proof["signature_holds"]
     for command in (
-        ("show", "--customer", customer),
         ("show", "--customer", customer, "--as-of", "12"),
         ("diff", "--customer", customer, "--from", "10"),
-        ("replay", "--customer", customer),
         ("export", "--customer", customer),
         ("explain", "membership", "--segment", "any", "--customer", customer),
     ):
