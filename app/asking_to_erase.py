@@ -13,9 +13,8 @@ from app.attesting import read_public_key
 from app.settings import Settings
 from app.status import running_settings
 from domain.errors import Invalid
-from koseki.v1 import audit_service_pb2
 from replay.erasure_receipt import ErasureReceipt
-from services.client import Client, Key
+from services.client import Client, ErasureTold, Key
 
 LOOK_AGAIN_SECONDS = 0.2
 
@@ -69,7 +68,7 @@ async def receipt(settings: Settings, customer: str, *, public_key: Path | None)
     async with _client(settings) as client:
         told = await client.erasure_receipt(customer)
     found = {"customer_id": told.customer_id, **_described(told)}
-    if public_key is not None and told.complete:
+    if public_key is not None and told.is_complete:
         signed = ErasureReceipt.model_validate_json(told.receipt)
         found["signature_holds"] = signed.is_signed_by(read_public_key(public_key))
     return found
@@ -90,18 +89,18 @@ def _client(settings: Settings) -> Client:
 
 async def _until_complete(
     client: Client, customer: str, revision: int, *, seconds: float
-) -> audit_service_pb2.GetErasureReceiptResponse:
+) -> ErasureTold:
     deadline = asyncio.get_running_loop().time() + seconds
     told = await client.erasure_receipt(customer, at_least_revision=revision)
-    while not told.complete and asyncio.get_running_loop().time() < deadline:
+    while not told.is_complete and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
         told = await client.erasure_receipt(customer)
     return told
 
 
-def _described(told: audit_service_pb2.GetErasureReceiptResponse) -> dict[str, Any]:
+def _described(told: ErasureTold) -> dict[str, Any]:
     return {
         "erased_since_revision": told.requested_revision,
-        "complete": told.complete,
+        "complete": told.is_complete,
         "receipt": orjson.loads(told.receipt) if told.receipt else None,
     }

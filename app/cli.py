@@ -42,6 +42,16 @@ from app.console import (
 from app.logs import configure_logs
 from app.settings import Settings
 
+IntakeKeptOption = Annotated[
+    float, typer.Option(help="Keep what intake has settled so long, in seconds.")
+]
+LettersKeptOption = Annotated[
+    float, typer.Option(help="A dead letter can be read so long at most, in seconds.")
+]
+TurnOverOption = Annotated[
+    float, typer.Option(help="Destroyed keys leave replicas' logs so soon, in seconds.")
+]
+
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="The customer data platform.")
 clock = typer.Typer(no_args_is_help=True, help="The clock of the log.")
 dead_letters = typer.Typer(no_args_is_help=True, help="Messages that could not be used.")
@@ -84,15 +94,9 @@ def up(
     attest_every: Annotated[
         float, typer.Option(help="Sign the log's digest so often, in seconds.")
     ] = 3_600.0,
-    intake_kept: Annotated[
-        float, typer.Option(help="Keep what intake has settled so long, in seconds.")
-    ] = 86_400.0,
-    dead_letters_kept: Annotated[
-        float, typer.Option(help="A dead letter can be read so long at most, in seconds.")
-    ] = 604_800.0,
-    turn_over: Annotated[
-        float, typer.Option(help="Destroyed keys leave replicas' logs so soon, in seconds.")
-    ] = 3_600.0,
+    intake_kept: IntakeKeptOption = 86_400.0,
+    dead_letters_kept: LettersKeptOption = 604_800.0,
+    turn_over: TurnOverOption = 3_600.0,
     serve_audits: Annotated[
         bool, typer.Option(help="Take whoever reaches the gRPC port for an auditor.")
     ] = False,

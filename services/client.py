@@ -78,6 +78,16 @@ class SignalTotal:
     sums: dict[str, Decimal] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class ErasureTold:
+    """What became of an erasure; the receipt is JSON, empty until it is complete."""
+
+    customer_id: str
+    requested_revision: int
+    is_complete: bool
+    receipt: str
+
+
 class Client:
     """Call one gateway."""
 
@@ -191,14 +201,14 @@ class Client:
         )
         return await _answer(self._customers.EraseCustomer(request, timeout=CALL_SECONDS_MAX))
 
-    async def erasure_receipt(
-        self, customer_id: str, *, at_least_revision: int = 0
-    ) -> audit_service_pb2.GetErasureReceiptResponse:
+    async def erasure_receipt(self, customer_id: str, *, at_least_revision: int = 0) -> ErasureTold:
         """Read what became of an erasure."""
         request = audit_service_pb2.GetErasureReceiptRequest(
             customer_id=customer_id, at_least_revision=at_least_revision
         )
-        return await _answer(self._audits.GetErasureReceipt(request, timeout=CALL_SECONDS_MAX))
+        call = self._audits.GetErasureReceipt(request, timeout=CALL_SECONDS_MAX)
+        told = await _answer(call)
+        return ErasureTold(told.customer_id, told.requested_revision, told.complete, told.receipt)
 
     async def link_identifiers(
         self, customer_id: str, identifiers: Sequence[Key], *, source: str

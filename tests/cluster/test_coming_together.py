@@ -8,6 +8,7 @@ from actors.intake.dead_letters import JetStreamDeadLetters
 from eventlog.jetstream import JetStreamEventLog
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.key_ring import KeyRing
+from eventlog.keys.memory import MemoryKeyStore
 from eventlog.keys.workspace_key import new_workspace_key
 from eventlog.out_stream import OutStream
 from eventlog.snapshots.jetstream import JetStreamSnapshotStore
@@ -29,7 +30,9 @@ async def test_streams_are_made_once_enough_servers_live(own_cluster: Cluster) -
         keys.open(replicas=3),
         JetStreamSnapshotStore(connection, workspace, keys=KeyRing(keys)).open(replicas=3),
         OutStream(connection, workspace).open(replicas=3),
-        JetStreamDeadLetters(connection, workspace=workspace, replicas=3).open(),
+        JetStreamDeadLetters(
+            connection, workspace=workspace, keys=MemoryKeyStore(), replicas=3
+        ).open(),
     )
     await asyncio.gather(*(member.start() for member in others))
     await making
