@@ -24,7 +24,7 @@ from app.ray_environment import RAY_ENVIRONMENT
 from app.settings import Settings
 from eventlog.connection import Connection
 from eventlog.jetstream import JetStreamEventLog
-from projections.fold import row_codec
+from projections.fold import memory_codec
 from replay.fold import Progress
 from replay.shares import Copy, Share, ShareFold, ShareFolder
 from replay.sharing import Refolded, refold
@@ -176,7 +176,7 @@ class ShareProcess:
         """Fold a share. Raises `LogError` and `ReadSideError`."""
         folder, dealt, number, revision = task
         times = read_times(Path(folder))
-        codec = row_codec(self._log)
+        codec = memory_codec(self._log)
         fold = self._fold = ShareFold(codec, times, revision=revision, is_first=number == 0)
         for messages in read_share(Path(folder), dealt, number):
             await fold.add(await self._log.entries(messages))

@@ -39,7 +39,7 @@ class Load:
     processes: int = max(2, os.cpu_count() or 1)
 
 
-QUICK = Load(rounds=Rounds(3, seconds_max=30.0), events=20_000, customers=4_000)
+QUICK = Load(rounds=Rounds(3, seconds_max=30.0), events=25_000, customers=5_000)
 
 
 async def measure(is_quick: bool) -> Metrics:  # noqa: FBT001  # what every part takes

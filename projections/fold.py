@@ -38,7 +38,7 @@ from projections import (
 )
 from projections.errors import CheckpointMoved, FoldFailed, PoisonEvent, ReadSideError
 from projections.row_keys import RowKeys
-from projections.rows import OpenRows, RowCodec, Sealed, SealedRows
+from projections.rows import OpenRows, RowCodec, Sealed, SealedRows, TaggedRows
 from projections.segments import (
     bitmaps,
     candidates,
@@ -126,6 +126,11 @@ def row_codec(log: LogReader, *, index_key: bytes | None = None) -> RowCodec:
     if log.keys is None:
         return OpenRows()
     return SealedRows(SEALED, RowKeys(log.keys), index_key=index_key)
+
+
+def memory_codec(log: LogReader) -> RowCodec:
+    """Give the way to hold rows in memory, with the digests of those that `row_codec` stores."""
+    return OpenRows() if log.keys is None else TaggedRows(SEALED, RowKeys(log.keys))
 
 
 def fold_batch(rows: Rows, entries: Sequence[Entry]) -> Checkpoint:

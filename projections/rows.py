@@ -41,8 +41,9 @@ CIPHERS_HELD_MAX = 5_000
 
 TABLE_NAMES_MAX = 256
 _TAG_KEY = b"koseki row tag v1"
-_BLOCK_BYTES, _PADS = 64, (0x36, 0x5C)
-"""Of HMAC-SHA-256, as RFC 2104 has it."""
+_BLOCK_BYTES = 64
+_PADS = tuple(bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
+"""Of HMAC-SHA-256, as RFC 2104 has it: what each byte of the key becomes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +190,8 @@ class SealedRows:
             return Written(framed, row_digest(table, key, opened))
         plain = encode_row(personal)
         tag = cipher.tag(plain)
-        nonce = next(self._nonces)
-        ciphertext = cipher.cipher.encrypt(nonce, plain, _bound_to(table, key))
-        return Written(
-            b"".join((framed, tag, nonce, ciphertext)), row_digest(table, key, opened, tag=tag)
-        )
+        closed = self._seal(cipher.cipher, plain, _bound_to(table, key))
+        return Written(framed + tag + closed, row_digest(table, key, opened, tag=tag))
 
     def read(self, table: str, key: bytes, stored: bytes) -> Row:
         """Read a row; of a destroyed record with what is personal as it was declared."""
@@ -207,9 +205,7 @@ class SealedRows:
             row.update(orjson.loads(self._erased[table]))
             return row
         try:
-            plain = cipher.cipher.decrypt(
-                closed[:NONCE_BYTES], closed[NONCE_BYTES:], _bound_to(table, key)
-            )
+            plain = self._unseal(cipher.cipher, closed, _bound_to(table, key))
         except InvalidTag:
             raise RowUnreadable(table) from None
         if cipher.tag(plain) != tag:
@@ -248,6 +244,13 @@ class SealedRows:
         """The key of the HMACs that stand for personal values in indexes."""
         return self._index_key
 
+    def _seal(self, cipher: AESGCM, plain: bytes, bound_to: bytes) -> bytes:
+        nonce = next(self._nonces)
+        return nonce + cipher.encrypt(nonce, plain, bound_to)
+
+    def _unseal(self, cipher: AESGCM, closed: bytes, bound_to: bytes) -> bytes:
+        return cipher.decrypt(closed[:NONCE_BYTES], closed[NONCE_BYTES:], bound_to)
+
     def _cipher(self, record_id: RecordId) -> _RowCipher | None:
         """Give what seals a record's rows, or None where its key is destroyed: asked each time."""
         answer, held = self._keys.key_of(record_id), self._ciphers.get(record_id)
@@ -261,6 +264,19 @@ class SealedRows:
             self._ciphers.clear()
         made = self._ciphers[record_id] = _row_cipher(data_key)
         return made
+
+
+class TaggedRows(SealedRows):
+    """Keeps what is personal as it is beside its tag: for folds in memory, which end with them.
+
+    The digests are those of sealed rows, and a destroyed key leaves nothing to read here either.
+    """
+
+    def _seal(self, cipher: AESGCM, plain: bytes, bound_to: bytes) -> bytes:  # noqa: ARG002
+        return plain
+
+    def _unseal(self, cipher: AESGCM, closed: bytes, bound_to: bytes) -> bytes:  # noqa: ARG002
+        return closed
 
 
 def _require_key(record_id: RecordId, answer: KeyAnswer | None) -> bytes | None:
@@ -278,7 +294,7 @@ def _require_key(record_id: RecordId, answer: KeyAnswer | None) -> bytes | None:
 
 def _row_cipher(data_key: bytes) -> _RowCipher:
     block = hmac.digest(data_key, _TAG_KEY, "sha256").ljust(_BLOCK_BYTES, b"\0")
-    inner, outer = (bytes(byte ^ pad for byte in block) for pad in _PADS)
+    inner, outer = (block.translate(pad) for pad in _PADS)
     return _RowCipher(data_key, AESGCM(data_key), inner, outer)
 
 

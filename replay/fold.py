@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from eventlog.errors import LogDamaged
 from eventlog.port import Entry, LogReader
-from projections.fold import fold_batch, records_of, row_codec
+from projections.fold import fold_batch, memory_codec, records_of
 from projections.row_keys import with_keys
 from projections.tables import MemoryTables
 from replay.chain import ChainCheck
@@ -63,7 +63,7 @@ async def fold_log(
 
     `see` is shown what is read.
     """
-    tables = MemoryTables(row_codec(log))
+    tables = MemoryTables(memory_codec(log))
     reading = read_checked(
         log,
         through_revision=through_revision,

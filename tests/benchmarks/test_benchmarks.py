@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command_line
-from benchmarks import projection, query, resolution, segments
+from benchmarks import projection, query, resolution, segments, verifying
 from benchmarks.log import Load, measure_load
 from benchmarks.measuring import Metric, Metrics, Rounds, alternate
 from benchmarks.parts import PARTS
@@ -131,6 +131,16 @@ async def test_the_part_query_asks_the_real_server_in_a_process_of_its_own() -> 
     assert asked["value"] > 0
     assert asked["raw"] is not None
     assert asked["bytes"] > 400  # type: ignore[typeddict-item]  # beside it
+
+
+async def test_the_part_query_proves_a_read_side_in_processes_of_rays() -> None:
+    load = verifying.Load(
+        rounds=Rounds(1, seconds_max=0), events=200, customers=20, segments=2, processes=2
+    )
+    found = (await verifying.measure_load(load))["verify_events_per_second"].as_fields()
+    assert found["value"] > 0
+    assert found["raw"] is not None
+    assert found["in_one_process"] > 0  # type: ignore[typeddict-item]  # beside it
 
 
 async def test_the_part_identity_resolves_as_the_independent_closure_does() -> None:

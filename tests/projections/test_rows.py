@@ -14,7 +14,7 @@ from eventlog.keys.port import DataKey, KeyAnswer, NoKey
 from projections.errors import KeyDamaged, KeysNotHeld, RowUnreadable
 from projections.profile import PROFILES
 from projections.row_keys import read_rows, with_keys
-from projections.rows import Row, Sealed, SealedRows, encode_row, owned_by_key
+from projections.rows import Row, Sealed, SealedRows, TaggedRows, encode_row, owned_by_key
 from projections.store import Store
 from projections.tables import MemoryTables
 from projections.tallies import TALLIES
@@ -67,6 +67,18 @@ def key_of_row(record_id: RecordId = ME) -> bytes:
 def test_a_row_is_read_as_it_was_written(row: Row) -> None:
     stored = codec().write("people", key_of_row(), row).stored
     assert codec().read("people", key_of_row(), stored) == row
+
+
+@given(rows)
+def test_rows_in_memory_have_the_digests_of_sealed_ones_and_end_with_the_key(row: Row) -> None:
+    kept = TaggedRows(SEALED, Keys({ME: KEY}))
+    written = kept.write("people", key_of_row(), row)
+    assert written.digest == codec().write("people", key_of_row(), row).digest
+    assert written.digest == kept.digest("people", key_of_row(), written.stored)
+    assert kept.read("people", key_of_row(), written.stored) == row
+    gone = TaggedRows(SEALED, Keys({ME: NoKey.DESTROYED}))
+    read = gone.read("people", key_of_row(), written.stored)
+    assert read == {"traits": {}, "note": None, "open": row["open"]}
 
 
 @given(rows)
