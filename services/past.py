@@ -61,6 +61,19 @@ class PastReader:
         record_id = past.holder(self._reader.identifier(reference.identifier).key)
         return None if record_id is None else past.view(record_id, purpose)
 
+    async def find(
+        self, as_of: common_pb2.AsOf, reference: Reference, purpose: str
+    ) -> tuple[PastCustomers, RecordId]:
+        """Fold whom a reference names, and give the customer's id then.
+
+        Raises `Invalid`, `NotFound`, and as `PastCustomers.view`.
+        """
+        past = await self.customers(as_of, [reference])
+        view = self.view(past, reference, purpose)
+        if view is None:
+            raise NotFound("UNKNOWN_CUSTOMER", "nobody was known by this id or identifier")
+        return past, view.customer_id
+
     async def verdict(
         self, as_of: common_pb2.AsOf, command: CheckConsent
     ) -> tuple[Verdict, PastCustomers, RecordId | None]:

@@ -25,6 +25,7 @@ from projections.views import (
     CustomerView,
     customer_view,
     customer_view_by_identifier,
+    history_view,
 )
 from services.answers import STATES, act_message, customer_message, stamp
 from services.customer import execute
@@ -140,9 +141,13 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
     ) -> query_service_pb2.ListConsentHistoryResponse:
         """List the acts of consent of one customer."""
         await self._prepare(request, context)
-        view = await read_rows(
-            self._store, lambda tables: history_named(tables, request, self._reader)
-        )
+        if request.HasField("as_of"):
+            past, root = await self._past.find(request.as_of, request, request.purpose)
+            view = history_view(past.tables, root, request.purpose)
+        else:
+            view = await read_rows(
+                self._store, lambda tables: history_named(tables, request, self._reader)
+            )
         if view is None:
             raise _unknown()
         page, token = page_of(
@@ -164,17 +169,12 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
     ) -> query_service_pb2.ListSegmentsOfResponse:
         """List the segments of a customer that serve a purpose."""
         await self._prepare(request, context)
-
-        def read(tables: ReadTables) -> query_service_pb2.ListSegmentsOfResponse:
-            root = self._find(tables, request)
-            return query_service_pb2.ListSegmentsOfResponse(
-                customer_id=root,
-                revision=tables.checkpoint.revision,
-                purpose_open=is_open_for(tables, root, request.purpose),
-                memberships=membership_messages(segments_of(tables, root, request.purpose)),
-            )
-
-        return await read_rows(self._store, read)
+        if request.HasField("as_of"):
+            past, root = await self._past.find(request.as_of, request.reference, request.purpose)
+            return _segments(past.tables, root, request)
+        return await read_rows(
+            self._store, lambda tables: _segments(tables, self._find(tables, request), request)
+        )
 
     @translated
     async def ListTimeline(
@@ -185,6 +185,9 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             limits = f"at most {PAGE_SIGNALS_MAX} signals a page and {NAMES_MAX} names"
             raise Invalid("INVALID_FIELD", limits)
         await self._prepare(request, context)
+        if request.HasField("as_of"):
+            past, root = await self._past.find(request.as_of, request.reference, request.purpose)
+            return _timeline(past.tables, root, request)
         return await read_long(
             self._store, lambda tables: _timeline(tables, self._find(tables, request), request)
         )
@@ -304,6 +307,17 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
 
 def _unknown() -> NotFound:
     return NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
+
+
+def _segments(
+    tables: ReadTables, root: RecordId, request: query_service_pb2.ListSegmentsOfRequest
+) -> query_service_pb2.ListSegmentsOfResponse:
+    return query_service_pb2.ListSegmentsOfResponse(
+        customer_id=root,
+        revision=tables.checkpoint.revision,
+        purpose_open=is_open_for(tables, root, request.purpose),
+        memberships=membership_messages(segments_of(tables, root, request.purpose)),
+    )
 
 
 def _timeline(

@@ -795,6 +795,7 @@ class ListConsentHistoryRequest(_message.Message):
     AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     customer_id: _builtins.str
@@ -811,6 +812,10 @@ class ListConsentHistoryRequest(_message.Message):
     def identifier(self) -> _common_pb2.Identifier:
         """Any one identifier of the customer."""
 
+    @_builtins.property
+    def as_of(self) -> _common_pb2.AsOf:
+        """Answer from a past state instead, as GetCustomer does."""
+
     def __init__(
         self,
         *,
@@ -821,10 +826,11 @@ class ListConsentHistoryRequest(_message.Message):
         at_least_revision: _builtins.int = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        as_of: _common_pb2.AsOf | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "identifier", b"identifier", "reference", b"reference"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "customer_id", b"customer_id", "identifier", b"identifier", "reference", b"reference"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "customer_id", b"customer_id", "identifier", b"identifier", "page_size", b"page_size", "page_token", b"page_token", "purpose", b"purpose", "reference", b"reference", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "at_least_revision", b"at_least_revision", "customer_id", b"customer_id", "identifier", b"identifier", "page_size", b"page_size", "page_token", b"page_token", "purpose", b"purpose", "reference", b"reference", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_reference: _TypeAlias = _typing.Literal["customer_id", "identifier"]  # noqa: Y015
     _WhichOneofArgType_reference: _TypeAlias = _typing.Literal["reference", b"reference"]  # noqa: Y015
@@ -976,6 +982,7 @@ class ListSegmentsOfRequest(_message.Message):
     REFERENCE_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
     AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     purpose: _builtins.str
@@ -988,6 +995,10 @@ class ListSegmentsOfRequest(_message.Message):
     def reference(self) -> _common_pb2.CustomerReference:
         """Who."""
 
+    @_builtins.property
+    def as_of(self) -> _common_pb2.AsOf:
+        """Answer from a past state instead, as GetCustomer does."""
+
     def __init__(
         self,
         *,
@@ -995,10 +1006,11 @@ class ListSegmentsOfRequest(_message.Message):
         reference: _common_pb2.CustomerReference | None = ...,
         purpose: _builtins.str = ...,
         at_least_revision: _builtins.int = ...,
+        as_of: _common_pb2.AsOf | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["reference", b"reference"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "reference", b"reference"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "purpose", b"purpose", "reference", b"reference", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "at_least_revision", b"at_least_revision", "purpose", b"purpose", "reference", b"reference", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1093,6 +1105,7 @@ class ListTimelineRequest(_message.Message):
     PAGE_SIGNALS_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     purpose: _builtins.str
@@ -1117,6 +1130,10 @@ class ListTimelineRequest(_message.Message):
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only signals of these names, 64 at most; none: of all names."""
 
+    @_builtins.property
+    def as_of(self) -> _common_pb2.AsOf:
+        """Answer from a past state instead, as GetCustomer does."""
+
     def __init__(
         self,
         *,
@@ -1128,10 +1145,11 @@ class ListTimelineRequest(_message.Message):
         page_signals: _builtins.int = ...,
         page_token: _builtins.str = ...,
         at_least_revision: _builtins.int = ...,
+        as_of: _common_pb2.AsOf | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "reference", b"reference", "until", b"until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "from", b"from", "reference", b"reference", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "from", b"from", "names", b"names", "page_signals", b"page_signals", "page_token", b"page_token", "purpose", b"purpose", "reference", b"reference", "until", b"until", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "at_least_revision", b"at_least_revision", "from", b"from", "names", b"names", "page_signals", b"page_signals", "page_token", b"page_token", "purpose", b"purpose", "reference", b"reference", "until", b"until", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -52,6 +52,42 @@ async def test_a_customer_is_seen_as_it_was_at_each_revision(audited: Edge) -> N
     assert before.reason == "UNKNOWN_CUSTOMER"
 
 
+async def test_lists_are_given_as_they_were(audited: Edge) -> None:
+    edge = audited
+    await edge.define_segment("buyers", 'count("Order Completed", "30d") >= 2')
+    first = (await edge.ingest(signal("m1", ANN, cds=1)))[0]
+    given = await edge.consent("GIVEN", ANN)
+    await edge.ingest(signal("m2", ANN, cds=2))
+    gone = await edge.consent("WITHDRAWN", ANN)
+    await edge.get(ANN, at_least_revision=gone.revision)
+    who = common_pb2.CustomerReference(identifier=ANN)
+
+    async def told(revision: int) -> tuple[list[str], list[str], list[int]]:
+        as_of = at(revision) if revision else None
+        about: dict[str, Any] = {"reference": who, "purpose": "analytics", "as_of": as_of}
+        timeline = query_service_pb2.ListTimelineRequest(**about)
+        of = query_service_pb2.ListSegmentsOfRequest(**about)
+        acts = query_service_pb2.ListConsentHistoryRequest(
+            identifier=ANN, purpose="service", as_of=as_of
+        )
+        done = await edge.query.ListTimeline(timeline, timeout=SECONDS)
+        segments = await edge.query.ListSegmentsOf(of, timeout=SECONDS)
+        said = await edge.query.ListConsentHistory(acts, timeout=SECONDS)
+        return (
+            [s.message_id for s in done.signals],
+            [membership.segment for membership in segments.memberships],
+            [act.state for act in said.acts],
+        )
+
+    yes, no = common_pb2.CONSENT_STATE_GIVEN, common_pb2.CONSENT_STATE_WITHDRAWN
+    assert await told(0) == (["m2", "m1"], ["buyers"], [yes, no])
+    assert await told(gone.revision) == await told(0)
+    assert await told(given.revision) == (["m1"], [], [yes])
+    assert await told(first.revision) == (["m1"], [], [])
+    before = await refusal(told(first.revision - 1))
+    assert before.reason == "UNKNOWN_CUSTOMER"
+
+
 async def test_as_of_a_time_known(audited: Edge) -> None:
     edge = audited
     await edge.identify(ANN, traits={"tier": "silver"})
