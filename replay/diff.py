@@ -110,7 +110,7 @@ async def diff_customer(
     past = PastCustomers(tables, later, tuple(entries), erased_records(loaded))
     first = fields_of(past, record_id)
     walk = _Walk(past, record_id, first)
-    for decision in _decisions(entries[len(begun) :]):
+    for decision in decisions_of(entries[len(begun) :]):
         _follow(walk, tables, decision)
     let_time_pass(tables, later.clock)
     walk.look(later.revision, ())
@@ -148,7 +148,7 @@ def _seen(view: CustomerView) -> dict[str, JsonValue]:
     return fields
 
 
-def _decisions(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+def decisions_of(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
     """Group what belongs to one decision; what cannot be read stands alone."""
     for _, group in groupby(entries, key=lambda e: e.event.decision_id if e.event else e.revision):
         yield list(group)

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal, Protocol
+from typing import Protocol
 
 from eventlog.errors import LogDamaged
 from eventlog.guard import contradictions
@@ -22,15 +22,18 @@ from projections.row_keys import with_keys
 from projections.rows import Row, RowCodec
 from projections.tables import DIGEST_MODULUS, Checkpoint
 from replay.damage import Damage, survey_damage
+from replay.divergence import Difference, Divergence, first_of, owner_of
 from replay.fold import READ_EVENTS_MAX, Progress, fold_log, silent
 from replay.sharing import Refolded
 
 PARKED_NAMED_MAX = 20
 """Parked customers that a verification names."""
 
-Difference = Literal["missing", "unexpected", "different"]
 _Pair = tuple[bytes, bytes | None, bytes | None]
 """A key, the row that the log gives, and the row that the read side has, as stored."""
+
+DIVERGENCES_PLACED_MAX = 200
+"""Rows that differ of which the first by revision is looked for."""
 
 ROWS_AT_ONCE_MAX = 1_000
 """Rows whose keys are loaded together."""
@@ -57,16 +60,6 @@ class StoredRows(Protocol):
 
     def scan_stored(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield rows as stored, in order of keys."""
-
-
-@dataclass(frozen=True, slots=True)
-class Divergence:
-    """A row of the read side that the log does not give; `fields` name what differs, not how."""
-
-    table: str
-    key: str
-    difference: Difference
-    fields: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -185,7 +178,8 @@ async def _compare(
     found.replayed = replayed.checkpoint
     found.parked = tuple(islice(parked(replayed), PARKED_NAMED_MAX))
     _compare_digests(found, replayed.checkpoint)
-    await _compare_rows(found, replayed, read_side)
+    differing = await _compare_rows(found, replayed, read_side)
+    found.first = await first_of(log, differing, revision=revision)
 
 
 def _damaged(found: Verification, message: str) -> None:
@@ -203,8 +197,12 @@ def _compare_digests(found: Verification, replayed: Checkpoint) -> None:
         found.faults.append("rows_digest")
 
 
-async def _compare_rows(found: Verification, replayed: StoredRows, read_side: StoredRows) -> None:
+async def _compare_rows(
+    found: Verification, replayed: StoredRows, read_side: StoredRows
+) -> list[Divergence]:
+    """Compare row by row, and give the first rows that differ."""
     total = 0
+    differing: list[Divergence] = []
     for table in TABLES:
         for pairs in _in_pieces(_side_by_side(replayed, read_side, table)):
             await asyncio.sleep(0)  # others who share the process have their turn
@@ -213,9 +211,10 @@ async def _compare_rows(found: Verification, replayed: StoredRows, read_side: St
             compare = _Comparison(table, pairs, replayed.codec, read_side.codec)
             divergences = await with_keys(read_side.codec, compare.divergences)
             found.divergences += len(divergences)
-            found.first = found.first or next(iter(divergences), None)
+            differing += divergences[: DIVERGENCES_PLACED_MAX - len(differing)]
     if (total % DIGEST_MODULUS).to_bytes(32, "big") != found.checkpoint.rows_digest:
         found.faults.append("rows_changed")
+    return differing
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,20 +233,29 @@ class _Comparison:
         self, key: bytes, wanted: bytes | None, present: bytes | None
     ) -> Divergence | None:
         name = key.decode(errors="backslashreplace")
-        if present is None:
-            return Divergence(self.table, name, "missing")
-        if wanted is None:
-            return Divergence(self.table, name, "unexpected")
+        if present is None or wanted is None:
+            difference: Difference = "missing" if present is None else "unexpected"
+            return Divergence(
+                self.table, name, difference, record=self._owner(key, wanted, present)
+            )
         expected = self.ours.read(self.table, key, wanted)
+        record = owner_of(self.table, name, expected)
         try:
             read = self.theirs.read(self.table, key, present)
         except RowUnreadable:
-            return Divergence(self.table, name, "different", ("sealed",))
+            return Divergence(self.table, name, "different", ("sealed",), record)
         if expected == read:
             return None
         names = sorted(expected.keys() | read.keys())
         fields = tuple(n for n in names if expected.get(n) != read.get(n))
-        return Divergence(self.table, name, "different", fields)
+        return Divergence(self.table, name, "different", fields, record)
+
+    def _owner(self, key: bytes, wanted: bytes | None, present: bytes | None) -> str:
+        name = key.decode(errors="backslashreplace")
+        if wanted is not None:
+            return owner_of(self.table, name, self.ours.read_open(self.table, wanted))
+        assert present is not None
+        return owner_of(self.table, name, self.theirs.read_open(self.table, present))
 
 
 def _side_by_side(replayed: StoredRows, read_side: StoredRows, table: str) -> Iterator[_Pair]:

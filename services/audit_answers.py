@@ -57,6 +57,8 @@ def verification_message(found: Verification) -> audit_service_pb2.Verification:
         rows_digest=found.checkpoint.rows_digest,
         rows_compared=found.rows_compared,
         divergences=found.divergences,
+        first_divergence_revision=first.revision if first else 0,
+        first_divergence_record=first.record if first else "",
         first_divergence=f"{first.table} {first.key} {' '.join(first.fields)}" if first else "",
         faults=found.faults,
     )

@@ -71,6 +71,36 @@ async def test_a_store_that_equals_the_log_is_proved(history: History, tmp_path:
     assert found.rows_compared == rows
 
 
+def last_changed(history: History, key: bytes) -> int:
+    """Fold the whole log append by append, and look at the row after each."""
+    tables, at, known = MemoryTables(), 0, None
+    for append in batches(history.entries, 1):
+        fold_batch(tables, append)
+        row = tables.get(TABLE, key)
+        if row != known:
+            at, known = append[-1].revision, row
+    return at
+
+
+async def test_the_first_divergence_is_the_earliest_with_its_record_and_event(
+    history: History,
+) -> None:
+    tables = folded(history)
+    keys = [key for key, _ in tables.scan(TABLE, b"")][:12]
+    since = {key: last_changed(history, key) for key in keys}
+    for key in keys:
+        row = tables.get(TABLE, key)
+        assert row is not None
+        write(tables, key, {**row, "count": 10_000}, is_digested=False)
+    found = await verified(history, tables)
+    assert (found.divergences, found.first is None) == (len(keys), False)
+    assert found.first is not None
+    earliest = min(since.values())
+    assert (found.first.revision, since[found.first.key.encode()]) == (earliest, earliest)
+    assert found.first.record == found.first.key.partition("/")[0]
+    assert found.first.fields == ("count",)
+
+
 async def test_an_empty_read_side_equals_an_empty_log() -> None:
     assert (await verified(History(), MemoryTables())).holds
 
