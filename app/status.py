@@ -15,6 +15,7 @@ from eventlog.errors import LogError
 from eventlog.jetstream import JetStreamEventLog
 from eventlog.server import DISK_RESERVE_BYTES
 from projections.counts import read_counts
+from projections.erasures import pending
 from projections.errors import ReadSideError
 from projections.generations import rebuilding_folder
 from projections.parking import parked
@@ -91,6 +92,7 @@ def _read_side(settings: Settings) -> dict[str, Any]:
                 "signals": counts.signals,
                 "declined": counts.declined,
                 "parked": sum(1 for _ in parked(tables)),
+                "erasures_pending": sum(1 for _ in pending(tables)),
             }
     finally:
         store.close()

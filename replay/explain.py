@@ -12,8 +12,10 @@ from domain.identity_events import CustomersMerged, CustomersParted, Identifiers
 from domain.ids import EventId, IdentifierKey, MergeId, RecordId, Stream, record_stream
 from eventlog.port import EMPTY, Entry, LogReader
 from eventlog.registry import wire_name
+from projections.errors import CustomerErased
 from projections.segments.journal import MembershipChange, changes
 from projections.tables import ReadTables
+from replay.customer import erased_records
 from replay.fold import READ_EVENTS_MAX, Progress, silent
 
 
@@ -61,7 +63,7 @@ async def explain_merge(
 ) -> MergeExplanation | None:
     """Find a merge in the whole log, and say why it was; None where there was none such.
 
-    Raises `LogUnavailable` and `LogDamaged`.
+    Raises `CustomerErased` where one of the two was erased since, `LogUnavailable`, `LogDamaged`.
     """
     async with aclosing(log.read(batch_events_max=READ_EVENTS_MAX)) as batches:  # type: ignore[type-var]  # generators, by contract
         async for batch in batches:
@@ -110,6 +112,8 @@ async def _explained(
     body = merge.body
     edge = next(edge for edge in body.edges if edge.merge_id == merge_id)
     entries = await _load(log, _records(body))
+    if not erased_records(entries).isdisjoint({edge.older, edge.newer}):
+        raise CustomerErased
     root = next(iter(e for e in entries if _is_root(e, merge_id)), None)
     if root is not None:  # the others name it alone: the component stands on it
         assert root.event is not None

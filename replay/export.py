@@ -20,7 +20,7 @@ from domain.rules import AUDIT
 from projections import customers, timeline
 from projections.consent_history import consent_history
 from projections.customers import CUSTOMERS
-from projections.errors import CustomerParked
+from projections.errors import CustomerErased, CustomerParked
 from projections.instants import time_of
 from projections.row_keys import with_keys
 from projections.rows import RowCodec
@@ -180,6 +180,9 @@ class Export:
                 view = customer_view(self.tables, root, self.purpose, now=self.now)
             except CustomerParked:
                 left_out.parked += 1
+                continue
+            except CustomerErased:
+                left_out.erased += 1
                 continue
             if view is None or not view.is_open:
                 left_out.purpose_closed += 1

@@ -15,9 +15,10 @@ from app.exporting import export_tables
 from app.settings import Settings
 from domain.errors import Invalid, NotFound
 from eventlog.jetstream import JetStreamEventLog
+from koseki.v1 import customer_service_pb2
 from replay.export import EXPORTED
 from replay.parquet import ExportExists, ParquetExport
-from tests.services.edge import Edge, edge_over, signal, user
+from tests.services.edge import SECONDS, Edge, edge_over, signal, user
 
 ANN, BOB = user("ann"), user("bob")
 
@@ -100,6 +101,27 @@ async def test_a_past_state_is_exported_from_the_log(
     assert read(folder, "signals") == []
     with pytest.raises(Invalid):
         await export_tables(settings, tmp_path / "later", purpose="marketing", as_of="100000")
+
+
+async def test_who_is_erased_is_in_no_export_now_or_then(
+    sealed: JetStreamEventLog, settings: Settings, tmp_path: Path
+) -> None:
+    async with edge_over(sealed, settings.read_side_folder) as edge:
+        told = await _tell(edge)
+        ann = told["ann"].customer_id
+        request = customer_service_pb2.EraseCustomerRequest(identifiers=[ANN])
+        done = await edge.customer.EraseCustomer(request, timeout=SECONDS)
+        await edge.get(BOB, at_least_revision=done.revision)
+        assert sealed.keys is not None
+        await sealed.keys.destroy([ann])
+    now = await export_tables(settings, tmp_path / "now", purpose="audit")
+    then = await export_tables(
+        settings, tmp_path / "then", purpose="audit", as_of=str(told["last"])
+    )
+    for found, name in ((now, "now"), (then, "then")):
+        assert (found["customers"], found["left_out"]["erased"]) == (1, 1)
+        for table in EXPORTED:
+            assert ann not in {row["customer_id"] for row in read(tmp_path / name, table)}
 
 
 async def test_nothing_is_left_of_an_export_that_fails(

@@ -21,7 +21,8 @@ from eventlog.server import EmbeddedServer
 from projections.fold import fold_batch
 from projections.segments import journal
 from projections.store import Store
-from tests.projections.histories import batches
+from tests.projections.erasing import Erasing
+from tests.projections.histories import batches, record_id
 from tests.projections.segments.happenings import Happenings
 from tests.support.nats import connection, nats_server, new_workspace
 
@@ -133,6 +134,34 @@ async def test_publishers_that_are_killed_tell_every_change_once_and_in_order(
     told_places = places(await told(connection, out))
     assert len(told_places) > 800
     assert told_places == expected(store)
+    store.close()
+
+
+async def test_an_erasure_is_told_by_ids_alone_and_ends_what_they_belonged_to(
+    connection: Connection, tmp_path: Path
+) -> None:
+    out, workspace = await open_stream(connection)
+    store = Store.open_writer(tmp_path / "rows")
+    history = Erasing()
+    history.rules()
+    history.segment("golden", 'traits.tier == "gold"', purposes=("service",))
+    history.hold(1, "planted@example.com")
+    history.set(1, tier="gold")
+    fold_batch(store, history.entries)
+    publisher = OutPublisher(out, store, workspace=workspace)
+    await published(publisher)
+    fresh = len(history.entries)
+    history.erase(1)
+    fold_batch(store, history.entries[fresh:])
+    before = len(await told(connection, out))
+    await published(publisher)
+    after = (await told(connection, out))[before:]
+    kinds = [message.headers["ce-type"] for message in after]
+    assert sorted(kinds) == ["koseki.out.customer.erased.v1", "koseki.out.segment.exited.v1"]
+    for message in after:
+        body = orjson.loads(message.body)
+        assert (body["customer_id"], body["cause"]) == (record_id(1), "erased")
+        assert body.keys() <= {"revision", "customer_id", "cause", "segment", "purposes"}
     store.close()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 import pytest_asyncio
 
 from eventlog.jetstream import JetStreamEventLog
@@ -18,6 +19,8 @@ from koseki.v1 import (
     query_service_pb2,
     segment_service_pb2,
 )
+from projections.errors import CustomerErased
+from replay.explain import explain_merge
 from tests.services.edge import SECONDS, Edge, edge_over, loyalty, refusal, signal, user
 
 ANN, CARD, BOB = user("ann"), loyalty("card"), user("bob")
@@ -49,7 +52,15 @@ async def test_who_is_erased_is_read_by_nobody_now_or_then(audited: Edge) -> Non
     edge = audited
     customer = await two_records(edge)
     known = await edge.get(ANN)
+    [merge_id] = [
+        edge_of.merge_id
+        for event in await edge.house.events()
+        for edge_of in getattr(event.body, "live_edges", ())
+    ]
+    assert await explain_merge(edge.house.log, merge_id)
     done = await erase(edge, CARD, reference="ticket 4")
+    with pytest.raises(CustomerErased):
+        await explain_merge(edge.house.log, merge_id)
     assert done.customer_id == customer
     assert len(done.records) == 2
     for named in ({"customer_id": customer}, {"identifier": ANN}):
