@@ -21,7 +21,7 @@ from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.memory import MemoryKeyStore
 from eventlog.keys.port import NoKey
 from eventlog.memory import MemoryEventLog
-from eventlog.port import Head
+from eventlog.port import EventLog, Head
 from eventlog.snapshots.memory import MemorySnapshotStore
 from eventlog.snapshots.port import Snapshot
 from projections.erasures import erasure_of
@@ -76,7 +76,7 @@ class Kills:
 class ReadSide:
     """A read side in memory, which folds when it is told to."""
 
-    def __init__(self, log: MemoryEventLog) -> None:
+    def __init__(self, log: EventLog) -> None:
         self._log = log
         self.tables = MemoryTables(row_codec(log))
 

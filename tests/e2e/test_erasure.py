@@ -8,6 +8,8 @@ seconds here, they are looked for in every byte, while others go on buying.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -58,15 +60,16 @@ class Lives:
     def __init__(self, installation: Installation) -> None:
         self.installation = installation
         self.caller = Caller(installation)
+        self.subject = f"koseki.{installation.where['workspace']}.ingest.shop"
 
     async def plant(self) -> str:
         """Leave a trace of every kind; give the customer's id."""
         caller = self.caller
         await caller.define_rules()
-        signal = order(PLANTED["message"], ADA, note=PLANTED["property"])
-        signal.name = PLANTED["signal"]
-        signal.context.update({"page": PLANTED["context"]})
-        await caller.ingest(signal)
+        said = order(PLANTED["message"], ADA, note=PLANTED["property"])
+        said.name = PLANTED["signal"]
+        said.context.update({"page": PLANTED["context"]})
+        await caller.ingest(said)
         await caller.ingest(order("m-mail", MAIL, note=PLANTED["property"]))
         identify = customer_service_pb2.IdentifyRequest(source="shop", identifiers=[ADA, MAIL])
         identify.traits.update({"city": PLANTED["trait"], PLANTED["key"]: 1})
@@ -101,8 +104,7 @@ class Lives:
                 b'{"broken": "' + PLANTED["letter"].encode("utf-16-le"),
             ):
                 headers = {"x-person": PLANTED["header"]}
-                subject = f"koseki.{self.installation.where['workspace']}.ingest.shop"
-                await publisher.request(subject, data, headers=headers, timeout=CALL_SECONDS)
+                await publisher.request(self.subject, data, headers=headers, timeout=CALL_SECONDS)
         finally:
             await publisher.close()
 
@@ -113,10 +115,16 @@ class Lives:
         return bool(worker.get("recorded")) and sum(buried.values()) == BROKEN
 
     async def buy_for_ever(self) -> None:
-        """Let others go on."""
-        for number in range(100_000):
-            await self.caller.ingest(order(f"more-{number}", BOB))
-            await asyncio.sleep(0.05)
+        """Let others go on, over gRPC and over NATS."""
+        publisher = await nats.connect(self.installation.where["nats"])
+        try:
+            for number in range(100_000):
+                await self.caller.ingest(order(f"more-{number}", BOB))
+                again = track(f"published-{number}", "bob")
+                await publisher.publish(self.subject, orjson.dumps(again))
+                await asyncio.sleep(0.05)
+        finally:
+            await publisher.close()
 
 
 @asynccontextmanager
@@ -199,6 +207,7 @@ async def test_nothing_is_left_of_an_erased_person_anywhere(tmp_path: Path) -> N
         erase = ("erase", "--customer", customer, "--reference", "ticket 4")
         would = await asyncio.to_thread(found.installation.json, *erase, "--dry-run")
         assert len(would["records"]) == 2
+        os.kill(found.installation.pid_of("steward"), signal.SIGKILL)  # another goes on
         erased = await asyncio.to_thread(found.installation.json, *erase, "--wait", "30")
         assert erased["complete"], erased
         assert erased["receipt"]["read_sides"] == 2
