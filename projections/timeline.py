@@ -111,13 +111,15 @@ def forget(tables: Tables, record_id: RecordId) -> list[str]:
 def put_by(
     tables: ReadTables, event: Recorded[Event], body: SignalsRecorded
 ) -> Iterator[tuple[str, Occurrence]]:
-    """Yield the signals that an event put on its record just now, each with its name."""
+    """Yield the signals that an event put on its record just now, each once, with its name."""
     record_id = RecordId(event.stream.key)
+    told = set[bytes]()
     for signal in body.signals:
         key = signal_key(body.source, signal.message_id)
         place = f"{record_id}/{_place(event, signal)}/{key}".encode()
         row = tables.get(TIMELINE, place)
-        if row is not None and row["revision"] == event.revision:
+        if place not in told and row is not None and row["revision"] == event.revision:
+            told.add(place)
             at = signal_time(event, signal)
             yield signal.name, Occurrence(at, key, record_id, body.source, place)
 

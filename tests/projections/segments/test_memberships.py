@@ -17,7 +17,7 @@ from projections.segments.journal import changes
 from projections.segments.membership import MEMBERSHIPS
 from projections.segments.timers import first_due
 from projections.tables import MemoryTables
-from tests.projections.histories import batches, record_id
+from tests.projections.histories import batches, record_id, signal
 from tests.projections.segments.happenings import Happenings
 
 DAY = 86_400
@@ -93,6 +93,17 @@ def test_a_late_signal_stands_where_it_happened() -> None:
     assert members(folded(history), "patient") == {record_id(1)}
     history.did(1, "Left", at=int(5.5 * DAY))
     assert members(folded(history), "patient") == set()
+
+
+def test_a_signal_that_stands_twice_in_one_event_counts_once_in_its_transaction_too() -> None:
+    history = begun()
+    history.segment("regulars", 'count("Order") >= 3')
+    history.did(1, "Order")
+    twice = signal("same", "Order")
+    history.signals(1, twice, twice)
+    at_once = MemoryTables()
+    fold_batch(at_once, history.entries)
+    assert members(at_once, "regulars") == members(folded(history), "regulars") == set()
 
 
 def test_a_segment_sees_only_sources_that_declare_its_purposes() -> None:
