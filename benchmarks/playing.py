@@ -16,7 +16,7 @@ from actors.intake.grouping import Ticket, plan_waves
 from actors.intake.identifiers import IdentifierNormaliser
 from actors.intake.port import IntakeMessage
 from actors.intake.segment_spec import Surroundings, decode_call
-from domain.commands import PersonCommand, RecordConsent
+from domain.commands import EraseCustomer, PersonCommand, RecordConsent
 from domain.consent import ConsentState
 from domain.event import Event, Recorded
 from domain.ids import CommandId
@@ -87,8 +87,20 @@ class Play:
         match delivery.kind:
             case "consent":
                 return self._consent(delivery)
+            case "erase":
+                return self._erase(delivery)
             case kind:
                 raise ValueError(f"no command is made of {kind}: play with none of them")
+
+    def _erase(self, delivery: Delivery) -> EraseCustomer:
+        return EraseCustomer(
+            command_id=CommandId(self.clock.new_id()),
+            auth_id=AUTH_ID,
+            issued_at=self.clock.recorded_now(),
+            deadline=self._deadline(),
+            new_record_id=self.clock.new_id(),
+            identifiers=(self.normaliser.normalise("user_id", delivery.body["user_id"]),),
+        )
 
     def _consent(self, delivery: Delivery) -> RecordConsent:
         return RecordConsent(

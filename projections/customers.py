@@ -3,8 +3,8 @@
 Table `customers`: record id -> {root}, and on a root also {members, edges}. Each record is led to
 its root by its own event, of a merge, of its undo and of an erasure, so that a lost event of the
 root cannot leave it standing alone. Of somebody erased `erased` is the revision since when, and the
-row is all there is. Table `~partings`: record id/revision -> {members, at}, on every record of a
-customer that parted.
+row is all there is. Table `~partings`: revision -> {members, at} of a customer that parted, and
+record id/revision -> {} for each of its records.
 """
 
 from __future__ import annotations
@@ -85,8 +85,11 @@ def parted_from(tables: ReadTables, record_ids: Iterable[RecordId]) -> dict[Reco
     found: dict[RecordId, Parting] = {}
     waiting, seen = list(record_ids), set(record_ids)
     while waiting:
-        for key, row in tables.scan(PARTINGS, f"{waiting.pop()}/".encode()):
-            parting = Parting(int(key.partition(b"/")[2]), row["at"])
+        for key, _ in tables.scan(PARTINGS, f"{waiting.pop()}/".encode()):
+            revision = key.partition(b"/")[2]
+            row = tables.get(PARTINGS, revision)
+            assert row is not None  # both are written at once
+            parting = Parting(int(revision), row["at"])
             for member in map(RecordId, row["members"]):
                 known = found.get(member, parting)
                 found[member] = max(known, parting, key=lambda item: item.revision)
@@ -144,10 +147,11 @@ def _note_parting(tables: Tables, event: Recorded[Event], parted: CustomersParte
         return
     whole = members(tables, RecordId(parted.customer))
     last = event.revision + event.parts - event.part
-    at = microseconds(read_clock(tables))
+    revision = f"{last:020d}".encode()
+    row: Row = {"members": list(whole), "at": microseconds(read_clock(tables))}
+    tables.put(PARTINGS, revision, row)
     for member in whole:
-        row: Row = {"members": list(whole), "at": at}
-        tables.put(PARTINGS, f"{member}/{last:020d}".encode(), row)
+        tables.put(PARTINGS, f"{member}/".encode() + revision, {})
 
 
 def _erase(tables: Tables, event: Recorded[Event], erased: ErasureRequested) -> None:
