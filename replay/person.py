@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from domain.event import Event, Recorded
+from domain.identity_events import IdentifiersLinked
 from domain.ids import RecordId, StreamKind
 from domain.rules import AUDIT
 from eventlog.codec import encode_json
@@ -62,10 +63,13 @@ def _of_records(entries: Iterable[Entry], members: frozenset[RecordId]) -> list[
 def _facts(view: CustomerView, found: PastCustomers, events: Mapping[str, Recorded[Event]]) -> Json:
     """Give what is so of the person now; each with its source, when, and the event."""
     return {
-        "identifiers": [asdict(identifier) for identifier in view.identifiers],
+        "identifiers": [
+            {**asdict(known), "linked_by": _links(known.key, events.values())}
+            for known in view.identifiers
+        ],
         "traits": [_trait(trait, events) for trait in view.traits],
-        "context": [asdict(claim) for claim in view.context],
-        "preferences": [asdict(stated) for stated in view.preferences],
+        "context": [_dated(asdict(claim), events) for claim in view.context],
+        "preferences": [_dated(asdict(stated), events) for stated in view.preferences],
         "households": [asdict(household) for household in view.households],
         "consents": [
             {
@@ -94,33 +98,46 @@ def _facts(view: CustomerView, found: PastCustomers, events: Mapping[str, Record
     }
 
 
+def _links(key: str, events: Iterable[Recorded[Event]]) -> list[Json]:
+    """Say which events linked an identifier: from which source, and when."""
+    return [
+        {"source": event.body.source, **_place(event)}
+        for event in events
+        if isinstance(event.body, IdentifiersLinked) and key in event.body.keys
+    ]
+
+
+def _dated(fact: Json, events: Mapping[str, Recorded[Event]]) -> Json:
+    """Add to a fact where its event stands in the log."""
+    event = events.get(fact["event_id"])
+    return fact if event is None else {**fact, **_place(event)}
+
+
+def _place(event: Recorded[Event]) -> Json:
+    return {
+        "event_id": event.event_id,
+        "revision": event.revision,
+        "record_id": event.stream.key,
+        "happened_at": event.happened_at,
+        "recorded_at": event.recorded_at,
+    }
+
+
 def _trait(trait: Trait, events: Mapping[str, Recorded[Event]]) -> Json:
     winner, *losers = (_claim(claim, events) for claim in (trait.winner, *trait.losers))
     return {"name": trait.name, **winner, "other_words": losers}
 
 
 def _claim(claim: TraitClaim, events: Mapping[str, Recorded[Event]]) -> Json:
-    event = events.get(claim.event_id)
-    return {
-        "value": claim.value,
-        "source": claim.source,
-        "happened_at": claim.effective_at,
-        "recorded_at": event.recorded_at if event else None,
-        "revision": event.revision if event else None,
-        "event_id": claim.event_id,
-        "record_id": claim.record_id,
-    }
+    said = {"value": claim.value, "source": claim.source, "event_id": claim.event_id}
+    return _dated(said, events)
 
 
 def _told(event: Recorded[Event]) -> Json:
     """Give an event as it stands in the log, opened."""
     return {
-        "revision": event.revision,
         "type": wire_name(type(event.body)),
-        "record_id": event.stream.key,
-        "event_id": event.event_id,
-        "happened_at": event.happened_at,
-        "recorded_at": event.recorded_at,
+        **_place(event),
         "by": event.auth_id,
         "what": orjson.loads(encode_json(event.body.__dict__)),
     }

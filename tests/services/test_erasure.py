@@ -74,9 +74,14 @@ async def test_who_is_erased_is_read_by_nobody_now_or_then(audited: Edge) -> Non
         segments = query_service_pb2.ListSegmentsOfRequest(reference=reference, purpose="service")
         assert (await refusal(edge.query.ListSegmentsOf(segments, timeout=SECONDS))).reason == GONE
         history = query_service_pb2.ListConsentHistoryRequest(purpose="service", **named)
-        assert (
-            await refusal(edge.query.ListConsentHistory(history, timeout=SECONDS))
-        ).reason == GONE
+        asked = edge.query.ListConsentHistory(history, timeout=SECONDS)
+        assert (await refusal(asked)).reason == GONE
+        for request in (timeline, segments, history):
+            request.as_of.revision = known.revision
+        assert (await refusal(edge.query.ListTimeline(timeline, timeout=SECONDS))).reason == GONE
+        assert (await refusal(edge.query.ListSegmentsOf(segments, timeout=SECONDS))).reason == GONE
+        asked = edge.query.ListConsentHistory(history, timeout=SECONDS)
+        assert (await refusal(asked)).reason == GONE
         receipt = audit_service_pb2.GetReceiptRequest(purpose="service", **named)
         assert (await refusal(edge.audit.GetReceipt(receipt, timeout=SECONDS))).reason == GONE
     many = await edge.get_many({"customer_id": customer}, {"identifier": CARD})
