@@ -28,6 +28,9 @@ from projections.row_keys import Readable
 from replay.erasure_receipt import ErasureReceipt, sign_receipt
 
 ERASURES_AT_ONCE_MAX = 200
+ERASURES_PENDING_MAX = 10_000
+"""The oldest ones that wait for a turn-over; those behind them are seen after it."""
+
 APPEND_SECONDS_MAX = 10.0
 UNSIGNED = {"public_key": "0" * 64, "signature": "0" * 128}
 
@@ -69,23 +72,34 @@ class ErasureDuty:
         self._clock = clock
         self._signing_key = signing_key
         self._times = times
+        self._sealed_off: set[RecordId] = set()
+        self._told: set[RecordId] = set()
 
     async def do(self) -> None:
         """Go on with every erasure that is not complete. Raises `LogError` and `ReadSideError`."""
         with self._read_sides[0].snapshot() as tables:
-            waiting = list(islice(pending(tables), ERASURES_AT_ONCE_MAX))
-        if not waiting:
-            return
-        records = [record for erasure in waiting for record in erasure.records]
-        await self._keys.destroy(records)
-        await self._snapshots.remove(records)
-        let_go = self._revision_of_all_read_sides()
-        done = [erasure for erasure in waiting if erasure.revision <= let_go]
+            waiting = list(islice(pending(tables), ERASURES_PENDING_MAX))
+        self._sealed_off &= {erasure.root for erasure in waiting}
+        self._told &= self._sealed_off
+        fresh = [erasure for erasure in waiting if erasure.root not in self._sealed_off]
+        if fresh:
+            await self._seal_off(fresh[:ERASURES_AT_ONCE_MAX])
+        let_go = self._revision_of_all_read_sides() if waiting else 0
+        begun = self._sealed_off - self._told  # of what was told the read side may not have heard
+        done = [e for e in waiting if e.root in begun and e.revision <= let_go]
         if not done or not self._is_turn_over_due(done):
             return
         await self._keys.store.turn_over()
         for erasure in done:
             await self._complete(erasure)
+            self._told.add(erasure.root)
+
+    async def _seal_off(self, erasures: Sequence[Erasure]) -> None:
+        """Destroy keys and snapshots; a steward that knows that it did need not do it again."""
+        records = [record for erasure in erasures for record in erasure.records]
+        await self._keys.destroy(records)
+        await self._snapshots.remove(records)
+        self._sealed_off |= {erasure.root for erasure in erasures}
 
     def _revision_of_all_read_sides(self) -> int:
         """Say up to where every read side has folded."""

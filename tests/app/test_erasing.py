@@ -211,6 +211,19 @@ async def test_the_receipt_counts_and_is_signed_and_the_log_still_verifies() -> 
         assert proof.holds, (proof.faults, proof.first)
 
 
+async def test_keys_are_not_turned_over_again_for_what_was_told_and_not_folded_yet() -> None:
+    async with scene() as found:
+        kills = Kills()
+        duty = found.duty(kills)
+        await duty.do()
+        assert kills.passed == STEPS
+        await duty.do()
+        assert kills.passed == STEPS
+        await found.read_side.catch_up()
+        await duty.do()
+        await found.assert_erased()
+
+
 async def test_it_waits_until_every_read_side_has_let_go() -> None:
     async with scene() as found:
         late = ReadSide(found.house.memory)
@@ -225,7 +238,12 @@ async def test_it_waits_until_every_read_side_has_let_go() -> None:
 async def test_destroyed_keys_rest_in_replicas_no_longer_than_is_said() -> None:
     async with scene() as found:
         hour = ErasureTimes(intake=1.0, dead_letters=1.0, turn_over=3_600.0, has_replicas=True)
-        await found.duty(times=hour).do()
+        kills = Kills()
+        waiting = found.duty(kills, times=hour)
+        await waiting.do()
+        steps = kills.passed
+        await waiting.do()
+        assert kills.passed == steps  # what was destroyed is not destroyed again and again
         assert set((await found.keys.load(found.records)).values()) == {NoKey.DESTROYED}
         assert not await found.house.count(CustomerErased)
         later = HandClock()
