@@ -10,7 +10,12 @@ from domain.commands import PersonCommand
 from domain.erasure_events import ErasureRequested
 from domain.identity import Identifier
 from domain.identity_events import IdentifierTombstoned
-from domain.ids import identifier_stream
+from domain.ids import (
+    EVENTS_PER_APPEND_MAX,
+    IDENTIFIERS_PER_CUSTOMER_MAX,
+    RECORDS_PER_CUSTOMER_MAX,
+    identifier_stream,
+)
 from tests.domain.scenario import (
     Placed,
     act,
@@ -26,6 +31,7 @@ from tests.domain.scenario import (
     left_out,
     link,
     linked,
+    loyalty,
     merge,
     merged,
     merged_whole,
@@ -152,6 +158,23 @@ def test_erasing_twice_is_once_by_id_by_what_was_held_and_by_the_same_command() 
         assert decision.customer_id == record_id(1)
         assert decision.repeated_revision is not None
         assert decision.repeated_revision >= since
+
+
+def test_the_largest_customer_there_can_be_is_erased_in_one_batch() -> None:
+    members = range(1, RECORDS_PER_CUSTOMER_MAX + 1)
+    each = IDENTIFIERS_PER_CUSTOMER_MAX // RECORDS_PER_CUSTOMER_MAX
+    edges = [edge(0xA, 1, other) for other in members[1:]]
+    held = [(n, loyalty(f"{n}-{place}")) for n in members for place in range(each)]
+    whole = merged_whole(0xA, list(members), edges, evidence=[])
+    largest = given(
+        *(on(n, linked(item)) for n, item in held),
+        on(1, whole),
+        *(on(n, merged(0xA, 1, edges, [])) for n in members[1:]),
+    )
+    decision = largest.when(erasing(7, named=9)).decision
+    assert decision is not None
+    assert len(decision.changes) == RECORDS_PER_CUSTOMER_MAX + IDENTIFIERS_PER_CUSTOMER_MAX
+    assert len(decision.changes) <= EVENTS_PER_APPEND_MAX
 
 
 def test_who_parted_before_stays_and_their_closing_acts_with_them() -> None:
