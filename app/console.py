@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -106,8 +107,14 @@ def counting(doing: str, what: str = "events") -> Iterator[Callable[[int], None]
 
 
 def print_json(found: dict[str, Any]) -> None:
-    """Print one JSON object."""
-    typer.echo(orjson.dumps(found).decode())
+    """Print one JSON object; exact numbers as their decimal text."""
+    typer.echo(orjson.dumps(found, default=_exact).decode())
+
+
+def _exact(value: object) -> str:
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    raise TypeError
 
 
 def print_table(title: str, rows: dict[str, Any]) -> None:

@@ -71,7 +71,7 @@ async def folding_processes(settings: Settings, processes: int) -> AsyncIterator
     children = [child.pid for child in psutil.Process().children()]
     adopt_orphans()
     try:
-        await asyncio.to_thread(start_ray, ray_folder)
+        start_ray(ray_folder)  # in the main thread, or it says that it cannot hear SIGTERM
         config = settings.to_bytes()
         asked = [Asked("app.folding:build_share", config) for _ in range(processes)]
         yield FoldingProcesses(asked)

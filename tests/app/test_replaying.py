@@ -11,6 +11,7 @@ import pytest_asyncio
 from typer.testing import CliRunner
 
 from app.cli import cli
+from app.console import print_json
 from app.rehearsing import RulesFault, present_rules, read_rules_file, rehearse_rules
 from app.replaying import (
     compare_customer,
@@ -64,6 +65,17 @@ async def test_a_customer_is_shown_and_compared(edge: Edge, settings: Settings) 
     (change,) = await compare_customer(settings, who, earlier=str(first.revision), later=None)
     assert (change["field"], change["before"], change["after"]) == ("traits.tier", "silver", "gold")
     assert [step["revision"] for step in change["steps"]] == [gold.revision]
+
+
+async def test_what_is_shown_can_be_printed_sums_as_exact_text(
+    edge: Edge, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (outcome,) = await edge.ingest(signal("m1", ANN, dollars=29.33))
+    shown = await show_customer(settings, outcome.customer_id, as_of=None)
+    assert shown is not None
+    print_json(shown)
+    (tally,) = orjson.loads(capsys.readouterr().out)["tallies"]
+    assert tally["sums"]["dollars"] == {"count": 1, "total": "29.33"}
 
 
 async def test_a_merge_is_explained_by_rule_evidence_and_undoing(
