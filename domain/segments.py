@@ -84,6 +84,7 @@ def _define(
     if (known is None or known.is_archived) and living >= SEGMENTS_MAX:
         raise Refused("TOO_MANY_SEGMENTS", f"a workspace has at most {SEGMENTS_MAX} segments")
     _check_uses(segments, command)
+    _check_purposes(segments, command)
     defined = SegmentDefined(
         segment=command.segment,
         definition=known.latest.number + 1 if known else 1,
@@ -113,6 +114,36 @@ def _check_uses(segments: Mapping[str, Segment], command: DefineSegment) -> None
                 raise NotFound("UNKNOWN_SEGMENT", f"the segment {name} is not active")
         level = {further for name in level for further in _uses(segments[name])}
     raise Invalid("SEGMENT_TOO_DEEP", f"segments nest at most {SEGMENT_NESTING_MAX} deep")
+
+
+def _check_purposes(segments: Mapping[str, Segment], command: DefineSegment) -> None:
+    """Require that no purpose is served by what may not serve it, however it gets there (R12)."""
+    served = set(command.purposes)
+    for name in command.uses:
+        for used in _definitions(segments[name]):
+            _require_served(served, used, by=command.exception)
+    if command.exception is not None:
+        return
+    for using in (definition for user in segments.values() for definition in _definitions(user)):
+        is_bound = command.segment in using.uses and using.exception is None
+        if is_bound and not set(using.purposes) <= served:
+            raise _not_served("a segment that uses this one serves more purposes")
+
+
+def _require_served(purposes: set[str], used: Definition, *, by: str | None) -> None:
+    if by is None and used.exception is None and not purposes <= set(used.purposes):
+        raise _not_served(f"the segment {used.segment} does not serve every purpose of this one")
+
+
+def _not_served(message: str) -> Refused:
+    return Refused("PURPOSE_NOT_SERVED", message)
+
+
+def _definitions(segment: Segment) -> tuple[Definition, ...]:
+    """Give the definitions of a living segment that are, or may become, active."""
+    if segment.is_archived:
+        return ()
+    return (segment.latest, segment.active) if segment.active else (segment.latest,)
 
 
 def _uses(segment: Segment) -> set[str]:

@@ -6,6 +6,7 @@ Rules go to the log; everything else is read from the read side, for one purpose
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from actors.rules import RulesKeeper
 from domain.commands import ArchiveSegment, DefineSegment, DropTraitIndex, IndexTrait
@@ -82,7 +83,12 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
             return await read_long(self._store, lambda tables: _previewed(tables, command))
 
         def check(tables: ReadTables) -> Expression:
-            return check_definition(tables, command.expression)
+            return check_definition(
+                tables,
+                command.expression,
+                purposes=command.purposes,
+                exception=command.exception,
+            )
 
         uses = (await read_rows(self._store, check)).uses
         done = await self._rules.execute(command.model_copy(update={"uses": tuple(sorted(uses))}))
@@ -259,6 +265,11 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
         explanation = explain_membership(tables, request.segment, root)
         if explanation is None:
             raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
+        _, segments = self._sets.rules(tables)
+        active = segments[request.segment].active
+        if active is None or active.exception is not None:
+            # It reads what this purpose may not see (R12).
+            explanation = replace(explanation, readings=(), traits={})
         return explanation_message(explanation, revision=revision)
 
     async def _reach(self, revision: int, context: CallContext) -> None:

@@ -117,7 +117,9 @@ class DefineSegmentRequest(_message.Message):
     """Only check the definition and count who would belong."""
     @_builtins.property
     def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """1 to 64 defined purposes that it serves. It reads only sources that declare each of them."""
+        """1 to 64 defined purposes that it serves. It reads only sources that declare each of them, and
+        segments that serve each of them, or are exceptions.
+        """
 
     def __init__(
         self,

@@ -98,11 +98,13 @@ class SegmentServiceServicer:
 
         An expression that cannot be a segment is refused with a google.rpc.BadRequest: one violation of
         the field `expression` for each fault, described as `line 1, column 5: ...`, with the fault's own
-        reason, such as SYNTAX, UNKNOWN_NAME, UNKNOWN_FUNCTION, NOT_LITERAL or BAD_ARGUMENT.
+        reason, such as SYNTAX, UNKNOWN_NAME, UNKNOWN_FUNCTION, NOT_LITERAL, BAD_ARGUMENT,
+        WRONG_TYPE or NOT_TRUE_OR_FALSE.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, INVALID_EXPRESSION,
         CIRCULAR_SEGMENT, SEGMENT_TOO_DEEP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_PURPOSE,
-        UNKNOWN_SEGMENT), FAILED_PRECONDITION (TOO_MANY_SEGMENTS), ABORTED (CONFLICT_BUDGET_SPENT),
+        UNKNOWN_SEGMENT), FAILED_PRECONDITION (TOO_MANY_SEGMENTS, PURPOSE_NOT_SERVED: a segment that it
+        uses, or that uses it, would not serve what the other serves), ABORTED (CONFLICT_BUDGET_SPENT),
         UNAVAILABLE, DATA_LOSS (LOG_DAMAGED), UNKNOWN (UNKNOWN_OUTCOME).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -203,7 +205,8 @@ class SegmentServiceServicer:
 
     def ExplainMembership(self, request, context):
         """Says why a customer belongs to a segment or does not: since when, until when that is sure
-        without anything happening, and what the expression reads of the customer now.
+        without anything happening, and what the expression reads of the customer now; of a segment that
+        is an exception, nothing of what it reads.
 
         Errors: INVALID_ARGUMENT (MISSING_IDENTIFIER, INVALID_IDENTIFIER, EMPTY_IDENTIFIER,
         UNKNOWN_NAMESPACE, MISSING_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_PURPOSE,

@@ -48,7 +48,7 @@ class Sets:
     """The sets of one read side, kept decoded for as long as they do not change."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, tuple[int, BitMap]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[bytes, BitMap]] = OrderedDict()
         self._rules: tuple[str, Rules, dict[str, Segment]] | None = None
 
     def rules(self, tables: ReadTables) -> tuple[Rules, dict[str, Segment]]:

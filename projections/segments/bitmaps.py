@@ -2,10 +2,13 @@
 
 Local to a replica, in no digest. `customer_numbers`: root -> number, `numbered_customers`: number
 -> root, `segment_members`: segment -> serialised bitmap (one value: a million members are 131 KB at
-most), `segment_versions`: segment -> how often it was stored, so that readers can keep it decoded.
+most), `segment_versions`: segment -> drawn anew whenever it is stored, so that readers can keep it
+decoded. Another generation of the read side may number customers otherwise: see `numbering`.
 """
 
 from __future__ import annotations
+
+import os
 
 from pyroaring import BitMap
 
@@ -19,8 +22,9 @@ VERSIONS = "segment_versions"
 LOCAL_TABLES = (NUMBERS, CUSTOMERS, MEMBERS, VERSIONS)
 
 _NEXT = b"~next"
+_NUMBERING = b"~numbering"
 _NUMBER_BYTES = 4
-_VERSION_BYTES = 8
+_DRAWN_BYTES = 8
 
 
 class Bitmaps:
@@ -53,9 +57,8 @@ class Bitmaps:
     def store(self) -> None:
         """Hand the changed sets to the transaction."""
         for name in sorted(self._changed):
-            version = read_version(self._tables, name) + 1
             self._tables.store(MEMBERS, name.encode(), self._loaded[name].serialize())
-            self._tables.store(VERSIONS, name.encode(), version.to_bytes(_VERSION_BYTES, "big"))
+            self._tables.store(VERSIONS, name.encode(), os.urandom(_DRAWN_BYTES))
         self._changed.clear()
 
     def _load(self, name: str) -> BitMap:
@@ -70,6 +73,8 @@ class Bitmaps:
         stored = self._tables.load(NUMBERS, _NEXT)
         number = 0 if stored is None else _read_number(stored)
         self._tables.store(NUMBERS, _NEXT, _write_number(number + 1))
+        if self._tables.load(NUMBERS, _NUMBERING) is None:
+            self._tables.store(NUMBERS, _NUMBERING, os.urandom(_DRAWN_BYTES))
         self._tables.store(NUMBERS, root.encode(), _write_number(number))
         self._tables.store(CUSTOMERS, _write_number(number), root.encode())
         return number
@@ -81,10 +86,14 @@ def read_bitmap(tables: ReadTables, name: str) -> BitMap:
     return BitMap() if stored is None else BitMap.deserialize(stored)
 
 
-def read_version(tables: ReadTables, name: str) -> int:
-    """Say how often a set was stored."""
-    stored = tables.load(VERSIONS, name.encode())
-    return 0 if stored is None else int.from_bytes(stored, "big")
+def read_version(tables: ReadTables, name: str) -> bytes:
+    """Tell apart what was stored of a set at different times, or in different generations."""
+    return tables.load(VERSIONS, name.encode()) or b""
+
+
+def numbering(tables: ReadTables) -> bytes:
+    """Tell apart generations, whose numbers may stand for different customers."""
+    return tables.load(NUMBERS, _NUMBERING) or b""
 
 
 def number_of(tables: ReadTables, root: RecordId) -> int | None:

@@ -22,7 +22,7 @@ from projections.segments.facts import Facts
 from projections.segments.journal import MembershipChange, changes
 from projections.segments.language import Expression, read_expression
 from projections.segments.membership import MEMBERSHIPS, everybody, read_membership
-from projections.segments.tokens import place
+from projections.segments.tokens import place, tokens
 from projections.tables import ReadTables
 
 
@@ -44,16 +44,25 @@ class Explanation:
     traits: dict[str, object]
 
 
-def check_definition(tables: ReadTables, expression: str) -> Expression:
+def check_definition(
+    tables: ReadTables, expression: str, *, purposes: Iterable[str], exception: str | None = None
+) -> Expression:
     """Check an expression against the workspace as well; raises `InvalidExpression`."""
     read = read_expression(expression)
-    purposes, segments = read_rules(tables).purposes, read_segments(tables)
+    known, segments = read_rules(tables).purposes, read_segments(tables)
     faults = [
-        _unknown(expression, "UNKNOWN_PURPOSE", name)
-        for name in sorted(read.purposes - purposes.keys())
+        _fault(expression, "UNKNOWN_PURPOSE", name, "is not known here")
+        for name in sorted(read.purposes - known.keys())
     ]
-    active = {name for name, segment in segments.items() if segment.active}
-    faults += [_unknown(expression, "UNKNOWN_SEGMENT", name) for name in sorted(read.uses - active)]
+    served = set(purposes) if exception is None else set[str]()
+    for name in sorted(read.uses):
+        used = segments[name].active if name in segments else None
+        if used is None:
+            faults.append(_fault(expression, "UNKNOWN_SEGMENT", name, "is not known here"))
+        elif used.exception is None and not served <= set(used.purposes):
+            wanting = " and ".join(sorted(served - set(used.purposes)))
+            message = f"does not serve {wanting}"
+            faults.append(_fault(expression, "PURPOSE_NOT_SERVED", name, message))
     if faults:
         raise InvalidExpression(tuple(faults))
     return read
@@ -66,7 +75,8 @@ def preview_counts(
 
     Raises `InvalidExpression`.
     """
-    read, counts = check_definition(tables, expression), dict.fromkeys(purposes, 0)
+    counts = dict.fromkeys(purposes, 0)
+    read = check_definition(tables, expression, purposes=counts, exception=exception)
     rules = read_rules(tables)
     sight, now = sight_of(rules, counts, exception), _now(tables)
     tables.need(everybody(tables))
@@ -127,6 +137,8 @@ def _now(tables: ReadTables) -> int:
     return microseconds(clock.read_clock(tables))
 
 
-def _unknown(source: str, reason: str, name: str) -> ExpressionFault:
-    offset = max(0, source.find(name))
-    return ExpressionFault(reason, f"{name} is not known here", offset, *place(source, offset))
+def _fault(source: str, reason: str, name: str, message: str) -> ExpressionFault:
+    """Make a fault at the first text of an expression that is this name."""
+    found = (word.offset for word in tokens(source) if word.kind == "text" and name in word.text)
+    offset = next(found, 0)
+    return ExpressionFault(reason, f"{name} {message}", offset, *place(source, offset))

@@ -18,6 +18,7 @@ import cel
 from domain.workspace_events import EXPRESSION_CHARACTERS_MAX
 from projections.segments.errors import ExpressionFault, InvalidExpression
 from projections.segments.tokens import Token, place, tokens
+from projections.segments.trying import fault_of
 from projections.segments.vocabulary import (
     SIGNATURES,
     BadArgument,
@@ -112,6 +113,9 @@ def _read(source: str, variable: str) -> Expression:
     bound = _check_comprehensions(source, words)
     _check_names(source, words, program=program, known={variable, *bound})
     calls = _calls(source, words) if variable == TRAITS else frozenset()
+    fault = fault_of(program)
+    if fault is not None:
+        raise InvalidExpression((fault,))
     return Expression(source, calls, _fields(words, variable), program)
 
 

@@ -1,7 +1,9 @@
 """Pages of an audience that stay as they are while membership moves: the first one pins its set.
 
 A pin is a copy of the bitmap in this process, with a named life and number; a token names the pin
-and how far it was read. A token whose pin is gone is refused, never answered from another set.
+and how far it was read. A token whose pin is gone, or whose numbers stand for others since the read
+side was made anew, is refused, never answered from another set. Where there are too many pins, the
+oldest that was read to its end makes room.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from uuid import uuid4
 from pyroaring import BitMap
 
 from domain.ids import RecordId
-from projections.segments.bitmaps import customer_numbered
+from projections.segments.bitmaps import customer_numbered, numbering
 from projections.segments.errors import StaleToken, TooManyPins
 from projections.tables import ReadTables
 
@@ -40,6 +42,8 @@ class _Pin:
     purpose: str
     revision: int
     expires_at: float
+    numbering: bytes
+    is_read: bool = False
 
 
 class Pages:
@@ -55,10 +59,11 @@ class Pages:
         """Pin a set and give its first page; raises `TooManyPins`."""
         self._drop_outdated()
         expires_at = self._seconds() + PIN_LIFE_SECONDS
-        pin = _Pin(members, purpose, tables.checkpoint.revision, expires_at)
+        revision = tables.checkpoint.revision
+        pin = _Pin(members, purpose, revision, expires_at, numbering(tables))
         if len(members) <= page_members:
             return _page(tables, pin, 0, page_members)
-        if len(self._pins) >= PINS_MAX:
+        if len(self._pins) >= PINS_MAX and not self._make_room():
             raise TooManyPins("too many lists are being read: try again later")
         name = uuid4().hex
         self._pins[name] = pin
@@ -70,7 +75,8 @@ class Pages:
         name, _, position = token.partition(".")
         pin = self._pins.get(name)
         is_number = position.isascii() and position.isdigit() and len(position) < DIGITS_MAX
-        if pin is None or pin.purpose != purpose or not is_number:
+        is_known = pin is not None and (pin.purpose, pin.numbering) == (purpose, numbering(tables))
+        if not is_known or not is_number:
             raise StaleToken("the list is not kept any more: start again")
         return self._continued(tables, name, int(position), page_members=page_members)
 
@@ -81,8 +87,14 @@ class Pages:
         page = _page(tables, pin, position, page_members)
         after = position + page_members
         if after >= len(pin.members):
-            return page  # the pin stays for its life: a page may be asked for again
+            pin.is_read = True
+            return page  # the pin stays while there is room: a page may be asked for again
         return Page(page.customers, page.total, page.revision, f"{name}.{after}")
+
+    def _make_room(self) -> bool:
+        """Drop the oldest list that was read to its end; false where there is none."""
+        read = next((name for name, pin in self._pins.items() if pin.is_read), None)
+        return read is not None and self._pins.pop(read, None) is not None
 
     def _drop_outdated(self) -> None:
         now = self._seconds()

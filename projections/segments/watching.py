@@ -15,7 +15,7 @@ from pyroaring import BitMap
 
 from domain.ids import RecordId
 from projections.segments.active import PURPOSE_PREFIX
-from projections.segments.bitmaps import number_of, read_bitmap
+from projections.segments.bitmaps import number_of, numbering, read_bitmap
 from projections.segments.errors import ChangesNotKept, InvalidToken
 from projections.segments.journal import (
     NUMBER_MAX,
@@ -83,11 +83,13 @@ class SegmentWatch:
         self._purpose = f"{PURPOSE_PREFIX}{purpose}"
         self._place = place
         self._sets: dict[str, BitMap] | None = None
+        self._numbering = b""
 
     def read(self, tables: ReadTables) -> list[Told]:
         """Give what comes next, of a limited part of the journal. Raises `ChangesNotKept`."""
         require_kept(tables, self._place)
-        if self._sets is None:
+        if self._sets is None or self._numbering != numbering(tables):
+            self._numbering = numbering(tables)
             self._sets = self._as_of(tables, self._place.position)
         found: list[Told] = []
         for position, group in _groups(tables, self._place.position):

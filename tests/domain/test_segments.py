@@ -36,8 +36,9 @@ def asked(kind: type[RulesCommand], segment: str, **fields: object) -> RulesComm
     return kind.model_validate({**common, "segment": segment, **fields})
 
 
-def define(segment: str, *uses: str, expression: str = "true") -> RulesCommand:
-    return asked(DefineSegment, segment, expression=expression, purposes=("analytics",), uses=uses)
+def define(segment: str, *uses: str, expression: str = "true", **fields: object) -> RulesCommand:
+    fields = {"purposes": ("analytics",), **fields}
+    return asked(DefineSegment, segment, expression=expression, uses=uses, **fields)
 
 
 def defined(segment: str, *uses: str, number: int = 1, expression: str = "true") -> SegmentDefined:
@@ -70,6 +71,25 @@ def test_a_definition_takes_effect_when_it_is_activated_and_only_the_latest_can_
     assert decide_rules(waiting, asked(ActivateSegment, "a", definition=2)) == [activated("a", 2)]
     with pytest.raises(Refused, match="another definition"):
         decide_rules(waiting, asked(ActivateSegment, "a", definition=1))
+
+
+def test_no_purpose_is_served_by_way_of_a_segment_that_does_not_serve_it() -> None:
+    other = PurposeDefined(purpose="marketing", basis="consent")
+    rules = given(other, defined("a"), activated("a"), defined("b", "a"), activated("b"))
+    both, ads = ("analytics", "marketing"), ("marketing",)
+    for refused in (define("c", "a", purposes=both), define("c", "b", purposes=ads)):
+        with pytest.raises(Refused) as found:
+            decide_rules(rules, refused)
+        assert found.value.reason == "PURPOSE_NOT_SERVED"
+    with pytest.raises(Refused, match="uses this one"):
+        decide_rules(rules, define("a", purposes=ads))
+    assert decide_rules(rules, define("a", purposes=both))
+    assert decide_rules(rules, define("c", "a", purposes=ads, exception="suppression"))
+    assert decide_rules(rules, define("a", purposes=ads, exception="suppression"))
+    excepted = given(
+        other, defined("a").model_copy(update={"exception": "suppression"}), activated("a")
+    )
+    assert decide_rules(excepted, define("c", "a", purposes=ads))
 
 
 def test_a_segment_may_use_active_ones_but_never_itself() -> None:

@@ -273,6 +273,27 @@ async def test_a_membership_is_explained_to_whom_it_may_be(edge: Edge) -> None:
     assert (closed.purpose_open, closed.belongs, len(closed.readings)) == (False, False, 0)
 
 
+async def test_no_purpose_sees_by_way_of_a_segment_what_it_may_not(edge: Edge) -> None:
+    await define(
+        edge, "ads", 'seen("Order Completed") && has(traits.income)', purposes=["marketing"]
+    )
+    for fields in ({"dry_run": True}, {}):
+        found = await refusal(edge.define_segment("sly", 'true && segment("ads")', **fields))
+        assert (found.reason, found.fields) == ("INVALID_EXPRESSION", ("expression",))
+        assert "line 1, column 17: ads does not serve analytics" in found.said
+    await edge.consent("GIVEN", user("a"))
+    income = await edge.identify(user("a"), source="ads", traits={"income": 9})
+    await define(edge, "stop", "traits.income > 1", exception="a list of whom not to write to")
+    request = segment_service_pb2.ExplainMembershipRequest(
+        segment="stop",
+        purpose="analytics",
+        reference=common_pb2.CustomerReference(identifier=user("a")),
+        at_least_revision=income.revision,
+    )
+    why = await edge.segments.ExplainMembership(request, timeout=SECONDS)
+    assert (why.belongs, len(why.readings), dict(why.traits)) == (True, 0, {})
+
+
 async def test_a_customers_segments_and_timeline_are_for_a_purpose(edge: Edge) -> None:
     await define(edge, "buyers", BUYERS)
     await define(edge, "ads", BUYERS, purposes=["marketing"])

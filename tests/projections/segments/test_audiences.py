@@ -174,6 +174,11 @@ def test_a_list_that_is_not_kept_any_more_is_refused_and_pins_are_limited() -> N
     ]
     with pytest.raises(TooManyPins):
         pages.first(TABLES, members, purpose="analytics", page_members=2)
+    last = pages.next(TABLES, tokens[1] or "", purpose="analytics", page_members=20)
+    assert last.next_token is None
+    assert pages.first(TABLES, members, purpose="analytics", page_members=2).next_token
+    with pytest.raises(StaleToken):  # it was read to its end, and made room
+        pages.next(TABLES, tokens[1] or "", purpose="analytics", page_members=2)
     now[0] = PIN_LIFE_SECONDS + 1
     with pytest.raises(StaleToken):
         pages.next(TABLES, tokens[0] or "", purpose="analytics", page_members=2)

@@ -32,6 +32,11 @@ from projections.segments.vocabulary import Call
         ('sequence("A", "B", "ever")', "BAD_ARGUMENT", 1, 1),
         ("[1].exists(count, count > 0)", "RESERVED", 1, 12),
         ("[1].all(a, [1].all(b, [1].all(c, true)))", "TOO_MANY_LOOPS", 1, 27),
+        ('count("A")', "NOT_TRUE_OR_FALSE", 1, 1),
+        ('seen("A") ? seen("B") : count("A")', "NOT_TRUE_OR_FALSE", 1, 1),
+        ('sum("A", "x") / count("A") > 5.0', "WRONG_TYPE", 1, 1),
+        ('preference("email") > 3', "WRONG_TYPE", 1, 1),
+        ('true && count("A", "ever", "1 + 1") > 1', "NOT_TRUE_OR_FALSE", 1, 28),
         ("!" * 65 + "true", "TOO_DEEP", 1, 65),
         (" " * (EXPRESSION_CHARACTERS_MAX + 1), "TOO_LONG", 1, EXPRESSION_CHARACTERS_MAX + 1),
     ],
@@ -78,6 +83,21 @@ def test_the_traits_that_are_read_are_known_or_all(
     expression: str, traits: set[str] | None
 ) -> None:
     assert read_expression(expression).traits == traits
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "traits.vip",
+        'sum("A", "x") / double(count("A")) > 5.0',
+        'min("A", "x") != null && min("A", "x") < 5',
+        'last("A") - first("A") > duration("24h")',
+        "traits.size > 3 && traits.names.exists(name, name.startsWith(traits.start))",
+        'count("A", "30d", "properties.amount * 2 > 5 && properties.shop in [1, 2]") > 1',
+    ],
+)
+def test_what_may_be_true_of_somebody_is_taken(expression: str) -> None:
+    assert read_expression(expression).source == expression
 
 
 @given(st.text(max_size=60) | st.text(alphabet='seen(")traits.x&|! \n\'"', max_size=60))

@@ -244,5 +244,5 @@ def test_a_count_is_previewed_before_a_segment_is_saved() -> None:
         history.did(number, "Bought", amount=number)
     tables = folded(history)
     expression = 'sum("Bought", "amount") >= 2.0'
-    assert check_definition(tables, expression).signals == {"Bought"}
+    assert check_definition(tables, expression, purposes=("analytics",)).signals == {"Bought"}
     assert preview_counts(tables, expression, purposes=("analytics",)) == {"analytics": 3}
