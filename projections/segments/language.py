@@ -45,7 +45,8 @@ _BUILT_IN = frozenset(
     | {"getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear"}
     | {"getHours", "getMinutes", "getSeconds", "getMilliseconds"}
 )
-_OPERATOR = re.compile(r"[^A-Za-z]|@in$|@not_strictly_false$")
+_FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""The library lists operators among the functions, by names that no function can have."""
 _PARSE_FAULT = re.compile(r"<input>:(\d+):(\d+): ([^\n]*)")
 
 
@@ -169,7 +170,7 @@ def _check_names(source: str, words: list[Token], *, program: cel.Program, known
         if name not in known:
             _fail(source, _place_of(words, name), "UNKNOWN_NAME", f"{name} is not known here")
     for name in program.functions():
-        if name not in functions and not _OPERATOR.search(name):
+        if name not in functions and _FUNCTION.fullmatch(name):
             message = f"there is no function {name}"
             _fail(source, _place_of(words, name), "UNKNOWN_FUNCTION", message)
 

@@ -28,7 +28,7 @@ SEGMENTS = {
     "buyers": 'count("Order", "400s") >= 2',
     "quiet": '!seen("Order", "90s")',
     "golden": 'traits.tier == "gold"',
-    "spenders": 'sum("Order", "amount", "300s") > 5.0 || in_segment("golden")',
+    "spenders": 'sum("Order", "amount", "300s") > 5.0 || segment("golden")',
 }
 
 

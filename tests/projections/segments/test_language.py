@@ -27,6 +27,8 @@ from projections.segments.vocabulary import Call
         ("count()  > 1", "BAD_ARGUMENT", 1, 1),
         ("true && profile.x == 1", "UNKNOWN_NAME", 1, 9),
         ("true && now() > 1", "UNKNOWN_FUNCTION", 1, 9),
+        ('true || in_segment("x")', "UNKNOWN_FUNCTION", 1, 9),
+        ("true || _f2()", "UNKNOWN_FUNCTION", 1, 9),
         ('count("A", "ever", "properties.x ==") > 1', "SYNTAX", 1, 20),
         ('count("A", "ever", "traits.x == 1") > 1', "UNKNOWN_NAME", 1, 20),
         ('sequence("A", "B", "ever")', "BAD_ARGUMENT", 1, 1),
