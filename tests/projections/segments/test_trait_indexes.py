@@ -87,8 +87,10 @@ class Indexed(Erasing):
     def step(self, drawn: random.Random) -> None:
         """Let something happen that may change what a trait is, or who is asked about it."""
         left = [n for n in range(RECORDS) if record_id(n) not in self.erased]
-        if not left:  # they were one customer, and are erased
-            return
+        if left:  # otherwise they were one customer, and are erased
+            self._happen(drawn, left)
+
+    def _happen(self, drawn: random.Random, left: list[int]) -> None:
         who, trait = drawn.choice(left), drawn.choice(TRAITS)
         self.now += drawn.randrange(20)
         match drawn.randrange(16):
