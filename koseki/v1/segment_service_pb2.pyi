@@ -103,7 +103,8 @@ class DefineSegmentRequest(_message.Message):
     """Its name: a lower-case letter, then lower-case letters, digits and `_`, 64 characters at most."""
     expression: _builtins.str
     """Who belongs, in CEL, 4,096 characters at most; it gives true or false. It reads
-    `traits.country`, `identified("email")`, `consent("marketing")`, `segment("other")`, and signals:
+    `traits.country`, `identified("email")`, `consent("marketing")`,
+    `preference("email", "news")`, `segment("other")`, and signals:
     `count("Order Completed", "30d") >= 3 && !seen("Support Case Opened", "7d")`; likewise `sum`,
     `min`, `max`, `first`, `last` and `sequence`. The arguments are literal texts.
     """
