@@ -83,15 +83,10 @@ def claims(tables: ReadTables, record_id: RecordId) -> Iterator[TraitClaim]:
             yield TraitClaim(record_id, trait, source, said["value"], effective_at, event_id)
 
 
-def words(tables: ReadTables, record_id: RecordId, trait: str) -> Mapping[str, Row]:
-    """Read what each source said of one trait of a record: {value, effective_at, event_id}."""
-    said: Mapping[str, Row] = _profile(tables, record_id)["traits"].get(trait, {})
+def words(tables: ReadTables, record_id: RecordId) -> Mapping[str, Mapping[str, Row]]:
+    """Read what was said of a record: trait -> source -> {value, effective_at, event_id}."""
+    said: Mapping[str, Mapping[str, Row]] = _profile(tables, record_id)["traits"]
     return said
-
-
-def trait_names(tables: ReadTables, record_id: RecordId) -> tuple[str, ...]:
-    """Name the traits of a record."""
-    return tuple(_profile(tables, record_id)["traits"])
 
 
 def namespaces(tables: ReadTables, record_id: RecordId) -> Iterator[tuple[str, tuple[str, ...]]]:

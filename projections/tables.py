@@ -16,7 +16,7 @@ from typing import Protocol
 
 from domain.ids import RecordId
 from eventlog.port import ZERO_DIGEST
-from projections.rows import OpenRows, Row, RowCodec
+from projections.rows import OpenRows, Row, RowCodec, encode_row
 
 Changes = Mapping[str, Mapping[bytes, bytes | None]]
 """By table and key, in order of keys: the row as it is to be stored, or None to delete it."""
@@ -273,7 +273,7 @@ class Transaction:
 
     def _encode_local(self, table: str) -> dict[bytes, bytes | None]:
         rows = ((key, self._rows[table][key]) for key in sorted(self._changed[table]))
-        return {k: None if r is None else self._codec.write(table, k, r).stored for k, r in rows}
+        return {key: None if row is None else encode_row(row) for key, row in rows}
 
 
 def _merged(

@@ -17,9 +17,13 @@ from domain.ids import OpenMap, RecordId
 from domain.rules import Rules
 from projections import consents, preferences, profile
 from projections.instants import microseconds, time_of
+from projections.rows import Row
 from projections.segments.timelines import Series, Sight, Timelines, seen_by
 from projections.tables import ReadTables
 from projections.timeline import Occurrence
+
+_Words = Mapping[str, Mapping[str, Row]]
+_UNSAID: Mapping[str, Row] = {}
 
 
 class Facts:
@@ -32,14 +36,17 @@ class Facts:
         rules: Rules,
         *,
         timelines: Timelines | None = None,
+        are_keys_held: bool = False,
     ) -> None:
-        tables.need(members)  # all at once, and not in the middle of an expression
+        if not are_keys_held:
+            tables.need(members)  # all at once, and not in the middle of an expression
         self._tables = tables
         self._members = members
         self._rules = rules
         self._timelines = timelines or Timelines(tables)
         self._series: dict[tuple[str, Sight], Series] = {}
         self._traits: dict[tuple[str, Sight], list[JsonValue]] = {}
+        self._read_words: tuple[_Words, ...] | None = None
         self.matches = self._timelines.matches
 
     def series(self, name: str, sight: Sight, *, start: int) -> Series:
@@ -56,7 +63,7 @@ class Facts:
 
     def traits(self, names: frozenset[str] | None, sight: Sight) -> dict[str, JsonValue]:
         """Give the traits that are named, or all, as they stand."""
-        wanted = self._trait_names if names is None else names
+        wanted = frozenset().union(*self._words) if names is None else names
         found: dict[str, JsonValue] = {}
         for name in wanted:
             for value in self._winner(name, sight):
@@ -101,11 +108,12 @@ class Facts:
     def _acts(self) -> Mapping[RecordId, tuple[ConsentAct, ...]]:
         return {member: consents.acts(self._tables, member) for member in self._members}
 
-    @cached_property
-    def _trait_names(self) -> frozenset[str]:
-        return frozenset(
-            name for member in self._members for name in profile.trait_names(self._tables, member)
-        )
+    @property
+    def _words(self) -> tuple[_Words, ...]:
+        """What was said of each record's traits."""
+        if self._read_words is None:  # `cached_property` takes a lock, for longer than the reading
+            self._read_words = tuple(profile.words(self._tables, m) for m in self._members)
+        return self._read_words
 
     def _winner(self, name: str, sight: Sight) -> list[JsonValue]:
         """Give the value of a trait that wins; an empty list where nobody says it."""
@@ -114,15 +122,18 @@ class Facts:
         return self._traits[name, sight]
 
     def _judge(self, name: str, sight: Sight) -> list[JsonValue]:
-        best: tuple[int, str, str] | None = None
-        value: JsonValue = None
-        for member in self._members:
-            for source, said in profile.words(self._tables, member, name).items():
-                if sight is not None and source not in sight:
-                    continue
-                known = self._rules.sources.get(source)
-                priority = -1 if known is None else known.priority
-                rank = (priority, said["effective_at"], said["event_id"])
-                if best is None or rank > best:
-                    best, value = rank, said["value"]
-        return [] if best is None else [value]
+        said = [
+            (source, word)
+            for words in self._words
+            for source, word in words.get(name, _UNSAID).items()
+            if sight is None or source in sight
+        ]
+        if len(said) > 1:
+            said = [max(said, key=self._rank)]
+        return [word["value"] for _, word in said]
+
+    def _rank(self, said: tuple[str, Row]) -> tuple[int, str, str]:
+        source, word = said
+        known = self._rules.sources.get(source)
+        priority = -1 if known is None else known.priority
+        return (priority, word["effective_at"], word["event_id"])

@@ -15,12 +15,13 @@ from domain.ids import RecordId
 from projections import clock
 from projections.errors import StoreFailed
 from projections.instants import microseconds
-from projections.rows import Row
-from projections.segments.active import EVERYONE, active_set
+from projections.rows import Row, encode_row
+from projections.segments.active import EVERYONE, Standing, active_set
 from projections.segments.bitmaps import customer_numbered, read_bitmap
 from projections.segments.candidates import SLICE_CUSTOMERS_MAX, Candidate, waiting_candidates
 from projections.segments.definitions import heard_sources
-from projections.segments.evaluation import evaluator
+from projections.segments.evaluation import Answer, evaluator
+from projections.segments.facts import Facts
 from projections.segments.membership import Ledger, read_membership
 from projections.tables import ReadTables, Transaction
 
@@ -91,7 +92,7 @@ def _fill_indexes(ledger: Ledger, customers_max: int) -> int | None:
     found = [(number, _row(tables, number)) for number in chosen]
     tables.need(RecordId(member) for _, row in found for member in row["members"])
     for number, row in found:
-        indexes.fill(number, ledger.facts(row["members"]))
+        indexes.fill(number, ledger.facts(row["members"], are_keys_held=True))
     if not (has_changed or has_cleared or chosen):
         return None
     indexes.store()
@@ -104,15 +105,26 @@ def _evaluate(ledger: Ledger, candidate: Candidate, numbers: list[int]) -> None:
     now = microseconds(clock.read_clock(tables))
     found = [(number, _row(tables, number)) for number in numbers]
     tables.need(RecordId(member) for _, row in found for member in row["members"])
+    known: dict[bytes, Answer] = {}
     for number, row in found:
-        answer = evaluator().answer(
-            standing.expression,
-            ledger.facts(row["members"]),
-            sight=standing.sight,
-            now=now,
-            belongs=row["in"],
-        )
+        facts = ledger.facts(row["members"], are_keys_held=True)
+        told = _all_that_decides(standing, facts)
+        answer = None if told is None else known.get(told)
+        if answer is None:
+            answer = evaluator().answer(
+                standing.expression, facts, sight=standing.sight, now=now, belongs=row["in"]
+            )
+            if told is not None:
+                known[told] = answer
         answers.keep(number, answer)
+
+
+def _all_that_decides(standing: Standing, facts: Facts) -> bytes | None:
+    """Give what an answer depends on, where that is a few traits: many customers have the same."""
+    expression = standing.expression
+    if expression.calls or expression.traits is None:
+        return None
+    return encode_row(facts.traits(expression.traits, standing.sight))
 
 
 def _row(tables: ReadTables, number: int) -> Row:

@@ -82,9 +82,9 @@ class Journal:
             "at": change.at,
         }
         place = _place(change.revision, self._number)
-        self._tables.put(CHANGES, place, row)
+        self._tables.add(CHANGES, place, row)
         for customer in _named(row):
-            self._tables.put(OF_CUSTOMER, _index_key(customer, place), {})
+            self._tables.add(OF_CUSTOMER, _index_key(customer, place), {})
 
     def forget(self, records: Collection[RecordId]) -> None:
         """Leave nothing that was told of these records."""

@@ -85,10 +85,15 @@ class Ledger:
                 self._set(row, root, standing, is_in=is_in, moment=moment)
         return has_changed
 
-    def facts(self, members: Iterable[RecordId]) -> Facts:
+    def facts(self, members: Iterable[RecordId], *, are_keys_held: bool = False) -> Facts:
         """Give what is known of some records, as the rows stand."""
-        rules = self.active.rules
-        return Facts(self.tables, tuple(members), rules, timelines=self.timelines)
+        return Facts(
+            self.tables,
+            tuple(members),
+            self.active.rules,
+            timelines=self.timelines,
+            are_keys_held=are_keys_held,
+        )
 
     @staticmethod
     def ask(row: Row, standing: Standing, facts: Facts, *, now: int) -> bool:

@@ -13,6 +13,7 @@ from projections.segments.explaining import (
     preview_counts,
     ready_for_activation,
 )
+from projections.segments.filling import fill_slice
 from projections.segments.journal import changes
 from projections.segments.membership import MEMBERSHIPS
 from projections.segments.timers import first_due
@@ -246,3 +247,16 @@ def test_a_count_is_previewed_before_a_segment_is_saved() -> None:
     expression = 'sum("Bought", "amount") >= 2.0'
     assert check_definition(tables, expression, purposes=("analytics",)).signals == {"Bought"}
     assert preview_counts(tables, expression, purposes=("analytics",)) == {"analytics": 3}
+
+
+def test_a_back_fill_tells_apart_values_that_only_python_holds_for_equal() -> None:
+    history = begun()
+    for number, value in enumerate((True, 1, 1.0, "1", True, 1)):
+        history.set(number, flag=value)
+    history.define("flagged", "traits.flag == true")
+    tables = folded(history)
+    assert not fill_slice(tables)
+    defined = len(history.entries)
+    history.activate("flagged")
+    fold_batch(tables, history.entries[defined:])
+    assert members(tables, "flagged") == {record_id(0), record_id(4)}
