@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from domain.consent import GRANTS, ConsentAct, ConsentState, LawfulBasis
-from domain.consent_events import CONSENT_EVENTS, ConsentChanged, counted_from
+from domain.consent_events import (
+    CONSENT_EVENTS,
+    ChoiceMade,
+    ChoicesRecorded,
+    ConsentChanged,
+    counted_from,
+)
 from domain.gate import Gate
 from domain.ids import EventId, OpenMap, derived_id
 from domain.rules import Purpose
@@ -77,6 +83,30 @@ def acts_of_choices(
                 ),
                 choices.opened_at if is_yes else choices.closed_at,
             )
+
+
+def recorded_choices(
+    choices: Choices, acts: Iterable[tuple[ConsentChanged, datetime]]
+) -> ChoicesRecorded:
+    """Give the one event that tells of all these acts."""
+    return ChoicesRecorded(
+        source=choices.source,
+        acts=tuple(
+            ChoiceMade.model_validate(
+                {
+                    "act_id": body.act_id,
+                    "purpose": body.purpose,
+                    "state": body.state,
+                    "happened_at": happened_at,
+                }
+            )
+            for body, happened_at in acts
+        ),
+        is_day_precise=choices.is_dated,
+        notice_language=choices.notice_language,
+        jurisdiction=choices.jurisdiction,
+        evidence=choices.evidence,
+    )
 
 
 def pending_act(body: ConsentChanged, happened_at: datetime, *, now: datetime) -> ConsentAct:

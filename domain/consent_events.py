@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from domain.consent import GRANTS, ConsentAct, ConsentState
 from domain.event import Event, Recorded, ShortText
@@ -96,6 +97,38 @@ class ConsentInvalidated(ConsentChanged):
     state = ConsentState.INVALIDATED
 
 
+class ChoiceMade(BaseModel):
+    """One of the acts that choices came to; each has its own id and time."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    act_id: UuidText
+    purpose: Name
+    state: Literal[ConsentState.GIVEN, ConsentState.REFUSED, ConsentState.WITHDRAWN]
+    happened_at: datetime
+
+
+class ChoicesRecorded(Event):
+    """A source passed on what the person chose of several purposes, all at once.
+
+    One event, however many purposes: on each of a customer's records, the acts of a decision fit
+    one append. What it says of all of them is as in `ConsentChanged`.
+    """
+
+    PERSONAL = {"evidence": {}}
+    OPEN = {
+        "notice_language": "a language, needed to prove what was agreed to",
+        "jurisdiction": "a place's law, needed to judge the acts after erasure",
+    }
+
+    source: Name
+    acts: tuple[ChoiceMade, ...]
+    is_day_precise: bool = False
+    notice_language: ShortText | None = None
+    jurisdiction: ShortText | None = None
+    evidence: OpenMap = Field(default_factory=dict)
+
+
 class VerdictRecorded(Event):
     """A check of consent was answered, and the answer proved by standing in the log."""
 
@@ -127,13 +160,40 @@ CONSENT_EVENTS: dict[ConsentState, type[ConsentChanged]] = {
 """The class of event for each state that an act can bring about."""
 
 
-def act_of(event: Recorded[Event], body: ConsentChanged) -> ConsentAct:
-    """Give an act as R9 judges it."""
+def told_in(event: Recorded[Event]) -> Iterator[tuple[ConsentChanged, datetime]]:
+    """Give the acts that an event tells of, each by itself, with when it happened."""
+    match event.body:
+        case ConsentChanged() as body:
+            yield body, event.happened_at
+        case ChoicesRecorded() as body:
+            for act in body.acts:
+                yield (
+                    CONSENT_EVENTS[act.state](
+                        act_id=act.act_id,
+                        purpose=act.purpose,
+                        source=body.source,
+                        is_day_precise=body.is_day_precise,
+                        notice_language=body.notice_language,
+                        jurisdiction=body.jurisdiction,
+                        evidence=body.evidence,
+                    ),
+                    act.happened_at,
+                )
+        case _:
+            return
+
+
+def acts_of(event: Recorded[Event]) -> tuple[ConsentAct, ...]:
+    """Give the acts that an event tells of as R9 judges them."""
+    return tuple(_act(event, body, happened_at) for body, happened_at in told_in(event))
+
+
+def _act(event: Recorded[Event], body: ConsentChanged, happened_at: datetime) -> ConsentAct:
     return ConsentAct(
         act_id=body.act_id,
         purpose=body.purpose,
         state=body.state,
-        effective_at=counted_from(event.happened_at, event.recorded_at, body=body),
+        effective_at=counted_from(happened_at, event.recorded_at, body=body),
         revision=event.revision,
         event_id=event.event_id,
         notice_version=body.notice_version,

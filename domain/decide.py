@@ -5,7 +5,7 @@ Pure: called by hosts, once a turn; called again on fresher state after a confli
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -16,6 +16,7 @@ from domain.choices import (
     by_purpose,
     closes_something,
     pending_act,
+    recorded_choices,
 )
 from domain.commands import (
     CheckConsent,
@@ -38,11 +39,11 @@ from domain.commands import (
     UnmergeRecord,
 )
 from domain.consent_acts import body_of, check_act
-from domain.consent_events import ConsentChanged
 from domain.customer import Customer, remembered_command
 from domain.decision import Change, Decision
 from domain.erasure import erase
 from domain.errors import DomainError, NotFound, PurposeClosed, Refused
+from domain.event import Event
 from domain.fates import GATE_CLOSED, declined, duplicate, fates_of, recorded, results_of
 from domain.gate import Gate, gate_of
 from domain.identity import LeftOut, LeftOutReason
@@ -251,41 +252,42 @@ def _pass_gate(
     is_admitted = gate.after(pending).admits(command.source)
     if not (resolution.is_known or is_admitted or closes_something(gate, pending)):
         return [], False
-    return _on_every_record(resolution, acts), is_admitted
+    if not acts:
+        return [], is_admitted
+    return _on_every_record(resolution, recorded_choices(choices, acts), closed_at), is_admitted
 
 
-def _on_every_record(
-    resolution: Resolution, acts: Iterable[tuple[ConsentChanged, datetime]]
-) -> list[Change]:
-    """Put acts first where they were said: an undo leaves a grant with that record alone (R6)."""
+def _on_every_record(resolution: Resolution, body: Event, at: datetime) -> list[Change]:
+    """Put acts first where they were said: an undo leaves a grant with that record alone (R6).
+
+    One event on each record, whatever its acts: so they always fit one append (R7).
+    """
     others = sorted(resolution.records.keys() - {resolution.address})
-    records = [resolution.address, *others]
-    return [Change(record_stream(r), body, at) for body, at in acts for r in records]
+    return [Change(record_stream(r), body, at) for r in (resolution.address, *others)]
 
 
 def _record_consent(
     gate: Gate, resolution: Resolution, command: RecordConsent | RecordTcfChoices
 ) -> Decision:
-    acts, ignored = _acts_of(gate, command)
+    body, ignored = _act_of(gate, command)
     at, left_out = command.happened_at, resolution.left_out
-    if ignored is not None:
+    if body is None:
         known = resolution.root if resolution.is_known else None
         return Decision(known, ignored=ignored, left_out=left_out)
     changes = joining(gate.rules, resolution, command, source=None, at=at, left_out=left_out)
-    return _decided(resolution, [*changes, *_on_every_record(resolution, acts)])
+    return _decided(resolution, [*changes, *_on_every_record(resolution, body, at)])
 
 
-def _acts_of(
+def _act_of(
     gate: Gate, command: RecordConsent | RecordTcfChoices
-) -> tuple[list[tuple[ConsentChanged, datetime]], str | None]:
-    """Give the acts that a command comes to, or why there are none."""
+) -> tuple[Event | None, str | None]:
+    """Give the event that a command comes to, or why there is none."""
     if isinstance(command, RecordConsent):
         ignored = check_act(gate, gate.rules.purpose(command.purpose), command)
-        return [(body_of(command), command.happened_at)], ignored
-    acts = list(
-        acts_of_choices(gate, choices_of_tcf(gate.rules, command), command_id=command.command_id)
-    )
-    return acts, None if acts else "ALREADY_SAID"
+        return (body_of(command), None) if ignored is None else (None, ignored)
+    choices = choices_of_tcf(gate.rules, command)
+    acts = list(acts_of_choices(gate, choices, command_id=command.command_id))
+    return (recorded_choices(choices, acts), None) if acts else (None, "ALREADY_SAID")
 
 
 def _set_preferences(resolution: Resolution, command: SetPreferences) -> Decision:

@@ -15,7 +15,7 @@ from typing import Literal, TypeVar, cast
 from pydantic import JsonValue
 
 from domain.consent import ConsentAct
-from domain.consent_events import ConsentChanged, act_of
+from domain.consent_events import ChoicesRecorded, ConsentChanged, acts_of
 from domain.erasure_events import ErasureRequested
 from domain.event import Event, Recorded
 from domain.identity import Edge, Identifier, Separation
@@ -155,11 +155,11 @@ def _own(known: Mapping[K, V]) -> dict[K, V]:
     return known if isinstance(known, _Growing) else dict(known)
 
 
-def _with_act(acts: Sequence[ConsentAct], act: ConsentAct) -> tuple[ConsentAct, ...]:
+def _with_acts(acts: Sequence[ConsentAct], added: tuple[ConsentAct, ...]) -> tuple[ConsentAct, ...]:
     if isinstance(acts, _GrowingActs):
-        acts.append(act)
+        acts.extend(added)
         return cast("tuple[ConsentAct, ...]", acts)
-    return (*acts, act)
+    return (*acts, *added)
 
 
 def _apply(record: Record, event: Recorded[Event]) -> Record:
@@ -181,8 +181,8 @@ def _apply(record: Record, event: Recorded[Event]) -> Record:
             return replace(record, messages=_remember_messages(record, keys, "declined"))
         case CustomersMerged() | CustomersParted() | ErasureRequested() as body:
             return _regroup(record, event, body)
-        case ConsentChanged() as body:
-            return replace(record, acts=_with_act(record.acts, act_of(event, body)))
+        case ConsentChanged() | ChoicesRecorded():
+            return replace(record, acts=_with_acts(record.acts, acts_of(event)))
         case HouseholdLinked() | HouseholdUnlinked() as body:
             return _change_household(record, body)
         case _:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from domain.consent_events import (
+    ChoicesRecorded,
     ConsentExpired,
     ConsentGiven,
     ConsentInvalidated,
@@ -93,6 +94,7 @@ EVENTS: Mapping[str, type[Event]] = {
     "koseki.consent.expired.v1": ConsentExpired,
     "koseki.consent.terminated.v1": ConsentTerminated,
     "koseki.consent.invalidated.v1": ConsentInvalidated,
+    "koseki.consent.choices-recorded.v1": ChoicesRecorded,
     "koseki.consent.verdict-recorded.v1": VerdictRecorded,
     "koseki.identifier.claimed.v1": IdentifierClaimed,
     "koseki.identifier.released.v1": IdentifierReleased,

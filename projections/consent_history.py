@@ -1,8 +1,8 @@
 """Read model: every transition of consent with its details, as the log has it for each record.
 
-Table `consent_history`: record id/revision (16 hex digits) -> {act_id, event_id, purpose, state,
-happened_at, recorded_at, ...; personal: {method, evidence}}. What an act leaves open is judged from
-`consents.py`; here is what was said, for the person and for auditors.
+Table `consent_history`: record id/revision/place in its event (16 and 4 hex digits) -> {act_id,
+event_id, purpose, state, happened_at, recorded_at, ...; personal: {method, evidence}}. What an act
+leaves open is judged from `consents.py`; here is what was said, for the person and for auditors.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from domain.consent import ConsentState
-from domain.consent_events import ConsentChanged, counted_from
+from domain.consent_events import ConsentChanged, counted_from, told_in
 from domain.event import Event, Recorded
 from domain.identity_events import CustomersParted
 from domain.ids import OpenMap, RecordId
@@ -30,11 +30,13 @@ SEALED = {CONSENT_HISTORY: Sealed({"personal": {"method": None, "evidence": {}}}
 class ConsentTransition:
     """One act with its details; `effective_at` is when it counts from.
 
-    It stands on each record that the customer had; `event_ids` names all of its events.
+    It stands on each record that the customer had; `event_ids` names all of its events. `place` is
+    its place among the acts of its event.
     """
 
     record_id: RecordId
     revision: int
+    place: int
     act_id: str
     event_ids: frozenset[str]
     event_id: str
@@ -57,20 +59,23 @@ class ConsentTransition:
 
 def apply(tables: Tables, event: Recorded[Event]) -> None:
     """Fold one event."""
-    body = event.body
-    if isinstance(body, CustomersParted):
-        _part(tables, event.stream.key, body)
-    if not isinstance(body, ConsentChanged):
-        return
+    if isinstance(event.body, CustomersParted):
+        _part(tables, event.stream.key, event.body)
+    for place, (body, happened_at) in enumerate(told_in(event)):
+        key = f"{event.stream.key}/{event.revision:016x}/{place:04x}"
+        tables.put(CONSENT_HISTORY, key.encode(), _row(event, body, happened_at))
+
+
+def _row(event: Recorded[Event], body: ConsentChanged, happened_at: datetime) -> Row:
     acted_by = body.acted_by or MAY_ACT[body.state][0]
-    effective_at = counted_from(event.happened_at, event.recorded_at, body=body)
-    row: Row = {
+    effective_at = counted_from(happened_at, event.recorded_at, body=body)
+    return {
         "act_id": body.act_id,
         "event_id": event.event_id,
         "purpose": body.purpose,
         "state": body.state.value,
         "acted_by": acted_by.value,
-        "happened_at": instant_text(event.happened_at),
+        "happened_at": instant_text(happened_at),
         "recorded_at": instant_text(event.recorded_at),
         "effective_at": instant_text(effective_at),
         "valid_until": instant_text(body.valid_until) if body.valid_until else None,
@@ -82,7 +87,6 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
         "is_day_precise": body.is_day_precise,
         "personal": {"method": body.method, "evidence": body.evidence},
     }
-    tables.put(CONSENT_HISTORY, f"{event.stream.key}/{event.revision:016x}".encode(), row)
 
 
 def _part(tables: Tables, record_id: str, parted: CustomersParted) -> None:
@@ -114,15 +118,17 @@ def consent_history(
             if second.revision < first.revision:
                 first, second = second, first
             found[key] = replace(first, event_ids=first.event_ids | second.event_ids)
-    return tuple(sorted(found.values(), key=lambda transition: transition.revision))
+    return tuple(sorted(found.values(), key=lambda told: (told.revision, told.place)))
 
 
 def _transitions(tables: ReadTables, record_id: RecordId) -> Iterator[ConsentTransition]:
     for key, row in tables.scan(CONSENT_HISTORY, f"{record_id}/".encode()):
         valid_until = row["valid_until"]
+        _, revision, place = key.decode().rsplit("/", 2)
         yield ConsentTransition(
             record_id=record_id,
-            revision=int(key.decode().rpartition("/")[2], 16),
+            revision=int(revision, 16),
+            place=int(place, 16),
             act_id=row["act_id"],
             event_ids=frozenset({row["event_id"]}),
             event_id=row["event_id"],

@@ -7,11 +7,12 @@ a purpose is open is `domain.consent.standing` over the acts of all records of t
 from __future__ import annotations
 
 from domain.consent import ConsentAct, ConsentState
-from domain.consent_events import ConsentChanged, act_of
+from domain.consent_events import acts_of
 from domain.event import Event, Recorded
 from domain.identity_events import CustomersParted
 from domain.ids import EventId, RecordId
 from projections.instants import instant, instant_text
+from projections.rows import Row
 from projections.tables import ReadTables, Tables
 
 CONSENTS = "consents"
@@ -20,28 +21,31 @@ TABLES = (CONSENTS,)
 
 def apply(tables: Tables, event: Recorded[Event]) -> None:
     """Fold one event; an act that a record holds already changes nothing."""
-    act = event.body
-    if isinstance(act, CustomersParted):
-        _part(tables, event.stream.key, act)
-    if not isinstance(act, ConsentChanged):
+    if isinstance(event.body, CustomersParted):
+        _part(tables, event.stream.key, event.body)
+    told = acts_of(event)
+    if not told:
         return
     key = event.stream.key.encode()
     row = tables.get(CONSENTS, key) or {"acts": {}}
-    if act.act_id in row["acts"]:
-        return
-    judged = act_of(event, act)
-    row["acts"][act.act_id] = {
+    fresh = {act.act_id: _fields(act) for act in told if act.act_id not in row["acts"]}
+    if fresh:
+        row["acts"] |= fresh
+        tables.put(CONSENTS, key, row)
+
+
+def _fields(act: ConsentAct) -> Row:
+    return {
         "purpose": act.purpose,
         "state": act.state.value,
-        "effective_at": instant_text(judged.effective_at),
-        "revision": event.revision,
-        "event_id": event.event_id,
+        "effective_at": instant_text(act.effective_at),
+        "revision": act.revision,
+        "event_id": act.event_id,
         "notice_version": act.notice_version,
         "valid_until": instant_text(act.valid_until) if act.valid_until else None,
         "is_imported": act.is_imported,
         "source": act.source,
     }
-    tables.put(CONSENTS, key, row)
 
 
 def _part(tables: Tables, record_id: str, parted: CustomersParted) -> None:

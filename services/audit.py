@@ -17,6 +17,7 @@ from domain.rules import AUDIT, Rules
 from eventlog.port import STREAMS_PER_READ_MAX, LogReader
 from eventlog.registry import EVENTS
 from koseki.v1 import audit_service_pb2, audit_service_pb2_grpc
+from projections.consent_history import ConsentTransition
 from projections.row_keys import read_rows
 from projections.rules import read_rules
 from projections.store import Store
@@ -163,17 +164,15 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
         view, rules = await read_rows(self._store, read)
         if view is None:
             raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
-        for act in view.transitions:
-            if request.act_event_id in act.event_ids:
-                receipt = receipt_text(
-                    act,
-                    rules.purpose(act.purpose),
-                    customer_id=view.customer_id,
-                    workspace=self._log.workspace,
-                    issued_at=now,
-                )
-                return audit_service_pb2.GetReceiptResponse(receipt=receipt, revision=view.revision)
-        raise NotFound("UNKNOWN_ACT", "the person has no such act that the purpose may see")
+        act = _asked_for(view, request)
+        receipt = receipt_text(
+            act,
+            rules.purpose(act.purpose),
+            customer_id=view.customer_id,
+            workspace=self._log.workspace,
+            issued_at=now,
+        )
+        return audit_service_pb2.GetReceiptResponse(receipt=receipt, revision=view.revision)
 
     @translated
     async def GetErasureReceipt(
@@ -194,6 +193,20 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
         self._reader.require_workspace(workspace)
         if purpose != AUDIT or not self._is_for_auditors:
             raise Denied("AUDITOR_ONLY", "only the role auditor may read for audit")
+
+
+def _asked_for(
+    view: HistoryView, request: audit_service_pb2.GetReceiptRequest
+) -> ConsentTransition:
+    """Find the act; of an event that tells of several, the one on the purpose asked for."""
+    told = [act for act in view.transitions if request.act_event_id in act.event_ids]
+    named = request.act_purpose or request.purpose
+    found = [act for act in told if act.purpose == named]
+    if not found and not request.act_purpose:
+        found = told
+    if not found:
+        raise NotFound("UNKNOWN_ACT", "the person has no such act that the purpose may see")
+    return found[0]
 
 
 async def _next(reached: asyncio.Queue[int], proving: asyncio.Task[Verification]) -> int | None:

@@ -50,6 +50,8 @@ REFERENCES_MAX = 1_000
 PAGE_SIGNALS_MAX = 1_000
 PAGE_SIGNALS_DEFAULT = 100
 NAMES_MAX = 64
+ACTS_BITS = 16
+"""The low bits of a place in a history of consent: which of its event's acts it is."""
 _Check = CheckConsent
 """The command; within the service its name is the method's."""
 _About = (
@@ -152,7 +154,7 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             raise _unknown()
         page, token = page_of(
             view.transitions,
-            key=lambda act: act.revision,
+            key=lambda act: act.revision << ACTS_BITS | act.place,
             size=request.page_size,
             token=request.page_token,
         )

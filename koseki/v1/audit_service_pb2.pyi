@@ -456,6 +456,7 @@ class GetReceiptRequest(_message.Message):
     PURPOSE_FIELD_NUMBER: _builtins.int
     ACT_EVENT_ID_FIELD_NUMBER: _builtins.int
     AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
+    ACT_PURPOSE_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     customer_id: _builtins.str
@@ -466,6 +467,10 @@ class GetReceiptRequest(_message.Message):
     """The event of the act (a UUID), as ListConsentHistory and CheckConsent name it."""
     at_least_revision: _builtins.int
     """Wait until the read side has reached this revision; 0: do not wait."""
+    act_purpose: _builtins.str
+    """The purpose that the act is on, where its event tells of several; empty: of `purpose`, or else
+    the event's first.
+    """
     @_builtins.property
     def identifier(self) -> _common_pb2.Identifier:
         """Any one identifier of the customer."""
@@ -479,10 +484,11 @@ class GetReceiptRequest(_message.Message):
         purpose: _builtins.str = ...,
         act_event_id: _builtins.str = ...,
         at_least_revision: _builtins.int = ...,
+        act_purpose: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "identifier", b"identifier", "reference", b"reference"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_event_id", b"act_event_id", "at_least_revision", b"at_least_revision", "customer_id", b"customer_id", "identifier", b"identifier", "purpose", b"purpose", "reference", b"reference", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_event_id", b"act_event_id", "act_purpose", b"act_purpose", "at_least_revision", b"at_least_revision", "customer_id", b"customer_id", "identifier", b"identifier", "purpose", b"purpose", "reference", b"reference", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_reference: _TypeAlias = _typing.Literal["customer_id", "identifier"]  # noqa: Y015
     _WhichOneofArgType_reference: _TypeAlias = _typing.Literal["reference", b"reference"]  # noqa: Y015

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
-from domain.consent_events import ConsentChanged, VerdictRecorded
+from domain.consent_events import ChoicesRecorded, ConsentChanged, VerdictRecorded
 from domain.erasure_events import ErasureRequested
 from domain.event import Event, Recorded
 from domain.identity_events import CustomersMerged, CustomerTouched, IdentifiersLinked
@@ -151,7 +151,7 @@ class Session:
                 return active.reading_traits(body.traits, body.source)
             case IdentifiersLinked():
                 return active.reading_identifiers
-            case ConsentChanged():
+            case ConsentChanged() | ChoicesRecorded():
                 return active.reading_consent
             case PreferencesSet():
                 return active.reading_preferences
@@ -164,7 +164,9 @@ class Session:
         match body:
             case TraitsSet():
                 return self._ledger.trait_indexes.reads(body.traits)
-            case SignalsRecorded() | ConsentChanged() | IdentifiersLinked() | PreferencesSet():
+            case SignalsRecorded() | IdentifiersLinked() | PreferencesSet():
+                return False
+            case ConsentChanged() | ChoicesRecorded():
                 return False
             case CustomersMerged() | CustomerTouched() | SignalsDeclined() | VerdictRecorded():
                 return False  # who joins or parts is indexed as it is made again

@@ -9,11 +9,14 @@ from datetime import timedelta
 
 import pytest
 
-from domain.consent import LawfulBasis
+from domain.commands import CATEGORIES_MAX
+from domain.consent import ConsentState, LawfulBasis
+from domain.consent_events import ChoiceMade, ChoicesRecorded
 from domain.identity_events import IdentifierClaimed
 from domain.ids import (
     CLOCK_STREAM,
     EVENTS_PER_APPEND_MAX,
+    RECORDS_PER_CUSTOMER_MAX,
     WORKSPACE_STREAM,
     IdentifierKey,
     Stream,
@@ -184,6 +187,15 @@ class EventLogContract:
         assert stored.revision == EVENTS_PER_APPEND_MAX
         shape = await log.shape()
         assert (shape.first_revision, shape.last_revision) == (1, EVENTS_PER_APPEND_MAX)
+
+    async def test_choices_of_the_largest_customer_are_one_append(self, log: EventLog) -> None:
+        act = ChoiceMade(
+            act_id=new_id(), purpose="p" * 64, state=ConsentState.WITHDRAWN, happened_at=NOON
+        )
+        body = ChoicesRecorded(source="web", acts=(act,) * CATEGORIES_MAX)
+        drafts = [draft(new_record(), body) for _ in range(RECORDS_PER_CUSTOMER_MAX)]
+        stored = await store(log, *drafts)
+        assert stored.revision == RECORDS_PER_CUSTOMER_MAX
 
     async def test_what_cannot_be_stored_is_refused_for_a_stable_reason(
         self, log: EventLog

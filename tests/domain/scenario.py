@@ -382,6 +382,19 @@ def given(*happened: Placed) -> Scenario:
     return scenario
 
 
+def crowd(records: int, identifiers_each: int = 1) -> Scenario:
+    """Make one customer of many records, by merges, ten to a command."""
+    scenario = given()
+    for number in range(1, records + 1):
+        names = [user(f"{number}-{place}") for place in range(identifiers_each)]
+        scenario = scenario.happened(*on(number, linked(*names)))
+    root = user("1-0")
+    for start in range(2, records + 1, 10):
+        batch = [user(f"{n}-0") for n in range(start, min(start + 10, records + 1))]
+        scenario = scenario.after(identify(100_000 + start, root, *batch))
+    return scenario
+
+
 def merged(command: int, root: int, edges: list[Edge], evidence: list[Identifier]) -> Any:
     """Say that customers merged, as it stands on a record that is not the root."""
     return CustomersMerged(

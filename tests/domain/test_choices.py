@@ -6,10 +6,18 @@ from datetime import timedelta
 
 import pytest
 
-from domain.commands import RecordTcfChoices
+from domain.commands import CATEGORIES_MAX, RecordSignals, RecordTcfChoices
 from domain.consent import ConsentState, LawfulBasis
-from domain.consent_events import ConsentChanged
-from domain.ids import WORKSPACE_STREAM, derived_id
+from domain.consent_events import ChoicesRecorded
+from domain.identity import Identifier
+from domain.ids import (
+    EVENTS_PER_APPEND_MAX,
+    RECORDS_PER_CUSTOMER_MAX,
+    WORKSPACE_STREAM,
+    Stream,
+    derived_id,
+    record_stream,
+)
 from domain.rules import Rules, fold_rules
 from domain.signal_events import SignalsDeclined, SignalsRecorded
 from domain.workspace_events import PurposeDefined, SourceRegistered
@@ -21,6 +29,7 @@ from tests.domain.scenario import (
     at,
     check,
     command_id,
+    crowd,
     email,
     given,
     identify,
@@ -29,6 +38,7 @@ from tests.domain.scenario import (
     recorded,
     signal,
     signals,
+    user,
 )
 
 A, B = email("a"), email("b")
@@ -80,11 +90,12 @@ def acts(scenario: Scenario, command: object) -> list[tuple[str, str]]:
     decision = scenario.when(command).decision  # type: ignore[arg-type] # made by choosing
     assert decision is not None
     bodies = [change.body for change in decision.changes]
-    return [(b.state.value, b.purpose) for b in bodies if isinstance(b, ConsentChanged)]
+    told = [body for body in bodies if isinstance(body, ChoicesRecorded)]
+    return [(act.state.value, act.purpose) for body in told for act in body.acts]
 
 
-def is_open(scenario: Scenario, purpose: str = "marketing") -> bool:
-    verdict = scenario.when(check(99, A, purpose=purpose)).then_nothing().verdict
+def is_open(scenario: Scenario, purpose: str = "marketing", who: Identifier = A) -> bool:
+    verdict = scenario.when(check(99, who, purpose=purpose)).then_nothing().verdict
     assert verdict is not None
     return verdict.is_open
 
@@ -92,10 +103,11 @@ def is_open(scenario: Scenario, purpose: str = "marketing") -> bool:
 def test_a_yes_that_comes_with_a_signal_lets_it_in() -> None:
     decision = KNOWN.when(choosing(2, Advertising=True)).decision  # type: ignore[arg-type] # ours
     assert decision is not None
-    recorded_act, recorded_signal = (change.body for change in decision.changes)
-    assert isinstance(recorded_act, ConsentChanged)
+    choices, recorded_signal = (change.body for change in decision.changes)
+    assert isinstance(choices, ChoicesRecorded)
+    assert choices.source == "ads"
+    (recorded_act,) = choices.acts
     assert recorded_act.state is ConsentState.GIVEN
-    assert recorded_act.source == "ads"
     assert recorded_act.act_id == derived_id(command_id(2), "choice:marketing")
     assert isinstance(recorded_signal, SignalsRecorded)
 
@@ -104,9 +116,9 @@ def test_a_no_that_comes_with_a_signal_keeps_it_out() -> None:
     agreed = KNOWN.after(choosing(2, 1, Advertising=True))  # type: ignore[arg-type] # ours
     closed = agreed.when(choosing(3, 2, Advertising=False)).decision  # type: ignore[arg-type] # ours
     assert closed is not None
-    withdrawn, declined = (change.body for change in closed.changes)
-    assert isinstance(withdrawn, ConsentChanged)
-    assert withdrawn.state is ConsentState.WITHDRAWN
+    choices, declined = (change.body for change in closed.changes)
+    assert isinstance(choices, ChoicesRecorded)
+    assert [act.state for act in choices.acts] == [ConsentState.WITHDRAWN]
     assert isinstance(declined, SignalsDeclined)
 
 
@@ -175,10 +187,72 @@ def test_choices_come_with_identify_too() -> None:
     assert acts(KNOWN, command) == [("given", "marketing")]
 
 
-def tcf(number: int, day: int, *, consented: set[int], interests: set[int]) -> RecordTcfChoices:
+MANY = tuple(f"purpose_{number}" for number in range(CATEGORIES_MAX))
+
+
+def of_many_purposes() -> Rules:
+    categories = {f"of {purpose}": (purpose,) for purpose in MANY}
+    iab = {str(n + 1): MANY[n::24] for n in range(24)}
+    bodies = [
+        *(PurposeDefined(purpose=name, basis=LawfulBasis.CONSENT) for name in MANY),
+        SourceRegistered(
+            source="ads", purposes=MANY, consent_categories=categories, tcf_purposes=iab
+        ),
+    ]
+    places = enumerate(bodies, start=1)
+    return fold_rules(Rules(), [recorded(WORKSPACE_STREAM, b, revision=r) for r, b in places])
+
+
+def choosing_of_many(number: int, *, is_yes: bool) -> RecordSignals:
+    chosen = {f"of {purpose}": is_yes for purpose in MANY}
+    said = {"source": "ads", "category_preferences": chosen}
+    return signals(number, user("1-0"), messages=[signal(f"m{number}", number)], **said)
+
+
+def test_choices_of_many_purposes_reach_every_record_of_the_largest_customer_at_once() -> None:
+    largest = crowd(RECORDS_PER_CUSTOMER_MAX).under(of_many_purposes())
+    agreed = largest.after(choosing_of_many(2, is_yes=True))
+    assert all(is_open(agreed, purpose, user("1-0")) for purpose in MANY)
+    objecting = tcf(5, 1, consented=set(), interests=set(), who=user("9-0"))
+    for closing in (choosing_of_many(4, is_yes=False), objecting):
+        decision = agreed.when(closing).decision
+        assert decision is not None
+        assert len(decision.changes) <= EVENTS_PER_APPEND_MAX
+        told: dict[Stream, list[tuple[str, str]]] = {}
+        for change in decision.changes:
+            if isinstance(change.body, ChoicesRecorded):
+                told[change.stream] = [(a.state.value, a.purpose) for a in change.body.acts]
+        every = [("withdrawn", purpose) for purpose in sorted(MANY)]
+        assert told == {record_stream(member): every for member in largest.record(1).component}
+        closed = agreed.stored(decision.changes, closing, recorded_at=at(LATE + 1))
+        closed.when(closing).then_nothing()
+        assert not any(is_open(closed, purpose, user("200-0")) for purpose in MANY)
+
+
+def test_the_acts_of_one_call_keep_their_own_times() -> None:
+    messages = [signal("m1", 1), signal("m2", 5)]
+    choices = {"Advertising": True, "Measuring": False}
+    command = signals(2, A, source="ads", messages=messages, category_preferences=choices)
+    decision = KNOWN.when(command).decision
+    assert decision is not None
+    (told,) = (c.body for c in decision.changes if isinstance(c.body, ChoicesRecorded))
+    assert {act.purpose: act.happened_at for act in told.acts} == {
+        "marketing": at(1),
+        "analytics": at(5),
+    }
+    acts_held = KNOWN.after(command).record(1).acts
+    assert {(act.purpose, act.effective_at) for act in acts_held} == {
+        ("marketing", at(1)),
+        ("analytics", at(5)),
+    }
+
+
+def tcf(
+    number: int, day: int, *, consented: set[int], interests: set[int], who: Identifier = A
+) -> RecordTcfChoices:
     return RecordTcfChoices(
         **_asked(number, {}),
-        identifiers=(A,),
+        identifiers=(who,),
         source="ads",
         consented=frozenset(consented),
         interests=frozenset(interests),

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.consent import LawfulBasis
-from domain.consent_events import CONSENT_EVENTS, ConsentChanged, VerdictRecorded
+from domain.consent_events import (
+    CONSENT_EVENTS,
+    ChoiceMade,
+    ChoicesRecorded,
+    ConsentChanged,
+    VerdictRecorded,
+)
 from domain.event import Event, Recorded
 from domain.gate import gate_of
 from domain.identity import Edge
@@ -85,6 +91,21 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
     ),
     st.builds(CustomerTouched, record_id=RECORDS),
     *(consents(event) for event in CONSENT_EVENTS.values()),
+    st.builds(
+        ChoicesRecorded,
+        source=NAMES,
+        acts=tuples(
+            st.builds(
+                ChoiceMade,
+                act_id=COMMANDS,
+                purpose=NAMES,
+                state=st.sampled_from(["given", "refused", "withdrawn"]),
+                happened_at=TIMES,
+            )
+        ),
+        is_day_precise=st.booleans(),
+        evidence=MAPS,
+    ),
     st.builds(
         VerdictRecorded,
         purpose=NAMES,

@@ -15,6 +15,7 @@ from tests.domain.scenario import (
     check,
     claim,
     command_id,
+    crowd,
     edge,
     email,
     given,
@@ -122,19 +123,6 @@ def test_merged_customers_answer_to_every_old_id() -> None:
     joined = FOUR.after(identify(8, A, B)).after(identify(9, B, C))
     for number in (1, 2, 3):
         assert joined.when(check(10, named=number)).then_nothing().customer_id == record_id(1)
-
-
-def crowd(records: int, identifiers_each: int = 1) -> Scenario:
-    """Make one customer of many records, by merges, ten to a command."""
-    scenario = given()
-    for number in range(1, records + 1):
-        names = [user(f"{number}-{place}") for place in range(identifiers_each)]
-        scenario = scenario.happened(*on(number, linked(*names)))
-    root = user("1-0")
-    for start in range(2, records + 1, 10):
-        batch = [user(f"{n}-0") for n in range(start, min(start + 10, records + 1))]
-        scenario = scenario.after(identify(100_000 + start, root, *batch))
-    return scenario
 
 
 def left(scenario: Scenario, command: PersonCommand) -> list[tuple[str, str]]:

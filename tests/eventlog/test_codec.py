@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from domain.consent import ConsentState, LawfulBasis
-from domain.consent_events import CONSENT_EVENTS, VerdictRecorded
+from domain.consent_events import CONSENT_EVENTS, ChoiceMade, ChoicesRecorded, VerdictRecorded
 from domain.erasure_events import CustomerErased, ErasureRequested
 from domain.event import Event
 from domain.identity import Edge, Identifier, Separation
@@ -187,6 +187,20 @@ SAMPLES: dict[str, tuple[Event, bytes]] = {
     "koseki.workspace.notice-published.v1": (
         NoticePublished(purpose="service", version="1", language="ja", text="t", digest="d"),
         b'{"digest":"d","language":"ja","purpose":"service","text":"t","version":"1"}',
+    ),
+    "koseki.consent.choices-recorded.v1": (
+        ChoicesRecorded(
+            source="shop",
+            acts=(
+                ChoiceMade(
+                    act_id=ID, purpose="ads", state=ConsentState.WITHDRAWN, happened_at=NOON
+                ),
+            ),
+            evidence={"form": "f1"},
+        ),
+        b'{"acts":[{"act_id":"%b","happened_at":"2026-03-01T12:00:00Z","purpose":"ads",'
+        b'"state":"withdrawn"}],"evidence":{"form":"f1"},"is_day_precise":false,'
+        b'"jurisdiction":null,"notice_language":null,"source":"shop"}' % ID.encode(),
     ),
     "koseki.consent.verdict-recorded.v1": (
         VerdictRecorded(

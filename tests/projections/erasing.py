@@ -134,6 +134,9 @@ def step(history: Erasing, drawn: random.Random, number: int, others: Sequence[i
         case 6:
             state = drawn.choice(sorted(CONSENT_EVENTS))
             history.say(number, drawn.choice(("analytics", "marketing")), ConsentState(state))
+        case 7 if drawn.randrange(2):
+            yes, no = drawn.sample(("analytics", "marketing"), 2)
+            history.choose(number, happened=history.now, **{yes: True, no: False})
         case 7:
             body: Event = SignalsDeclined(source="web", reason="CLOSED", message_ids=("d1", "d2"))
             history.append((record_stream(record), body))

@@ -10,7 +10,7 @@ from hashlib import sha256
 from uuid import UUID
 
 from domain.consent import ConsentState, LawfulBasis
-from domain.consent_events import CONSENT_EVENTS
+from domain.consent_events import CONSENT_EVENTS, ChoiceMade, ChoicesRecorded
 from domain.event import Event, Recorded
 from domain.identity import Edge, Identifier
 from domain.identity_events import (
@@ -141,6 +141,23 @@ class History:
             *((record_stream(member), body) for member in members), happened=happened
         )
 
+    def choose(self, number: int, *, happened: int, **chosen: bool) -> list[Entry]:
+        """Let a source pass on what somebody chose of several purposes; no two at one time."""
+        acts = tuple(
+            ChoiceMade(
+                act_id=str(UUID(int=(place + 1) << 64 | len(self.entries) + 1)),
+                purpose=purpose,
+                state=ConsentState.GIVEN if is_yes else ConsentState.WITHDRAWN,
+                happened_at=START + timedelta(seconds=happened + place),
+            )
+            for place, (purpose, is_yes) in enumerate(sorted(chosen.items()))
+        )
+        body = ChoicesRecorded(source="web", acts=acts, evidence={"banner": "b1"})
+        members = sorted(self.components[self._known(number)])
+        return self.append(
+            *((record_stream(member), body) for member in members), happened=happened
+        )
+
     def merge(self, one: int, other: int) -> list[Entry]:
         """Join two customers, unless they are one; an event on every record of both."""
         a, b = self._known(one), self._known(other)
@@ -261,6 +278,9 @@ def step(history: History, kind: int, who: int, what: int, when: int, *, records
             history.traits(number, traits, source=source, happened=happened)
         case 3:
             history.merge(number, what % records)
+        case 4 if what % 3 == 0:
+            chosen = {purpose: bool(when >> n & 1) for n, purpose in enumerate(sorted(PURPOSES))}
+            history.choose(number, happened=happened, **chosen)
         case 4:
             purpose = sorted(PURPOSES)[what % len(PURPOSES)]
             state = sorted(CONSENT_EVENTS)[when % len(CONSENT_EVENTS)]

@@ -10,7 +10,7 @@ from datetime import datetime
 from fractions import Fraction
 
 from domain.consent import ConsentAct, LawfulBasis, standing
-from domain.consent_events import ConsentChanged, act_of
+from domain.consent_events import acts_of
 from domain.event import Event, Recorded
 from domain.identity import Edge
 from domain.identity_events import CustomersMerged, CustomersParted, IdentifiersLinked
@@ -101,7 +101,7 @@ def is_open(
     """Judge a purpose at a time; by default when the last of these events was recorded."""
     acts: dict[RecordId, list[ConsentAct]] = {member: [] for member in members}
     for event in events:
-        if event.stream.key in members and isinstance(event.body, ConsentChanged):
-            acts[RecordId(event.stream.key)].append(act_of(event, event.body))
+        if event.stream.key in members:
+            acts[RecordId(event.stream.key)] += acts_of(event)
     now = at or max(e.recorded_at for e in events)
     return standing(purpose, basis, acts, at=now, ancestors=ancestors).is_open

@@ -13,6 +13,7 @@ from google.protobuf import struct_pb2, timestamp_pb2
 from koseki.v1 import (
     audit_service_pb2,
     audit_service_pb2_grpc,
+    common_pb2,
     customer_service_pb2,
     query_service_pb2,
     workspace_service_pb2,
@@ -243,6 +244,40 @@ async def test_a_tcf_string_is_recorded_once_with_itself_as_evidence(edge: Edge)
     assert act.day_precise
     assert act.evidence["tcf_string"] == TCF
     assert act.effective_at.ToDatetime().time().isoformat() == "23:59:59.999999"
+
+
+async def test_choices_of_several_purposes_are_acts_with_pages_and_receipts_of_their_own(
+    edge: Edge,
+) -> None:
+    purposes = ["marketing", "research"]
+    define = workspace_service_pb2.DefinePurposeRequest(
+        purpose="research", lawful_basis=common_pb2.LAWFUL_BASIS_CONSENT
+    )
+    await edge.workspace.DefinePurpose(define, timeout=SECONDS)
+    both = workspace_service_pb2.PurposeNames(purposes=purposes)
+    await edge.register(source="ads", purposes=purposes, tcf_purposes={1: both})
+    done = await record_tcf(edge, TCF)
+    found: list[query_service_pb2.ConsentAct] = []
+    token = ""
+    while token or not found:
+        page = await history(
+            edge,
+            user("1"),
+            page_size=1,
+            page_token=token,
+            purpose="service",
+            at_least_revision=done.revision,
+        )
+        found += page.acts
+        token = page.next_page_token
+    assert [act.purpose for act in found] == purposes
+    (event_id,) = {act.event_id for act in found}
+    for named, told in (("", "marketing"), ("marketing", "marketing"), ("research", "research")):
+        answer = await receipt(edge, user("1"), event_id, purpose="service", act_purpose=named)
+        record = json.loads(answer.receipt)["dpv:hasRecordOfActivity"]
+        assert record["dpv:hasProcess"]["dpv:hasPurpose"]["dct:title"] == told
+    other = await refusal(receipt(edge, user("1"), event_id, act_purpose="service"))
+    assert other.reason == "UNKNOWN_ACT"
 
 
 @pytest.mark.parametrize(
