@@ -230,13 +230,13 @@ def _given(rules: Rules) -> list[Standing]:
 def _ordered(expressions: Mapping[str, Expression]) -> list[str]:
     """Order segments after what they use; those in a circle are left out."""
     ordered: list[str] = []
-    waiting = sorted(expressions)
+    waiting = set(expressions)
     while waiting:
-        ready = [name for name in waiting if not expressions[name].uses & set(waiting)]
+        ready = sorted(n for n in waiting if waiting.isdisjoint(expressions[n].uses))
         if not ready:
             return ordered
         ordered += ready
-        waiting = [name for name in waiting if name not in ready]
+        waiting.difference_update(ready)
     return ordered
 
 

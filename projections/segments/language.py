@@ -64,27 +64,27 @@ class Expression:
         """What each of its calls reads, by function and arguments."""
         return {call: read_of(call) for call in self.calls}
 
-    @property
+    @cached_property
     def signals(self) -> frozenset[str]:
         """The names of the signals that it reads."""
         return frozenset(name for call in self.calls for name in signals_of(call))
 
-    @property
+    @cached_property
     def uses(self) -> frozenset[str]:
         """The segments that it reads."""
         return self._arguments_of("segment")
 
-    @property
+    @cached_property
     def purposes(self) -> frozenset[str]:
         """The purposes whose standing it reads."""
         return self._arguments_of("consent")
 
-    @property
+    @cached_property
     def namespaces(self) -> frozenset[str]:
         """The namespaces of identifiers that it asks for."""
         return self._arguments_of("identified")
 
-    @property
+    @cached_property
     def asks_preferences(self) -> bool:
         """Whether it reads how people wish to be spoken to."""
         return any(call.function == "preference" for call in self.calls)
