@@ -17,6 +17,7 @@ from actors.host import CustomerHost
 from actors.intake.cloud_events import decode_message
 from actors.intake.identifiers import IdentifierNormaliser
 from actors.intake.jetstream import JetStreamIntake
+from actors.intake.streams import INTAKE_STREAMS
 from actors.intake.worker import IngestWorker, WorkerLimits
 from actors.lanes import BulkLane, CommandLane, HostTable, ServingHost
 from actors.log_clock import LogClock
@@ -114,7 +115,7 @@ async def prepare_streams(settings: Settings) -> None:
             if cluster is None:
                 refuse_encryption(settings.nats_folder)
             await _prepare_keys_and_snapshots(connection, settings)
-            await JetStreamIntake(connection, workspace=workspace, replicas=replicas).open_stream()
+            await JetStreamIntake(connection, workspace=workspace, replicas=replicas).open_streams()
             await (await open_dead_letters(connection, settings)).open()
             await OutStream(connection, workspace).open(replicas=replicas)
 
@@ -255,6 +256,7 @@ async def build_ingest_worker(config: bytes, number: int) -> IngestComponent:
     queue = JetStreamIntake(
         connection,
         workspace=settings.workspace,
+        places=range(number, INTAKE_STREAMS, settings.ingest_workers),
         ack_wait_seconds=settings.redeliver_after_seconds,
         replicas=settings.replicas,
     )

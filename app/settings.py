@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import BaseModel, ConfigDict, Field
 
+from actors.intake.streams import INTAKE_STREAMS
 from app.nats_cluster import NatsCluster
 from domain.ids import Name
 from eventlog.keys.workspace_key import KeySource, key_source, new_workspace_key
@@ -46,7 +47,7 @@ class Settings(BaseModel):
     workspace: Name = "main"
     data: Path
     hosts: Annotated[int, Field(ge=1, le=64)] = 2
-    ingest_workers: Annotated[int, Field(ge=1, le=64)] = 1
+    ingest_workers: Annotated[int, Field(ge=1, le=INTAKE_STREAMS)] = 1
     gateways: Annotated[int, Field(ge=1, le=64)] = 1
     projectors: Annotated[int, Field(ge=1, le=8)] = 1
     redeliver_after_seconds: Annotated[float, Field(ge=1.0, le=600.0)] = 10.0

@@ -26,6 +26,7 @@ import psutil
 import structlog
 
 from actors.intake.api import ApiRefused
+from actors.intake.streams import MAPPINGS
 from app.bootstrap import prepare_streams
 from app.nats_cluster import PART_ROLES
 from app.processes import (
@@ -95,6 +96,7 @@ class Supervisor:
     def _embedded(self, settings: Settings) -> EmbeddedServer:
         return EmbeddedServer(
             settings.nats_folder,
+            extra_config=MAPPINGS,
             max_payload_bytes=MAX_PAYLOAD_BYTES,
             disk_reserve_bytes=DISK_RESERVE_BYTES,
             on_restart=lambda _restarts: self._write_running(),

@@ -14,7 +14,9 @@ from itertools import count
 
 import nats
 
+from actors.intake.jetstream import CONSUMER
 from actors.intake.publisher import IntakePublisher
+from actors.intake.streams import INTAKE_STREAMS, stream_name
 from benchmarks import load
 from benchmarks.installation import SOURCE, Installation, installation
 from benchmarks.measuring import Metric, Metrics, Rounds, alternate, rate_of
@@ -169,5 +171,8 @@ def _track(number: int, people: int) -> dict[str, object]:
 
 async def _is_settled(api: JetStreamApi) -> bool:
     """Whether the workers have acknowledged every message that intake holds."""
-    told = await api.call(f"CONSUMER.INFO.koseki-{WORKSPACE}-intake.workers")
-    return not told["num_pending"] and not told["num_ack_pending"]
+    for place in range(INTAKE_STREAMS):
+        told = await api.call(f"CONSUMER.INFO.{stream_name(WORKSPACE, place)}.{CONSUMER}")
+        if told["num_pending"] or told["num_ack_pending"]:
+            return False
+    return True

@@ -1,8 +1,8 @@
 """Make commands of a round's items: few, large, and never out of order for one person. Pure.
 
 Signals that came with the same identifiers and choices from one source become one command, unless
-something that shares an identifier came between. Commands that share an identifier fall into
-different waves, in their order; those of one wave touch different identifiers and may go at once.
+something that shares an identifier came between. Commands that share an identifier, or the key of
+their messages, fall into different waves, in their order; those of one wave may go at once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from actors.clock import Clock
+from actors.intake.key_order import Key
 from actors.intake.port import IntakeMessage
 from actors.intake.segment_spec import ConsentCall, DecodedCall, IdentifyCall, SignalCall
 from domain.commands import (
@@ -39,6 +40,7 @@ class Ticket:
     source: str
     call: DecodedCall
     size_bytes: int
+    order: Key | None = None
 
     @property
     def message_id(self) -> str:
@@ -50,9 +52,10 @@ class Ticket:
                 return signal.message_id
 
     @property
-    def keys(self) -> frozenset[IdentifierKey]:
-        """The keys of the identifiers that it came with."""
-        return frozenset(identifier.key for identifier in self.call.identifiers)
+    def keys(self) -> frozenset[IdentifierKey | Key]:
+        """What it must not be overtaken by: its identifiers, and the key of its message."""
+        named = frozenset(identifier.key for identifier in self.call.identifiers)
+        return named | {self.order} if self.order else named
 
 
 @dataclass(slots=True)
@@ -60,7 +63,7 @@ class Planned:
     """Tickets that become one command: one identify, or signals of one set of identifiers."""
 
     wave: int
-    keys: frozenset[IdentifierKey]
+    keys: frozenset[IdentifierKey | Key]
     tickets: list[Ticket]
     size_bytes: int = 0
 
@@ -93,7 +96,7 @@ class Planned:
 @dataclass(slots=True)
 class _Plan:
     waves: list[list[Planned]] = field(default_factory=list)
-    last: dict[IdentifierKey, Planned] = field(default_factory=dict)
+    last: dict[IdentifierKey | Key, Planned] = field(default_factory=dict)
 
     def add(self, ticket: Ticket) -> None:
         keys = ticket.keys

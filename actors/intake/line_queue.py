@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -135,6 +135,10 @@ class LineQueue:
 
     async def in_progress(self, messages: Sequence[IntakeMessage]) -> None:
         """Do nothing: a line is nobody else's."""
+
+    async def settled_through(self) -> Mapping[str, int]:
+        """Name no stream: a file's lines have no keys."""
+        return {}
 
     async def stats(self) -> QueueStats:
         """Say how much is on its way."""

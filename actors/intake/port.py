@@ -22,7 +22,8 @@ class IntakeMessage:
     """A message as the queue delivered it.
 
     `sequence` is its place in the queue, `deliveries` counts this one (1: the first time),
-    `received_at` is when the queue stored it, `token` is what the queue needs to settle it.
+    `received_at` is when the queue stored it, `token` is what the queue needs to settle it;
+    `stream` names where it lies: sequences are that stream's own.
     """
 
     subject: str
@@ -32,6 +33,7 @@ class IntakeMessage:
     deliveries: int
     received_at: datetime
     token: str
+    stream: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,9 @@ class IntakeQueue(Protocol):
 
     async def in_progress(self, messages: Sequence[IntakeMessage]) -> None:
         """Ask for as much time again as `ack_wait_seconds`."""
+
+    async def settled_through(self) -> Mapping[str, int]:
+        """Say of each stream up to which sequence everything is settled."""
 
     async def stats(self) -> QueueStats:
         """Ask how full the queue is."""

@@ -7,6 +7,7 @@ lost is sent again with the same id: a signal delivered twice counts once (R8).
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,7 @@ IN_FLIGHT_MAX = 256
 ACKNOWLEDGED_WITHIN_SECONDS = 5.0
 RETRY_AFTER_SECONDS = 0.1
 BUSY = 503
+KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class PublishRefused(Exception):
@@ -36,7 +38,7 @@ class PublishCounters:
 
 
 class IntakePublisher:
-    """Publish to `koseki.<workspace>.ingest.<source>`."""
+    """Publish to `koseki.<workspace>.ingest.<source>`, or with a key to `….<source>.<key>`."""
 
     def __init__(self, connection: Connection, *, workspace: str, source: str) -> None:
         self._connection = connection
@@ -45,8 +47,15 @@ class IntakePublisher:
         self._slots = asyncio.Semaphore(IN_FLIGHT_MAX)
         self.counters = PublishCounters()
 
-    async def publish(self, event_id: str, call: Mapping[str, Any], *, time: datetime) -> None:
-        """Send one Segment-spec call as a CloudEvent; return when it is on disk."""
+    async def publish(
+        self, event_id: str, call: Mapping[str, Any], *, time: datetime, key: str = ""
+    ) -> None:
+        """Send one Segment-spec call as a CloudEvent; return when it is on disk.
+
+        Calls with the same key are taken in their order. A key is one token of a subject.
+        """
+        if key and not KEY.fullmatch(key):
+            raise ValueError("a key has letters, digits, - and _ only")
         event = {
             "specversion": "1.0",
             "id": event_id,
@@ -56,13 +65,14 @@ class IntakePublisher:
             "data": call,
         }
         async with self._slots:
-            await self._send(orjson.dumps(event))
+            subject = f"{self._subject}.{key}" if key else self._subject
+            await self._send(subject, orjson.dumps(event))
 
-    async def _send(self, message: bytes) -> None:
+    async def _send(self, subject: str, message: bytes) -> None:
         while True:
             try:
                 answer = await self._connection.request(
-                    self._subject, message, timeout_seconds=ACKNOWLEDGED_WITHIN_SECONDS
+                    subject, message, timeout_seconds=ACKNOWLEDGED_WITHIN_SECONDS
                 )
             except LogUnavailable:
                 self.counters.sent_again += 1

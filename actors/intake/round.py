@@ -23,6 +23,7 @@ from actors.intake.grouping import (
     Ticket,
     plan_waves,
 )
+from actors.intake.key_order import Key, key_of
 from actors.intake.port import CommandRouter, DeadLetters, IntakeMessage, RejectedMessage
 from domain.commands import PersonCommand
 from domain.errors import Invalid, Kind
@@ -76,7 +77,7 @@ class Round:
         self._clock = clock
         self._prefix = prefix
         self._counters = counters
-        self._blocked: set[IdentifierKey] = set()
+        self._blocked: set[IdentifierKey | Key] = set()
 
     async def execute(self) -> None:
         """Decode everything, and carry it out in waves."""
@@ -122,7 +123,8 @@ class Round:
                 case Rejection(reason=reason):
                     fate.rejected[place] = reason
                 case Decoded(call=call, size_bytes=size_bytes):
-                    yield Ticket(message, place, source, call, size_bytes)
+                    order = key_of(message, prefix=self._prefix)
+                    yield Ticket(message, place, source, call, size_bytes, order=order)
 
     async def _execute_wave(self, wave: Sequence[Planned]) -> None:
         """Carry a wave out; what shares an identifier with something that comes again waits too."""
@@ -184,7 +186,7 @@ class Round:
     def _rejected(self, fate: _Fate, place: int, reason: str) -> RejectedMessage:
         message, item = fate.message, fate.items[place]
         return RejectedMessage(
-            origin=f"{message.sequence}-{place}",
+            origin=f"{message.stream}{message.sequence}-{place}",
             reason=reason,
             subject=message.subject,
             headers=item.headers,

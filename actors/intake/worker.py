@@ -20,6 +20,7 @@ import structlog
 from actors.clock import Clock
 from actors.intake.counters import IntakeCounters
 from actors.intake.grouping import AUTH_ID
+from actors.intake.key_order import KeyOrder
 from actors.intake.port import CommandRouter, DeadLetters, IntakeMessage, IntakeQueue
 from actors.intake.round import Decoder, Round
 from eventlog.errors import LogUnavailable
@@ -81,6 +82,7 @@ class IngestWorker:
         self._slots = asyncio.Semaphore(self._limits.rounds_in_flight_max)
         self._rounds: set[asyncio.Task[None]] = set()
         self._unsettled: dict[str, IntakeMessage] = {}
+        self._order = KeyOrder(subject_prefix)
         self._stopping = asyncio.Event()
         self.counters = IntakeCounters()
 
@@ -116,7 +118,10 @@ class IngestWorker:
         self.counters.redelivered += sum(message.deliveries > 1 for message in messages)
         self._unsettled.update((message.token, message) for message in messages)
         self.counters.in_flight = len(self._unsettled)
-        task = asyncio.create_task(self._settle(messages), name="intake-round")
+        messages.sort(key=lambda message: (message.stream, message.sequence))
+        before, own = self._order.begin(messages)
+        work = self._settle_in_order(messages, before=before, own=own)
+        task = asyncio.create_task(work, name="intake-round")
         self._rounds.add(task)
         task.add_done_callback(self._end_round)
 
@@ -144,10 +149,27 @@ class IngestWorker:
         finally:
             await _cancel([pull, stopping])
 
-    async def _settle(self, messages: list[IntakeMessage]) -> None:
+    async def _settle_in_order(
+        self,
+        messages: list[IntakeMessage],
+        *,
+        before: set[asyncio.Future[None]],
+        own: asyncio.Future[None],
+    ) -> None:
+        """Settle a round once those are over that hold earlier messages of its keys."""
+        settled: list[IntakeMessage] = []
+        try:
+            if before:
+                await asyncio.wait(before)
+            await self._settle(messages, settled)
+        finally:
+            self._order.end(own, messages, settled=settled)
+
+    async def _settle(self, messages: list[IntakeMessage], settled: list[IntakeMessage]) -> None:
         """Carry a round out and settle its messages; whatever happens, none is lost."""
+        held = self._order.held(messages)
         work = Round(
-            messages,
+            [message for message in messages if message.token not in held],
             self._router,
             decode=self._decode,
             auth_id=self._auth_id,
@@ -155,10 +177,9 @@ class IngestWorker:
             prefix=self._prefix,
             counters=self.counters,
         )
-        settled: list[IntakeMessage] = []
         try:
             await work.execute()
-            settled = await work.bury(self._dead_letters)
+            settled += await work.bury(self._dead_letters)
             await self._until_sent(lambda: self._queue.ack(settled))
         except LogUnavailable as error:
             _log.warning("intake_unavailable", reason=error.reason)
@@ -208,6 +229,7 @@ class IngestWorker:
             await asyncio.sleep(self._queue.ack_wait_seconds / 3)
             with suppress(LogUnavailable):
                 await self._queue.in_progress(list(self._unsettled.values()))
+                self._order.forget(await self._queue.settled_through())
 
     async def _keep_trim(self) -> None:
         while True:

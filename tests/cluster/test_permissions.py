@@ -16,6 +16,7 @@ from actors.intake.jetstream import JetStreamIntake
 from actors.intake.letter_seal import FAMILY, destroy_outdated
 from actors.intake.port import RejectedMessage
 from actors.intake.publisher import IntakePublisher
+from actors.intake.streams import INTAKE_STREAMS, stream_name
 from domain.ids import RecordId
 from eventlog.connection import Connection
 from eventlog.errors import LogUnavailable
@@ -34,6 +35,9 @@ from tests.support.sealed import Source
 from tests.support.waiting import until_async
 
 DENIED_SECONDS = 0.3
+CALL = {"type": "track"}
+KEYS_TRIED = 24
+"""So many keys come to every stream of intake."""
 LOG, KEYS, INTAKE, SNAPSHOTS = (
     f"koseki-{WORKSPACE}-{name}" for name in ("log", "keys", "intake", "snapshots")
 )
@@ -79,7 +83,7 @@ async def roles(servers: Roles) -> AsyncIterator[Roles]:
     roles = Roles(servers.urls, servers.passwords)
     operator = await roles.connect("operator")
     await JetStreamEventLog(operator, WORKSPACE).ensure_stream()
-    await JetStreamIntake(operator, workspace=WORKSPACE).open_stream()
+    await JetStreamIntake(operator, workspace=WORKSPACE).open_streams()
     await (await letters_of(operator)).open()
     await (await snapshots_of(operator)).open()
     yield roles
@@ -180,8 +184,32 @@ async def test_a_signal_goes_from_its_publisher_to_a_worker(roles: Roles) -> Non
         return (await queue.stats()).is_drained
 
     await until_async(is_settled)
-    await asyncio.wait_for(publisher.publish("2", {"type": "track"}, time=NOW), 5)
-    assert await queue.trim(settled_before=datetime.now(UTC)) == 1  # beside one that is new
+    await queue.close()
+
+
+async def test_a_worker_overwrites_what_is_settled_in_every_stream_of_intake(roles: Roles) -> None:
+    queue = JetStreamIntake(await roles.connect("worker"), workspace=WORKSPACE)
+    await queue.open()
+    publisher = IntakePublisher(await roles.connect("publisher"), workspace=WORKSPACE, source="web")
+
+    async def publish(name: str) -> None:
+        for number in range(KEYS_TRIED):
+            told = publisher.publish(f"{name}{number}", CALL, time=NOW, key=f"k{number}")
+            await asyncio.wait_for(told, 5)
+
+    async def is_settled() -> bool:
+        found = await queue.pull(batch_messages_max=50, wait_seconds=0.2, gather_seconds=0.01)
+        seen.update(message.stream for message in found if message.subject.count(".") > 3)
+        await queue.ack(found)
+        return (await queue.stats()).is_drained
+
+    seen: set[str] = set()
+    await publish("old")
+    await until_async(is_settled)
+    assert seen == {stream_name(WORKSPACE, place) for place in range(INTAKE_STREAMS)}
+    await publish("new")
+    assert await queue.trim(settled_before=datetime.now(UTC)) >= KEYS_TRIED
+    assert (await queue.stats()).kept_messages == KEYS_TRIED
     await queue.close()
 
 
@@ -284,16 +312,38 @@ async def test_nobody_but_hosts_appends_to_what_customers_decide(roles: Roles, r
 async def test_a_publisher_cannot_have_an_answer_written_to_the_log(roles: Roles) -> None:
     operator, publisher = await roles.connect("operator"), await roles.connect("publisher")
     before = (await info_of(operator, LOG))["state"]["last_seq"]
-    received = (await info_of(operator, INTAKE))["state"]["last_seq"]
+    received = sum(await received_by(operator))
     subject = f"koseki.{WORKSPACE}.ingest.web"
     await publisher.publish(subject, b"{}", reply=f"koseki.{WORKSPACE}.record.{new_id()}")
 
     async def is_received() -> bool:
-        return bool((await info_of(operator, INTAKE))["state"]["last_seq"] > received)
+        return sum(await received_by(operator)) > received
 
     await until_async(is_received)
     await publisher.request(subject, b"{}", timeout_seconds=5)
     assert (await info_of(operator, LOG))["state"]["last_seq"] == before
+
+
+async def received_by(operator: Connection) -> list[int]:
+    """Say how many messages each stream of intake has received."""
+    names = [stream_name(WORKSPACE, place) for place in range(INTAKE_STREAMS)]
+    return [int((await info_of(operator, name))["state"]["last_seq"]) for name in names]
+
+
+async def test_the_servers_spread_signals_over_the_streams_those_of_one_key_to_one(
+    roles: Roles,
+) -> None:
+    operator, connection = await roles.connect("operator"), await roles.connect("publisher")
+    publisher = IntakePublisher(connection, workspace=WORKSPACE, source="web")
+    before = await received_by(operator)
+    for number in range(40):
+        await publisher.publish(f"s{number}", {"type": "track"}, time=NOW)
+    spread = await received_by(operator)
+    assert all(after > then for then, after in zip(before, spread, strict=True))
+    for number in range(5):
+        await publisher.publish(f"k{number}", {"type": "track"}, time=NOW, key="k")
+    more = [after - then for then, after in zip(spread, await received_by(operator), strict=True)]
+    assert sorted(more) == [0, 0, 0, 5]
 
 
 async def test_the_operator_may_do_what_no_role_may(roles: Roles) -> None:

@@ -66,6 +66,9 @@ class MemoryQueue:
     async def in_progress(self, messages: Sequence[IntakeMessage]) -> None:
         self.prolonged.extend(message.sequence for message in messages)
 
+    async def settled_through(self) -> dict[str, int]:
+        return {}
+
     async def stats(self) -> QueueStats:
         return QueueStats(len(self.waiting), 0, 0, len(self.waiting), 0)
 
