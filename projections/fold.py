@@ -7,16 +7,16 @@ it raises `PoisonEvent`. Faults of the disk pass through.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from typing import Protocol
 
 from domain.event import Event, Recorded
-from domain.ids import RecordId, StreamKind
+from domain.ids import StreamKind
 from eventlog.envelope import extend_log_digest
-from eventlog.errors import LogDamaged
+from eventlog.errors import LogDamaged, LogError
 from eventlog.port import Entry, LogReader
 from projections import (
     clock,
@@ -90,7 +90,7 @@ SCHEMA_VERSION = 12
 """Raised whenever a fold or a row changes: rows of another version are made again from the log."""
 
 _APPLIES = tuple(model.apply for model in (forgetting, *MODELS))
-_NOT_THE_EVENTS_FAULT = (ReadSideError, OSError, MemoryError)
+_NOT_THE_EVENTS_FAULT = (ReadSideError, LogError, OSError, MemoryError)
 
 
 class Times(Protocol):
@@ -144,11 +144,6 @@ def fold_batch(rows: Rows, entries: Sequence[Entry]) -> Checkpoint:
         for append in _appends(entries):
             _parking_faults(partial(_fold_once, rows, append), len(append))
         return rows.checkpoint
-
-
-def records_of(entries: Iterable[Entry]) -> set[RecordId]:
-    """Name the records on whose streams these entries lie."""
-    return {RecordId(e.stream.key) for e in entries if e.stream.kind is StreamKind.RECORD}
 
 
 def fold_excerpt(rows: Rows, entries: Sequence[Entry]) -> Checkpoint:

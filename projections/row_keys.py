@@ -1,17 +1,21 @@
 """The data keys that rows are read and written with: loaded in bulk, when a row asks for them.
 
-Rows are read where nobody can wait, and keys come over the network: a read that lacks one ends with
-`KeysNotHeld`, the keys are fetched, and it begins again.
+Keys come over the network. What runs in a thread of its own waits for them (`in_thread`), so it may
+look at more customers than a process holds keys for, a slice after the other. Elsewhere nobody can
+wait: a read that lacks keys ends with `KeysNotHeld`, they are fetched, and it begins again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from contextlib import AbstractContextManager
+from concurrent.futures import CancelledError, Executor, Future
+from contextlib import AbstractContextManager, ExitStack
+from threading import Lock
 from typing import Protocol, TypeVar
 
 from domain.ids import RecordId
+from eventlog.errors import LogUnavailable
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.port import KeyAnswer, NoKey
 from projections.errors import KeysNotHeld
@@ -23,6 +27,9 @@ TRIES_MAX = 16
 
 PINNED_MAX = 20_000
 """Answers kept beside the ring's own, so that a large batch does not push out its own keys."""
+
+LOAD_SECONDS_MAX = 60.0
+"""That a thread waits for keys; each request for them has a shorter time of its own."""
 
 T = TypeVar("T")
 
@@ -101,4 +108,60 @@ async def read_long(store: Readable, read: Callable[[ReadTables], T]) -> T:
         with store.snapshot() as tables:
             return read(tables)
 
-    return await with_keys(store.codec, lambda: asyncio.to_thread(once))
+    return await in_thread(once, store.codec)
+
+
+async def in_thread(
+    work: Callable[[], T], *codecs: RowCodec, executor: Executor | None = None
+) -> T:
+    """Do work on rows in a thread, which waits for the keys that it lacks; give what it gives.
+
+    Raises `LogUnavailable`, and `KeysNotHeld` where keys cannot be had.
+    """
+    loop = asyncio.get_running_loop()
+    loading = [_Loading(codec, loop) for codec in codecs]
+
+    def waiting() -> T:
+        with ExitStack() as stack:
+            for codec, load in zip(codecs, loading, strict=True):
+                stack.enter_context(codec.waiting(load.load))
+            return work()
+
+    try:
+        return await loop.run_in_executor(executor, waiting)
+    finally:
+        for one in loading:
+            one.end()
+
+
+class _Loading:
+    """Loads keys in the loop for a thread, until the loop does not wait for the thread any more."""
+
+    def __init__(self, codec: RowCodec, loop: asyncio.AbstractEventLoop) -> None:
+        self._codec = codec
+        self._loop = loop
+        self._lock = Lock()
+        self._asked: Future[None] | None = None
+        self._is_over = False
+
+    def load(self, record_ids: frozenset[RecordId]) -> None:
+        """Load keys, called in the thread. Raises `LogUnavailable`, or `KeysNotHeld` at the end."""
+        with self._lock:
+            if self._is_over:
+                raise KeysNotHeld(record_ids)
+            asked = asyncio.run_coroutine_threadsafe(self._codec.fetch(record_ids), self._loop)
+            self._asked = asked
+        try:
+            asked.result(timeout=LOAD_SECONDS_MAX)
+        except CancelledError:
+            raise KeysNotHeld(record_ids) from None
+        except TimeoutError:
+            asked.cancel()
+            raise LogUnavailable("keys were asked for, and did not come in time") from None
+
+    def end(self) -> None:
+        """Load no more: a thread that is left behind must not wait for a loop that waits for it."""
+        with self._lock:
+            self._is_over = True
+            if self._asked is not None:
+                self._asked.cancel()

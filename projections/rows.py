@@ -12,10 +12,12 @@ from __future__ import annotations
 import hmac
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from struct import Struct
+from threading import local
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -65,6 +67,16 @@ class Written(NamedTuple):
     digest: int
 
 
+Load = Callable[[frozenset[RecordId]], None]
+"""Loads keys while the caller waits. Raises `LogUnavailable`, or `KeysNotHeld` at its end."""
+
+
+class _PerThread(local):
+    """Who loads keys for a thread that may wait for them."""
+
+    load: Load | None = None
+
+
 class RowCodec(Protocol):
     """Turns rows into what is stored, and back."""
 
@@ -81,7 +93,13 @@ class RowCodec(Protocol):
         """Give a stored row's part of the digest over all rows; needs no key."""
 
     def need(self, record_ids: Iterable[RecordId]) -> None:
-        """Raise `KeysNotHeld` for all of these records whose keys are not at hand."""
+        """Have the keys of all these records at hand; raise `KeysNotHeld` where they are not."""
+
+    def need_of(self, table: str, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Have the keys at hand that stored rows are read with, as `need` has those of records."""
+
+    def waiting(self, load: Load) -> AbstractContextManager[None]:
+        """Let this thread wait for the keys that it lacks: they are loaded by this call."""
 
     def opens(self, record_ids: Iterable[RecordId]) -> bool:
         """Say whether what is sealed of all these records can be read at once."""
@@ -134,6 +152,13 @@ class OpenRows:
     def need(self, record_ids: Iterable[RecordId]) -> None:
         """Need nothing."""
 
+    def need_of(self, table: str, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Need nothing."""
+
+    def waiting(self, load: Load) -> AbstractContextManager[None]:  # noqa: ARG002  # the protocol's
+        """Wait for nothing."""
+        return nullcontext()
+
     def opens(self, record_ids: Iterable[RecordId]) -> bool:  # noqa: ARG002  # the protocol's
         """Say yes: nothing is sealed."""
         return True
@@ -169,6 +194,7 @@ class SealedRows:
         self._sealed = sealed
         self._keys = keys
         self._index_key = index_key
+        self._here = _PerThread()
         self._open = OpenRows()
         self._ciphers: dict[RecordId, _RowCipher] = {}
         self._nonces = _draw_nonces()
@@ -226,10 +252,29 @@ class SealedRows:
         return row_digest(table, key, opened, tag=tag)
 
     def need(self, record_ids: Iterable[RecordId]) -> None:
-        """Raise `KeysNotHeld` for all of these records whose keys are not at hand."""
-        missing = frozenset(r for r in record_ids if self._keys.key_of(r) is None)
+        """Have the keys of all these records at hand; raise `KeysNotHeld` where they are not."""
+        missing = self._missing(record_ids)
+        if missing and self._here.load is not None:
+            self._here.load(missing)
+            missing = self._missing(missing)
         if missing:
             raise KeysNotHeld(missing)
+
+    def need_of(self, table: str, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Have the keys at hand that stored rows are read with."""
+        sealed = self._sealed.get(table)
+        if sealed is not None:
+            parts = ((key, _split(stored)) for key, stored in rows)
+            self.need(sealed.owner(key, orjson.loads(part[0])) for key, part in parts if part[1])
+
+    @contextmanager
+    def waiting(self, load: Load) -> Iterator[None]:
+        """Let this thread wait for the keys that it lacks: they are loaded by this call."""
+        self._here.load = load
+        try:
+            yield
+        finally:
+            self._here.load = None
 
     def opens(self, record_ids: Iterable[RecordId]) -> bool:
         """Say whether what is sealed of all these records can be read at once."""
@@ -244,6 +289,9 @@ class SealedRows:
         """The key of the HMACs that stand for personal values in indexes."""
         return self._index_key
 
+    def _missing(self, record_ids: Iterable[RecordId]) -> frozenset[RecordId]:
+        return frozenset(r for r in record_ids if self._keys.key_of(r) is None)
+
     def _seal(self, cipher: AESGCM, plain: bytes, bound_to: bytes) -> bytes:
         nonce = next(self._nonces)
         return nonce + cipher.encrypt(nonce, plain, bound_to)
@@ -256,6 +304,9 @@ class SealedRows:
         answer, held = self._keys.key_of(record_id), self._ciphers.get(record_id)
         if held is not None and held.data_key == answer:
             return held
+        if answer is None:
+            self.need((record_id,))
+            answer = self._keys.key_of(record_id)
         data_key = _require_key(record_id, answer)
         if data_key is None:
             self._ciphers.pop(record_id, None)

@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from functools import partial
 
 from eventlog.errors import LogDamaged
 from eventlog.port import Entry, LogReader
-from projections.fold import Rows, fold_batch, records_of
-from projections.row_keys import with_keys
+from projections.fold import Rows, fold_batch
+from projections.row_keys import in_thread
 from projections.segments.filling import fill_slice
 from projections.tables import Checkpoint
 
@@ -91,30 +92,16 @@ class Projector:
             if not whole:
                 continue
             batch, pending = pending[:whole], pending[whole:]
-            checkpoint = await self._fold_with_keys(batch, thread)
+            work = partial(fold_batch, self._rows, batch)
+            checkpoint = await in_thread(work, self._rows.codec, executor=thread)
             async with self._moved:
                 self._checkpoint = checkpoint
                 self._moved.notify_all()
 
-    async def _fold_with_keys(
-        self, batch: Sequence[Entry], thread: ThreadPoolExecutor
-    ) -> Checkpoint:
-        """Fold a batch, with the keys that its rows take. Raises `LogUnavailable`."""
-        loop = asyncio.get_running_loop()
-
-        async def work() -> Checkpoint:
-            return await loop.run_in_executor(thread, fold_batch, self._rows, batch)
-
-        return await with_keys(self._rows.codec, work, likely=lambda: records_of(batch))
-
     async def _fill_slice(self, thread: ThreadPoolExecutor) -> bool:
         """Back-fill the segments that wait for some customers; true where more are left."""
-        loop = asyncio.get_running_loop()
-
-        async def work() -> bool:
-            return await loop.run_in_executor(thread, fill_slice, self._rows)
-
-        return await with_keys(self._rows.codec, work)
+        work = partial(fill_slice, self._rows)
+        return await in_thread(work, self._rows.codec, executor=thread)
 
 
 async def require_checkpoint(log: LogReader, checkpoint: Checkpoint, last_revision: int) -> None:

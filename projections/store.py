@@ -109,11 +109,16 @@ class Snapshot:
 class _Writing(Snapshot):
     """A write transaction, as `tables.Transaction` wants it behind itself."""
 
-    def commit(self, changes: Changes, checkpoint: Checkpoint) -> None:
-        """Store changes and checkpoint together, durably."""
+    def write(self, changes: Changes) -> None:
+        """Take changes into the transaction."""
         with _store_faults():
             for table, changed in changes.items():
                 self._write(table, changed)
+
+    def commit(self, changes: Changes, checkpoint: Checkpoint) -> None:
+        """Store changes and checkpoint together, and what was written, durably."""
+        self.write(changes)
+        with _store_faults():
             stored = _write_checkpoint(checkpoint)
             self._transaction.put(_CHECKPOINT, stored, db=self._databases[_META])
             self._transaction.commit()

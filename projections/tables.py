@@ -16,6 +16,7 @@ from typing import Protocol
 
 from domain.ids import RecordId
 from eventlog.port import ZERO_DIGEST
+from projections.key_order import after, merged
 from projections.rows import OpenRows, Row, RowCodec, encode_row
 
 Changes = Mapping[str, Mapping[bytes, bytes | None]]
@@ -59,7 +60,7 @@ class ReadTables(Protocol):
         """Read what is stored: a local value, or a row as its codec wrote it."""
 
     def need(self, record_ids: Iterable[RecordId]) -> None:
-        """Raise `KeysNotHeld` for all of these records at once, if keys are wanting."""
+        """Have the keys of all these records at hand; raise `KeysNotHeld` where they are not."""
 
     def scan_stored(
         self, table: str, prefix: bytes, *, start: bytes = b""
@@ -86,6 +87,12 @@ class Tables(ReadTables, Protocol):
     def store(self, table: str, key: bytes, value: bytes | None) -> None:
         """Write a local value, or remove it."""
 
+    def make_room(self) -> None:
+        """Keep what was changed so far, and hold none of it: for who changes very many rows.
+
+        A row that was read before is not to be changed in place any more.
+        """
+
 
 class Backing(Protocol):
     """What a transaction reads through to, and hands its changes to."""
@@ -106,8 +113,11 @@ class Backing(Protocol):
     ) -> Iterator[tuple[bytes, bytes]]:
         """Yield rows as stored, in order of keys."""
 
+    def write(self, changes: Changes) -> None:
+        """Take changes into the transaction; it reads them from here from now on."""
+
     def commit(self, changes: Changes, checkpoint: Checkpoint) -> None:
-        """Store changes and checkpoint together, durably."""
+        """Store changes and checkpoint together, and what was written, durably."""
 
     def abort(self) -> None:
         """End the transaction; nothing has changed."""
@@ -119,6 +129,7 @@ class Transaction:
     def __init__(self, backing: Backing) -> None:
         self._backing = backing
         self._codec = backing.codec
+        self._difference = 0
         self._rows: defaultdict[str, dict[bytes, Row | None]] = defaultdict(dict)
         self._stored: defaultdict[str, dict[bytes, bytes | None]] = defaultdict(dict)
         self._changed: defaultdict[str, set[bytes]] = defaultdict(set)
@@ -181,9 +192,9 @@ class Transaction:
         """Yield keys in order, each with its row as stored, or as it was left here."""
         rows, ordered = self._rows[table], self._in_order(table)
         first = bisect_left(ordered, max(prefix, start))
-        changed = ordered[first : bisect_left(ordered, _after(prefix))]
+        changed = ordered[first : bisect_left(ordered, after(prefix))]
         stored = self._backing.scan_stored(table, prefix, start=start)
-        for key, encoded in _merged(stored, changed):
+        for key, encoded in merged(stored, changed):
             yield (key, None, rows[key]) if key in rows else (key, encoded, None)
 
     def load(self, table: str, key: bytes) -> bytes | None:
@@ -202,7 +213,7 @@ class Transaction:
         local, first = self._local[table], max(prefix, start)
         mine = sorted(k for k in local if k.startswith(prefix) and k >= first)
         stored = self._backing.scan_stored(table, prefix, start=start)
-        for key, before in _merged(stored, mine):
+        for key, before in merged(stored, mine):
             value = local.get(key, before)
             if value is not None:
                 yield key, value
@@ -216,19 +227,30 @@ class Transaction:
         """Raise `KeysNotHeld` for all of these records at once, if keys are wanting."""
         self._codec.need(record_ids)
 
+    def make_room(self) -> None:
+        """Keep what was changed so far, and hold none of it: for who changes very many rows."""
+        self._backing.write(self._taken())
+
     def commit(self, *, revision: int, event_digest: bytes, log_digest: bytes) -> Checkpoint:
         """Store the rows with the checkpoint that they stand at now."""
-        total = int.from_bytes(self.checkpoint.rows_digest, "big")
-        changes: dict[str, dict[bytes, bytes | None]] = {}
-        for table in sorted(self._changed):
-            changed, difference = self._encode(table)
-            changes[table] = changed
-            total += difference
-        changes.update({table: dict(sorted(local.items())) for table, local in self._local.items()})
+        changes = self._taken()
+        total = int.from_bytes(self.checkpoint.rows_digest, "big") + self._difference
         rows_digest = (total % DIGEST_MODULUS).to_bytes(32, "big")
         checkpoint = Checkpoint(revision, event_digest, log_digest, rows_digest)
         self._backing.commit(changes, checkpoint)
         return checkpoint
+
+    def _taken(self) -> Changes:
+        """Give what is to be stored, with its part of the digest added up, and let go of it."""
+        changes: dict[str, dict[bytes, bytes | None]] = {}
+        for table in sorted(self._changed):
+            changed, difference = self._encode(table)
+            changes[table] = changed
+            self._difference += difference
+        changes.update({table: dict(sorted(local.items())) for table, local in self._local.items()})
+        for held in (self._rows, self._stored, self._changed, self._ordered, self._local):
+            held.clear()
+        return changes
 
     def abort(self) -> None:
         """Forget everything."""
@@ -276,26 +298,6 @@ class Transaction:
         return {key: None if row is None else encode_row(row) for key, row in rows}
 
 
-def _merged(
-    stored: Iterable[tuple[bytes, bytes]], changed: list[bytes]
-) -> Iterator[tuple[bytes, bytes | None]]:
-    """Yield the keys of both in order, each once, with what is stored."""
-    left = changed[::-1]
-    for key, encoded in stored:
-        while left and left[-1] < key:
-            yield left.pop(), None
-        if left and left[-1] == key:
-            left.pop()
-        yield key, encoded
-    for key in reversed(left):
-        yield key, None
-
-
-def _after(prefix: bytes) -> bytes:
-    """Give a key that sorts behind every key with this prefix: no key holds the byte 0xff."""
-    return prefix + b"\xff"
-
-
 class MemoryTables:
     """Tables in memory: for replays and tests."""
 
@@ -304,6 +306,7 @@ class MemoryTables:
         self._tables: defaultdict[str, dict[bytes, bytes]] = defaultdict(dict)
         self._ordered: dict[str, list[bytes]] = {}
         self._checkpoint = Checkpoint()
+        self._before: list[tuple[str, bytes, bytes | None]] = []
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -362,8 +365,26 @@ class MemoryTables:
                 return
             yield key, rows[key]
 
+    def write(self, changes: Changes) -> None:
+        """Take changes over, and note what was there before them."""
+        for table, changed in changes.items():
+            rows = self._tables[table]
+            self._before += [(table, key, rows.get(key)) for key in changed]
+        self._take_over(changes)
+
     def commit(self, changes: Changes, checkpoint: Checkpoint) -> None:
         """Take over a transaction's changes."""
+        self._take_over(changes)
+        self._before.clear()
+        self._checkpoint = checkpoint
+
+    def abort(self) -> None:
+        """Put back what was written."""
+        while self._before:
+            table, key, encoded = self._before.pop()
+            self._take_over({table: {key: encoded}})
+
+    def _take_over(self, changes: Changes) -> None:
         for table, changed in changes.items():
             self._ordered.pop(table, None)
             rows = self._tables[table]
@@ -372,7 +393,3 @@ class MemoryTables:
                     rows.pop(key, None)
                 else:
                     rows[key] = encoded
-        self._checkpoint = checkpoint
-
-    def abort(self) -> None:
-        """Nothing was changed."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 
 from eventlog.errors import LogDamaged
 from eventlog.port import Entry, LogReader
-from projections.fold import fold_batch, memory_codec, records_of
-from projections.row_keys import with_keys
+from projections.fold import fold_batch, memory_codec
+from projections.row_keys import in_thread
 from projections.tables import MemoryTables
 from replay.chain import ChainCheck
 
@@ -91,10 +92,7 @@ def _ended(entries: Sequence[Entry]) -> int:
 
 
 async def _fold_with_keys(tables: MemoryTables, entries: Sequence[Entry]) -> None:
-    async def work() -> None:
-        fold_batch(tables, entries)
-
-    await with_keys(tables.codec, work, likely=lambda: records_of(entries))
+    await in_thread(partial(fold_batch, tables, entries), tables.codec)
 
 
 def _through(batch: list[Entry], revision: int | None) -> list[Entry]:

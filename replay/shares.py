@@ -11,6 +11,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, pairwise
 from typing import NamedTuple, Protocol
 
@@ -19,9 +20,9 @@ from eventlog.port import Entry
 from projections.clock import CLOCK, clock_rows
 from projections.copies import REPEATS, SIGNALS
 from projections.counts import COUNTS
-from projections.fold import TABLES, fold_share, let_time_pass, records_of
+from projections.fold import TABLES, fold_share, let_time_pass
 from projections.parking import Parked, parked
-from projections.row_keys import with_keys
+from projections.row_keys import in_thread
 from projections.rows import Row, RowCodec, encode_row, row_digest
 from projections.rules import RULES
 from projections.segments.definitions import SEGMENT_RULES, SEGMENTS
@@ -114,12 +115,10 @@ class ShareFold:
     async def finish(self) -> Share:
         """Fold what is left, and let time pass to the end."""
         await self._fold(len(self._pending))
-
-        async def work() -> None:
-            let_time_pass(self._tables, self._times.after(self._revision), self._times.reached)
-
         if self._revision:
-            await with_keys(self._tables.codec, work)
+            to = self._times.after(self._revision)
+            work = partial(let_time_pass, self._tables, to, self._times.reached)
+            await in_thread(work, self._tables.codec)
         return self._share()
 
     def copies_of(self, signals: Collection[int]) -> list[Copy]:
@@ -140,11 +139,8 @@ class ShareFold:
         entries = self._pending[:count]
         if not entries:
             return
-
-        async def work() -> None:
-            fold_share(self._tables, entries, self._times)
-
-        await with_keys(self._tables.codec, work, likely=lambda: records_of(entries))
+        work = partial(fold_share, self._tables, entries, self._times)
+        await in_thread(work, self._tables.codec)
         del self._pending[:count]
         self.events += len(entries)
 

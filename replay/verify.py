@@ -18,7 +18,7 @@ from projections.errors import RowUnreadable
 from projections.fold import TABLES
 from projections.heads import HEADS, heads_in
 from projections.parking import Parked, parked
-from projections.row_keys import with_keys
+from projections.row_keys import in_thread
 from projections.rows import Row, RowCodec
 from projections.tables import DIGEST_MODULUS, Checkpoint
 from replay.damage import Damage, survey_damage
@@ -205,11 +205,10 @@ async def _compare_rows(
     differing: list[Divergence] = []
     for table in TABLES:
         for pairs in _in_pieces(_side_by_side(replayed, read_side, table)):
-            await asyncio.sleep(0)  # others who share the process have their turn
             found.rows_compared += len(pairs)
             total += sum(read_side.codec.digest(table, k, p) for k, _, p in pairs if p is not None)
             compare = _Comparison(table, pairs, replayed.codec, read_side.codec)
-            divergences = await with_keys(read_side.codec, compare.divergences)
+            divergences = await in_thread(compare.divergences, replayed.codec, read_side.codec)
             found.divergences += len(divergences)
             differing += divergences[: DIVERGENCES_PLACED_MAX - len(differing)]
     if (total % DIGEST_MODULUS).to_bytes(32, "big") != found.checkpoint.rows_digest:
@@ -224,8 +223,12 @@ class _Comparison:
     ours: RowCodec
     theirs: RowCodec
 
-    async def divergences(self) -> list[Divergence]:
+    def divergences(self) -> list[Divergence]:
         """Name every row that differs. Raises `KeysNotHeld`."""
+        wanted = [(key, row) for key, row, _ in self.pairs if row is not None]
+        present = [(key, row) for key, _, row in self.pairs if row is not None]
+        self.ours.need_of(self.table, wanted)
+        self.theirs.need_of(self.table, present)
         found = (self._divergence(*pair) for pair in self.pairs)
         return [divergence for divergence in found if divergence is not None]
 

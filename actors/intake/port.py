@@ -42,6 +42,7 @@ class QueueStats:
 
     pending: int
     ack_pending: int
+    redelivered: int
     kept_messages: int
     kept_bytes: int
 

@@ -2,11 +2,13 @@
 
 In general everybody is judged by what the rules say anew. Where all that happened is that one
 definition took effect for which answers were made before (`candidates.py`), only those are visited
-whom it changes anything for: the rows, sets and journal are the same either way.
+whom it changes anything for: the rows, sets and journal are the same either way. Either goes slice
+by slice within the transaction, however many customers there are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,9 +17,11 @@ from pyroaring import BitMap
 from domain.ids import RecordId
 from projections.rows import Row
 from projections.segments.active import EVERYONE, ActiveSet, Indexes, Standing
-from projections.segments.bitmaps import customer_numbered
+from projections.segments.bitmaps import customer_numbered, number_of
 from projections.segments.candidates import Answers
-from projections.segments.membership import Ledger, Moment, each_customer, everybody
+from projections.segments.evaluation import Answer
+from projections.segments.membership import Ledger, Moment
+from projections.segments.slices import everybody, in_slices
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +53,16 @@ def change_over(ledger: Ledger, change: Change, moment: Moment) -> None:
 
 def _judge_everybody(ledger: Ledger, change: Change, moment: Moment) -> None:
     changed = ledger.active.closure(change.direct)
-    ledger.tables.need(everybody(ledger.tables))
-
-    def visit(root: RecordId, row: Row) -> None:
-        before = _copy(row)
-        for name in change.gone:
-            ledger.forget(root, row, name, moment=moment)
-        ledger.evaluate(root, row, changed, moment=moment)
-        if row != before:
-            ledger.keep(root, row)
-
-    each_customer(ledger.tables, visit)
+    ledger.make_room()  # of the events before, while their keys are at hand
+    for rows in everybody(ledger.tables):
+        for root, row in rows:
+            before = _copy(row)
+            for name in change.gone:
+                ledger.forget(root, row, name, moment=moment)
+            ledger.evaluate(root, row, changed, moment=moment)
+            if row != before:
+                ledger.keep(root, row)
+        ledger.make_room()
 
 
 def _prepared(ledger: Ledger, change: Change) -> _Prepared | None:
@@ -83,30 +86,40 @@ def _swap(ledger: Ledger, prepared: _Prepared, changed: Indexes, moment: Moment)
     everyone = ledger.bitmaps.members(EVERYONE)
     differing = answers.belonging ^ ledger.bitmaps.members(standing.name)
     numbers = everyone & (differing | answers.timed | (everyone - answers.known))
-    rows = _rows(ledger, numbers)
-    ledger.tables.need(RecordId(member) for _, _, row in rows for member in row["members"])
-    place = ledger.active.places[standing.name]
-    for root, number, row in rows:
-        before = _copy(row)
-        answer = answers.answer(number, now=moment.at)
-        if answer is None:
-            ledger.evaluate(root, row, changed, moment=moment)
-        else:
-            ledger.take(root, row, standing, answer=answer, moment=moment)
-            ledger.evaluate(root, row, changed - {place}, moment=moment)
-        if row != before:
-            ledger.keep(root, row)
+    others = changed - {ledger.active.places[standing.name]}
+    ledger.make_room()
+
+    def members(visit: _Visit) -> list[str]:
+        records: list[str] = visit.row["members"]
+        return records if others or visit.answer is None else []
+
+    visits = _visits(ledger, numbers, answers, now=moment.at)
+    for part in in_slices(ledger.tables, visits, members):
+        for root, row, answer in part:
+            before = _copy(row)
+            if answer is None:
+                ledger.evaluate(root, row, changed, moment=moment)
+            else:
+                ledger.take(root, row, standing, answer=answer, moment=moment)
+                ledger.evaluate(root, row, others, moment=moment)
+            if row != before:
+                ledger.keep(root, row)
+        ledger.make_room()
 
 
-def _rows(ledger: Ledger, numbers: BitMap) -> list[tuple[RecordId, int, Row]]:
-    """Read the rows of customers, in order of their ids: the journal is in this order."""
-    found = []
-    for number in numbers:
-        root = customer_numbered(ledger.tables, number)
-        row = None if root is None else ledger.row(root)
-        if root is not None and row is not None:
-            found.append((root, number, row))
-    return sorted(found, key=lambda item: item[0])
+class _Visit(NamedTuple):
+    root: RecordId
+    row: Row
+    answer: Answer | None
+
+
+def _visits(ledger: Ledger, numbers: BitMap, answers: Answers, *, now: int) -> Iterator[_Visit]:
+    """Yield the rows of customers, in order of their ids: the journal is in this order."""
+    roots = (customer_numbered(ledger.tables, number) for number in numbers)
+    for root in sorted(root for root in roots if root is not None):
+        number, row = number_of(ledger.tables, root), ledger.row(root)
+        if number is not None and row is not None:
+            yield _Visit(root, row, answers.answer(number, now=now))
 
 
 def _copy(row: Row) -> Row:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 from domain.ids import RecordId
 from projections import clock, customers
@@ -21,7 +22,8 @@ from projections.segments.evaluation import Reading, evaluator
 from projections.segments.facts import Facts
 from projections.segments.journal import MembershipChange, changes
 from projections.segments.language import Expression, read_expression
-from projections.segments.membership import MEMBERSHIPS, everybody, read_membership
+from projections.segments.membership import read_membership
+from projections.segments.slices import everybody
 from projections.segments.tokens import place, tokens
 from projections.tables import ReadTables
 
@@ -79,9 +81,8 @@ def preview_counts(
     read = check_definition(tables, expression, purposes=counts, exception=exception)
     rules = read_rules(tables)
     sight, now = sight_of(rules, counts, exception), _now(tables)
-    tables.need(everybody(tables))
-    for _, row in tables.scan(MEMBERSHIPS, b""):
-        facts = Facts(tables, tuple(row["members"]), rules)
+    for _, row in chain.from_iterable(everybody(tables)):
+        facts = Facts(tables, tuple(row["members"]), rules, are_keys_held=True)
         answer = evaluator().answer(read, facts, sight=sight, now=now, belongs=row["in"])
         if answer.is_in:
             for purpose in counts:

@@ -6,12 +6,12 @@ digest, and the checkpoint stays. See `candidates.py` and `trait_indexes.py`.
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Protocol
 
 from pyroaring import BitMap
 
-from domain.ids import RecordId
 from projections import clock
 from projections.errors import StoreFailed
 from projections.instants import microseconds
@@ -23,6 +23,7 @@ from projections.segments.definitions import heard_sources
 from projections.segments.evaluation import Answer, evaluator
 from projections.segments.facts import Facts
 from projections.segments.membership import Ledger, read_membership
+from projections.segments.slices import in_slices
 from projections.tables import ReadTables, Transaction
 
 
@@ -34,10 +35,7 @@ class Rows(Protocol):
 
 
 def fill_slice(rows: Rows, *, customers_max: int = SLICE_CUSTOMERS_MAX) -> bool:
-    """Evaluate and index what waits for some more customers; true where more are left.
-
-    Raises `KeysNotHeld` for the keys of the whole slice.
-    """
+    """Evaluate and index what waits for some more customers; true where more are left."""
     transaction = rows.begin()
     try:
         left = _fill(transaction, customers_max)
@@ -89,9 +87,7 @@ def _fill_indexes(ledger: Ledger, customers_max: int) -> int | None:
     )
     has_cleared = indexes.clear_outdated()
     chosen = indexes.pending(customers_max)
-    found = [(number, _row(tables, number)) for number in chosen]
-    tables.need(RecordId(member) for _, row in found for member in row["members"])
-    for number, row in found:
+    for number, row in chain.from_iterable(_in_slices(ledger, chosen)):
         indexes.fill(number, ledger.facts(row["members"], are_keys_held=True))
     if not (has_changed or has_cleared or chosen):
         return None
@@ -100,13 +96,11 @@ def _fill_indexes(ledger: Ledger, customers_max: int) -> int | None:
 
 
 def _evaluate(ledger: Ledger, candidate: Candidate, numbers: list[int]) -> None:
-    tables, standing = ledger.tables, candidate.standing
+    standing = candidate.standing
     answers = ledger.candidates.of(candidate)
-    now = microseconds(clock.read_clock(tables))
-    found = [(number, _row(tables, number)) for number in numbers]
-    tables.need(RecordId(member) for _, row in found for member in row["members"])
+    now = microseconds(clock.read_clock(ledger.tables))
     known: dict[bytes, Answer] = {}
-    for number, row in found:
+    for number, row in chain.from_iterable(_in_slices(ledger, numbers)):
         facts = ledger.facts(row["members"], are_keys_held=True)
         told = _all_that_decides(standing, facts)
         answer = None if told is None else known.get(told)
@@ -125,6 +119,14 @@ def _all_that_decides(standing: Standing, facts: Facts) -> bytes | None:
     if expression.calls or expression.traits is None:
         return None
     return encode_row(facts.traits(expression.traits, standing.sight))
+
+
+def _in_slices(ledger: Ledger, numbers: list[int]) -> Iterator[list[tuple[int, Row]]]:
+    """Yield the rows of customers in slices, and put away each before the next."""
+    found = ((number, _row(ledger.tables, number)) for number in numbers)
+    for part in in_slices(ledger.tables, found, lambda item: item[1]["members"]):
+        yield part
+        ledger.make_room()
 
 
 def _row(tables: ReadTables, number: int) -> Row:

@@ -22,6 +22,9 @@ LOCAL_TABLES = (CHANGES, OF_CUSTOMER)
 
 REVISIONS_KEPT = 1_000_000
 TRIMMED_EVERY_REVISIONS = 1_024
+TRIMMED_AT_ONCE = 10_000
+"""Changes: one revision may have as many as there are customers."""
+
 NUMBER_MAX = 99_999_999
 
 ChangeKind = Literal["entered", "exited", "moved"]
@@ -103,8 +106,10 @@ class Journal:
             if key >= oldest:
                 break
             outdated.append(key)
-        for key in outdated:
+        for number, key in enumerate(outdated, start=1):
             self._drop(key)
+            if number % TRIMMED_AT_ONCE == 0:
+                self._tables.make_room()
 
     def _drop(self, place: bytes) -> None:
         row = self._tables.get(CHANGES, place)

@@ -7,7 +7,7 @@ timers, the sets and the journal in step with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from domain.ids import RecordId
@@ -135,6 +135,11 @@ class Ledger:
         if row is not None:
             self.trait_indexes.update(root, self.facts(row["members"]))
 
+    def make_room(self) -> None:
+        """Put away what was judged so far: for who judges more than a process can hold."""
+        self.timelines.forget_all()
+        self.tables.make_room()
+
     def withdraw(self, root: RecordId, moment: Moment) -> None:
         """Take a customer out of everything: it is parked, and nobody may rely on it (R10)."""
         row = self.row(root)
@@ -197,15 +202,3 @@ def new_row(members: Iterable[RecordId]) -> Row:
 def read_membership(tables: ReadTables, root: RecordId) -> Row | None:
     """Read a customer's row; None for nobody, and for a customer that is parked."""
     return tables.get(MEMBERSHIPS, root.encode())
-
-
-def everybody(tables: ReadTables) -> Iterator[RecordId]:
-    """Yield the records of every customer that is not parked."""
-    for _, row in tables.scan(MEMBERSHIPS, b""):
-        yield from row["members"]
-
-
-def each_customer(tables: Tables, visit: Callable[[RecordId, Row], None]) -> None:
-    """Visit every row; a visit may change it."""
-    for key, row in tables.scan(MEMBERSHIPS, b""):
-        visit(RecordId(key.decode()), row)

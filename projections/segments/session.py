@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from itertools import chain, islice
 
 from domain.consent_events import ChoicesRecorded, ConsentChanged, VerdictRecorded
 from domain.erasure_events import ErasureRequested
@@ -28,7 +29,11 @@ from projections.segments.definitions import heard_sources
 from projections.segments.letting_go import let_go
 from projections.segments.membership import Ledger, Moment
 from projections.segments.regrouping import is_as_it_was, regroup
+from projections.segments.slices import RECORDS_AHEAD_MAX, in_slices
 from projections.tables import Tables
+
+KEYS_AT_ONCE_MAX = 20_000
+"""Asked for in one piece before a batch of events is folded."""
 
 _NONE: Indexes = frozenset()
 
@@ -48,23 +53,26 @@ class Session:
         self._retraited: set[RecordId] = set()
         self._erased: dict[RecordId, tuple[RecordId, ...]] = {}
         self._decision: DecisionId | None = None
+        self._fired = 0
         self.revision = 0
         """Of the last event that was folded."""
 
     def need_keys(self, entries: Sequence[Entry], until: datetime | None = None) -> None:
-        """Ask at once for the keys of everybody whom these entries, or time, will touch.
+        """Ask at once for the keys of those whom these entries, or time, will touch.
 
-        `until` is the time to which they pass, if they do not all say so.
+        `until` is the time to which they pass, if they do not all say so. Of very many only the
+        first are asked for: the others are when they are met.
         """
         times = [clock.time_moved_to(entry.event) for entry in entries if entry.event]
         times += [until] if until else []
-        roots = set(timers.due_until(self._tables, microseconds(max(times)))) if times else set()
-        records = {e.stream.key for e in entries if e.stream.kind is StreamKind.RECORD}
-        for record in records:
-            root = customers.root(self._tables, RecordId(record))
-            if root is not None:
-                roots.add(root)
-        self._tables.need(m for root in roots for m in customers.members(self._tables, root))
+        due = timers.due_until(self._tables, microseconds(max(times))) if times else ()
+        wanted = {RecordId(e.stream.key) for e in entries if e.stream.kind is StreamKind.RECORD}
+        roots = {customers.root(self._tables, record) or record for record in wanted}
+        for root in chain(roots, islice(due, RECORDS_AHEAD_MAX)):
+            wanted.update(customers.members(self._tables, root))
+            if len(wanted) >= KEYS_AT_ONCE_MAX:
+                break
+        self._tables.need(wanted)
 
     def settle(self, event: Recorded[Event]) -> None:
         """Judge what the decision before has touched, unless the event is of the same one."""
@@ -212,12 +220,26 @@ class Session:
 
     def _fire(self, moved_to: int, revision: int) -> None:
         """Judge, instant by instant, what changes by itself up to a time."""
+        ahead = 0
         while (instant := timers.first_due(self._tables)) is not None and instant <= moved_to:
             at = revision if self._reached is None else self._reached(instant)
             moment = Moment(at, instant, "time")
-            for root in timers.due_at(self._tables, instant):
+            for root in timers.due_at(self._tables, instant, customers_max=RECORDS_AHEAD_MAX):
+                ahead = ahead or self._load_ahead(moved_to)
                 self._ledger.judge(root, self._due(root, instant), moment)
+                ahead -= 1
         self._ledger.earliest_due = instant
+
+    def _load_ahead(self, moved_to: int) -> int:
+        """Load the keys of those who are due next, and say of how many."""
+        if self._fired >= RECORDS_AHEAD_MAX:
+            self._ledger.make_room()
+            self._fired = 0
+        due = timers.due_until(self._tables, moved_to)
+        found = ((root, customers.members(self._tables, root)) for root in due)
+        part = next(in_slices(self._tables, found, lambda item: item[1]))
+        self._fired += len(part)
+        return len(part)
 
     def _is_due(self, moved_to: int) -> bool:
         earliest = self._ledger.earliest_due

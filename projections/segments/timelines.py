@@ -95,22 +95,23 @@ class Timelines:
         """Read a record again when it is asked for."""
         self._records.pop(record_id, None)
 
+    def forget_all(self) -> None:
+        """Read every record again when it is asked for."""
+        self._records.clear()
+        self.matches.clear()
+        self._held = 0
+
     def _of_record(self, record_id: RecordId, name: str, start: int) -> Series:
         by_name = self._records.setdefault(record_id, {})
         known = by_name.get(name)
         if known is None or start < known.start:
             if self._held > SIGNALS_HELD_MAX:
-                self._forget_all()
+                self.forget_all()
                 by_name = self._records.setdefault(record_id, {})
             read = timeline.occurrences(self._tables, record_id, name, start=start)
             known = by_name[name] = series_of(read, start=start)
             self._held += len(known.times)
         return known
-
-    def _forget_all(self) -> None:
-        self._records.clear()
-        self.matches.clear()
-        self._held = 0
 
 
 def series_of(signals: Iterable[Occurrence], *, start: int) -> Series:

@@ -7,6 +7,7 @@ Instants are microseconds since the year 1.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from domain.ids import RecordId
 from projections.tables import ReadTables, Tables
@@ -31,10 +32,11 @@ def due_until(tables: ReadTables, instant: int) -> Iterator[RecordId]:
         yield RecordId(root)
 
 
-def due_at(tables: ReadTables, instant: int) -> list[RecordId]:
-    """Name the customers with this very instant, in order."""
+def due_at(tables: ReadTables, instant: int, *, customers_max: int) -> list[RecordId]:
+    """Name customers with this very instant, the first so many in order."""
     prefix = _place(instant, "")
-    return [RecordId(key[len(prefix) :].decode()) for key, _ in tables.scan(TIMERS, prefix)]
+    found = islice(tables.scan(TIMERS, prefix), customers_max)
+    return [RecordId(key[len(prefix) :].decode()) for key, _ in found]
 
 
 def move(tables: Tables, root: RecordId, *, before: int | None, after: int | None) -> None:

@@ -92,6 +92,39 @@ def test_a_transaction_sees_what_it_changed(store: WritableStore) -> None:
     assert empty.rows_digest == bytes(32)
 
 
+@pytest.mark.parametrize("is_on_disk", [True, False])
+def test_room_made_in_a_transaction_changes_nothing_but_memory(
+    store: WritableStore, *, is_on_disk: bool
+) -> None:
+    rows = store if is_on_disk else MemoryTables()
+    whole = MemoryTables()
+    for begun, makes_room in ((whole.begin(), False), (rows.begin(), True)):
+        for number in range(9):
+            key = str(number % 5).encode()
+            row = begun.get("profiles", key)
+            begun.put("profiles", key, {"seen": 1 if row is None else row["seen"] + 1})
+            begun.store("segment_members", key, str(number).encode())
+            if makes_room and number % 2:
+                begun.make_room()
+        begun.delete("profiles", b"3")
+        found = [key for key, _ in begun.scan("profiles", b"")]
+        assert found == [b"0", b"1", b"2", b"4"]
+        assert begun.load("segment_members", b"3") == b"8"
+        begun.commit(revision=1, event_digest=bytes(32), log_digest=bytes(32))
+    assert rows.checkpoint == whole.checkpoint
+    undone = rows.begin()
+    undone.put("profiles", b"0", {"seen": 7})
+    undone.make_room()
+    undone.delete("profiles", b"0")
+    undone.put("profiles", b"new", {"seen": 7})
+    undone.make_room()
+    assert undone.get("profiles", b"0") is None
+    undone.abort()
+    again = rows.begin()
+    assert list(again.scan("profiles", b"")) == list(whole.scan("profiles", b""))
+    again.abort()
+
+
 def test_a_second_projector_is_stopped_by_the_checkpoint(store: WritableStore) -> None:
     history = random_history(3, events=50, records=5)
     fold_batch(store, history.entries)

@@ -10,7 +10,7 @@ import pytest
 from domain.ids import RecordId
 from eventlog.keys.port import DataKey, KeyAnswer
 from projections.errors import KeysNotHeld
-from projections.fold import SEALED, fold_batch, records_of
+from projections.fold import SEALED, fold_batch
 from projections.row_keys import with_keys
 from projections.rows import SealedRows
 from projections.segments.journal import changes
@@ -66,7 +66,7 @@ async def test_time_that_passes_asks_for_all_keys_at_once() -> None:
     async def work() -> Checkpoint:
         return fold_batch(tables, history.entries[tables.checkpoint.revision :])
 
-    await with_keys(tables.codec, work, likely=lambda: records_of(history.entries))
+    await with_keys(tables.codec, work)
     history.advance(history.now + 400)
     keys.held.clear()
     with pytest.raises(KeysNotHeld) as missing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -245,14 +246,20 @@ def test_windows_close_at_the_right_instant_with_nothing_else_happening(
     )
 
 
-@settings(deadline=None, max_examples=40)
-@given(SEEDS, st.integers(1, 9))
-def test_rows_and_digest_do_not_depend_on_where_batches_end(seed: int, size: int) -> None:
+@settings(deadline=None, max_examples=60)
+@given(SEEDS, st.integers(1, 9), st.integers(1, 4))
+def test_rows_and_digest_do_not_depend_on_where_batches_and_slices_end(
+    seed: int, size: int, slice_records: int
+) -> None:
     entries = world_of(seed).history.entries
     whole, cut = MemoryTables(), MemoryTables()
     fold_batch(whole, entries)
-    for append in batches(entries, size):
-        fold_batch(cut, append)
+    with pytest.MonkeyPatch.context() as patched:
+        for module in ("slices", "session"):
+            name = f"projections.segments.{module}.RECORDS_AHEAD_MAX"
+            patched.setattr(name, slice_records)
+        for append in batches(entries, size):
+            fold_batch(cut, append)
     for table in TABLES:
         assert list(whole.scan(table, b"")) == list(cut.scan(table, b""))
     assert whole.checkpoint == cut.checkpoint
