@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -43,6 +45,16 @@ async def _answers(connection: Connection, subject: str) -> bool:
                 await connection.wait_connected(timeout_seconds=1)
             else:
                 return answer.data == b"A"
+
+
+async def _fill(connection: Connection) -> list[asyncio.Task[None]]:
+    """Fill all buffers on the way to a server that reads nothing, the client's too."""
+    block = bytes(connection.payload_bytes_max)
+    publishing = []
+    for _ in range(3):
+        publishing += [asyncio.create_task(connection.publish("much", block)) for _ in range(12)]
+        await asyncio.wait(publishing, timeout=0.05)
+    return publishing
 
 
 async def test_requests_are_answered(connection: Connection) -> None:
@@ -102,6 +114,42 @@ async def test_a_dead_read_loop_is_noticed_and_subscriptions_go_on(
     await until(lambda: connection.rebuilds >= 1)
     assert await _answers(connection, "echo.dead")
     await connection.close()
+
+
+@pytest.mark.usefixtures("_quick_watch")
+async def test_a_server_that_stands_still_is_noticed_however_much_waits_to_be_sent_to_it(
+    own_server: EmbeddedServer,
+) -> None:
+    """nats-py loses the time-out of whoever waits for its full buffer."""
+    connection = await connect(own_server)
+    os.kill(own_server.pid, signal.SIGSTOP)
+    publishing = await _fill(connection)
+    try:
+        await until(lambda: connection.rebuilds >= 1)
+    finally:
+        os.kill(own_server.pid, signal.SIGCONT)
+        await asyncio.gather(*publishing, return_exceptions=True)
+    await _echo(connection, "echo.still")
+    assert await _answers(connection, "echo.still")
+    await connection.close()
+
+
+async def test_who_is_cancelled_while_a_full_buffer_is_sent_ends(
+    own_server: EmbeddedServer,
+) -> None:
+    connection = await connect(own_server)
+    os.kill(own_server.pid, signal.SIGSTOP)
+    try:
+        waiting = [task for task in await _fill(connection) if not task.done()]
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        assert waiting
+        assert all(task.cancelled() for task in waiting)
+        async with asyncio.timeout(10):
+            await connection.close()
+    finally:
+        os.kill(own_server.pid, signal.SIGCONT)
 
 
 async def test_subscriptions_outlast_a_restart_of_the_server(own_server: EmbeddedServer) -> None:
