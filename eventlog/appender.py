@@ -94,7 +94,7 @@ class Appender:
         outcome = await self._settle(messages, deadline)
         if self.gate is not None and isinstance(outcome, Stored):
             last = messages[-1]
-            self.gate.note(Head(outcome.revision, last.recorded.version, last.digest))
+            self.gate.note(Head(outcome.revision, last.version, last.digest))
         return outcome
 
     async def _settle(self, messages: list[Message], deadline: float) -> Outcome:

@@ -16,7 +16,7 @@ from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
 from pydantic import BaseModel, ValidationError
 
 from domain.event import Event, Recorded
-from domain.ids import Stream
+from domain.ids import EventId, Stream
 from eventlog.envelope import NO_KEY, Envelope
 from eventlog.registry import Fields, UnknownEvent, upcast, wire_name
 
@@ -53,10 +53,26 @@ class Unsealing(NamedTuple):
     is_erased: bool
 
 
+class Encodable(Protocol):
+    """An event that is to be stored, or was."""
+
+    @property
+    def stream(self) -> Stream:
+        """Whose history it belongs to."""
+
+    @property
+    def event_id(self) -> EventId:
+        """What tells it from every other."""
+
+    @property
+    def body(self) -> Event:
+        """What it says."""
+
+
 class Sealing(Protocol):
     """Turns the personal fields of a body into what may rest on disk, and back."""
 
-    def seal(self, recorded: Recorded[Event], fields: Fields) -> tuple[Fields, str]:
+    def seal(self, event: Encodable, fields: Fields) -> tuple[Fields, str]:
         """Seal the fields that `Event.PERSONAL` names; give all fields and the key's id."""
 
     def unseal(self, placed: PlacedEvent, fields: Fields) -> Unsealing:
@@ -68,7 +84,7 @@ class Unsealed:
 
     def seal(
         self,
-        recorded: Recorded[Event],  # noqa: ARG002  # the protocol's
+        event: Encodable,  # noqa: ARG002  # the protocol's
         fields: Fields,
     ) -> tuple[Fields, str]:
         """Give the fields as they are."""
@@ -128,11 +144,11 @@ class EventMapper(Mapper[UUID]):
         """Refuse: a stored event of ours needs its envelope too, which `outgoing.py` writes."""
         raise TypeError("an event is stored through an attempt, not by itself")
 
-    def encode(self, recorded: Recorded[Event]) -> Encoded:
+    def encode(self, event: Encodable) -> Encoded:
         """Encode a body; `UnknownEvent` or `Unencodable` where that cannot be."""
-        body = recorded.body
+        body = event.body
         # The fields as they are: to dump the models in them first takes longer than to write them.
-        fields, key_id = self._sealing.seal(recorded, dict(body.__dict__))
+        fields, key_id = self._sealing.seal(event, dict(body.__dict__))
         return Encoded(wire_name(type(body)), encode_json(fields), key_id)
 
     def to_domain_event(  # type: ignore[override]  # a Recorded names its stream, not an aggregate

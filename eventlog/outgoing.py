@@ -58,7 +58,8 @@ class Message:
     body: bytes
     digest: bytes
     expected: int | None
-    recorded: Recorded[Event]
+    draft: Draft
+    version: int
 
     @property
     def headers(self) -> dict[str, str]:
@@ -126,26 +127,23 @@ class Outgoing:
         One step for all, then the next: so a processor finds each step's code at hand.
         """
         try:
-            placed = _placed(drafts, expected, pending)
-            encoded = [mapper.encode(recorded) for recorded in placed]
+            encoded = [mapper.encode(draft) for draft in drafts]
         except Unencodable:
             return Refused(EVENT_NOT_ENCODABLE)
         except RecordErased:
             return Refused(RECORD_ERASED)
         messages = []
-        for draft, recorded, body in zip(drafts, placed, encoded, strict=True):
+        for draft, body in zip(drafts, encoded, strict=True):
             stream = draft.stream
-            before = pending.get(stream)
-            message = self._message(draft, recorded, body, before or expected[stream])
+            message = self._message(draft, body, pending.get(stream) or expected[stream])
             pending[stream] = message
             messages.append(message)
         return messages
 
-    def _message(
-        self, draft: Draft, recorded: Recorded[Event], encoded: Encoded, before: Message | Head
-    ) -> Message:
+    def _message(self, draft: Draft, encoded: Encoded, before: Message | Head) -> Message:
         """Write a message after the one before it in its attempt, else after a head."""
         topic, body, key_id = encoded
+        version = before.version + 1
         subject = self._subjects.subject_of(draft.stream)
         values = header_values(
             Envelope(
@@ -157,7 +155,7 @@ class Outgoing:
                 draft.command_id,
                 draft.correlation_id,
                 draft.auth_id,
-                recorded.version,
+                version,
                 before.digest,
                 key_id,
                 draft.decision_id,
@@ -172,7 +170,8 @@ class Outgoing:
             body,
             digest_of_values(subject, values, body),
             before.revision if isinstance(before, Head) else None,
-            recorded,
+            draft,
+            version,
         )
 
 
@@ -182,36 +181,16 @@ def stored(messages: list[Message], last_revision: int) -> Stored:
     events = []
     heads = {}
     for revision, message in enumerate(messages, start=first):
-        event = message.recorded
-        # Nobody has seen the event yet, and `dataclasses.replace` would take 4 us for each.
-        object.__setattr__(event, "revision", revision)
-        events.append(event)
-        heads[event.stream] = Head(revision, event.version, message.digest)
+        events.append(_recorded(message.draft, message.version, revision))
+        heads[message.draft.stream] = Head(revision, message.version, message.digest)
     return Stored(tuple(events), heads)
 
 
-def _placed(
-    drafts: Sequence[Draft], expected: Mapping[Stream, Head], pending: Mapping[Stream, Message]
-) -> list[Recorded[Event]]:
-    """Give each draft the version that follows on its stream."""
-    placed = []
-    versions: dict[Stream, int] = {}
-    for draft in drafts:
-        stream = draft.stream
-        version = versions.get(stream)
-        if version is None:
-            before = pending.get(stream)
-            version = before.recorded.version if before else expected[stream].version
-        versions[stream] = version + 1
-        placed.append(_recorded(draft, version + 1))
-    return placed
-
-
-def _recorded(draft: Draft, version: int) -> Recorded[Event]:
+def _recorded(draft: Draft, version: int, revision: int) -> Recorded[Event]:
     return Recorded(
         draft.stream,
         version,
-        0,
+        revision,
         draft.event_id,
         draft.happened_at,
         draft.recorded_at,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from domain.event import Event, Recorded
 from domain.ids import CommandId, DecisionId, EventId, Stream
@@ -23,8 +23,7 @@ STREAMS_PER_READ_MAX = 1_000
 """Streams that one read of the log is limited to; `load_many` takes any number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The last event of a stream: revision, version and digest; all zero for an empty stream."""
 
     revision: int = 0

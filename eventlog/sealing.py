@@ -16,9 +16,8 @@ import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from domain.event import Event, Recorded
 from domain.ids import RecordId, StreamKind
-from eventlog.codec import PlacedEvent, Undecodable, Unsealing, encode_json
+from eventlog.codec import Encodable, PlacedEvent, Undecodable, Unsealing, encode_json
 from eventlog.envelope import NO_KEY
 from eventlog.errors import LogUnavailable, WorkspaceKeyMissing
 from eventlog.keys.key_ring import KeyRing
@@ -58,16 +57,16 @@ class RecordSealing:
         # Random, unless the same bytes must come out again, as in recorded streams for tests.
         self._nonces = nonces or _draw_nonces()
 
-    def seal(self, recorded: Recorded[Event], fields: Fields) -> tuple[Fields, str]:
+    def seal(self, event: Encodable, fields: Fields) -> tuple[Fields, str]:
         """Put the personal fields of a body under seal; `RecordErased` where there is no key."""
-        if not recorded.body.PERSONAL or recorded.stream.kind is not StreamKind.RECORD:
+        if not event.body.PERSONAL or event.stream.kind is not StreamKind.RECORD:
             return fields, NO_KEY
-        cipher = self._cipher(recorded.stream.key)
+        cipher = self._cipher(event.stream.key)
         if isinstance(cipher, NoKey):
             raise RecordErased
-        personal = {name: fields.pop(name) for name in recorded.body.PERSONAL}
+        personal = {name: fields.pop(name) for name in event.body.PERSONAL}
         nonce = next(self._nonces)
-        associated = f"{recorded.stream.key}/{recorded.event_id}".encode()
+        associated = f"{event.stream.key}/{event.event_id}".encode()
         sealed = nonce + cipher.encrypt(nonce, encode_json(personal), associated)
         fields[SEALED] = _text_of(sealed)
         return fields, RECORD_KEY

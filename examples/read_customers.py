@@ -66,7 +66,7 @@ class CountRecords(Projection[Records]):
 
     def process_event(self, domain_event: KosekiEvent, tracking: Tracking) -> None:
         """Count it, if it lies on a record; else only track it."""
-        if domain_event.stream.kind is StreamKind.RECORD:
+        if domain_event.recorded.stream.kind is StreamKind.RECORD:
             self.view.count(domain_event.originator_id, tracking)
         else:
             self.view.insert_tracking(tracking)
@@ -103,7 +103,8 @@ def _line(records: list[Record], *, events: int) -> str:
 
 def _fold_events(record: Record | None, events: Iterable[KosekiEvent]) -> Record | None:
     for event in events:
-        record = fold(record or unborn(RecordId(event.stream.key)), [event])
+        recorded = event.recorded
+        record = fold(record or unborn(RecordId(recorded.stream.key)), [recorded])
     return record
 
 

@@ -149,7 +149,7 @@ def _happened(entries: Sequence[Entry], by: datetime) -> Iterator[Entry]:
         body = _body_by(event, by)
         if body is not None:
             recorded_at = min(event.recorded_at, by)
-            yield replace(entry, event=replace(event, body=body, recorded_at=recorded_at))
+            yield replace(entry, event=event._replace(body=body, recorded_at=recorded_at))
 
 
 def _body_by(event: Recorded[Event], by: datetime) -> Event | None:

@@ -16,13 +16,13 @@ from uuid import UUID
 import uuid_utils
 from eventsourcing.persistence import Notification, StoredEvent
 
-from domain.event import Event, Recorded
+from domain.event import Event
 from domain.ids import EVENTS_PER_APPEND_MAX, CommandId, DecisionId, EventId, Stream, StreamKind
 from eventlog.codec import EventMapper
 from eventlog.envelope import NO_KEY, Envelope, digest_of_values, header_lines, header_values
 from eventlog.errors import LogDamaged
 from eventlog.outgoing import NO_EVENTS, TOO_MANY_EVENTS, Message, Outgoing
-from eventlog.port import EMPTY, Attempt, Head, Refused
+from eventlog.port import EMPTY, Attempt, Draft, Head, Refused
 from eventlog.recorder.errors import NotStorable
 from eventlog.recorder.history import RawEntry
 from eventlog.subjects import Subjects
@@ -171,19 +171,18 @@ class ForeignOutgoing(Outgoing):
         self, stream: Stream, state: bytes, envelope: Envelope, *, expected: int | None
     ) -> Message:
         subject, values = self._subjects.subject_of(stream), header_values(envelope)
-        recorded: Recorded[Event] = Recorded(
+        draft = Draft(
             stream=stream,
-            version=envelope.version,
-            revision=0,
             event_id=envelope.event_id,
+            body=_NO_BODY,
             happened_at=envelope.happened_at,
             recorded_at=envelope.recorded_at,
             command_id=envelope.command_id,
+            correlation_id=envelope.correlation_id,
             decision_id=envelope.decision_id,
             part=envelope.part,
             parts=envelope.parts,
             auth_id=envelope.auth_id,
-            body=_NO_BODY,
         )
         return Message(
             subject=subject,
@@ -192,7 +191,8 @@ class ForeignOutgoing(Outgoing):
             body=state,
             digest=digest_of_values(subject, values, state),
             expected=expected,
-            recorded=recorded,
+            draft=draft,
+            version=envelope.version,
         )
 
 

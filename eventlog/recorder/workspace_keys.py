@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from domain.event import Event, Recorded
 from domain.ids import RecordId, StreamKind
-from eventlog.codec import PlacedEvent, Undecodable, Unsealing
+from eventlog.codec import Encodable, PlacedEvent, Undecodable, Unsealing
 from eventlog.envelope import NO_KEY
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.key_ring import KeyRing
@@ -41,7 +40,7 @@ class SealOpener:
 
     def seal(
         self,
-        recorded: Recorded[Event],  # noqa: ARG002  # the protocol's
+        event: Encodable,  # noqa: ARG002  # the protocol's
         fields: Fields,  # noqa: ARG002  # the protocol's
     ) -> tuple[Fields, str]:
         """Refuse to write."""

@@ -7,8 +7,8 @@ registry, so no topic is ever resolved to a class by its name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from eventsourcing.persistence import (
@@ -40,16 +40,16 @@ class PlacedNotification(Notification):
     envelope: Envelope
 
 
-@dataclass(frozen=True, slots=True)
-class KosekiEvent(Recorded[Event]):
+class KosekiEvent(NamedTuple):
     """A recorded event, as the library knows events: by originator and version."""
 
-    originator_id: UUID = field(kw_only=True)
+    originator_id: UUID
+    recorded: Recorded[Event]
 
     @property
     def originator_version(self) -> int:
         """The gapless number on its stream, from 1."""
-        return self.version
+        return self.recorded.version
 
 
 class KosekiMapper(Mapper[UUID]):
@@ -91,8 +91,7 @@ class KosekiMapper(Mapper[UUID]):
             )
         except Undecodable as error:
             raise NotDecodable(f"revision {revision}: {error}") from None
-        values = {item.name: getattr(recorded, item.name) for item in fields(recorded)}
-        return KosekiEvent(**values, originator_id=_uuid(stored_event.originator_id))
+        return KosekiEvent(_uuid(stored_event.originator_id), recorded)
 
 
 class WorkspaceRecorder(SequenceRecorder):

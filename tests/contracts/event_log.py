@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -154,10 +153,10 @@ class EventLogContract:
     @pytest.mark.parametrize(
         "change",
         [
-            lambda head: replace(head, digest=bytes(32)),
-            lambda head: replace(head, revision=head.revision - 1),
-            lambda head: replace(head, revision=head.revision + 1),
-            lambda head: replace(head, revision=head.revision + 1_000),
+            lambda head: head._replace(digest=bytes(32)),
+            lambda head: head._replace(revision=head.revision - 1),
+            lambda head: head._replace(revision=head.revision + 1),
+            lambda head: head._replace(revision=head.revision + 1_000),
         ],
     )
     async def test_a_head_whose_event_is_another_one_or_gone_is_damage(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from eventsourcing.utils import Environment
 
+from domain.event import Event, Recorded
 from domain.ids import CLOCK_STREAM, RecordId
 from domain.signal_events import TraitsSet
 from domain.workspace_events import ClockAdvanced
@@ -29,7 +30,7 @@ class Sealed:
     def __init__(self, log: JetStreamEventLog, ring: KeyRing, *, key: Path) -> None:
         self.log, self.ring, self.key = log, ring, key
 
-    def read(self, *, key: str) -> list[KosekiEvent]:
+    def read(self, *, key: str) -> list[Recorded[Event]]:
         env = variables(
             KOSEKI_APPLICATION="", KOSEKI_WORKSPACE=self.log.workspace, KOSEKI_WORKSPACE_KEY=key
         )
@@ -40,7 +41,7 @@ class Sealed:
             decoded = [mapper.to_domain_event(notification) for notification in found]
         finally:
             made.close()
-        return [event for event in decoded if isinstance(event, KosekiEvent)]
+        return [event.recorded for event in decoded if isinstance(event, KosekiEvent)]
 
 
 @pytest.fixture

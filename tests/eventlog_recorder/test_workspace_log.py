@@ -166,9 +166,7 @@ def test_the_mapper_decodes_with_the_closed_registry(
     decoded = [mapper.to_domain_event(n) for n in notifications]
     for found, stored in zip(decoded, shop.stored, strict=True):
         assert isinstance(found, KosekiEvent)
-        assert found.body == stored.body
-        assert (found.revision, found.version) == (stored.revision, stored.version)
-        assert found.event_id == stored.event_id
+        assert found.recorded == stored
         assert found.originator_version == stored.version
     again = [mapper.to_domain_event(e) for e in recorder.select_events(shop.record_id)]
     assert again == decoded[2:4]
@@ -234,7 +232,9 @@ def person(record: Record | None, events: Iterable[KosekiEvent]) -> Record | Non
     found = list(events)
     if not found:
         return record
-    return fold(record or unborn(RecordId(str(found[0].originator_id))), found)
+    return fold(
+        record or unborn(RecordId(str(found[0].originator_id))), [e.recorded for e in found]
+    )
 
 
 def test_a_repository_folds_a_record(shop: Shop) -> None:
@@ -264,8 +264,9 @@ class CitiesProjection(Projection[Cities]):
     topics = ("koseki.record.traits-set.v1",)
 
     def process_event(self, domain_event: KosekiEvent, tracking: Tracking) -> None:
-        assert isinstance(domain_event.body, TraitsSet)
-        self.view.put(domain_event.originator_id, domain_event.body.traits["city"], tracking)
+        body = domain_event.recorded.body
+        assert isinstance(body, TraitsSet)
+        self.view.put(domain_event.originator_id, body.traits["city"], tracking)
 
 
 async def test_a_projection_runs_on_a_workspace(shop: Shop) -> None:

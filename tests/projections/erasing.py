@@ -97,7 +97,7 @@ class Erasing(Happenings):
         if event is None or entry.stream.key not in self.erased or not event.body.PERSONAL:
             return entry
         body = event.body.model_copy(update=dict(event.body.PERSONAL))
-        return replace(entry, event=replace(event, body=body, is_erased=True))
+        return replace(entry, event=event._replace(body=body, is_erased=True))
 
 
 def erasing_history(seed: int, *, steps: int, people: int) -> Erasing:

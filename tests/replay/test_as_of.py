@@ -163,7 +163,7 @@ async def test_of_the_erased_nothing_is_told_as_of_any_time() -> None:
     history.signals(2, signal("b"))
     history.merge(1, 2)
     erased = [
-        replace(entry, event=replace(entry.event, is_erased=True))
+        replace(entry, event=entry.event._replace(is_erased=True))
         if entry.event and entry.stream.key == record_id(2)
         else entry
         for entry in history.entries
@@ -215,4 +215,4 @@ def late(entry: Entry) -> Entry:
     assert event is not None
     behind = 7 if event.parts == 1 and entry.revision % 5 == 0 else 0
     recorded_at = event.recorded_at - timedelta(seconds=behind + event.part - 1)
-    return replace(entry, event=replace(event, recorded_at=recorded_at))
+    return replace(entry, event=event._replace(recorded_at=recorded_at))

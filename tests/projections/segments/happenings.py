@@ -39,8 +39,7 @@ class Happenings(History):
             assert entry.event is not None
             happened_at = recorded_at if happened is None else self.time(happened)
             # Decisions by number of their first event: ids of ours, as the log gives them.
-            event = replace(
-                entry.event,
+            event = entry.event._replace(
                 recorded_at=recorded_at,
                 happened_at=happened_at,
                 decision_id=DecisionId(str(UUID(int=first + 1))),
