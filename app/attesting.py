@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import ValidationError
 
 from app.bootstrap import open_connection
-from app.proof import damage_figures
+from app.proof import damage_figures, replica_figures
 from app.settings import Settings, ensure_attestation_key
 from app.status import running_settings
 from eventlog.errors import LogDamaged
@@ -50,14 +50,13 @@ async def check_file(
     try:
         log = JetStreamEventLog(connection, attestation.workspace)
         finding, damage = await _check(log, attestation, public_key, progress)
-        server, role = await log.replica()
+        replicas = await log.replicas_read()
     finally:
         await connection.close()
     return {
         "holds": finding == "holds",
         "finding": finding,
-        "server": server,
-        "server_role": role,
+        **replica_figures(replicas),
         "workspace": attestation.workspace,
         "revision": attestation.revision,
         "attested_at": attestation.attested_at.isoformat(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +14,7 @@ from app.settings import Settings
 from app.status import running_settings
 from eventlog.errors import LogDamaged
 from eventlog.port import EventLog
+from eventlog.replicas_read import ReplicaRead
 from projections.fold import row_codec
 from projections.store import Store
 from replay.damage import Damage
@@ -38,11 +40,10 @@ async def prove(
             refold = refolder(settings, log, processes=processes)
             found = await _verified(settings, log, tables, progress=progress, refold=refold)
             seconds = time.monotonic() - begun
-        server, role = await log.replica()
+        replicas = await log.replicas_read()
         return {
             "holds": found.holds,
-            "server": server,
-            "server_role": role,
+            **replica_figures(replicas),
             "revision": found.checkpoint.revision,
             "log_digest": found.checkpoint.log_digest.hex(),
             "rows_digest": found.checkpoint.rows_digest.hex(),
@@ -92,6 +93,22 @@ async def _signals(log: EventLog, found: Verification) -> dict[str, int]:
         "signals_recorded": census.distinct,
         "signals_duplicated": census.duplicated,
         "signals_declined": len(census.declined),
+    }
+
+
+def replica_figures(replicas: Sequence[ReplicaRead]) -> dict[str, Any]:
+    """Say which servers were read, the last of them first, and what each did not give."""
+    return {
+        "server": replicas[-1].server,
+        "server_role": replicas[-1].role,
+        "replicas": [
+            {
+                "server": replica.server,
+                "role": replica.role,
+                "lacks": [_range(first, last) for first, last in replica.lacking],
+            }
+            for replica in replicas
+        ],
     }
 
 

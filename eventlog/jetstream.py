@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 
 from domain.ids import DecisionId, RecordId, Stream
 from eventlog.appender import Appender, Gate
@@ -22,6 +23,7 @@ from eventlog.keys.key_ring import KeyRing
 from eventlog.outgoing import Outgoing
 from eventlog.port import EMPTY, Attempt, Entry, Head, Outcome, Shape
 from eventlog.prefix import prefix
+from eventlog.replicas_read import Range, ReplicaRead, ReplicasRead, ranges_of
 from eventlog.stream_config import ensure_stream, require_stream
 from eventlog.subjects import Subjects
 from eventlog.tail import AsStored, Tail
@@ -49,8 +51,9 @@ class JetStreamEventLog:
         outgoing = Outgoing(self._subjects, mapper, keys=keys)
         self._appender = Appender(self._api, self._subjects, outgoing)
         self._reader = DirectReader(self._api, self._subjects, incoming)
-        self._tail = Tail(self._api, self._subjects, incoming)
-        self._stored = Tail(self._api, self._subjects, AsStored())
+        self._replicas = ReplicasRead()
+        self._tail = Tail(self._api, self._subjects, incoming, replicas=self._replicas)
+        self._stored = Tail(self._api, self._subjects, AsStored(), replicas=self._replicas)
         self._incoming = incoming
 
     @property
@@ -161,16 +164,29 @@ class JetStreamEventLog:
         """Yield whatever can still be read of a damaged log, in order, with its gaps."""
         return self._tail.survey()
 
-    async def replica(self) -> tuple[str, str]:
-        """Name the server that the log was last read from, and its role.
-
-        `only` where there is one replica, else `leader` or `follower`.
-        """
+    async def replicas_read(self) -> list[ReplicaRead]:
+        """Name the servers that the log was read from as a whole, the last one last."""
         info = await self._reader.leader_info()
-        server = self._tail.server or self._api.connection.server_name
-        if int(info["config"].get("num_replicas", 1)) == 1:
-            return server, "only"
-        return server, "leader" if info["cluster"].get("leader") == server else "follower"
+        here, leader = self._api.connection.server_name, (info.get("cluster") or {}).get("leader")
+        is_only = int(info["config"].get("num_replicas", 1)) == 1
+        last, lacking = self._replicas.last, self._replicas.lacking
+        return [
+            ReplicaRead(
+                server or here,
+                "only" if is_only else "leader" if (server or here) == leader else "follower",
+                tuple(lacking.get(server, ())),
+            )
+            for server in [*(server for server in lacking if server != last), last]
+        ]
+
+    async def gaps(self) -> list[Range]:
+        """Give the ranges that the leader lacks before its end, or a replica read did not give."""
+        state = (await self._reader.leader_info({"deleted_details": True}))["state"]
+        lost = (state.get("lost") or {}).get("msgs") or ()
+        first = int(state["first_seq"])
+        leading = [(1, first - 1)] if first > 1 else []
+        inside = ranges_of(r for r in {*(state.get("deleted") or ()), *lost} if r >= first)
+        return sorted([*leading, *inside, *chain(*self._replicas.lacking.values())])
 
     async def shape(self) -> Shape:
         """Ask the leader for the log's shape and its clock."""

@@ -258,6 +258,10 @@ class MemoryEventLog:
         last = len(self._rows)
         return Shape(1 if last else 0, last, 0, 0, datetime.now(UTC))
 
+    async def gaps(self) -> Sequence[tuple[int, int]]:
+        """Give none: nothing is ever taken away."""
+        return ()
+
     async def digest_at(self, revision: int) -> bytes | None:
         """Give the digest of the event at a revision; None where there is none."""
         self._require_available()

@@ -220,6 +220,12 @@ class LogReader(Protocol):
     async def shape(self) -> Shape:
         """Ask the leader for the log's shape."""
 
+    async def gaps(self) -> Sequence[tuple[int, int]]:
+        """Give the ranges that the leader lacks before its end, or a replica read did not give.
+
+        In order of their beginnings; they may overlap.
+        """
+
     async def digest_at(self, revision: int) -> bytes | None:
         """Ask the leader for the digest of the event at a revision; None where it has none."""
 

@@ -18,6 +18,7 @@ from eventlog.errors import LogDamaged, LogUnavailable, WorkspaceKeyMissing
 from eventlog.incoming import Raw
 from eventlog.jetstream_api import JetStreamApi, Json
 from eventlog.pull_consumer import Delivery, PullConsumer
+from eventlog.replicas_read import ReplicasRead
 from eventlog.subjects import Subjects
 
 READ_PATIENCE_SECONDS = 10.0
@@ -62,12 +63,18 @@ class AsStored:
 class Tail(Generic[Read]):
     """Read the log of one workspace."""
 
-    def __init__(self, api: JetStreamApi, subjects: Subjects, reader: Reader[Read]) -> None:
+    def __init__(
+        self,
+        api: JetStreamApi,
+        subjects: Subjects,
+        reader: Reader[Read],
+        *,
+        replicas: ReplicasRead | None = None,
+    ) -> None:
         self._api = api
         self._log_name = subjects.log_name
         self._reader = reader
-        self.server = ""
-        """The server that delivered last; nothing where there is but one."""
+        self._replicas = replicas or ReplicasRead()
 
     async def read(
         self, *, after_revision: int, batch_events_max: int
@@ -105,10 +112,14 @@ class Tail(Generic[Read]):
         seen = 0
         try:
             while seen < end and (found := await consumer.receive(for_ever=False)):
+                self._note_gaps(consumer, seen, found)
                 seen = found[-1].revision
                 yield await self._decode(found, READ_PATIENCE_SECONDS)
             if consumer.is_lost:
                 raise LogUnavailable("the connection was lost while the log was read")
+            if seen < end:
+                self._replicas.note(consumer.server)
+                self._replicas.lack(seen + 1, end)
         finally:
             with suppress(LogUnavailable):
                 await consumer.close()
@@ -120,6 +131,7 @@ class Tail(Generic[Read]):
         while True:
             await asyncio.sleep(min(REOPEN_SECONDS_MIN * fruitless, REOPEN_SECONDS_MAX))
             if patience_seconds is not None and fruitless > FRUITLESS_MAX:
+                self._replicas.lack(seen + 1, seen + 1)
                 raise LogDamaged(f"revision {seen + 1} cannot be read")
             consumer = await self._open(seen, events_max, patience_seconds)
             is_fresh = True
@@ -127,6 +139,7 @@ class Tail(Generic[Read]):
             try:
                 while deliveries := await _receive(consumer, for_ever=patience_seconds is None):
                     run = _gapless(seen, deliveries)
+                    self._note_gaps(consumer, seen, deliveries[: len(run) + 1])
                     if is_fresh and not run:
                         raise LogDamaged(
                             f"revision {deliveries[0].revision} stands where {seen + 1} should"
@@ -161,11 +174,21 @@ class Tail(Generic[Read]):
                     raise
                 _logger.warning("log_not_readable", log=self._log_name, reason=error.message)
             else:
-                self.server = consumer.server
+                self._replicas.note(consumer.server)
                 return consumer
             await self._api.connection.wait_connected(timeout_seconds=REOPEN_SECONDS_MAX)
             await asyncio.sleep(wait_seconds)
             wait_seconds = min(wait_seconds * 2, REOPEN_SECONDS_MAX)
+
+    def _note_gaps(self, consumer: PullConsumer, seen: int, deliveries: Sequence[Delivery]) -> None:
+        """Note what a consumer that is not lost left out after what was seen."""
+        if consumer.is_lost or deliveries[-1].revision == seen + len(deliveries):
+            return
+        self._replicas.note(consumer.server)
+        for delivery in deliveries:
+            if delivery.revision > seen + 1:
+                self._replicas.lack(seen + 1, delivery.revision - 1)
+            seen = delivery.revision
 
     async def _last_revision(self, seen: int) -> int:
         """Give the log's end; a log that ends before what was seen of it has lost events."""

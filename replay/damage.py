@@ -1,12 +1,14 @@
 """What a damaged log has lost: the revisions, and the records that are known to have had them.
 
 `verify.py` calls it once it knows that something is wrong. It reads whatever can still be read and
-compares it with the heads that the read side has kept.
+compares it with the heads that the read side has kept. What the leader lacks, or a replica that was
+read before, is lost, also where the replica that is read now has it still.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -49,7 +51,9 @@ async def survey_damage(
     `known` holds the records' heads in the read side, where there is one. `known_revision` is the
     last that anything outside the log knows to have been stored.
     """
-    survey = _Survey(known)
+    shape, gaps = await log.shape(), await log.gaps()
+    beyond = (shape.last_revision + 1, known_revision)
+    survey = _Survey(known, [*gaps, beyond])
     async with aclosing(log.survey()) as batches:  # type: ignore[type-var]  # generators, by contract
         async for entries in batches:
             for entry in entries:
@@ -60,8 +64,9 @@ async def survey_damage(
 class _Survey:
     """The log as far as it was read: gaps, chains, and events that are not those folded."""
 
-    def __init__(self, known: Mapping[RecordId, Head]) -> None:
+    def __init__(self, known: Mapping[RecordId, Head], gaps: Sequence[tuple[int, int]]) -> None:
         self._known = known
+        self._gaps = deque(gaps)
         self._by_revision = {head.revision: record_id for record_id, head in known.items()}
         self._found: dict[Stream, Head] = {}
         self._broken: set[Stream] = set()
@@ -70,7 +75,11 @@ class _Survey:
         self._revision = 0
 
     def take(self, entry: Entry) -> None:
-        """Take the next event that could be read."""
+        """Take the next event that could be read; leave it where it is a gap all the same."""
+        while self._gaps and self._gaps[0][1] < entry.revision:
+            self._gaps.popleft()
+        if self._gaps and self._gaps[0][0] <= entry.revision:
+            return
         self._lose(self._revision + 1, entry.revision - 1)
         self._revision = entry.revision
         self._compare(entry)

@@ -324,6 +324,9 @@ class ListedLog:
     async def survey(self) -> AsyncIterator[list[Entry]]:
         yield list(self.entries)
 
+    async def gaps(self) -> Sequence[tuple[int, int]]:
+        return ()
+
     async def shape(self) -> Shape:
         last = len(self.entries)
         return Shape(
