@@ -269,8 +269,8 @@ class CustomerHost:
         self._awake.passivate(busy=self._keeper.is_busy)
 
     def _roots_of(self, waiting: Waiting) -> frozenset[RecordId]:
-        roots = (self._awake.root_of(record_id) for record_id in waiting.named)
-        return frozenset(root for root in roots if root is not None)
+        roots = {self._awake.root_of(record_id) for record_id in waiting.named}
+        return frozenset(roots - {None})  # type: ignore[arg-type]  # None is taken out
 
     async def _take(self, turn: Turn, lane: _Lane) -> None:
         back: list[Waiting] = []

@@ -12,7 +12,17 @@ from actors.messages import failed
 from actors.rounds import Waiting
 from actors.rules import RulesKeeper
 from actors.scene import PENDING_REVISION, Scene, Staged
-from domain.commands import CheckConsent, PersonCommand
+from domain.commands import (
+    CheckConsent,
+    Identify,
+    LinkHousehold,
+    LinkIdentifiers,
+    PersonCommand,
+    RecordConsent,
+    RecordSignals,
+    RecordTcfChoices,
+    SetTraits,
+)
 from domain.consent import ConsentState
 from domain.customer import Customer, forgotten_by, reminded
 from domain.decide import decide
@@ -27,6 +37,8 @@ from eventlog.port import Conflict, Refused, Stored, Unknown
 
 APPEND_SECONDS_MAX = 20.0
 APPEND_SECONDS_MIN = 0.1
+OfSource = Identify | SetTraits | RecordSignals | RecordTcfChoices | LinkHousehold | LinkIdentifiers
+OnPurpose = RecordConsent | CheckConsent
 _MAY_HAVE_CHANGED = frozenset({Kind.NOT_FOUND, Kind.REFUSED})
 
 
@@ -71,7 +83,10 @@ class TurnTaker:
         deadline = max(waiting.routed.command.deadline for waiting, _ in decided)
         left = (deadline - self._clock.now()).total_seconds()
         seconds = max(APPEND_SECONDS_MIN, min(APPEND_SECONDS_MAX, left))
-        outcome = await self._commit.append(scene.attempt(), timeout_seconds=seconds)
+        may_wait = all(waiting.is_bulk for waiting in commands)
+        outcome = await self._commit.append(
+            scene.attempt(), timeout_seconds=seconds, may_wait=may_wait
+        )
         match outcome:
             case Stored():
                 _answer(decided, scene, stored=outcome)
@@ -154,9 +169,10 @@ class TurnTaker:
     async def _learn_new_rules(self, commands: list[Waiting]) -> None:
         """Read the rules again where a command names a source or purpose that is not known yet."""
         rules = self._rules.rules
-        named = {getattr(w.routed.command, "source", None) for w in commands} - {None}
-        wanted = {getattr(w.routed.command, "purpose", None) for w in commands} - {None}
-        if named <= rules.sources.keys() and wanted <= rules.purposes.keys():
+        asked = [waiting.routed.command for waiting in commands]
+        if all(c.source in rules.sources for c in asked if isinstance(c, OfSource)) and all(
+            c.purpose in rules.purposes for c in asked if isinstance(c, OnPurpose)
+        ):
             return
         try:
             await self._rules.refresh()

@@ -141,7 +141,7 @@ def standing(
     """Judge one purpose for the customer that these records form, as of a time."""
     placed = _place({purpose, *ancestors}, acts_by_record)
     if not placed:
-        return _NOTHING_SAID[basis]
+        return NOTHING_SAID[basis]
     case = _case(placed, purpose)
     valid = [grant for grant in case.grants if _is_valid(grant.act, at)]
     latest_grant = _latest(grant for grant in valid if case.prevails(grant))
@@ -159,10 +159,11 @@ def standing(
     return _closed(case, at)
 
 
-_NOTHING_SAID = {
+NOTHING_SAID = {
     basis: Standing(basis is not LawfulBasis.CONSENT, ConsentState.UNKNOWN, None)
     for basis in LawfulBasis
 }
+"""Where purposes stand for somebody without acts."""
 
 
 def _case(placed: list[_PlacedAct], purpose: str) -> _Case:

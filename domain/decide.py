@@ -245,6 +245,8 @@ def _pass_gate(
     Of somebody unknown whom the gate keeps out, only a no that closes something is kept.
     """
     source = gate.rules.source(command.source)
+    if not command.category_preferences:
+        return [], gate.admits(command.source)
     chosen = by_purpose(command.category_preferences, source.consent_categories)
     choices = Choices(command.source, chosen, opened_at, closed_at)
     acts = list(acts_of_choices(gate, choices, command_id=command.command_id))

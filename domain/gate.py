@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from domain.consent import ConsentAct, Standing, standing
+from domain.consent import NOTHING_SAID, ConsentAct, Standing, standing
 from domain.ids import RecordId
 from domain.record import Record
 from domain.rules import Purpose, Rules
@@ -25,6 +25,8 @@ class Gate:
 
     def standing(self, purpose: Purpose) -> Standing:
         """Judge a purpose."""
+        if not any(self.acts.values()):
+            return NOTHING_SAID[purpose.basis]
         return standing(
             purpose.name,
             purpose.basis,

@@ -40,6 +40,11 @@ CROWD_PARTS_MIN = 256
 writers store 7,300 events a second in one batch at a time, 5,300 in two halves, 3,700 in quarters;
 plain publishes, pipelined, 5,000."""
 
+GATHERED_PARTS_MIN = 256
+GATHER_SECONDS = 0.02
+"""Attempts that may wait go out once so many wait, or after so long: each batch costs the server
+and the disk the same, and a host that works slice by slice has few attempts ready at a time."""
+
 APART_PARTS_MAX = 32
 """Attempts on suspect streams that go out at once, each by itself."""
 
@@ -63,6 +68,7 @@ class _Part:
     attempt: Attempt
     deadline: float
     outcome: asyncio.Future[Outcome]
+    may_wait: bool = False
     is_sent: bool = False
 
 
@@ -78,20 +84,40 @@ class GroupCommit:
         self._flights_apart: set[asyncio.Task[None]] = set()
         self._deadlines = Deadlines(_expire)
         self._is_woken = False
+        self._gathering: asyncio.TimerHandle | None = None
 
-    async def append(self, attempt: Attempt, *, timeout_seconds: float) -> Outcome:
-        """Store an attempt with whatever else is waiting; its outcome is its own."""
+    async def append(
+        self, attempt: Attempt, *, timeout_seconds: float, may_wait: bool = False
+    ) -> Outcome:
+        """Store an attempt with whatever else is waiting; its outcome is its own.
+
+        One that may wait a moment lets others gather, unless something goes out before that.
+        """
         if not attempt.drafts:
             return Refused(NO_EVENTS)
         loop = asyncio.get_running_loop()
-        part = _Part(attempt, loop.time() + timeout_seconds, loop.create_future())
+        part = _Part(attempt, loop.time() + timeout_seconds, loop.create_future(), may_wait)
         ticket = self._deadlines.add(part, part.deadline)
         self._waiting.append(part)
-        self._wake()
+        if may_wait and len(self._waiting) < GATHERED_PARTS_MIN:
+            self._gather()
+        else:
+            self._wake()
         try:
             return await part.outcome
         finally:
             self._deadlines.remove(part, ticket)
+
+    def _gather(self) -> None:
+        if self._gathering is None:
+            loop = asyncio.get_running_loop()
+            self._gathering = loop.call_later(GATHER_SECONDS, self._dispatch)
+
+    def _wake_after_flight(self) -> None:
+        is_crowd = len(self._waiting) >= GATHERED_PARTS_MIN
+        is_gathering = self._gathering is not None and not is_crowd
+        if not (is_gathering and all(part.may_wait for part in self._waiting)):
+            self._wake()
 
     def _wake(self) -> None:
         """Dispatch in the next pass of the loop, so that every turn that is ready now joins in."""
@@ -101,6 +127,9 @@ class GroupCommit:
 
     def _dispatch(self) -> None:
         self._is_woken = False
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
         while self._waiting and self._is_flight_due() and (parts := self._take(apart=False)):
             self._launch(parts, self._commit(parts), flights=self._flights)
         if self._suspects and not self._flights_apart and (parts := self._take(apart=True)):
@@ -157,7 +186,7 @@ class GroupCommit:
             for part in parts:
                 self._in_flight.difference_update(part.attempt.expected)
             _settle(parts, Unknown())
-            self._wake()
+            self._wake_after_flight()
 
         task = asyncio.create_task(work, name="group-commit")
         flights.add(task)

@@ -8,7 +8,14 @@ from collections.abc import Iterable
 import pytest
 
 from domain.ids import EventId, Stream
-from eventlog.commit import BATCH_EVENTS_MAX, CROWD_PARTS_MIN, FLIGHTS_MAX, GroupCommit
+from eventlog.commit import (
+    BATCH_EVENTS_MAX,
+    CROWD_PARTS_MIN,
+    FLIGHTS_MAX,
+    GATHER_SECONDS,
+    GATHERED_PARTS_MIN,
+    GroupCommit,
+)
 from eventlog.errors import LogUnavailable
 from eventlog.jetstream import JetStreamEventLog
 from eventlog.memory import MemoryEventLog
@@ -245,3 +252,58 @@ async def test_a_caller_that_went_away_while_it_waited_is_not_sent(
     log.gate.set()
     await asyncio.gather(*first, patient)
     assert log.sizes == [1, 1]
+
+
+def patient(commit: GroupCommit, *attempts: Attempt) -> list[asyncio.Task[Outcome]]:
+    """Give attempts that may wait to a group commit."""
+    return [
+        asyncio.create_task(commit.append(a, timeout_seconds=10, may_wait=True)) for a in attempts
+    ]
+
+
+async def test_what_may_wait_gathers_and_goes_out_before_long(
+    log: WatchedLog, commit: GroupCommit
+) -> None:
+    first = patient(commit, *singles(3))
+    await asyncio.sleep(0.001)
+    assert log.sizes == []
+    outcomes = await asyncio.gather(*first, *patient(commit, *singles(2)))
+    assert all(isinstance(outcome, Stored) for outcome in outcomes)
+    assert log.sizes == [5]
+
+
+async def test_what_may_wait_goes_out_with_what_may_not(
+    log: WatchedLog, commit: GroupCommit
+) -> None:
+    waiting = patient(commit, *singles(3))
+    await asyncio.sleep(0)
+    outcomes = await all_of(commit, *singles(1))
+    assert log.sizes == [4]
+    assert all(
+        isinstance(outcome, Stored) for outcome in (*outcomes, *await asyncio.gather(*waiting))
+    )
+
+
+async def test_enough_that_may_wait_waits_no_longer(log: WatchedLog, commit: GroupCommit) -> None:
+    log.gate.clear()
+    sent = patient(commit, *singles(GATHERED_PARTS_MIN))
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert log.sizes == [GATHERED_PARTS_MIN]
+    log.gate.set()
+    await asyncio.gather(*sent)
+
+
+async def test_what_may_wait_is_not_forgotten_behind_an_append(
+    log: WatchedLog, commit: GroupCommit
+) -> None:
+    log.gate.clear()
+    first = send(commit, *singles(1))
+    await until(lambda: log.sizes == [1])
+    waiting = patient(commit, *singles(3))
+    await asyncio.sleep(2 * GATHER_SECONDS)
+    assert log.sizes == [1]
+    log.gate.set()
+    outcomes = await asyncio.gather(*first, *waiting)
+    assert all(isinstance(outcome, Stored) for outcome in outcomes)
+    assert log.sizes == [1, 3]
