@@ -76,8 +76,7 @@ class Directory:
         named = {*owners.values(), *command.named_records}
         known = [self.root_of(record_id) for record_id in named]
         root = min(known) if known else self._expect(keys, command)
-        # Built of what was validated: to do so again would cost more than all the rest here.
-        return Routed.model_construct(command=command, owners=owners, slot=slot_of(root)), root
+        return Routed(command, owners, slot_of(root)), root
 
     def root_of(self, record_id: RecordId) -> RecordId:
         """Name the customer of a record: itself, unless something else was learned."""
@@ -91,7 +90,8 @@ class Directory:
             for item in command.identifiers:
                 if item.key not in unused:
                     self._owner.put(item.key, customer_id)
-            self._root.put(customer_id, customer_id)
+            if self._root.get(customer_id) != customer_id:
+                self._root.put(customer_id, customer_id)
         for customer in done.consequences.customers if done.consequences else ():
             for record_id in customer.record_ids:
                 self._root.put(RecordId(record_id), RecordId(customer.customer_id))

@@ -125,5 +125,7 @@ DEFAULT_IDENTITY_RULES = IdentityRules(
 
 
 def _is_all_zeros(text: str) -> bool:
+    if "0" not in text:
+        return False
     marks = [character for character in text if character.isalnum()]
     return len(marks) > 1 and all(mark == "0" for mark in marks)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -159,16 +161,18 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
     async def _commands(
         self, source: str, groups: list[_Group], context: CallContext
     ) -> list[RecordSignals]:
+        call = self._reader.call(context)
         commands: list[RecordSignals] = []
         for place, group in enumerate(groups):
             if place % SIGNALS_PER_SLICE == 0:
                 await asyncio.sleep(0)
-            commands.append(self._command(source, group, context))
+            commands.append(self._command(source, group, call))
         return commands
 
-    def _command(self, source: str, group: _Group, context: CallContext) -> RecordSignals:
+    def _command(self, source: str, group: _Group, call: Mapping[str, Any]) -> RecordSignals:
         return RecordSignals(
-            **self._reader.fresh_command(context),
+            **call,
+            command_id=self._reader.new_id(),
             new_record_id=self._reader.new_id(),
             identifiers=group.identifiers,
             left_out=tuple(group.left_out.values()),

@@ -87,11 +87,14 @@ class RequestReader:
 
     def fresh_command(self, context: CallContext) -> dict[str, Any]:
         """Give the fields of a command whose id is made here."""
+        return {**self.call(context), "command_id": self._clock.new_id()}
+
+    def call(self, context: CallContext) -> dict[str, Any]:
+        """Give what all commands of a call have in common."""
         now = self._clock.now()
         left: float | None = context.time_remaining()  # None for a call without a deadline
         seconds = DEADLINE_SECONDS_DEFAULT if left is None else min(left, DEADLINE_SECONDS_MAX)
         return {
-            "command_id": self._clock.new_id(),
             "auth_id": UNAUTHENTICATED,
             "issued_at": self._clock.recorded_now(),
             "deadline": now + timedelta(seconds=seconds),

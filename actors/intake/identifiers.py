@@ -76,7 +76,8 @@ class IdentifierNormaliser:
         self._pepper = pepper
         self._scheme = scheme
         self._rules = rules
-        self._cached = lru_cache(maxsize=NORMALISED_CACHED_MAX)(self._identify)
+        self._judged_by: IdentityRules | None = None
+        self._cached = lru_cache(maxsize=NORMALISED_CACHED_MAX)(self._judge)
 
     @property
     def rules(self) -> IdentityRules:
@@ -88,13 +89,14 @@ class IdentifierNormaliser:
 
         Raises `Invalid` with UNKNOWN_NAMESPACE, EMPTY_IDENTIFIER, INVALID_IDENTIFIER, or `Blocked`.
         """
-        rule = self._rule(namespace)
-        if len(raw) > RAW_CHARACTERS_MAX or rule.parts:
+        if len(raw) > RAW_CHARACTERS_MAX:
+            self._rule(namespace)
             raise _invalid(namespace)
-        identifier = self._cached(rule.normaliser, namespace, raw)
-        if rule.blocks(identifier.value):
-            raise Blocked(identifier.key)
-        return identifier
+        rules = self._rules()
+        if rules is not self._judged_by:
+            self._judged_by = rules
+            self._cached.cache_clear()
+        return self._cached(namespace, raw)
 
     def compose(self, namespace: str, parts: Mapping[str, str]) -> Identifier:
         """Make one identifier of all the parts of a composite. Raises as `normalise`."""
@@ -117,8 +119,15 @@ class IdentifierNormaliser:
             raise Invalid("UNKNOWN_NAMESPACE", "the namespace is not one of this workspace")
         return rule
 
-    def _identify(self, normaliser: Normaliser, namespace: str, raw: str) -> Identifier:
-        return self._named(namespace, _normal_form(normaliser, namespace, raw))
+    def _judge(self, namespace: str, raw: str) -> Identifier:
+        """Normalise under the rules as they are now, and refuse a value that names nobody."""
+        rule = self._rule(namespace)
+        if rule.parts:
+            raise _invalid(namespace)
+        identifier = self._named(namespace, _normal_form(rule.normaliser, namespace, raw))
+        if rule.blocks(identifier.value):
+            raise Blocked(identifier.key)
+        return identifier
 
     def _named(self, namespace: str, value: str) -> Identifier:
         digest = hmac.digest(self._pepper, f"{namespace}\0{value}".encode(), sha256)
