@@ -7,8 +7,7 @@ from typing import Protocol
 
 import uuid_utils
 
-TIME_ORDERED = 7
-"""The version of UUIDs that begin with the time at which they were made (RFC 9562)."""
+from domain.ids import made_at_milliseconds
 
 
 class Clock(Protocol):
@@ -59,10 +58,5 @@ class SystemClock:
 
 def id_age(command_id: str, now: datetime) -> timedelta | None:
     """Say how long ago a UUIDv7 was made; None for any other id."""
-    try:
-        made = uuid_utils.UUID(command_id)
-    except ValueError:
-        return None
-    if made.version != TIME_ORDERED:
-        return None
-    return now - datetime.fromtimestamp(made.timestamp / 1_000, UTC)
+    made_at = made_at_milliseconds(command_id)
+    return now - datetime.fromtimestamp(made_at / 1_000, UTC) if made_at else None

@@ -9,7 +9,6 @@ are slow, never wrong. A plain class: `remote.py` puts it on Ray.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,17 +16,18 @@ from datetime import datetime
 
 import structlog
 
-from actors.awake import AwakeCustomers, AwakeRecord, Waker
+from actors.awake import AwakeCustomers, Waker
 from actors.clock import HostClock, id_age
 from actors.faults import describe
 from actors.known_heads import KnownHeads
 from actors.messages import Routed, failed
 from actors.readiness import Readiness, Unreadable, is_unreadable
-from actors.rounds import Turn, TurnKeeper, Waiting
+from actors.rounds import Answers, Lane, TurnKeeper, Waiting
 from actors.rules import RulesKeeper
 from actors.slots import slot_of
 from actors.snapshots import RecordSnapshots
 from actors.turn import TurnTaker
+from actors.turns import Turns
 from domain.errors import Kind
 from domain.ids import RecordId
 from domain.record import COMMANDS_AHEAD_MAX, COMMANDS_REMEMBERED_FOR
@@ -57,21 +57,6 @@ class HostLimits:
     packed_bytes_max: int = 1024 * 1024 * 1024
     idle_seconds: float = 600.0
     sweep_every_seconds: float = 5.0
-
-
-class _Lane:
-    """Commands that came one way, the most that a round of them takes, and room for turns."""
-
-    def __init__(self, round_max: int, slots: asyncio.Semaphore) -> None:
-        self.inbox: deque[Waiting] = deque()
-        self.arrived = asyncio.Event()
-        self.slots = slots
-        self.turns = 0
-        self._round_max = round_max
-
-    def take(self) -> list[Waiting]:
-        """Take a round's commands, in order."""
-        return [self.inbox.popleft() for _ in range(min(len(self.inbox), self._round_max))]
 
 
 class CustomerHost:
@@ -107,11 +92,20 @@ class CustomerHost:
             waker=Waker(log, self._snapshots, heads=heads, note=clock.note),
         )
         self._keeper = TurnKeeper()
-        turns, limits = self._limits.turns_at_once_max, self._limits
-        self._commands = _Lane(limits.round_commands_max, asyncio.Semaphore(turns))
-        self._bulk = _Lane(limits.slice_commands_max, asyncio.Semaphore(turns))
+        turns_max, most = self._limits.turns_at_once_max, self._limits
+        self._commands = Lane(is_bulk=False, round_max=most.round_commands_max, turns_max=turns_max)
+        self._bulk = Lane(is_bulk=True, round_max=most.slice_commands_max, turns_max=turns_max)
         self._taker = TurnTaker(GroupCommit(log), rules=self._rules, guard=self._guard, clock=clock)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._turns = Turns(
+            taker=self._taker,
+            keeper=self._keeper,
+            awake=self._awake,
+            ready=self._ready,
+            snapshots=self._snapshots,
+            clock=clock,
+            tries_max=most.tries_max,
+            give_back=self._take_back,
+        )
         self._loops: list[asyncio.Task[None]] = []
         self._executed = 0
 
@@ -133,10 +127,10 @@ class CustomerHost:
         """Stop; commands that are under way are left to their callers' retries."""
         await self._rules.close()
         await self._guard.close()
-        tasks = [*self._loops, *self._tasks]
-        for task in tasks:
+        for task in self._loops:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self._turns.close()
         await self._snapshots.close()
 
     def status(self) -> dict[str, int | bool | str | list[str]]:
@@ -157,21 +151,21 @@ class CustomerHost:
         """Execute commands that may wait for others: as `execute`, in slices. Never raises."""
         return await self._execute(batch, self._bulk)
 
-    async def _execute(self, batch: Sequence[Routed], lane: _Lane) -> list[Reply]:
-        answers = [self._admit(routed, lane) for routed in batch]
+    async def _execute(self, batch: Sequence[Routed], lane: Lane) -> list[Reply]:
+        if not batch:
+            return []
+        answers = Answers(len(batch))
+        now = self._clock.now()
+        for place, routed in enumerate(batch):
+            refusal = self._refusal(routed, now)
+            if refusal is None:
+                lane.inbox.append(Waiting(routed, answers, place, is_bulk=lane.is_bulk))
+            else:
+                answers.give(place, refusal)
         lane.arrived.set()
-        replies = await asyncio.gather(*answers)
-        self._executed += len(replies)
-        return list(replies)
-
-    def _admit(self, routed: Routed, lane: _Lane) -> asyncio.Future[Reply]:
-        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        refusal = self._refusal(routed, self._clock.now())
-        if refusal is None:
-            lane.inbox.append(Waiting(routed, answer, is_bulk=lane is self._bulk))
-        else:
-            answer.set_result(refusal)
-        return answer
+        await answers.given
+        self._executed += len(batch)
+        return [reply for reply in answers.replies if reply is not None]
 
     @property
     def _waiting(self) -> int:
@@ -190,27 +184,27 @@ class CustomerHost:
             return failed(Kind.UNAVAILABLE, "HOST_OVERLOADED", "too many commands are waiting")
         return None
 
-    async def _run_rounds(self, lane: _Lane) -> None:
+    async def _run_rounds(self, lane: Lane) -> None:
         while True:
             await lane.arrived.wait()
             lane.arrived.clear()
             self._passivate()
             while lane.inbox:
                 await self._gather(lane)
-                batch = lane.take()
+                batch = await lane.take()
                 try:
                     await self._round(batch, lane)
                 except Exception as error:  # noqa: BLE001  # or the host would stop for good
                     _log.error("round_failed", **describe(error))
                     _answer_all(batch, failed(Kind.UNAVAILABLE, "HOST_FAULT", "the host failed"))
 
-    async def _gather(self, lane: _Lane) -> None:
+    async def _gather(self, lane: Lane) -> None:
         """Let the others have the loop before a slice, and small slices grow where turns run."""
-        if lane is self._bulk:
+        if lane.is_bulk:
             is_small = len(lane.inbox) < self._limits.slice_commands_max and lane.turns > 0
             await asyncio.sleep(GATHER_SECONDS if is_small else 0)
 
-    async def _round(self, batch: list[Waiting], lane: _Lane) -> None:
+    async def _round(self, batch: list[Waiting], lane: Lane) -> None:
         batch = self._drop_expired(batch)
         self._passivate()
         # Of a damaged log nothing is read either: who lost an event would seem unreadable.
@@ -224,22 +218,24 @@ class CustomerHost:
             else:
                 self._taker.answer_unsound(batch)
             return
+        await self._taker.learn_new_rules(batch)
+        if not await self._taker.is_admitted(batch):
+            return
+        # From here on nothing is awaited until every turn is decided.
         for waiting in batch:
             waiting.roots = self._roots_of(waiting)
         elsewhere = {r for w in batch for r in self._redirected(w, unreadable)}
         # Others write to them: kept awake here, they would send callers to where they once were.
         for root in elsewhere:
             self._awake.forget(root)
-        for turn in self._keeper.form(w for w in batch if not w.answer.done()):
-            await lane.slots.acquire()
-            lane.turns += 1
-            task = asyncio.create_task(self._take(turn, lane))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        for turn in self._keeper.form(w for w in batch if not w.is_answered):
+            self._turns.begin(turn, lane)
 
     def _drop_expired(self, batch: list[Waiting]) -> list[Waiting]:
         now = self._clock.now()
         late = [waiting for waiting in batch if waiting.routed.command.deadline <= now]
+        if not late:
+            return batch
         _answer_all(late, failed(Kind.UNAVAILABLE, "DEADLINE_EXCEEDED", "the deadline has passed"))
         return [waiting for waiting in batch if waiting.routed.command.deadline > now]
 
@@ -272,20 +268,6 @@ class CustomerHost:
         roots = {self._awake.root_of(record_id) for record_id in waiting.named}
         return frozenset(roots - {None})  # type: ignore[arg-type]  # None is taken out
 
-    async def _take(self, turn: Turn, lane: _Lane) -> None:
-        back: list[Waiting] = []
-        try:
-            back = await self._decide(turn)
-        except Exception as error:  # noqa: BLE001  # or its callers would wait for ever
-            _log.error("turn_failed", **describe(error))
-            self._forget(turn)
-            fault = failed(Kind.UNKNOWN_OUTCOME, "UNKNOWN_OUTCOME", "the host failed in the turn")
-            _answer_all(turn.commands, fault)
-        finally:
-            lane.slots.release()
-            lane.turns -= 1
-            self._take_back([*back, *self._keeper.end(turn)])
-
     def _take_back(self, commands: Sequence[Waiting]) -> None:
         """Put commands that need another turn before those that came after them."""
         for lane, is_bulk in ((self._commands, False), (self._bulk, True)):
@@ -293,79 +275,6 @@ class CustomerHost:
             lane.inbox.extendleft(reversed(own))
             if lane.inbox:
                 lane.arrived.set()
-
-    async def _decide(self, turn: Turn) -> list[Waiting]:
-        """Take a turn; give the commands that need another one."""
-        if any(self._is_moved(waiting) for waiting in turn.commands):
-            return turn.commands
-        roots = {root: None for waiting in turn.commands for root in waiting.roots}
-        parted = [other for root in roots for other in self._awake.parted_from(root)]
-        roots |= {root: None for r in parted if (root := self._awake.root_of(r))}
-        awake = [item for root in roots for item in self._awake.records_of(root).values()]
-        result = await self._taker.take(turn.commands, awake)
-        self._awake.keep(result.records)
-        self._note_growth(awake, result.records)
-        if result.is_unsure:
-            self._forget(turn)
-        return [*await self._again(turn, result.again), *await self._recall(result.left_over)]
-
-    def _note_growth(self, before: Sequence[AwakeRecord], after: Sequence[AwakeRecord]) -> None:
-        versions = {item.record.id: item.head.version for item in before}
-        for item in after:
-            since = versions.get(item.record.id, 0)
-            self._snapshots.note(item.record, item.head, since_version=since)
-
-    def _is_moved(self, waiting: Waiting) -> bool:
-        """Whether an earlier turn changed whom a command means: it has to be made ready again."""
-        if self._roots_of(waiting) != waiting.roots:
-            return True
-        owners = waiting.routed.owners.items()
-        if all(self._awake.holds(record_id, key) for key, record_id in owners):
-            return False
-        waiting.tries += 1
-        return waiting.tries < self._limits.tries_max
-
-    async def _again(self, turn: Turn, commands: list[Waiting]) -> list[Waiting]:
-        """Prepare fresh state for commands that met a conflict; give those with tries left."""
-        if not commands:
-            return []
-        spent = [w for w in commands if w.tries >= self._limits.tries_max]
-        again = [w for w in commands if w.tries < self._limits.tries_max]
-        text = "the customer keeps changing"
-        _answer_all(spent, failed(Kind.CONFLICT, "CONFLICT_BUDGET_SPENT", text))
-        try:
-            await self._ready.refresh(root for w in turn.commands for root in w.roots)
-            unreadable = await self._ready.look_up(again)
-        except LogError as error:
-            _answer_all(again, failed(Kind.UNAVAILABLE, error.reason, error.message))
-            return []
-        for waiting in again:
-            waiting.tries += 1
-            if is_unreadable(waiting, unreadable):
-                self._taker.answer_unreadable(waiting)
-        return [waiting for waiting in again if not waiting.answer.done()]
-
-    async def _recall(self, commands: list[Waiting]) -> list[Waiting]:
-        """Look in the log for what memory may have lost; give the commands that can be decided."""
-        lost = [waiting for waiting in commands if waiting.forgotten_by]
-        if lost:
-            seconds = (
-                max(w.routed.command.deadline for w in lost) - self._clock.now()
-            ).total_seconds()
-            try:
-                async with asyncio.timeout(max(0.0, seconds)):
-                    await self._ready.recall(lost)
-            except TimeoutError:
-                late = failed(Kind.UNAVAILABLE, "DEADLINE_EXCEEDED", "the deadline has passed")
-                _answer_all(lost, late)
-            except LogError as error:
-                _answer_all(lost, failed(Kind.UNAVAILABLE, error.reason, error.message))
-        return [waiting for waiting in commands if not waiting.answer.done()]
-
-    def _forget(self, turn: Turn) -> None:
-        for waiting in turn.commands:
-            for root in waiting.roots:
-                self._awake.forget(root)
 
     async def _sweep_for_ever(self) -> None:
         """Let the rounds' loop see to sleepers also when no command comes."""

@@ -221,5 +221,6 @@ def _tell(
 
 def is_unreadable(waiting: Waiting, unreadable: Unreadable) -> bool:
     """Whether a command names a record, or comes with an identifier, that cannot be read."""
-    meant = [*waiting.named, *waiting.unheld, *waiting.held]
-    return bool(unreadable) and not unreadable.isdisjoint(meant)
+    if not unreadable:
+        return False
+    return not unreadable.isdisjoint([*waiting.named, *waiting.unheld, *waiting.held])

@@ -7,9 +7,9 @@ held key wait behind it, in the order in which they came.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from actors.messages import Routed
 from domain.commands import EraseCustomer, ReadmitIdentifier, UnlinkIdentifier
@@ -31,9 +31,57 @@ class IdentifierStream:
     erased: RecordId | None = None
 
 
-@dataclass(slots=True)
+class Lane:
+    """Commands that came one way, the most that a round of them takes, and room for turns."""
+
+    def __init__(self, *, is_bulk: bool, round_max: int, turns_max: int) -> None:
+        self.is_bulk = is_bulk
+        self.inbox: deque[Waiting] = deque()
+        self.arrived = asyncio.Event()
+        self.turns = 0
+        self.round_max = round_max
+        self._turns_max = turns_max
+        self._ended = asyncio.Event()
+
+    async def take(self) -> list[Waiting]:
+        """Take a round's commands, in order, once there is room: each may be a turn of its own."""
+        while self.turns >= self._turns_max:
+            self._ended.clear()
+            await self._ended.wait()
+        room = min(self.round_max, self._turns_max - self.turns)
+        return [self.inbox.popleft() for _ in range(min(len(self.inbox), room))]
+
+    def end_turn(self) -> None:
+        """Let another one begin."""
+        self.turns -= 1
+        self._ended.set()
+
+
+class Answers:
+    """The replies to the commands of one batch, in its order; `given` is done with the last."""
+
+    def __init__(self, commands: int) -> None:
+        self.given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.replies: list[Reply | None] = [None] * commands
+        self._left = commands
+
+    def has(self, place: int) -> bool:
+        """Whether a command has its reply, or the caller has gone."""
+        return self.replies[place] is not None or self.given.done()
+
+    def give(self, place: int, reply: Reply) -> None:
+        """Reply to a command, unless there is a reply already or the caller has gone."""
+        if self.has(place):
+            return
+        self.replies[place] = reply
+        self._left -= 1
+        if not self._left:
+            self.given.set_result(None)
+
+
+@dataclass(slots=True, eq=False)
 class Waiting:
-    """A command in a host: its answer to come, and how often it met a conflict already.
+    """A command in a host: the place of its answer, and how often it met a conflict already.
 
     `roots` are the customers that it meant, as they were known when its turn was formed; `streams`
     what the log told of identifiers, for those that were looked up; `held` are those that it takes
@@ -43,7 +91,8 @@ class Waiting:
     """
 
     routed: Routed
-    answer: asyncio.Future[Reply]
+    answers: Answers
+    place: int
     is_bulk: bool = False
     tries: int = 0
     roots: frozenset[RecordId] = frozenset()
@@ -52,19 +101,25 @@ class Waiting:
     recalled: dict[RecordId, int] | None = None
     held: frozenset[IdentifierKey] = frozenset()
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether there is an answer already, or the caller has gone."""
+        return self.answers.has(self.place)
+
     def reply(self, reply: Reply) -> None:
         """Answer, unless there is an answer already or the caller has gone."""
-        if not self.answer.done():
-            self.answer.set_result(reply)
+        self.answers.give(self.place, reply)
 
     def own(self, owners: dict[IdentifierKey, RecordId]) -> None:
         """Correct who holds the identifiers."""
-        self.routed = self.routed.model_copy(update={"owners": owners})
+        self.routed = replace(self.routed, owners=owners)
 
     @property
     def named(self) -> list[RecordId]:
         """The records that the command names, itself or by the identifiers it came with."""
-        return [*self.hints.values(), *self.routed.command.named_records]
+        # Asked for several times of every command, so no more is made than is needed.
+        named = self.routed.command.named_records
+        return [*self.hints.values(), *named] if named else list(self.hints.values())
 
     @property
     def hints(self) -> dict[IdentifierKey, RecordId]:
@@ -136,6 +191,11 @@ class TurnKeeper:
         turns: list[Turn] = []
         for waiting in commands:
             keys = waiting.keys
+            if self._busy.isdisjoint(keys) and turn_of.keys().isdisjoint(keys):
+                alone = Turn(keys, [waiting])
+                turns.append(alone)
+                turn_of.update(dict.fromkeys(keys, alone))
+                continue
             held = next((key for key in keys if key in self._busy), None)
             met = _distinct(turn_of[key] for key in keys if key in turn_of)
             if held is None and sum(len(t.commands) for t in met) >= COMMANDS_PER_TURN_MAX:

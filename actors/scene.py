@@ -84,8 +84,10 @@ class Scene:
         if isinstance(command, EraseCustomer):
             named.update(self._tombstoned.get(key) for key in keys)
         met = [self._customer(root) for root in self._roots(named)]
-        roots = {customer.root for customer in met}
         parted = {other for customer in met for other in customer.parted}
+        if not parted:
+            return tuple(met)
+        roots = {customer.root for customer in met}
         others = [root for root in self._roots(parted) if root not in roots]
         return (*met, *(self._customer(root) for root in others))
 

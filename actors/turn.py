@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -33,7 +33,7 @@ from eventlog.commit import GroupCommit
 from eventlog.errors import LogDamaged, LogError
 from eventlog.guard import LogGuard
 from eventlog.outgoing import LOG_DAMAGED, NOBODYS_FAULT
-from eventlog.port import Conflict, Refused, Stored, Unknown
+from eventlog.port import Conflict, Outcome, Refused, Stored, Unknown
 
 APPEND_SECONDS_MAX = 20.0
 APPEND_SECONDS_MIN = 0.1
@@ -56,8 +56,17 @@ class TurnResult:
     is_unsure: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A turn that is decided and whose events are to be stored."""
+
+    scene: Scene
+    decided: list[tuple[Waiting, Staged | Reply]]
+    left_over: list[Waiting]
+
+
 class TurnTaker:
-    """Take turns for a host."""
+    """Take turns for a host: `begin`, `store`, `conclude`."""
 
     def __init__(
         self, commit: GroupCommit, *, rules: RulesKeeper, guard: LogGuard, clock: Clock
@@ -67,37 +76,45 @@ class TurnTaker:
         self._guard = guard
         self._clock = clock
 
-    async def take(self, commands: list[Waiting], awake: list[AwakeRecord]) -> TurnResult:
-        """Decide and append; every command is answered, or given back to be decided again."""
-        if not await self.is_admitted(commands):
-            return TurnResult()
-        await self._learn_new_rules(commands)
+    def begin(self, commands: list[Waiting], awake: list[AwakeRecord]) -> Begun | TurnResult:
+        """Decide; where there is nothing to store, answer and give what the turn left.
+
+        What the rules and the guard have to say was asked just before (`learn_new_rules`,
+        `is_admitted`).
+        """
         now = self._clock.recorded_now()
         streams = {key: stream for w in commands for key, stream in w.streams.items()}
         scene = Scene(awake, streams=streams, clock=self._clock, now=now)
         decided, left_over = self._decide_all(commands, scene, now)
-        if not scene.events:
-            unsure = [waiting for waiting, result in decided if _is_unsure(waiting, result)]
-            _answer([d for d in decided if d[0] not in unsure], scene, stored=None)
-            return TurnResult(again=unsure, left_over=left_over)
-        deadline = max(waiting.routed.command.deadline for waiting, _ in decided)
-        left = (deadline - self._clock.now()).total_seconds()
-        seconds = max(APPEND_SECONDS_MIN, min(APPEND_SECONDS_MAX, left))
-        may_wait = all(waiting.is_bulk for waiting in commands)
-        outcome = await self._commit.append(
-            scene.attempt(), timeout_seconds=seconds, may_wait=may_wait
+        if scene.events:
+            return Begun(scene, decided, left_over)
+        unsure = [waiting for waiting, result in decided if _is_unsure(waiting, result)]
+        _answer([d for d in decided if d[0] not in unsure], scene, stored=None)
+        return TurnResult(again=unsure, left_over=left_over)
+
+    def store(self, begun: Begun, hear: Callable[[Outcome], None]) -> None:
+        """Append what was decided, and `hear` the outcome."""
+        self._commit.submit(
+            begun.scene.attempt(),
+            hear,
+            timeout_seconds=self._seconds_left(begun),
+            may_wait=all(waiting.is_bulk for waiting, _ in begun.decided),
         )
+
+    def conclude(self, begun: Begun, outcome: Outcome) -> TurnResult | None:
+        """Answer each command as the outcome says; None where it has to be taken in halves."""
+        decided, left_over = begun.decided, begun.left_over
         match outcome:
             case Stored():
-                _answer(decided, scene, stored=outcome)
-                return TurnResult(records=scene.stored(outcome), left_over=left_over)
+                _answer(decided, begun.scene, stored=outcome)
+                return TurnResult(begun.scene.stored(outcome), left_over=left_over)
             case Conflict():
                 return TurnResult(again=[w for w, _ in decided], left_over=left_over)
             case Refused(reason=reason) if reason in NOBODYS_FAULT:
                 self._answer_refused(decided, reason)
                 return TurnResult(left_over=left_over)
             case Refused() if len(decided) > 1:
-                return await self._take_halves([w for w, _ in decided], awake, left_over)
+                return None
             case Refused(reason=reason):
                 _fail(decided, Kind.REFUSED, reason, "the log refuses the events of the command")
                 return TurnResult(left_over=left_over)
@@ -105,6 +122,37 @@ class TurnTaker:
                 text = "the deadline passed before the log could say whether this was stored"
                 _fail(decided, Kind.UNKNOWN_OUTCOME, "UNKNOWN_OUTCOME", text)
                 return TurnResult(left_over=left_over, is_unsure=True)
+
+    async def take_halves(self, refused: Begun, awake: list[AwakeRecord]) -> TurnResult:
+        """Take a refused turn in halves, so that what the log refuses costs no other command."""
+        commands = [waiting for waiting, _ in refused.decided]
+        middle = len(commands) // 2
+        records = {item.record.id: item for item in awake}
+        first = await self._take(commands[:middle], awake)
+        records |= {item.record.id: item for item in first.records}
+        rest = [*first.left_over, *commands[middle:]]
+        if first.again or first.is_unsure:
+            left_over = [*rest, *refused.left_over]
+            return replace(first, records=[*records.values()], left_over=left_over)
+        second = await self._take(rest, [*records.values()])
+        records |= {item.record.id: item for item in second.records}
+        left_over = [*second.left_over, *refused.left_over]
+        return replace(second, records=[*records.values()], left_over=left_over)
+
+    async def _take(self, commands: list[Waiting], awake: list[AwakeRecord]) -> TurnResult:
+        if not await self.is_admitted(commands):
+            return TurnResult()
+        begun = self.begin(commands, awake)
+        if isinstance(begun, TurnResult):
+            return begun
+        seconds = self._seconds_left(begun)
+        outcome = await self._commit.append(begun.scene.attempt(), timeout_seconds=seconds)
+        return self.conclude(begun, outcome) or await self.take_halves(begun, awake)
+
+    def _seconds_left(self, begun: Begun) -> float:
+        deadline = max(waiting.routed.command.deadline for waiting, _ in begun.decided)
+        left = (deadline - self._clock.now()).total_seconds()
+        return max(APPEND_SECONDS_MIN, min(APPEND_SECONDS_MAX, left))
 
     async def is_admitted(self, commands: Sequence[Waiting]) -> bool:
         """Whether the log holds, on the connection as it is now; else answer the commands."""
@@ -124,23 +172,6 @@ class TurnTaker:
             self.answer_unsound([waiting for waiting, _ in decided])
         else:
             _fail(decided, Kind.UNAVAILABLE, reason, "the log takes nothing now")
-
-    async def _take_halves(
-        self, commands: list[Waiting], awake: list[AwakeRecord], left_over: list[Waiting]
-    ) -> TurnResult:
-        """Take a refused turn in halves, so that what the log refuses costs no other command."""
-        middle = len(commands) // 2
-        records = {item.record.id: item for item in awake}
-        first = await self.take(commands[:middle], awake)
-        records |= {item.record.id: item for item in first.records}
-        rest = [*first.left_over, *commands[middle:]]
-        if first.again or first.is_unsure:
-            return replace(first, records=[*records.values()], left_over=[*rest, *left_over])
-        second = await self.take(rest, [*records.values()])
-        records |= {item.record.id: item for item in second.records}
-        return replace(
-            second, records=[*records.values()], left_over=[*second.left_over, *left_over]
-        )
 
     def answer_unreadable(self, waiting: Waiting) -> None:
         """Answer a command on a customer with an unreadable event: a check with no (R10)."""
@@ -166,7 +197,7 @@ class TurnTaker:
         )
         return Done(customer_id=None, revision=0, verdict=verdict)
 
-    async def _learn_new_rules(self, commands: list[Waiting]) -> None:
+    async def learn_new_rules(self, commands: Sequence[Waiting]) -> None:
         """Read the rules again where a command names a source or purpose that is not known yet."""
         rules = self._rules.rules
         asked = [waiting.routed.command for waiting in commands]
@@ -191,7 +222,8 @@ class TurnTaker:
                 if self._may_be_forgotten(waiting, customers):
                     unsure.append(waiting)
                     continue
-                customers = reminded(customers, command.command_id, waiting.recalled or {})
+                if waiting.recalled:
+                    customers = reminded(customers, command.command_id, waiting.recalled)
                 decision = decide(
                     self._rules.rules, customers, command, now=now, tombstoned=scene.tombstoned
                 )

@@ -71,6 +71,8 @@ def forgotten_by(customers: Iterable[Customer], command_id: CommandId) -> dict[R
     found: dict[RecordId, int] = {}
     for customer in customers:
         for record in customer.records.values():
+            if not record.forgotten:
+                continue
             spans = [some.revision for some in record.forgotten if made_at <= some.until]
             if spans and command_id not in record.commands:
                 found[record.id] = min(spans)

@@ -28,7 +28,7 @@ class Assembly:
         self.customers: dict[RecordId, Customer] = {}
         self.claims: dict[IdentifierKey, Identifier] = {}
         self._uncounted: list[Customer] = []
-        self._values: Counter[str] = Counter()
+        self._values: dict[str, int] = {}
         self._identifiers = 0
 
     def join(self, customer: Customer) -> None:
@@ -40,7 +40,7 @@ class Assembly:
         """Take a new identifier in."""
         self._count()
         self.claims[identifier.key] = identifier
-        self._values[identifier.namespace] += 1
+        self._add({identifier.namespace: 1})
         self._identifiers += 1
 
     def bar_to_customer(self, customer: Customer) -> LeftOutReason | None:
@@ -64,7 +64,7 @@ class Assembly:
         """Say why a new identifier may not be linked; None where it may."""
         self._count()
         namespace = identifier.namespace
-        if self._values[namespace] >= self._rules.values_max(namespace):
+        if self._values.get(namespace, 0) >= self._rules.values_max(namespace):
             return LeftOutReason.TOO_MANY_VALUES
         if self._identifiers >= IDENTIFIERS_PER_CUSTOMER_MAX:
             return LeftOutReason.TOO_MANY_IDENTIFIERS
@@ -73,15 +73,19 @@ class Assembly:
     def _is_over(self, values: Mapping[str, int]) -> bool:
         """Whether a namespace of which both sides have values would have too many."""
         return any(
-            self._values[name] and self._values[name] + more > self._rules.values_max(name)
+            name in self._values and self._values[name] + more > self._rules.values_max(name)
             for name, more in values.items()
         )
 
     def _count(self) -> None:
         for customer in self._uncounted:
-            self._values.update(values_of(customer))
+            self._add(values_of(customer))
             self._identifiers += identifiers_of(customer)
         self._uncounted = []
+
+    def _add(self, values: Mapping[str, int]) -> None:
+        for name, more in values.items():
+            self._values[name] = self._values.get(name, 0) + more
 
 
 def are_apart(joined: Iterable[Customer], customer: Customer) -> bool:

@@ -175,7 +175,7 @@ def _apply(record: Record, event: Recorded[Event]) -> Record:
             return _set_traits(record, event, body)
         case SignalsRecorded(source=source, signals=signals):
             keys = [signal_key(source, signal.message_id) for signal in signals]
-            return replace(record, messages=_remember_messages(record, keys, "recorded"))
+            return _with_messages(record, _remember_messages(record, keys, "recorded"))
         case SignalsDeclined(source=source, message_ids=message_ids):
             keys = [signal_key(source, message_id) for message_id in message_ids]
             return replace(record, messages=_remember_messages(record, keys, "declined"))
@@ -268,6 +268,26 @@ def _remember_messages(
     for key in list(islice(messages, max(0, surplus))):
         del messages[key]
     return messages
+
+
+def _with_messages(record: Record, messages: Mapping[SignalKey, Fate]) -> Record:
+    """Do as `replace` does, in half of the time: nothing happens to a record as often as this."""
+    return Record(
+        record.id,
+        record.root,
+        record.component,
+        record.edges,
+        record.separations,
+        record.parted,
+        record.identifiers,
+        record.traits,
+        record.acts,
+        record.households,
+        messages,
+        record.commands,
+        record.forgotten,
+        record.erased_since,
+    )
 
 
 def _set_traits(record: Record, event: Recorded[Event], body: TraitsSet) -> Record:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
 from domain.ids import Stream
@@ -67,9 +67,11 @@ OVERRUN_SECONDS_MAX = 0.25
 class _Part:
     attempt: Attempt
     deadline: float
-    outcome: asyncio.Future[Outcome]
+    hear: Callable[[Outcome], None]
     may_wait: bool = False
+    ticket: int = 0
     is_sent: bool = False
+    is_settled: bool = False
 
 
 class GroupCommit:
@@ -82,7 +84,7 @@ class GroupCommit:
         self._suspects: OrderedDict[Stream, None] = OrderedDict()
         self._flights: set[asyncio.Task[None]] = set()
         self._flights_apart: set[asyncio.Task[None]] = set()
-        self._deadlines = Deadlines(_expire)
+        self._deadlines = Deadlines(self._expire)
         self._is_woken = False
         self._gathering: asyncio.TimerHandle | None = None
 
@@ -93,20 +95,52 @@ class GroupCommit:
 
         One that may wait a moment lets others gather, unless something goes out before that.
         """
+        told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def hear(outcome: Outcome) -> None:
+            if not told.done():
+                told.set_result(outcome)
+
+        part = self._submit(attempt, hear, timeout_seconds=timeout_seconds, may_wait=may_wait)
+        try:
+            return await told
+        finally:
+            # Of a caller that went away nothing is sent any more that was not sent yet.
+            self._leave(part)
+
+    def submit(
+        self,
+        attempt: Attempt,
+        hear: Callable[[Outcome], None],
+        *,
+        timeout_seconds: float,
+        may_wait: bool = False,
+    ) -> None:
+        """Store an attempt as `append` does, and `hear` its outcome once, with no task in between.
+
+        `hear` must be quick and raise nothing: whoever was stored with it hears after it.
+        """
+        self._submit(attempt, hear, timeout_seconds=timeout_seconds, may_wait=may_wait)
+
+    def _submit(
+        self,
+        attempt: Attempt,
+        hear: Callable[[Outcome], None],
+        *,
+        timeout_seconds: float,
+        may_wait: bool,
+    ) -> _Part:
+        part = _Part(attempt, asyncio.get_running_loop().time() + timeout_seconds, hear, may_wait)
         if not attempt.drafts:
-            return Refused(NO_EVENTS)
-        loop = asyncio.get_running_loop()
-        part = _Part(attempt, loop.time() + timeout_seconds, loop.create_future(), may_wait)
-        ticket = self._deadlines.add(part, part.deadline)
+            self._settle([part], Refused(NO_EVENTS))
+            return part
+        part.ticket = self._deadlines.add(part, part.deadline)
         self._waiting.append(part)
         if may_wait and len(self._waiting) < GATHERED_PARTS_MIN:
             self._gather()
         else:
             self._wake()
-        try:
-            return await part.outcome
-        finally:
-            self._deadlines.remove(part, ticket)
+        return part
 
     def _gather(self) -> None:
         if self._gathering is None:
@@ -152,7 +186,7 @@ class GroupCommit:
         room = APART_PARTS_MAX if apart else BATCH_EVENTS_MAX
         while self._waiting and room > 0:
             part = self._waiting.popleft()
-            if part.outcome.done():
+            if part.is_settled:
                 continue
             touched = part.attempt.expected.keys()
             size = 1 if apart else len(part.attempt.drafts)
@@ -185,7 +219,7 @@ class GroupCommit:
             flights.discard(task)
             for part in parts:
                 self._in_flight.difference_update(part.attempt.expected)
-            _settle(parts, Unknown())
+            self._settle(parts, Unknown())
             self._wake_after_flight()
 
         task = asyncio.create_task(work, name="group-commit")
@@ -202,14 +236,14 @@ class GroupCommit:
             outcome = await self._append(parts)
             match outcome:
                 case Stored():
-                    _divide(parts, outcome)
+                    self._divide(parts, outcome)
                     return
                 case Unknown():
                     return
                 case Conflict():
                     parts = await self._without_losers(parts)
                 case Refused(reason=reason) if reason in NOBODYS_FAULT:
-                    _settle(parts, outcome)
+                    self._settle(parts, outcome)
                     return
                 case Refused():
                     await self._commit_halves(parts)
@@ -234,7 +268,7 @@ class GroupCommit:
         elif isinstance(outcome, Stored) and self._suspects:
             for stream in part.attempt.expected:
                 self._suspects.pop(stream, None)
-        _settle([part], outcome)
+        self._settle([part], outcome)
 
     async def _append(self, parts: Sequence[_Part]) -> Outcome:
         left = max(part.deadline for part in parts) - asyncio.get_running_loop().time()
@@ -258,7 +292,7 @@ class GroupCommit:
             ahead = [heads.get(stream, EMPTY).revision - head.revision for stream, head in expected]
             if max(ahead, default=0) > 0:
                 self._suspect(part)
-                _settle([part], Conflict())
+                self._settle([part], Conflict())
             else:
                 (doubtful if min(ahead, default=0) < 0 else clear).append(part)
         await self._commit_each(doubtful)
@@ -270,6 +304,36 @@ class GroupCommit:
             self._suspects.move_to_end(stream)
         while len(self._suspects) > SUSPECTS_MAX:
             self._suspects.popitem(last=False)
+
+    def _expire(self, part: _Part) -> None:
+        """Settle a part whose time is up: what was never sent is surely not stored."""
+        if not part.is_sent:
+            self._settle([part], Refused(LOG_UNAVAILABLE))
+            return
+        loop = asyncio.get_running_loop()
+        # Mostly the log itself is about to say more.
+        loop.call_later(OVERRUN_SECONDS_MAX, self._settle, [part], Unknown())
+
+    def _settle(self, parts: Sequence[_Part], outcome: Outcome) -> None:
+        for part in parts:
+            if not part.is_settled:
+                self._leave(part)
+                part.hear(outcome)
+
+    def _divide(self, parts: Sequence[_Part], stored: Stored) -> None:
+        """Give each attempt its own events and heads."""
+        start, events, heads = 0, stored.events, stored.heads
+        for part in parts:
+            end = start + len(part.attempt.drafts)
+            if not part.is_settled:
+                self._leave(part)
+                own = {stream: heads[stream] for stream in part.attempt.expected}
+                part.hear(Stored(events[start:end], own))
+            start = end
+
+    def _leave(self, part: _Part) -> None:
+        part.is_settled = True
+        self._deadlines.remove(part, part.ticket)
 
 
 def _streams_of(parts: Sequence[_Part]) -> list[Stream]:
@@ -283,30 +347,3 @@ def _together(parts: Sequence[_Part]) -> Attempt:
         drafts=tuple(draft for part in parts for draft in part.attempt.drafts),
         expected={s: head for part in parts for s, head in part.attempt.expected.items()},
     )
-
-
-def _expire(part: _Part) -> None:
-    """Settle a part whose time is up: what was never sent is surely not stored."""
-    if not part.is_sent:
-        _settle([part], Refused(LOG_UNAVAILABLE))
-        return
-    loop = asyncio.get_running_loop()
-    # Mostly the log itself is about to say more.
-    loop.call_later(OVERRUN_SECONDS_MAX, _settle, [part], Unknown())
-
-
-def _settle(parts: Sequence[_Part], outcome: Outcome) -> None:
-    for part in parts:
-        if not part.outcome.done():
-            part.outcome.set_result(outcome)
-
-
-def _divide(parts: Sequence[_Part], stored: Stored) -> None:
-    """Give each attempt its own events and heads."""
-    start, events, heads = 0, stored.events, stored.heads
-    for part in parts:
-        end = start + len(part.attempt.drafts)
-        if not part.outcome.done():
-            own = {stream: heads[stream] for stream in part.attempt.expected}
-            part.outcome.set_result(Stored(events[start:end], own))
-        start = end

@@ -287,7 +287,7 @@ async def owner(house: Workspace) -> str:
     return found[0].record_id
 
 
-async def test_a_turn_whose_customer_merged_while_it_waited_is_formed_again() -> None:
+async def test_a_command_whose_customer_merged_while_it_waited_for_its_turn_is_made_ready() -> None:
     log = WatchedLog()
     limits = HostLimits(turns_at_once_max=1)
     async with workspace(log=log, doubled=True, limits=limits) as house:
@@ -299,7 +299,7 @@ async def test_a_turn_whose_customer_merged_while_it_waited_is_formed_again() ->
         slow = asyncio.create_task(ask(house, 0, traits(A), a=older))
         await eventually(lambda: len(log.attempts) == 1)
         waiting = asyncio.create_task(ask(house, 0, traits(record_id=younger)))
-        await eventually(lambda: house.hosts[0]._keeper.is_busy(str(younger)))
+        await eventually(lambda: house.hosts[0].status()["commands_waiting"] == 1)
         log.gate = asyncio.Event()
         log.gate.set()
         merged = await ask(house, 1, identify(A, C), a=older, c=younger)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from actors.messages import Routed
-from actors.rounds import COMMANDS_PER_TURN_MAX, TurnKeeper, Waiting
+from actors.rounds import COMMANDS_PER_TURN_MAX, Answers, TurnKeeper, Waiting
 from domain.ids import RecordId
 from domain.replies import Failed
 from tests.actors.house import track, user
@@ -22,8 +20,7 @@ def waiting(*roots: str, new: str = "") -> Waiting:
     """Make a command that means customers, and perhaps an identifier that nobody holds."""
     identifiers = (user(new),) if new else ()
     command = track("m", *identifiers)
-    answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-    owned = Waiting(Routed(command=command, owners={}), answer)  # type: ignore[arg-type] # unused
+    owned = Waiting(Routed(command=command, owners={}), Answers(1), 0)
     owned.roots = frozenset(RecordId(root) for root in roots)
     return owned
 
@@ -86,8 +83,24 @@ async def test_an_answer_is_given_once(keeper: TurnKeeper) -> None:
     first = Failed(kind="refused", reason="FIRST", message="")
     command.reply(first)
     command.reply(Failed(kind="refused", reason="SECOND", message=""))
-    assert command.answer.result() == first
+    assert command.is_answered
+    assert command.answers.replies == [first]
+    assert command.answers.given.done()
     gone = waiting("a")
-    gone.answer.cancel()
+    gone.answers.given.cancel()
     gone.reply(first)
-    assert gone.answer.cancelled()
+    assert gone.is_answered
+    assert gone.answers.replies == [None]
+
+
+async def test_a_batch_is_answered_with_its_last_command() -> None:
+    answers = Answers(2)
+    second = Failed(kind="refused", reason="SECOND", message="")
+    first = Failed(kind="refused", reason="FIRST", message="")
+    answers.give(1, second)
+    answers.give(1, first)
+    assert not answers.given.done()
+    assert (answers.has(0), answers.has(1)) == (False, True)
+    answers.give(0, first)
+    assert answers.given.done()
+    assert answers.replies == [first, second]
