@@ -128,12 +128,19 @@ class ActiveSet:
 
     def changed_from(self, before: ActiveSet, heard: frozenset[str]) -> Indexes:
         """Name the segments that answer by other rules than by an earlier set."""
-        known = {s.name: before._fingerprint(s, heard) for s in before.order}
-        return frozenset(
-            index
-            for index, standing in enumerate(self.order)
-            if known.get(standing.name) != self._fingerprint(standing, heard)
-        )
+        known = {standing.name: standing for standing in before.order}
+        mine, theirs = self.rules, before.rules
+        is_judged_alike = (mine.sources, mine.purposes) == (theirs.sources, theirs.purposes)
+
+        def answers_alike(standing: Standing) -> bool:
+            was = known.get(standing.name)
+            if was is None:
+                return False
+            if is_judged_alike and was == standing:  # as most are, whatever changes
+                return True
+            return before._fingerprint(was, heard) == self._fingerprint(standing, heard)
+
+        return frozenset(i for i, s in enumerate(self.order) if not answers_alike(s))
 
     def _fingerprint(self, standing: Standing, heard: frozenset[str]) -> tuple[object, ...]:
         sight = heard if standing.sight is None else standing.sight & heard
@@ -204,14 +211,12 @@ def _build(tables: ReadTables) -> ActiveSet:
     expressions: dict[str, Expression] = {}
     sights: dict[str, Sight] = {}
     broken: set[str] = set()
-    for name, segment in definitions.read_segments(tables).items():
-        if segment.active is None:
-            continue
+    for name, active in definitions.read_active(tables).items():
         try:
-            expressions[name] = read_expression(segment.active.expression)
+            expressions[name] = read_expression(active.expression)
         except InvalidExpression:
             broken.add(name)
-        sights[name] = sight_of(rules, segment.active.purposes, segment.active.exception)
+        sights[name] = sight_of(rules, active.purposes, active.exception)
     ordered = _ordered(expressions)
     broken |= expressions.keys() - set(ordered)
     standing = [Standing(name, expressions[name], sights[name]) for name in ordered]

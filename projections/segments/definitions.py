@@ -42,6 +42,12 @@ def read_segments(tables: ReadTables) -> dict[str, Segment]:
     return {name.decode(): _segment(row) for name, row in tables.scan(SEGMENTS, b"")}
 
 
+def read_active(tables: ReadTables) -> dict[str, Definition]:
+    """Read the definitions in effect, by name."""
+    rows = tables.scan(SEGMENTS, b"")
+    return {name.decode(): _definition(row["active"]) for name, row in rows if row["active"]}
+
+
 def read_segment(tables: ReadTables, name: str) -> Segment | None:
     """Read one segment."""
     row = tables.get(SEGMENTS, name.encode())

@@ -19,6 +19,7 @@ from domain.identity_events import CustomersMerged, CustomerTouched, Identifiers
 from domain.ids import DecisionId, IdentifierKey, RecordId, StreamKind
 from domain.preference_events import PreferencesSet
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
+from domain.workspace_events import SegmentDefined
 from eventlog.port import Entry
 from projections import clock, customers, identifiers, parking
 from projections.instants import microseconds
@@ -104,7 +105,8 @@ class Session:
         self.revision = event.revision
         if event.stream.kind is StreamKind.WORKSPACE:
             self._judge_touched()
-            self._follow_rules(event.revision)
+            if not isinstance(event.body, SegmentDefined):  # it is not in effect yet
+                self._follow_rules(event.revision)
         elif event.stream.kind is StreamKind.RECORD:
             self._touch(RecordId(event.stream.key), self._reading(event.body))
             if self._changes_indexed_traits(event.body):
