@@ -5,7 +5,7 @@ Used by `tables.py` alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 
 def merged(
@@ -21,6 +21,17 @@ def merged(
         yield key, encoded
     for key in reversed(left):
         yield key, None
+
+
+def reordered(
+    ordered: list[bytes], before: Collection[bytes], changed: Mapping[bytes, bytes | None]
+) -> list[bytes]:
+    """Give the keys in order after a change: of many rows a few, so they are not sorted anew."""
+    gone = {key for key, encoded in changed.items() if encoded is None and key in before}
+    kept = [key for key in ordered if key not in gone] if gone else list(ordered)
+    kept += [key for key, encoded in changed.items() if encoded is not None and key not in before]
+    kept.sort()  # two runs that are in order already are merged
+    return kept
 
 
 def after(prefix: bytes) -> bytes:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from domain.ids import RecordId
 from eventlog.port import ZERO_DIGEST
-from projections.key_order import after, merged
+from projections.key_order import after, merged, reordered
 from projections.rows import OpenRows, Row, RowCodec, encode_row
 
 Changes = Mapping[str, Mapping[bytes, bytes | None]]
@@ -386,8 +386,9 @@ class MemoryTables:
 
     def _take_over(self, changes: Changes) -> None:
         for table, changed in changes.items():
-            self._ordered.pop(table, None)
             rows = self._tables[table]
+            if table in self._ordered:
+                self._ordered[table] = reordered(self._ordered[table], rows, changed)
             for key, encoded in changed.items():
                 if encoded is None:
                     rows.pop(key, None)

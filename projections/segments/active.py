@@ -14,18 +14,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from domain.rules import Rules
-from projections.rules import read_rules
-from projections.segments import definitions
-from projections.segments.errors import InvalidExpression
 from projections.segments.evaluation import evaluator
 from projections.segments.facts import Facts
-from projections.segments.language import Expression, read_expression
+from projections.segments.language import Expression
 from projections.segments.timelines import Sight
-from projections.tables import MemoryTables, ReadTables
+from projections.tables import MemoryTables
 
 EVERYONE = "~everyone"
 PURPOSE_PREFIX = "~purpose."
-SETS_CACHED_MAX = 4
+GIVEN = -1
 ANSWERS_KEPT_MAX = 10_000
 
 Indexes = frozenset[int]
@@ -34,11 +31,13 @@ Indexes = frozenset[int]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """An active segment: its name, expression, and whose word it reads."""
+    """An active segment: its name, expression, whose word it reads, and how deep it uses others."""
 
     name: str
     expression: Expression
     sight: Sight
+    level: int = 0
+    """Of what no segment uses 0; of what stands without being defined `GIVEN`."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +102,10 @@ class ActiveSet:
                 belongs[standing.name] = index
         return frozenset(belongs.values())
 
+    def is_used(self, name: str) -> bool:
+        """Say whether an active segment uses one of this name, active or not."""
+        return name in self._users
+
     def closure(self, indexes: Iterable[int]) -> Indexes:
         """Add the segments that use these, however indirectly."""
         asked = frozenset(indexes)
@@ -136,7 +139,9 @@ class ActiveSet:
             was = known.get(standing.name)
             if was is None:
                 return False
-            if is_judged_alike and was == standing:  # as most are, whatever changes
+            if is_judged_alike and (
+                was is standing or was == standing
+            ):  # as most are, whatever changes
                 return True
             return before._fingerprint(was, heard) == self._fingerprint(standing, heard)
 
@@ -175,74 +180,16 @@ class ActiveSet:
         return _index(every if names is None else names for names in named)
 
     @cached_property
+    def _users(self) -> Mapping[str, tuple[int, ...]]:
+        return _index(standing.expression.uses for standing in self.order)
+
+    @cached_property
     def _dependents(self) -> Mapping[int, tuple[int, ...]]:
-        by_name = _index(standing.expression.uses for standing in self.order)
-        return {self.places[name]: users for name, users in by_name.items() if name in self.places}
+        users = self._users.items()
+        return {self.places[name]: places for name, places in users if name in self.places}
 
     def _reading(self, asks: Callable[[Expression], bool]) -> Indexes:
         return frozenset(i for i, standing in enumerate(self.order) if asks(standing.expression))
-
-
-def active_set(tables: ReadTables) -> ActiveSet:
-    """Give what stands by these rows; compiled once for the same rules."""
-    digest = definitions.rules_digest(tables)
-    found = _kept.get(digest)
-    if found is None:
-        found = _build(tables)
-        while len(_kept) >= SETS_CACHED_MAX:
-            _kept.pop(next(iter(_kept)), None)
-        _kept[digest] = found
-    return found
-
-
-_kept: dict[str, ActiveSet] = {}
-
-
-def sight_of(rules: Rules, purposes: Iterable[str], exception: str | None) -> Sight:
-    """Name the sources that a segment may read: those that declare each of its purposes (R12)."""
-    if exception is not None:
-        return None
-    wanted = frozenset(purposes)
-    return frozenset(s.name for s in rules.sources.values() if wanted <= s.purposes)
-
-
-def _build(tables: ReadTables) -> ActiveSet:
-    rules = read_rules(tables)
-    expressions: dict[str, Expression] = {}
-    sights: dict[str, Sight] = {}
-    broken: set[str] = set()
-    for name, active in definitions.read_active(tables).items():
-        try:
-            expressions[name] = read_expression(active.expression)
-        except InvalidExpression:
-            broken.add(name)
-        sights[name] = sight_of(rules, active.purposes, active.exception)
-    ordered = _ordered(expressions)
-    broken |= expressions.keys() - set(ordered)
-    standing = [Standing(name, expressions[name], sights[name]) for name in ordered]
-    return ActiveSet(rules, (*_given(rules), *standing), frozenset(broken))
-
-
-def _given(rules: Rules) -> list[Standing]:
-    """Give what stands without being defined as a segment: everybody, and each purpose."""
-    purposes = [
-        Standing(f"{PURPOSE_PREFIX}{name}", read_expression(f'consent("{name}")'), None)
-        for name in sorted(rules.purposes)
-    ]
-    return [Standing(EVERYONE, read_expression("true"), None), *purposes]
-
-
-def _ordered(expressions: Mapping[str, Expression]) -> list[str]:
-    """Order segments after what they use; those in a circle are left out."""
-    ordered: list[str] = []
-    waiting = set(expressions)
-    while waiting:
-        ready = sorted(n for n in waiting if waiting.isdisjoint(expressions[n].uses))
-        if not ready:
-            return ordered
-        ordered += ready
-        waiting.difference_update(ready)
-    return ordered
 
 
 def _index(names_of: Iterable[frozenset[str]]) -> Mapping[str, tuple[int, ...]]:

@@ -19,8 +19,9 @@ from domain.ids import RecordId
 from domain.rules import Rules
 from projections.rules import read_rules
 from projections.segments import definitions
-from projections.segments.active import EVERYONE, Standing, sight_of
+from projections.segments.active import EVERYONE, Standing
 from projections.segments.bitmaps import number_of, read_bitmap
+from projections.segments.effective import sight_of
 from projections.segments.errors import InvalidExpression
 from projections.segments.evaluation import Answer
 from projections.segments.language import read_expression

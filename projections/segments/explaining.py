@@ -14,9 +14,10 @@ from domain.ids import RecordId
 from projections import clock, customers
 from projections.instants import microseconds
 from projections.rules import read_rules
-from projections.segments.active import PURPOSE_PREFIX, active_set, sight_of
+from projections.segments.active import PURPOSE_PREFIX
 from projections.segments.candidates import is_filled, waiting_candidates
 from projections.segments.definitions import read_segments
+from projections.segments.effective import active_set, sight_of
 from projections.segments.errors import ExpressionFault, InvalidExpression, UnknownSegment
 from projections.segments.evaluation import Reading, evaluator
 from projections.segments.facts import Facts

@@ -16,10 +16,11 @@ from projections import clock
 from projections.errors import StoreFailed
 from projections.instants import microseconds
 from projections.rows import Row, encode_row
-from projections.segments.active import EVERYONE, Standing, active_set
+from projections.segments.active import EVERYONE, Standing
 from projections.segments.bitmaps import customer_numbered, read_bitmap
 from projections.segments.candidates import SLICE_CUSTOMERS_MAX, Candidate, waiting_candidates
 from projections.segments.definitions import heard_sources
+from projections.segments.effective import active_set
 from projections.segments.evaluation import Answer, evaluator
 from projections.segments.facts import Facts
 from projections.segments.membership import Ledger, read_membership

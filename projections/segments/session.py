@@ -19,14 +19,14 @@ from domain.identity_events import CustomersMerged, CustomerTouched, Identifiers
 from domain.ids import DecisionId, IdentifierKey, RecordId, StreamKind
 from domain.preference_events import PreferencesSet
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
-from domain.workspace_events import SegmentDefined
 from eventlog.port import Entry
 from projections import clock, customers, identifiers, parking
 from projections.instants import microseconds
 from projections.segments import timers
-from projections.segments.active import EVERYONE, Indexes, active_set
+from projections.segments.active import EVERYONE, Indexes
 from projections.segments.changing_over import Change, change_over
 from projections.segments.definitions import heard_sources
+from projections.segments.effective import active_after, active_set
 from projections.segments.letting_go import let_go
 from projections.segments.membership import Ledger, Moment
 from projections.segments.regrouping import is_as_it_was, regroup
@@ -105,8 +105,7 @@ class Session:
         self.revision = event.revision
         if event.stream.kind is StreamKind.WORKSPACE:
             self._judge_touched()
-            if not isinstance(event.body, SegmentDefined):  # it is not in effect yet
-                self._follow_rules(event.revision)
+            self._follow_rules(event)
         elif event.stream.kind is StreamKind.RECORD:
             self._touch(RecordId(event.stream.key), self._reading(event.body))
             if self._changes_indexed_traits(event.body):
@@ -252,9 +251,10 @@ class Session:
         due = row["due"] if row else {}
         return frozenset(places[name] for name, at in due.items() if at <= instant)
 
-    def _follow_rules(self, revision: int) -> None:
+    def _follow_rules(self, event: Recorded[Event]) -> None:
         """Judge everybody by what the rules say anew, in the transaction that says it."""
-        before, after = self._ledger.active, active_set(self._tables)
+        before = self._ledger.active
+        after = active_after(self._tables, before, event.body)
         if after is before:
             return
         self._ledger.active = after
@@ -263,7 +263,7 @@ class Session:
         gone = sorted(before.places.keys() - after.places.keys())
         if direct or gone:
             change = Change(before, direct, gone)
-            change_over(self._ledger, change, Moment(revision, self._clock, "definition"))
+            change_over(self._ledger, change, Moment(event.revision, self._clock, "definition"))
 
     def _follow_indexes(self) -> None:
         self._ledger.trait_indexes.follow(

@@ -7,7 +7,7 @@ import pytest
 from domain.ids import RecordId
 from projections.customers import CUSTOMERS
 from projections.fold import fold_batch
-from projections.segments.active import active_set
+from projections.segments.effective import active_set
 from projections.segments.journal import MembershipChange, changes
 from projections.segments.membership import MEMBERSHIPS, Ledger, Moment
 from projections.segments.regrouping import regroup

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from domain.workspace_events import PurposeDefined
 from projections.fold import TABLES, fold_batch
 from projections.instants import microseconds, time_of
 from projections.segments.bitmaps import customer_numbered, read_bitmap
+from projections.segments.effective import active_set, build
 from projections.segments.filling import fill_slice
 from projections.segments.journal import CHANGES, MembershipChange, changes
 from projections.segments.membership import MEMBERSHIPS
@@ -263,6 +265,18 @@ def test_rows_and_digest_do_not_depend_on_where_batches_and_slices_end(
     for table in TABLES:
         assert list(whole.scan(table, b"")) == list(cut.scan(table, b""))
     assert whole.checkpoint == cut.checkpoint
+
+
+@settings(deadline=None, max_examples=60)
+@given(SEEDS)
+def test_what_stands_after_an_event_is_what_the_rows_say(seed: int) -> None:
+    tables = MemoryTables()
+    for append in batches(world_of(seed).history.entries, 1):
+        fold_batch(tables, append)  # which follows what stood before, event by event
+        followed, made = active_set(tables), build(tables)
+        assert followed.order == made.order
+        assert followed.broken == made.broken
+        assert followed.rules == replace(made.rules, version=followed.rules.version)
 
 
 @settings(deadline=None, max_examples=120)
