@@ -33,6 +33,16 @@ AsOfOption = Annotated[
 ]
 
 
+NOBODY = "Nobody had this id or identifier then."
+
+NamedOption = Annotated[
+    str, typer.Option("--customer", help="The customer's id, or any that it ever had.")
+]
+HeldOption = Annotated[
+    str, typer.Option("--identifier", help="In place of an id, what was held: NAMESPACE:VALUE.")
+]
+
+
 def _settings(data: Path, workspace: str, nats: str, credentials: Path | None) -> Settings:
     cluster = cluster_of(nats, credentials)
     return settings_of(data=data.resolve(), workspace=workspace, nats_cluster=cluster)
@@ -72,10 +82,11 @@ def replay(
 
 
 def show(
-    customer: CustomerOption,
+    customer: NamedOption = "",
     data: DataOption = DATA_DEFAULT,
     workspace: WorkspaceOption = "main",
     *,
+    identifier: HeldOption = "",
     as_of: AsOfOption = None,
     happened: Annotated[
         str | None, typer.Option(help="Only facts that had happened by this time.")
@@ -89,8 +100,17 @@ def show(
     from app.replaying import show_customer
 
     settings = _settings(data, workspace, nats, credentials)
-    found = run(show_customer(settings, customer, as_of=as_of, happened=happened, purpose=purpose))
-    _print(f"Customer {customer}", found, as_json=as_json, nobody="Nobody had this id then.")
+    found = run(
+        show_customer(
+            settings,
+            customer,
+            identifier=identifier,
+            as_of=as_of,
+            happened=happened,
+            purpose=purpose,
+        )
+    )
+    _print(f"Customer {customer or identifier}", found, as_json=as_json, nobody=NOBODY)
 
 
 def diff(
@@ -145,10 +165,11 @@ def explain_merge(
 
 @explain.command("membership")
 def explain_membership(
-    customer: CustomerOption,
+    customer: NamedOption = "",
     data: DataOption = DATA_DEFAULT,
     workspace: WorkspaceOption = "main",
     *,
+    identifier: HeldOption = "",
     segment: Annotated[str, typer.Option(help="The segment's name.")],
     as_of: AsOfOption = None,
     nats: ClusterOption = "",
@@ -159,8 +180,10 @@ def explain_membership(
     from app.replaying import membership_explained
 
     settings = _settings(data, workspace, nats, credentials)
-    found = run(membership_explained(settings, segment, customer, as_of=as_of))
-    _print(f"Segment {segment}", found, as_json=as_json, nobody="Nobody had this id then.")
+    found = run(
+        membership_explained(settings, segment, customer, identifier=identifier, as_of=as_of)
+    )
+    _print(f"Segment {segment}", found, as_json=as_json, nobody=NOBODY)
 
 
 def _print(title: str, found: dict[str, Any] | None, *, as_json: bool, nobody: str) -> None:

@@ -38,12 +38,13 @@ async def present_rules(settings: Settings) -> dict[str, Any]:
     async with reached(settings, role="reader") as (found, connection):
         log = await open_log(connection, found)
         try:
-            return (await _rules_of(log)).identity.model_dump(mode="json")
+            return (await rules_of(log)).identity.model_dump(mode="json")
         finally:
             await log.close()
 
 
-async def _rules_of(log: LogReader) -> Rules:
+async def rules_of(log: LogReader) -> Rules:
+    """Fold the rules as they are now. Raises `LogUnavailable` and `LogDamaged`."""
     entries = await log.load(WORKSPACE_STREAM)
     return fold_rules(Rules(), [entry.event for entry in entries if entry.event is not None])
 

@@ -10,12 +10,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
+from actors.intake.identifiers import IdentifierNormaliser
+from app.asking_to_erase import read_identifier
 from app.bootstrap import open_log
 from app.reaching import reached
-from app.settings import Settings
+from app.rehearsing import rules_of
+from app.settings import Settings, read_pepper
 from app.turning import read_time
+from domain.errors import Invalid
 from domain.ids import MergeId, RecordId
 from domain.rules import AUDIT
 from eventlog.jetstream import JetStreamEventLog
@@ -25,15 +30,15 @@ from projections.counts import read_counts
 from projections.errors import ReadSideError
 from projections.fold import let_time_pass
 from projections.instants import time_of
-from projections.segments.explaining import explain_membership
+from projections.segments.explaining import Explanation, explain_membership
 from projections.segments.membership import MEMBERSHIPS
 from projections.store import Store
-from projections.tables import MemoryTables, ReadTables
+from projections.tables import MemoryTables
 from projections.views import CustomerView
 from replay.as_of import AsOf, Prefix, find_prefix
 from replay.customer import PastCustomers, fold_customers
 from replay.diff import Change, diff_customer
-from replay.explain import event_at, explain_change, explain_merge
+from replay.explain import event_at, explain_change, explain_merge, revision_since
 from replay.fold import Progress, fold_log, silent
 from replay.person import export_person
 
@@ -44,6 +49,37 @@ class Past:
 
     log: LogReader
     marks: Store | None
+    settings: Settings
+
+    async def person(
+        self, prefix: Prefix, customer: str, identifier: str
+    ) -> tuple[PastCustomers, RecordId | None]:
+        """Fold who has this id, or else held this identifier; None for nobody.
+
+        Raises `Invalid` where neither or both are named, and `CustomerParked`.
+        """
+        if bool(customer) == bool(identifier):
+            raise Invalid("MISSING_IDENTIFIER", "name a customer's id or an identifier")
+        if customer:
+            record_id = RecordId(customer)
+            return await fold_customers(self.log, prefix, record_ids=[record_id]), record_id
+        rules = (await rules_of(self.log)).identity
+        normaliser = IdentifierNormaliser(read_pepper(self.settings), rules=lambda: rules)
+        key = normaliser.normalise(*read_identifier(identifier)).key
+        found = await fold_customers(self.log, prefix, identifiers=[key])
+        return found, found.holder(key)
+
+    async def since(self, past: PastCustomers, why: Explanation) -> int | None:
+        """Say at which revision of the log a membership began or ended."""
+        if why.since_revision is None or why.since_at is None:
+            return None
+        since = (why.since_revision, why.since_at)
+        find = partial(revision_since, self.log, past, segment=why.segment, since=since)
+        now = datetime.now(UTC)
+        if self.marks is None:
+            return await find(now=now)
+        with self.marks.snapshot() as marks:
+            return await find(now=max(now, read_clock(marks)), marks=marks)
 
     async def prefix(self, as_of: AsOf) -> Prefix:
         """Find where a past state ends."""
@@ -65,7 +101,7 @@ async def past_of(settings: Settings) -> AsyncIterator[Past]:
         except ReadSideError:
             marks = None
         try:
-            yield Past(log, marks)
+            yield Past(log, marks, found)
         finally:
             if marks is not None:
                 marks.close()
@@ -118,18 +154,21 @@ def _memberships(tables: MemoryTables) -> dict[str, int]:
 
 async def show_customer(
     settings: Settings,
-    customer: str,
+    customer: str = "",
     *,
+    identifier: str = "",
     as_of: str | None,
     happened: str | None = None,
     purpose: str = AUDIT,
 ) -> dict[str, Any] | None:
-    """Show a customer as it was; None for nobody. Raises as `PastCustomers.view`."""
+    """Show a customer as it was, by id or `namespace:value`; None for nobody.
+
+    Raises `Invalid`, and as `PastCustomers.view`.
+    """
     async with past_of(settings) as past:
         prefix = await past.prefix(read_moment(as_of, happened))
-        record_id = RecordId(customer)
-        found = await fold_customers(past.log, prefix, record_ids=[record_id])
-        view = found.view(record_id, purpose)
+        found, record_id = await past.person(prefix, customer, identifier)
+        view = None if record_id is None else found.view(record_id, purpose)
         return None if view is None else _shown(view, found)
 
 
@@ -194,30 +233,34 @@ async def merge_explained(
 
 
 async def membership_explained(
-    settings: Settings, segment: str, customer: str, *, as_of: str | None
+    settings: Settings,
+    segment: str,
+    customer: str = "",
+    *,
+    identifier: str = "",
+    as_of: str | None,
 ) -> dict[str, Any] | None:
     """Say why a customer belonged to a segment or did not, since when, and until when."""
     async with past_of(settings) as past:
         prefix = await past.prefix(read_moment(as_of))
-        record_id = RecordId(customer)
-        found = await fold_customers(past.log, prefix, record_ids=[record_id])
+        found, record_id = await past.person(prefix, customer, identifier)
+        if record_id is None:
+            return None
         found.view(record_id, AUDIT)  # parked and erased ones end it here
-        return await _membership(past.log, found.tables, segment, record_id)
+        why = explain_membership(found.tables, segment, record_id)
+        return None if why is None else await _membership(past, found, why)
 
 
-async def _membership(
-    log: LogReader, tables: ReadTables, segment: str, record_id: RecordId
-) -> dict[str, Any] | None:
-    why = explain_membership(tables, segment, record_id)
-    if why is None:
-        return None
+async def _membership(past: Past, found: PastCustomers, why: Explanation) -> dict[str, Any]:
     shown: dict[str, Any] = asdict(why)
     for name in ("since_at", "sure_until"):
         shown[name] = None if shown[name] is None else time_of(shown[name]).isoformat()
-    if why.since_revision is not None:
-        change = explain_change(tables, segment, why.customer, revision=why.since_revision)
+    since = shown["since_revision"] = await past.since(found, why)
+    if since is not None and why.since_revision is not None:
+        tables, revision = found.tables, why.since_revision
+        change = explain_change(tables, why.segment, why.customer, revision=revision)
         shown["since_cause"] = None if change is None else change.cause
-        event = await event_at(log, why.since_revision)
+        event = await event_at(past.log, since)
         if event is not None:
             shown["since_event_type"], shown["since_event_id"] = event
     return shown

@@ -6,7 +6,8 @@ long as an answer takes. Whoever is erased by now was never there: no past state
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from domain.erasure_events import ErasureRequested
@@ -74,11 +75,17 @@ async def fold_customers(
     """
     loaded = await load_customers(log, prefix, record_ids=record_ids, identifiers=identifiers)
     entries = within(loaded, prefix)
+    tables = await asyncio.to_thread(_folded, entries, prefix)
+    return PastCustomers(tables, prefix, tuple(entries), erased_records(loaded))
+
+
+def _folded(entries: Sequence[Entry], prefix: Prefix) -> MemoryTables:
+    """Fold, which takes long where the rules were changed very often."""
     tables = MemoryTables()
     if entries:
         fold_excerpt(tables, entries)
     let_time_pass(tables, prefix.clock)
-    return PastCustomers(tables, prefix, tuple(entries), erased_records(loaded))
+    return tables
 
 
 async def load_customers(

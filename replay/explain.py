@@ -13,9 +13,11 @@ from domain.ids import EventId, IdentifierKey, MergeId, RecordId, Stream, record
 from eventlog.port import EMPTY, Entry, LogReader
 from eventlog.registry import wire_name
 from projections.errors import CustomerErased
+from projections.instants import time_of
 from projections.segments.journal import MembershipChange, changes
 from projections.tables import ReadTables
-from replay.customer import erased_records
+from replay.as_of import AsOf, find_prefix
+from replay.customer import PastCustomers, erased_records
 from replay.fold import READ_EVENTS_MAX, Progress, silent
 
 
@@ -85,6 +87,30 @@ def explain_change(
         if change.segment == segment and change.customer == root:
             return change
     return None
+
+
+async def revision_since(
+    log: LogReader,
+    past: PastCustomers,
+    *,
+    segment: str,
+    since: tuple[int, int],
+    now: datetime,
+    marks: ReadTables | None = None,
+) -> int:
+    """Say at which revision of the log a past membership began or ended, as the read side had it.
+
+    `since` is the revision and the instant in the fold of the customer's own streams: there time
+    passes with its own events alone, in the log with those of others too. Raises `LogUnavailable`
+    and `LogDamaged`.
+    """
+    revision, at = since
+    told = changes(past.tables, after_revision=revision - 1)
+    causes = {c.cause for c in told if (c.segment, c.revision, c.at) == (segment, revision, at)}
+    if causes != {"time"} or past.prefix.happened is not None:
+        return revision
+    before = await find_prefix(log, AsOf(known=time_of(at - 1)), now=now, marks=marks)
+    return min(before.revision + 1, past.prefix.revision)
 
 
 async def event_at(log: LogReader, revision: int) -> tuple[str, EventId] | None:

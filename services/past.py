@@ -17,6 +17,7 @@ from projections.store import Store
 from projections.views import CustomerView, customer_standings
 from replay.as_of import AsOf, Prefix, find_prefix
 from replay.customer import PastCustomers, fold_customers
+from replay.explain import revision_since
 from services.lookup import Reference
 from services.requests import RequestReader, read_time
 
@@ -73,6 +74,21 @@ class PastReader:
         if view is None:
             raise NotFound("UNKNOWN_CUSTOMER", "nobody was known by this id or identifier")
         return past, view.customer_id
+
+    async def since(self, past: PastCustomers, segment: str, revision: int, *, at: int) -> int:
+        """Say at which revision a past membership began or ended; `revision` is that of its fold.
+
+        Raises `LogUnavailable` and `LogDamaged`.
+        """
+        with self._store.snapshot() as marks:
+            return await revision_since(
+                self._log,
+                past,
+                segment=segment,
+                since=(revision, at),
+                now=self._reader.now(),
+                marks=marks,
+            )
 
     async def verdict(
         self, as_of: common_pb2.AsOf, command: CheckConsent

@@ -173,7 +173,13 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         await self._prepare(request, context)
         if request.HasField("as_of"):
             past, root = await self._past.find(request.as_of, request.reference, request.purpose)
-            return _segments(past.tables, root, request)
+            answer = _segments(past.tables, root, request)
+            for told in answer.memberships:
+                at = microseconds(read_time(told.since))
+                told.since_revision = await self._past.since(
+                    past, told.segment, told.since_revision, at=at
+                )
+            return answer
         return await read_rows(
             self._store, lambda tables: _segments(tables, self._find(tables, request), request)
         )

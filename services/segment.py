@@ -16,8 +16,13 @@ from domain.trait_indexes import living
 from koseki.v1 import segment_service_pb2, segment_service_pb2_grpc
 from projections.row_keys import read_long, read_rows
 from projections.segments.audiences import Sets, audience_members, check_serves, count_audience
-from projections.segments.definitions import read_segments
-from projections.segments.explaining import check_definition, explain_membership, preview_counts
+from projections.segments.definitions import read_segment, read_segments
+from projections.segments.explaining import (
+    Explanation,
+    check_definition,
+    explain_membership,
+    preview_counts,
+)
 from projections.segments.following import is_open_for
 from projections.segments.language import Expression
 from projections.segments.pages import PAGE_MEMBERS_MAX, Page, Pages
@@ -28,6 +33,7 @@ from projections.tables import ReadTables
 from services.audiences import read_audience
 from services.errors import CallContext, translated, translated_stream
 from services.freshness import Freshness
+from services.past import PastReader
 from services.people import People, require_purpose
 from services.requests import RequestReader
 from services.segment_answers import (
@@ -52,12 +58,14 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
         store: Store,
         freshness: Freshness,
         watches: Watches,
+        past: PastReader,
     ) -> None:
         self._rules = rules
         self._reader = reader
         self._store = store
         self._freshness = freshness
         self._watches = watches
+        self._past = past
         self._people = People(reader)
         self._sets = Sets()
         self._pages = Pages()
@@ -249,28 +257,32 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
         """Say why a customer belongs to a segment or does not."""
         self._reader.require_workspace(request.workspace)
         require_purpose(request.purpose)
+        if request.HasField("as_of"):
+            return await self._explained_then(request)
         await self._reach(request.at_least_revision, context)
-        return await read_long(self._store, lambda tables: self._explained(tables, request))
 
-    def _explained(
-        self, tables: ReadTables, request: segment_service_pb2.ExplainMembershipRequest
+        def explained(
+            tables: ReadTables,
+        ) -> segment_service_pb2.ExplainMembershipResponse:
+            check_serves(tables, self._sets, request.segment, purpose=request.purpose)
+            root = self._people.find(tables, request.reference)
+            why = _why(tables, root, request)
+            return _explained(why, root, revision=tables.checkpoint.revision)
+
+        return await read_long(self._store, explained)
+
+    async def _explained_then(
+        self, request: segment_service_pb2.ExplainMembershipRequest
     ) -> segment_service_pb2.ExplainMembershipResponse:
-        check_serves(tables, self._sets, request.segment, purpose=request.purpose)
-        root: RecordId = self._people.find(tables, request.reference)
-        revision = tables.checkpoint.revision
-        if not is_open_for(tables, root, request.purpose):
-            return segment_service_pb2.ExplainMembershipResponse(
-                customer_id=root, revision=revision
+        past, root = await self._past.find(request.as_of, request.reference, request.purpose)
+        check_serves(past.tables, Sets(), request.segment, purpose=request.purpose)
+        why = _why(past.tables, root, request)
+        if why is not None and why.since_revision is not None and why.since_at is not None:
+            since = await self._past.since(
+                past, request.segment, why.since_revision, at=why.since_at
             )
-        explanation = explain_membership(tables, request.segment, root)
-        if explanation is None:
-            raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
-        _, segments = self._sets.rules(tables)
-        active = segments[request.segment].active
-        if active is None or active.exception is not None:
-            # It reads what this purpose may not see (R12).
-            explanation = replace(explanation, readings=(), traits={})
-        return explanation_message(explanation, revision=revision)
+            why = replace(why, since_revision=since)
+        return _explained(why, root, revision=past.prefix.revision)
 
     async def _reach(self, revision: int, context: CallContext) -> None:
         await self._freshness.reach(revision, timeout_seconds=context.time_remaining())
@@ -285,3 +297,27 @@ def _previewed(
     return segment_service_pb2.DefineSegmentResponse(
         revision=tables.checkpoint.revision, counts=counts
     )
+
+
+def _why(
+    tables: ReadTables, root: RecordId, request: segment_service_pb2.ExplainMembershipRequest
+) -> Explanation | None:
+    """Explain as much as the purpose may see; None where it is not open for the person."""
+    if not is_open_for(tables, root, request.purpose):
+        return None
+    explanation = explain_membership(tables, request.segment, root)
+    if explanation is None:
+        raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
+    segment = read_segment(tables, request.segment)
+    if segment is None or segment.active is None or segment.active.exception is not None:
+        # It reads what this purpose may not see (R12).
+        return replace(explanation, readings=(), traits={})
+    return explanation
+
+
+def _explained(
+    why: Explanation | None, root: RecordId, *, revision: int
+) -> segment_service_pb2.ExplainMembershipResponse:
+    if why is None:
+        return segment_service_pb2.ExplainMembershipResponse(customer_id=root, revision=revision)
+    return explanation_message(why, revision=revision)

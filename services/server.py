@@ -125,7 +125,7 @@ class GatewayServer:
             QueryService(parts.router, reader, **reading, past=past), self._server
         )
         segment_service_pb2_grpc.add_SegmentServiceServicer_to_server(
-            SegmentService(parts.rules, reader, **reading), self._server
+            SegmentService(parts.rules, reader, **reading, past=past), self._server
         )
         workspace_service_pb2_grpc.add_WorkspaceServiceServicer_to_server(
             WorkspaceService(parts.rules, reader), self._server

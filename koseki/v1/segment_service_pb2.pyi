@@ -1045,6 +1045,7 @@ class ExplainMembershipRequest(_message.Message):
     PURPOSE_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
     AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     segment: _builtins.str
@@ -1059,6 +1060,10 @@ class ExplainMembershipRequest(_message.Message):
     def reference(self) -> _common_pb2.CustomerReference:
         """Who."""
 
+    @_builtins.property
+    def as_of(self) -> _common_pb2.AsOf:
+        """Answer from a past state instead, as GetCustomer does: of the segment as it was defined then."""
+
     def __init__(
         self,
         *,
@@ -1067,10 +1072,11 @@ class ExplainMembershipRequest(_message.Message):
         purpose: _builtins.str = ...,
         reference: _common_pb2.CustomerReference | None = ...,
         at_least_revision: _builtins.int = ...,
+        as_of: _common_pb2.AsOf | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["reference", b"reference"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "reference", b"reference"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "purpose", b"purpose", "reference", b"reference", "segment", b"segment", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "at_least_revision", b"at_least_revision", "purpose", b"purpose", "reference", b"reference", "segment", b"segment", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1094,7 +1100,7 @@ class ExplainMembershipResponse(_message.Message):
     customer_id: _builtins.str
     """The customer's id (a UUID)."""
     revision: _builtins.int
-    """The revision up to which the read side had read."""
+    """The revision up to which the read side had read; with `as_of`, that of the past state."""
     purpose_open: _builtins.bool
     """Whether the purpose is open for the person. If not, nothing below is given."""
     belongs: _builtins.bool

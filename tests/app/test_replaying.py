@@ -25,7 +25,7 @@ from domain.errors import Invalid
 from domain.ids import WORKSPACE_STREAM
 from domain.workspace_events import SegmentActivated, SegmentDefined
 from eventlog.jetstream import JetStreamEventLog
-from tests.services.edge import Edge, edge_over, loyalty, signal, user
+from tests.services.edge import PEPPER, Edge, edge_over, loyalty, signal, user
 from tests.support.events import attempt, draft
 
 ANN = user("ann")
@@ -65,6 +65,31 @@ async def test_a_customer_is_shown_and_compared(edge: Edge, settings: Settings) 
     (change,) = await compare_customer(settings, who, earlier=str(first.revision), later=None)
     assert (change["field"], change["before"], change["after"]) == ("traits.tier", "silver", "gold")
     assert [step["revision"] for step in change["steps"]] == [gold.revision]
+
+
+async def test_a_customer_is_shown_by_what_it_held_then(edge: Edge, settings: Settings) -> None:
+    settings.pepper_file.parent.mkdir(parents=True, exist_ok=True)
+    settings.pepper_file.write_bytes(PEPPER)
+    first = await edge.identify(ANN, traits={"tier": "silver"})
+    other = await edge.identify(loyalty("77"))
+    await edge.identify(ANN, loyalty("77"))
+    for revision, held, customer in (
+        (first.revision, "user_id: ann ", first.customer_id),
+        (other.revision, "loyalty_id:77", other.customer_id),
+        (None, "loyalty_id:77", first.customer_id),
+    ):
+        as_of = None if revision is None else str(revision)
+        shown = await show_customer(settings, identifier=held, as_of=as_of)
+        assert shown is not None
+        assert shown["customer_id"] == customer
+        by_id = await show_customer(settings, customer, as_of=as_of)
+        assert by_id is not None
+        assert {**shown, "clock": 0} == {**by_id, "clock": 0}
+    before = str(first.revision)
+    assert await show_customer(settings, identifier="loyalty_id:77", as_of=before) is None
+    for named in ({}, {"customer": "x", "identifier": "user_id:ann"}, {"identifier": "user_id"}):
+        with pytest.raises(Invalid):
+            await show_customer(settings, **named, as_of=None)
 
 
 async def test_what_is_shown_can_be_printed_sums_as_exact_text(

@@ -25,6 +25,7 @@ from projections.tables import MemoryTables
 from projections.views import CustomerView, customer_view, record_holding
 from replay.as_of import AsOf, Prefix, find_prefix
 from replay.customer import fold_customers
+from replay.explain import revision_since
 from tests.projections.histories import (
     START,
     ListedLog,
@@ -76,6 +77,61 @@ async def test_as_of_a_revision_is_what_was_seen_live_at_that_revision(seed: int
     for number in range(RECORDS):
         past = await fold_customers(listed(entries), prefix, record_ids=[record_id(number)])
         assert seen(past.tables, number) == seen(live, number)
+
+
+@settings(deadline=None, max_examples=20)
+@given(SEEDS, st.integers(0, 2**32))
+async def test_a_past_membership_is_since_when_the_read_side_had_it(seed: int, at: int) -> None:
+    entries = world_of(seed).history.entries
+    live, revision = MemoryTables(), 1 + at % len(entries)
+    prefix = await find_prefix(listed(entries), AsOf(revision=revision), now=LATER)
+    fold_batch(live, entries[: prefix.revision])
+    for number in range(RECORDS):
+        record = record_id(number)
+        past = await fold_customers(listed(entries), prefix, record_ids=[record])
+        root = customers.root(live, record)
+        row = read_membership(live, root) if root else None
+        known = read_membership(past.tables, root) if root else None
+        if row is None or root is None or known is None:
+            assert row == known
+            continue
+        for name in past.segments(root):
+            since = (known["in"][name][0], known["in"][name][1])
+            told = await revision_since(listed(entries), past, segment=name, since=since, now=LATER)
+            assert [told, since[1]] == row["in"][name], name
+
+
+@pytest.mark.parametrize("is_marked", [True, False])
+async def test_what_time_alone_brought_about_is_since_the_event_that_moved_the_clock(
+    *, is_marked: bool
+) -> None:
+    happenings = Happenings()
+    happenings.rules()
+    happenings.segment("quiet", 'count("A", "ever") > 0 && !seen("A", "5m")')
+    happenings.did(1, "A")
+    happenings.now = 1_000
+    happenings.did(2, "B")
+    moved = len(happenings.entries)
+    happenings.did(2, "B")
+    happenings.did(1, "C")
+    entries = happenings.entries
+    live = MemoryTables()
+    fold_batch(live, entries)
+    marks = live if is_marked else None
+    row = read_membership(live, record_id(1))
+    assert row is not None
+    assert row["in"]["quiet"][0] == moved
+    for revision in range(moved, len(entries) + 1):
+        prefix = await find_prefix(listed(entries), AsOf(revision=revision), now=LATER)
+        past = await fold_customers(listed(entries), prefix, record_ids=[record_id(1)])
+        known = read_membership(past.tables, record_id(1))
+        assert known is not None
+        since = (known["in"]["quiet"][0], known["in"]["quiet"][1])
+        assert since[0] != moved
+        told = await revision_since(
+            listed(entries), past, segment="quiet", since=since, now=LATER, marks=marks
+        )
+        assert told == moved
 
 
 @settings(deadline=None, max_examples=40)

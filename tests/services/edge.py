@@ -42,7 +42,7 @@ from projections.store import Store
 from services.server import GatewayParts, GatewayServer
 from tests.actors.house import CLOCK, Workspace
 
-PEPPER = b"a pepper of tests, long enough"
+PEPPER = b"a pepper of tests, 32 bytes long"
 SECONDS = 20.0
 BASES = {
     "service": common_pb2.LAWFUL_BASIS_CONTRACT,
@@ -136,6 +136,17 @@ class Edge:
             segment=segment, expression=expression, **fields
         )
         return await self.segments.DefineSegment(request, timeout=SECONDS)
+
+    async def until_active(self, name: str, *, revision: int) -> segment_service_pb2.Segment:
+        """Wait until the latest definition of a segment is in effect."""
+        request = segment_service_pb2.ListSegmentsRequest(at_least_revision=revision)
+        async with asyncio.timeout(SECONDS):
+            while True:
+                answer = await self.segments.ListSegments(request, timeout=SECONDS)
+                found = {segment.name: segment for segment in answer.segments}
+                if found[name].state == segment_service_pb2.SEGMENT_STATE_ACTIVE:
+                    return found[name]
+                await asyncio.sleep(0.01)
 
     async def rules(self, **fields: Any) -> workspace_service_pb2.GetRulesResponse:
         """Ask for the rules."""

@@ -13,7 +13,7 @@ import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from eventlog.jetstream import JetStreamEventLog
-from koseki.v1 import audit_service_pb2, common_pb2, query_service_pb2
+from koseki.v1 import audit_service_pb2, common_pb2, query_service_pb2, segment_service_pb2
 from tests.services.edge import SECONDS, Edge, edge_over, refusal, signal, user
 
 ANN = user("ann")
@@ -54,7 +54,8 @@ async def test_a_customer_is_seen_as_it_was_at_each_revision(audited: Edge) -> N
 
 async def test_lists_are_given_as_they_were(audited: Edge) -> None:
     edge = audited
-    await edge.define_segment("buyers", 'count("Order Completed", "30d") >= 2')
+    defined = await edge.define_segment("buyers", 'count("Order Completed", "30d") >= 2')
+    await edge.until_active("buyers", revision=defined.revision)
     first = (await edge.ingest(signal("m1", ANN, cds=1)))[0]
     given = await edge.consent("GIVEN", ANN)
     await edge.ingest(signal("m2", ANN, cds=2))
@@ -86,6 +87,41 @@ async def test_lists_are_given_as_they_were(audited: Edge) -> None:
     assert await told(first.revision) == (["m1"], [], [])
     before = await refusal(told(first.revision - 1))
     assert before.reason == "UNKNOWN_CUSTOMER"
+
+
+async def test_a_membership_is_explained_as_it_was(audited: Edge) -> None:
+    edge = audited
+    defined = await edge.define_segment("buyers", 'count("Order Completed", "30d") >= 2')
+    await edge.until_active("buyers", revision=defined.revision)
+    told = [(await edge.ingest(signal(f"m{number}", ANN, cds=1)))[0] for number in (1, 2, 3)]
+    who = common_pb2.CustomerReference(identifier=ANN)
+
+    async def explained(revision: int, purpose: str = "analytics") -> Any:
+        request = segment_service_pb2.ExplainMembershipRequest(
+            segment="buyers",
+            purpose=purpose,
+            reference=who,
+            at_least_revision=told[-1].revision,
+            as_of=at(revision) if revision else None,
+        )
+        return await edge.segments.ExplainMembership(request, timeout=SECONDS)
+
+    live = await explained(0)
+    then = await explained(told[-1].revision)
+    assert live.belongs
+    assert then == live
+    began = await explained(told[1].revision)
+    assert (began.belongs, began.since_revision) == (True, live.since_revision)
+    assert [reading.value.number_value for reading in began.readings] == [2]
+    before = await explained(told[0].revision)
+    assert (before.belongs, before.since_revision, before.purpose_open) == (False, 0, True)
+    assert before.revision == told[0].revision
+    assert [reading.value.number_value for reading in before.readings] == [1]
+    assert not before.HasField("since")
+    for wrong, reason in ((told[0].revision - 1, "UNKNOWN_CUSTOMER"), (10_000, "INVALID_AS_OF")):
+        assert (await refusal(explained(wrong))).reason == reason
+    not_served = await refusal(explained(told[0].revision, "service"))
+    assert not_served.reason == "PURPOSE_NOT_SERVED"
 
 
 async def test_as_of_a_time_known(audited: Edge) -> None:

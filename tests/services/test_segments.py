@@ -26,22 +26,11 @@ def parts(*given: segment_service_pb2.Audience) -> segment_service_pb2.AudienceP
     return segment_service_pb2.AudienceParts(parts=given)
 
 
-async def until_active(edge: Edge, name: str, *, revision: int) -> segment_service_pb2.Segment:
-    async with asyncio.timeout(SECONDS):
-        while True:
-            request = segment_service_pb2.ListSegmentsRequest(at_least_revision=revision)
-            answer = await edge.segments.ListSegments(request, timeout=SECONDS)
-            found = {segment.name: segment for segment in answer.segments}
-            if found[name].state == ACTIVE:
-                return found[name]
-            await asyncio.sleep(0.01)
-
-
 async def define(
     edge: Edge, name: str, expression: str, **fields: Any
 ) -> segment_service_pb2.Segment:
     done = await edge.define_segment(name, expression, **fields)
-    return await until_active(edge, name, revision=done.revision)
+    return await edge.until_active(name, revision=done.revision)
 
 
 async def buy(edge: Edge, *people: str) -> int:
@@ -74,7 +63,7 @@ async def test_a_definition_takes_effect_by_itself_and_its_members_are_listed(
     bought = await buy(edge, "a", "b", "c")
     done = await edge.define_segment("buyers", BUYERS, description="who buys")
     assert done.revision > bought
-    segment = await until_active(edge, "buyers", revision=done.revision)
+    segment = await edge.until_active("buyers", revision=done.revision)
     assert (segment.active.number, segment.active.expression) == (1, BUYERS)
     [page] = await members(edge, audience=part(segment="buyers"), revision=done.revision)
     assert page.total == len(page.customer_ids) == 3
