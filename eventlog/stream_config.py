@@ -25,10 +25,18 @@ _REQUIRED = {
 RESTORING = "koseki.restoring"
 """Metadata of a stream that a restore has begun to fill: its value is the last revision to be."""
 
-UNCAPPED = ("max_age", "max_bytes", "max_msgs", "max_msgs_per_subject")
+UNCAPPED = (
+    "max_age",
+    "max_bytes",
+    "max_consumers",
+    "max_msg_size",
+    "max_msgs",
+    "max_msgs_per_subject",
+)
 _FORBIDDEN = (
     "allow_rollup_hdrs",
     "allow_msg_ttl",
+    "first_seq",
     "mirror",
     "no_ack",
     "sealed",
@@ -43,8 +51,6 @@ def log_config(subjects: Subjects, *, replicas: int) -> Json:
         "name": subjects.log_name,
         "subjects": list(subjects.filters),
         "num_replicas": replicas,
-        "max_msg_size": -1,
-        "max_consumers": -1,
         "duplicate_window": DUPLICATE_WINDOW_SECONDS * 1_000_000_000,
         **_REQUIRED,
         **{name: 0 if name == "max_age" else -1 for name in UNCAPPED},
