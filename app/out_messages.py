@@ -17,7 +17,7 @@ from projections.instants import instant_text, time_of
 from projections.segments.active import EVERYONE, PURPOSE_PREFIX
 from projections.segments.definitions import read_segments
 from projections.segments.following import segments_of
-from projections.segments.journal import MembershipChange, Position
+from projections.segments.journal import MembershipChange, Position, write_position
 from projections.segments.membership import read_membership
 from projections.tables import ReadTables
 
@@ -106,17 +106,6 @@ class OutWriter:
             "ce-time": at,
             "content-type": "application/json",
         }
-
-
-def write_position(position: Position) -> str:
-    """Write a place in the journal."""
-    return f"{position.revision}.{position.number}"
-
-
-def read_position(text: str) -> Position:
-    """Read what `write_position` wrote."""
-    revision, _, number = text.partition(".")
-    return Position(int(revision), int(number))
 
 
 def _moved(change: MembershipChange) -> Data:

@@ -11,7 +11,7 @@ from itertools import islice
 
 import structlog
 
-from app.out_messages import OutWriter, read_position
+from app.out_messages import OutWriter
 from eventlog.out_stream import BATCH_CHANGES_MAX, OutEnd, OutMessage, OutMoved, OutStream
 from projections.clock import read_clock
 from projections.instants import instant_text
@@ -21,6 +21,7 @@ from projections.segments.journal import (
     everything_after,
     is_kept_after,
     oldest_kept,
+    read_position,
 )
 from projections.store import Store
 

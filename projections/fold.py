@@ -86,7 +86,7 @@ LOCAL_TABLES: tuple[str, ...] = tuple(
 )
 """What each replica makes for itself; in no digest."""
 
-SCHEMA_VERSION = 12
+SCHEMA_VERSION = 13
 """Raised whenever a fold or a row changes: rows of another version are made again from the log."""
 
 _APPLIES = tuple(model.apply for model in (forgetting, *MODELS))

@@ -1,16 +1,20 @@
 """Read model: every change of membership, in the order of the log, for who watches or publishes.
 
 Table `~segment_changes`: revision/number -> {segment, change, customer, from, belonged, cause, at},
-of the sets that are given (`~everyone`, `~purpose.x`) as well; all of a revision is in one
-transaction, and the last `REVISIONS_KEPT` are kept. `~changes_of_customer` leads to what an erasure
-takes away: for that, and the numbers beside it, no later fold finds, both are in no digest.
+also of the given sets (`~everyone`, `~purpose.x`); a revision is in one transaction, the last
+`REVISIONS_KEPT` are kept. A number says when, of whom and of what, so it does not depend on what is
+told of others, and a reader can go on behind it. `~changes_of_customer` leads to what an erasure
+takes away: that no later fold finds, so both are in no digest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
 from typing import Literal, NamedTuple
+from uuid import UUID
 
 from domain.ids import RecordId
 from projections.rows import Row
@@ -25,7 +29,13 @@ TRIMMED_EVERY_REVISIONS = 1_024
 TRIMMED_AT_ONCE = 10_000
 """Changes: one revision may have as many as there are customers."""
 
-NUMBER_MAX = 99_999_999
+RANK_BITS, CUSTOMER_BITS, SEGMENT_BITS, ORDINAL_BITS = 2, 128, 32, 16
+NUMBER_BITS = 62 + RANK_BITS + CUSTOMER_BITS + SEGMENT_BITS + ORDINAL_BITS
+NUMBER_MAX = (1 << NUMBER_BITS) - 1
+SEGMENT_NUMBERS_CACHED_MAX = 4_096
+_HEX_DIGITS = -(-NUMBER_BITS // 4)
+_COUNTED_MAX = 0x99_999_999
+"""Places that were written when changes were counted: the last of their revision, as a rule."""
 
 ChangeKind = Literal["entered", "exited", "moved"]
 """`entered` and `exited` say what they say. `moved` says that `customer` belongs in place of
@@ -62,19 +72,26 @@ def behind(revision: int) -> Position:
     return Position(revision, NUMBER_MAX)
 
 
+def write_position(position: Position) -> str:
+    """Write a place as text."""
+    return f"{position.revision}.{position.number:x}"
+
+
+def read_position(text: str) -> Position:
+    """Read what `write_position` wrote. Raises `ValueError`."""
+    revision, _, written = text.partition(".")
+    number = int(written, 16)
+    return behind(int(revision)) if 0 < number <= _COUNTED_MAX else Position(int(revision), number)
+
+
 class Journal:
     """Writes the changes of one transaction."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        self._revision = 0
-        self._number = 0
 
     def note(self, change: MembershipChange) -> None:
         """Add a change; revisions never go back."""
-        if change.revision != self._revision:
-            self._revision, self._number = change.revision, 0
-        self._number += 1
         row = {
             "segment": change.segment,
             "change": change.change,
@@ -84,10 +101,17 @@ class Journal:
             "cause": change.cause,
             "at": change.at,
         }
-        place = _place(change.revision, self._number)
+        place = self._free_place(change)
         self._tables.add(CHANGES, place, row)
         for customer in _named(row):
             self._tables.add(OF_CUSTOMER, _index_key(customer, place), {})
+
+    def _free_place(self, change: MembershipChange) -> bytes:
+        """Give the place of a change: behind what was told of the same at the same moment."""
+        number = _first_number(change)
+        while self._tables.get(CHANGES, _place(change.revision, number)) is not None:
+            number += 1
+        return _place(change.revision, number)
 
     def forget(self, records: Collection[RecordId]) -> None:
         """Leave nothing that was told of these records."""
@@ -133,7 +157,7 @@ def everything_after(
     start = _place(after.revision, after.number + 1)
     for key, row in tables.scan(CHANGES, b"", start=start):
         revision, _, number = key.partition(b"/")
-        position = Position(int(revision), int(number))
+        position = Position(int(revision), int(number, 16))
         yield (
             position,
             MembershipChange(
@@ -168,5 +192,21 @@ def _index_key(customer: str, place: bytes) -> bytes:
     return f"{customer}/".encode() + place
 
 
+def _first_number(change: MembershipChange) -> int:
+    """Give the number of what is told of a customer and a segment at an instant.
+
+    What time alone brought about came first. Whom somebody takes the place of has not left yet.
+    """
+    rank = 0 if change.cause == "time" else 1 if change.change == "moved" else 2
+    moment = change.at << RANK_BITS | rank
+    whose = moment << CUSTOMER_BITS | UUID(change.customer).int
+    return (whose << SEGMENT_BITS | _segment_number(change.segment)) << ORDINAL_BITS
+
+
+@lru_cache(maxsize=SEGMENT_NUMBERS_CACHED_MAX)
+def _segment_number(name: str) -> int:
+    return int.from_bytes(sha256(name.encode()).digest()[: SEGMENT_BITS // 8], "big")
+
+
 def _place(revision: int, number: int) -> bytes:
-    return f"{revision:020d}/{number:09d}".encode()
+    return f"{revision:020d}/{number:0{_HEX_DIGITS}x}".encode()

@@ -44,14 +44,10 @@ def regroup(ledger: Ledger, touched: Iterable[RecordId], moment: Moment) -> None
     after = {root: _judged(ledger, members, moment) for root, members in now.items()}
     for root, row in before.items():
         ledger.remove(root, row)
-    told = [
-        change
-        for root, row in after.items()
-        for change in _settle(ledger, root, row, origin=_origin(root, row, before), moment=moment)
-    ]
-    # Whom somebody takes the place of has not left yet: a subscriber's set holds them still.
-    for change in sorted(told, key=lambda change: change.change != "moved"):
-        ledger.journal.note(change)
+    for root, row in after.items():
+        origin = _origin(root, row, before)
+        for change in _settle(ledger, root, row, origin=origin, moment=moment):
+            ledger.journal.note(change)
 
 
 def _rows_before(ledger: Ledger, touched: Iterable[RecordId]) -> dict[RecordId, Row]:

@@ -7,9 +7,11 @@ any process can go on where another one stopped. `following.py` does the like fo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
+from uuid import UUID
 
 from pyroaring import BitMap
 
@@ -18,6 +20,7 @@ from projections.segments.active import PURPOSE_PREFIX
 from projections.segments.bitmaps import number_of, numbering, read_bitmap
 from projections.segments.errors import ChangesNotKept, InvalidToken
 from projections.segments.journal import (
+    CUSTOMER_BITS,
     NUMBER_MAX,
     ChangeKind,
     MembershipChange,
@@ -25,6 +28,8 @@ from projections.segments.journal import (
     behind,
     everything_after,
     is_kept_after,
+    read_position,
+    write_position,
 )
 from projections.tables import ReadTables
 
@@ -32,31 +37,32 @@ JOURNAL_ROWS_READ_MAX = 5_000
 """Rows of one snapshot; the last revision among them is always read to its end."""
 
 REVISION_MAX = 2**63 - 1
+_TOKEN = re.compile(r"(?P<position>[0-9]{1,19}\.[0-9a-f]{1,60})\.(?P<told>[0-9a-f]{1,65})")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a reader stands: behind `told` changes of what comes after a position."""
+    """Where a reader stands: behind a position, and what comes next up to `told` (`_order`)."""
 
     position: Position
     told: int = 0
 
     def token(self) -> str:
         """Write it for the reader to keep."""
-        return f"{self.position.revision}.{self.position.number}.{self.told}"
+        return f"{write_position(self.position)}.{self.told:x}"
 
 
 def read_place(token: str, *, after_revision: int) -> Place:
     """Read a token, or make a place of a revision. Raises `InvalidToken`."""
     if not token:
         return Place(behind(min(after_revision, REVISION_MAX)))
-    parts = token.split(".")
-    if len(parts) != len(("revision", "number", "told")) or not all(map(_is_number, parts)):
+    written = _TOKEN.fullmatch(token)
+    if written is None:
         raise InvalidToken("this is no token of a change")
-    revision, number, told = map(int, parts)
-    if revision > REVISION_MAX or number > NUMBER_MAX:
+    position, told = read_position(written["position"]), int(written["told"], 16)
+    if position.revision > REVISION_MAX or position.number > NUMBER_MAX:
         raise InvalidToken("this is no token of a change")
-    return Place(Position(revision, number), told)
+    return Place(position, told)
 
 
 def require_kept(tables: ReadTables, place: Place) -> None:
@@ -94,11 +100,12 @@ class SegmentWatch:
         found: list[Told] = []
         for position, group in _groups(tables, self._place.position):
             told = self._fold(tables, [c for c in group if c.segment in self._sets])
+            told.sort(key=_order)
             before = self._place
-            for number, change in enumerate(told, start=1):
-                is_last = number == len(told)
-                place = Place(position) if is_last else Place(before.position, number)
-                if number > before.told:
+            for change in told:
+                is_last = change is told[-1]
+                place = Place(position) if is_last else Place(before.position, _order(change))
+                if _order(change) > before.told:
                     found.append(Told(change, place))
             self._place = Place(position)
         return found
@@ -199,5 +206,9 @@ def _customers(change: MembershipChange) -> Iterable[RecordId]:
     return (change.moved_from, change.customer) if change.moved_from else (change.customer,)
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= len(str(REVISION_MAX))
+def _order(change: MembershipChange) -> int:
+    """Order what is told of one instant: by whom, the same whoever else is told of or erased."""
+    is_settled = change.moved_from is None  # whom somebody takes the place of has not left yet
+    moved_from = 0 if change.moved_from is None else UUID(change.moved_from).int
+    told = int(is_settled) << CUSTOMER_BITS | UUID(change.customer).int
+    return told << CUSTOMER_BITS | moved_from

@@ -11,7 +11,6 @@ from pathlib import Path
 import orjson
 import pytest
 
-from app.out_messages import write_position
 from app.publishing import OutPublisher
 from domain.consent import ConsentState
 from eventlog.connection import Connection
@@ -20,6 +19,7 @@ from eventlog.out_stream import POSITION, OutMoved, OutStream
 from eventlog.server import EmbeddedServer
 from projections.fold import fold_batch
 from projections.segments import journal
+from projections.segments.journal import write_position
 from projections.store import Store
 from tests.projections.erasing import Erasing
 from tests.projections.histories import batches, record_id

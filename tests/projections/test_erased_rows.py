@@ -16,14 +16,19 @@ from domain.ids import record_stream
 from domain.signal_events import TraitsSet
 from eventlog.port import Entry
 from projections.counts import read_counts
-from projections.customers import CUSTOMERS
+from projections.customers import CUSTOMERS, parted_from
 from projections.erasures import pending
 from projections.errors import CustomerErased
 from projections.fold import TABLES, fold_batch
 from projections.heads import HEADS
 from projections.segments.active import EVERYONE
 from projections.segments.bitmaps import number_of, read_bitmap
-from projections.segments.journal import behind, everything_after
+from projections.segments.journal import (
+    MembershipChange,
+    Position,
+    behind,
+    everything_after,
+)
 from projections.store import Store
 from projections.tables import MemoryTables
 from projections.views import customer_of, record_holding
@@ -64,6 +69,28 @@ def test_with_the_keys_and_without_them_the_rows_are_the_same(seed: int) -> None
     assert rows(live) == rows(replayed)
     assert rows(mixed) == rows(replayed)
     assert live.checkpoint == replayed.checkpoint == mixed.checkpoint
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 1_000_000))
+def test_what_is_told_of_others_stands_at_the_same_place_with_the_keys_and_without(
+    seed: int,
+) -> None:
+    history = erasing_history(seed, steps=90, people=7)
+    live = folded(history.entries, random.Random(seed))
+    replayed = folded(history.after_destruction(), random.Random(seed + 1))
+
+    def told(tables: MemoryTables) -> dict[tuple[object, ...], Position]:
+        """Who was once one with somebody erased is not told of what they had in common."""
+        kept = [c for c in everything_after(tables, behind(0)) if _names(c[1]).isdisjoint(ever)]
+        return {(position.revision, change): position for position, change in kept}
+
+    ever = history.erased | {r for other in history.erased for r in parted_from(live, [other])}
+    assert told(live) == told(replayed)
+
+
+def _names(change: MembershipChange) -> set[str]:
+    return {change.customer, change.moved_from or change.customer}
 
 
 @settings(max_examples=12, deadline=None)

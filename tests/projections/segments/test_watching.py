@@ -17,6 +17,7 @@ from projections.segments.errors import ChangesNotKept, InvalidToken
 from projections.segments.following import CustomerWatch
 from projections.segments.watching import Place, SegmentWatch, Told, read_place
 from projections.tables import MemoryTables
+from tests.projections.erasing import Erasing
 from tests.projections.histories import batches, record_id
 from tests.projections.segments.happenings import Happenings
 
@@ -119,6 +120,38 @@ def test_a_watch_that_goes_on_after_any_change_tells_the_rest_and_no_more(seed: 
         place = read_place(told.place.token(), after_revision=0)
         rest = everything(SegmentWatch("buyers", PURPOSE, place), tables)
         assert rest == whole[number:]
+
+
+@pytest.mark.parametrize("is_made_anew", [True, False])
+def test_a_watch_that_stood_within_a_revision_goes_on_after_an_erasure(
+    *, is_made_anew: bool
+) -> None:
+    history = Erasing()
+    history.rules()
+    for number in range(PEOPLE):
+        history.did(number, "Bought")
+        history.say(number, PURPOSE, ConsentState.GIVEN)
+    history.merge(4, 5)
+    history.segment("buyers", 'seen("Bought")', purposes=(PURPOSE,))
+    at_once = len(history.entries)
+    tables = MemoryTables()
+    fold_batch(tables, history.entries)
+    whole = everything(SegmentWatch("buyers", PURPOSE, read_place("", after_revision=0)), tables)
+    assert [told.change.revision for told in whole] == [at_once] * (PEOPLE - 1)
+    positions = [position for position, _ in journal.everything_after(tables, journal.behind(0))]
+    history.erase(2)
+    if is_made_anew:  # the keys are gone: nobody ever heard of what the person did
+        tables = MemoryTables()
+        fold_batch(tables, history.after_destruction())
+    else:
+        fold_batch(tables, history.entries[at_once:])
+    for number, told in enumerate(whole, start=1):
+        place = read_place(told.place.token(), after_revision=0)
+        rest = everything(SegmentWatch("buyers", PURPOSE, place), tables)
+        others = [t for t in rest if t.change.customer != record_id(2)]
+        assert others == [t for t in whole[number:] if t.change.customer != record_id(2)]
+    left = [position for position, _ in journal.everything_after(tables, journal.behind(0))]
+    assert {position for position in left if position.revision <= at_once} < {*positions}
 
 
 def test_a_place_that_the_journal_does_not_reach_back_to_is_refused(
