@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing
 
 from domain.errors import Denied, DomainError, Invalid, Kind, NotFound
-from domain.ids import RecordId, Stream, record_stream
+from domain.ids import Stream, record_stream
 from domain.rules import AUDIT, Rules
 from eventlog.port import STREAMS_PER_READ_MAX, LogReader
 from eventlog.registry import EVENTS
@@ -37,7 +37,7 @@ from services.lookup import erasure_asked_for, history_named
 from services.past import PastReader
 from services.people import require_purpose
 from services.receipts import receipt_text
-from services.requests import RequestReader
+from services.requests import RequestReader, read_record_id
 
 TYPES_MAX = 100
 VERIFIED_AT_ONCE_EVENTS = 500
@@ -136,9 +136,9 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
     ) -> audit_service_pb2.DiffCustomerResponse:
         """Say what changed between two past states."""
         self._require_auditor(request.workspace, request.purpose)
+        record_id = read_record_id(request.customer_id)
         earlier = await self._past.prefix(getattr(request, "from"))
         later = await self._past.prefix(request.to)
-        record_id = RecordId(request.customer_id)
         changes = await diff_customer(self._log, record_id, earlier=earlier, later=later)
         return audit_service_pb2.DiffCustomerResponse(
             from_revision=earlier.revision,
@@ -180,11 +180,12 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
     ) -> audit_service_pb2.GetErasureReceiptResponse:
         """Say what became of an erasure."""
         self._reader.require_workspace(request.workspace)
+        record_id = read_record_id(request.customer_id)
         await self._freshness.reach(
             request.at_least_revision, timeout_seconds=context.time_remaining()
         )
         with self._store.snapshot() as tables:
-            erasure = erasure_asked_for(tables, RecordId(request.customer_id))
+            erasure = erasure_asked_for(tables, record_id)
             revision = tables.checkpoint.revision
         return erasure_message(erasure, workspace=self._log.workspace, revision=revision)
 
@@ -222,4 +223,4 @@ async def _next(reached: asyncio.Queue[int], proving: asyncio.Task[Verification]
 def _streams(record_ids: Collection[str]) -> list[Stream] | None:
     if len(record_ids) > STREAMS_PER_READ_MAX:
         raise Invalid("INVALID_FIELD", f"give up to {STREAMS_PER_READ_MAX} record ids")
-    return [record_stream(RecordId(record_id)) for record_id in record_ids] or None
+    return [record_stream(read_record_id(record_id)) for record_id in record_ids] or None

@@ -21,6 +21,14 @@ from pydantic import ValidationError
 from domain.errors import DomainError, Kind
 from domain.replies import Failed
 from eventlog.errors import LogDamaged, LogError
+from koseki.v1 import (
+    common_pb2,
+    customer_service_pb2,
+    ingest_service_pb2,
+    query_service_pb2,
+    segment_service_pb2,
+    workspace_service_pb2,
+)
 from projections.errors import ReadSideError
 from projections.segments.errors import InvalidAudience, InvalidExpression, SegmentError
 
@@ -31,6 +39,20 @@ REQUEST_FIELDS = {
     "basis": "lawful_basis",
 }
 """Where the contract names a field of a command otherwise."""
+_CONTRACT = (
+    common_pb2,
+    customer_service_pb2,
+    ingest_service_pb2,
+    query_service_pb2,
+    segment_service_pb2,
+    workspace_service_pb2,
+)
+_FIELD_NAMES = {
+    field.name
+    for module in _CONTRACT
+    for message in module.DESCRIPTOR.message_types_by_name.values()
+    for field in message.fields
+}
 _log = structlog.get_logger()
 
 CODES = {
@@ -96,7 +118,7 @@ def _status(
 def _invalid(error: ValidationError) -> status_pb2.Status:
     violations = [
         error_details_pb2.BadRequest.FieldViolation(
-            field=".".join(REQUEST_FIELDS.get(str(part), str(part)) for part in fault["loc"]),
+            field=".".join(map(_field_name, fault["loc"])),
             description=fault["msg"],
         )
         for fault in error.errors(include_input=False, include_url=False, include_context=False)
@@ -104,6 +126,15 @@ def _invalid(error: ValidationError) -> status_pb2.Status:
     status = _status(code_pb2.INVALID_ARGUMENT, "INVALID_FIELD", "the request is malformed", {})
     status.details.append(_packed(error_details_pb2.BadRequest(field_violations=violations)))
     return status
+
+
+def _field_name(part: int | str) -> str:
+    """Name a field or a place as the contract does; a map's keys are the caller's: told to nobody.
+
+    What no message of the contract has for a field is such a key.
+    """
+    name = REQUEST_FIELDS.get(str(part), str(part))
+    return name if isinstance(part, int) or name in _FIELD_NAMES else "*"
 
 
 def _invalid_expression(error: InvalidExpression) -> status_pb2.Status:

@@ -65,7 +65,7 @@ def record_named(
 ) -> RecordId | None:
     """Find the record; None for an identifier that nobody holds. Raises `Invalid`."""
     match reference.WhichOneof("reference"):
-        case "customer_id":
+        case "customer_id" if reference.customer_id:
             return RecordId(reference.customer_id)
         case "identifier":
             return record_holding(tables, reader.identifier(reference.identifier).key)

@@ -19,7 +19,7 @@ from replay.as_of import AsOf, Prefix, find_prefix
 from replay.customer import PastCustomers, fold_customers
 from replay.explain import revision_since
 from services.lookup import Reference
-from services.requests import RequestReader, read_time
+from services.requests import RequestReader, read_record_id, read_time
 
 
 class PastReader:
@@ -45,7 +45,7 @@ class PastReader:
         for reference in references:
             match reference.WhichOneof("reference"):
                 case "customer_id":
-                    record_ids.add(RecordId(reference.customer_id))
+                    record_ids.add(read_record_id(reference.customer_id))
                 case "identifier":
                     identifiers.add(self._reader.identifier(reference.identifier).key)
                 case _:

@@ -301,7 +301,7 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         """Give a customer without the revision."""
         now = self._reader.now()
         match reference.WhichOneof("reference"):
-            case "customer_id":
+            case "customer_id" if reference.customer_id:
                 record = RecordId(reference.customer_id)
                 see = partial(customer_view, record_id=record, purpose=purpose, now=now)
                 return self._kept.customer(tables, ("id", record, purpose), see, now=now)

@@ -15,7 +15,7 @@ from actors.clock import Clock
 from actors.intake.identifiers import Blocked, IdentifierNormaliser
 from domain.errors import Invalid, NotFound
 from domain.identity import Identifier, LeftOut
-from domain.ids import IdentifierKey, OpenMap
+from domain.ids import IdentifierKey, OpenMap, RecordId
 from koseki.v1 import common_pb2
 from services.errors import CallContext
 
@@ -25,6 +25,7 @@ WHOLE_DOUBLE_MAX = 2**53
 NESTING_MAX = 16
 UNAUTHENTICATED = "unauthenticated"
 
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _UUID_7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
@@ -156,6 +157,13 @@ def _named(command_id: str) -> dict[str, str]:
     if not _UUID_7.fullmatch(command_id):
         raise Invalid("INVALID_COMMAND_ID", "a command id is a UUIDv7 in lower case")
     return {"command_id": command_id}
+
+
+def read_record_id(text: str) -> RecordId:
+    """Read a record's id, where it is about to name a stream of the log."""
+    if not _UUID.fullmatch(text):
+        raise Invalid("INVALID_FIELD", "the id of a customer or record is a UUID in lower case")
+    return RecordId(text)
 
 
 def read_optional_time(stamp: timestamp_pb2.Timestamp, *, is_set: bool) -> datetime | None:

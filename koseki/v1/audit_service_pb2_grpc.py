@@ -94,7 +94,7 @@ class AuditServiceServicer:
     def DiffCustomer(self, request, context):
         """Says what changed for a customer between two past states, field by field, and by which events.
 
-        Errors: INVALID_ARGUMENT (INVALID_AS_OF, INVALID_FIELD for more events than one answer takes),
+        Errors: INVALID_ARGUMENT (INVALID_AS_OF, INVALID_FIELD also for more events than one answer takes),
         NOT_FOUND (CUSTOMER_ERASED), UNAVAILABLE (CUSTOMER_PARKED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

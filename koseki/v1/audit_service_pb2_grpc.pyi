@@ -53,7 +53,7 @@ class AuditServiceStub:
     DiffCustomer: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.DiffCustomerRequest, _audit_service_pb2.DiffCustomerResponse]
     """Says what changed for a customer between two past states, field by field, and by which events.
 
-    Errors: INVALID_ARGUMENT (INVALID_AS_OF, INVALID_FIELD for more events than one answer takes),
+    Errors: INVALID_ARGUMENT (INVALID_AS_OF, INVALID_FIELD also for more events than one answer takes),
     NOT_FOUND (CUSTOMER_ERASED), UNAVAILABLE (CUSTOMER_PARKED).
     """
     GetReceipt: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetReceiptRequest, _audit_service_pb2.GetReceiptResponse]
@@ -93,7 +93,7 @@ class AuditServiceAsyncStub(AuditServiceStub):
     DiffCustomer: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.DiffCustomerRequest, _audit_service_pb2.DiffCustomerResponse]  # type: ignore[assignment]
     """Says what changed for a customer between two past states, field by field, and by which events.
 
-    Errors: INVALID_ARGUMENT (INVALID_AS_OF, INVALID_FIELD for more events than one answer takes),
+    Errors: INVALID_ARGUMENT (INVALID_AS_OF, INVALID_FIELD also for more events than one answer takes),
     NOT_FOUND (CUSTOMER_ERASED), UNAVAILABLE (CUSTOMER_PARKED).
     """
     GetReceipt: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetReceiptRequest, _audit_service_pb2.GetReceiptResponse]  # type: ignore[assignment]
@@ -148,7 +148,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_audit_service_pb2.DiffCustomerResponse, _abc.Awaitable[_audit_service_pb2.DiffCustomerResponse]]:
         """Says what changed for a customer between two past states, field by field, and by which events.
 
-        Errors: INVALID_ARGUMENT (INVALID_AS_OF, INVALID_FIELD for more events than one answer takes),
+        Errors: INVALID_ARGUMENT (INVALID_AS_OF, INVALID_FIELD also for more events than one answer takes),
         NOT_FOUND (CUSTOMER_ERASED), UNAVAILABLE (CUSTOMER_PARKED).
         """
 

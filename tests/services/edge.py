@@ -211,11 +211,18 @@ class Edge:
 
 async def refusal(call: Awaitable[Any]) -> Refusal:
     """Await a call that must fail; give how."""
+    found = await refused(call)
+    assert found is not None, "the call was answered"
+    return found
+
+
+async def refused(call: Awaitable[Any]) -> Refusal | None:
+    """Await a call; give how it failed, None where it was answered."""
     try:
-        answered = await call
+        await call
     except grpc.aio.AioRpcError as error:
         return _refusal(error)
-    raise AssertionError(f"the call was answered: {answered}")
+    return None
 
 
 def _refusal(error: grpc.aio.AioRpcError) -> Refusal:
