@@ -16,6 +16,7 @@ is a file that gives its metrics; `parts.py` lists the parts. Files:
 * `resolution.py`: of the part `identity`, who is found to be whom
 * `query.py`, `verifying.py`: the part `query`, over a gateway's server in a process of its own, and
   proofs in processes of Ray's
+* `awake.py`, `awake_log.py`: a host full of customers, and others asleep, by a command of its own
 * `data/febrl/`: records with known duplicates, and their licence
 
 Nothing imports it but its tests.
