@@ -1,7 +1,8 @@
 """Find who is whom in a FEBRL file: people without ids, by any two of name, address, birth date.
 
 Shows how a workspace comes by rules of its own. Run it beside `koseki up --data DIR` on a new DIR;
-what it printed is the address. The file names the duplicates, so the result can be judged:
+what it printed is the address. The files (FEBRL 4 comes in two) name the duplicates, so the result
+can be judged:
 
     python -m examples.febrl 127.0.0.1:50051 benchmarks/data/febrl/dataset1.csv
 """
@@ -145,9 +146,9 @@ async def _customers_of(
     }
 
 
-async def main(address: str, path: Path) -> None:
-    """Resolve a file and print how well it went."""
-    records = list(read_records(path))
+async def main(address: str, paths: Sequence[Path]) -> None:
+    """Resolve the records of all files together, and print how well it went."""
+    records = [record for path in paths for record in read_records(path)]
     await set_rules(address)
     found = await resolve(address, records)
     judged = agreement(found, {record.number: record.person for record in records})
@@ -158,4 +159,4 @@ async def main(address: str, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
+    asyncio.run(main(sys.argv[1], [Path(path) for path in sys.argv[2:]]))
