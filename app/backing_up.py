@@ -51,14 +51,16 @@ async def back_up_log(settings: Settings, folder: Path, *, progress: Progress) -
 
 
 async def restore_log(
-    settings: Settings, folder: Path, *, replicas: int, progress: Progress
+    settings: Settings, folder: Path, *, replicas: int | None = None, progress: Progress
 ) -> dict[str, Any]:
     """Restore a backup into the empty log of a server; no key comes back that it says is gone.
 
+    Without a number of `replicas` log and keys have as many as `koseki up` requires of them.
     Raises `StartFailed`, `ArchiveFault`, `LogError` and `OSError`.
     """
     archive = Archive.of(folder)
     settings = settings.model_copy(update={"workspace": archive.workspace})
+    replicas = replicas or settings.replicas
     async with reached(settings, role="operator", may_run=False) as (_, connection):
         destroyed = _destroyed_in(folder)
         keys = JetStreamKeyStore(

@@ -63,7 +63,10 @@ def restore(
     *,
     nats: ClusterOption = "",
     credentials: CredentialsOption = None,
-    replicas: Annotated[int, typer.Option(help="Replicas of the new log.", min=1, max=5)] = 1,
+    replicas: Annotated[
+        int | None,
+        typer.Option(help="Servers that keep each stream; else 3 with --nats.", min=1, max=5),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Restore the backup in DIR into an empty log, every event at its revision, and prove it.

@@ -84,5 +84,5 @@ async def _opened(
             raise LogDamaged(f"the log's shape does not hold: {', '.join(shape.faults)}")
         source = found.workspace_key_source
         store = JetStreamKeyStore(connection, found.workspace, source=source)
-        await store.open()
+        await store.open(replicas=found.replicas)
         yield found.workspace, store, log

@@ -64,7 +64,7 @@ async def test_what_the_log_says_is_erased_stays_so_through_every_restore(tmp_pa
     fresh = tmp_path / "fresh"
     shutil.copytree(settings.data / "secrets", fresh / "secrets")
     restored = settings_in(fresh)
-    done = await restore_log(restored, log_backup, replicas=1, progress=print)
+    done = await restore_log(restored, log_backup, progress=print)
     assert done["destroyed_keys"] == 1
     put_back = await put_back_keys(restored, Path(saved["file"]), progress=print)
     assert put_back["restored"] == 1

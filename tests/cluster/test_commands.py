@@ -28,16 +28,28 @@ from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.server import EmbeddedServer
 from tests.cluster.shipped import WORKSPACE, shipped_servers
 from tests.support.events import draft, new_id, new_record, store
+from tests.support.waiting import until_async
 
 EVENTS = 7
 KEYS = 3
+REPLICAS = 3
 
 
 async def ran(*command: str) -> dict[str, object]:
     done = await asyncio.to_thread(CliRunner().invoke, cli, [*command, "--json"])
     assert done.exit_code == 0, (command, done.output)
-    found: dict[str, object] = orjson.loads(done.stdout)
+    # Only `main`, which is not called here, keeps log lines away.
+    found: dict[str, object] = orjson.loads(done.stdout.splitlines()[-1])
     return found
+
+
+async def is_made(log: JetStreamEventLog) -> bool:
+    """Make a log, as soon as the servers are one cluster."""
+    try:
+        await log.ensure_stream(replicas=REPLICAS)
+    except LogUnavailable:
+        return False
+    return True
 
 
 async def test_log_and_keys_are_backed_up_by_a_reader_and_restored_by_an_operator(
@@ -46,12 +58,12 @@ async def test_log_and_keys_are_backed_up_by_a_reader_and_restored_by_an_operato
     settings = Settings(data=tmp_path / "data", workspace=WORKSPACE)
     ensure_workspace_key(settings)
     data = ("--data", str(settings.data))
-    async with shipped_servers(tmp_path / "servers", servers=1) as roles:
+    async with shipped_servers(tmp_path / "servers", servers=3) as roles:
         operator = await roles.connect("operator")
         log = JetStreamEventLog(operator, WORKSPACE)
-        await log.ensure_stream()
+        await until_async(lambda: is_made(log), timeout_seconds=30)
         keys = JetStreamKeyStore(operator, WORKSPACE, source=settings.workspace_key_source)
-        await keys.open()
+        await keys.open(replicas=REPLICAS)
         await keys.ensure([RecordId(new_id()) for _ in range(KEYS)])
         await store(log, *(draft(new_record()) for _ in range(EVENTS)))
         reader, all_roles = tmp_path / "reader.toml", tmp_path / "all.toml"
@@ -59,7 +71,7 @@ async def test_log_and_keys_are_backed_up_by_a_reader_and_restored_by_an_operato
         roles.write_credentials(all_roles)
 
         def there(file: Path) -> list[str]:
-            return [*data, "--nats", roles.urls[0], "--credentials", str(file)]
+            return [*data, "--nats", ",".join(roles.urls), "--credentials", str(file)]
 
         as_reader = [*there(reader), "--workspace", WORKSPACE]
         backup = await ran("backup", str(tmp_path / "log"), *as_reader)
@@ -75,7 +87,9 @@ async def test_log_and_keys_are_backed_up_by_a_reader_and_restored_by_an_operato
             await JetStreamApi(operator).call(f"STREAM.DELETE.koseki-{WORKSPACE}-{stream}")
         restored = await ran("restore", str(tmp_path / "log"), *there(all_roles))
         assert restored["log_digest"] == backup["log_digest"]
-        await JetStreamKeyStore(operator, WORKSPACE, source=settings.workspace_key_source).open()
+        for stream in ("log", "keys"):
+            info = await JetStreamApi(operator).call(f"STREAM.INFO.koseki-{WORKSPACE}-{stream}")
+            assert info["config"]["num_replicas"] == REPLICAS, "koseki up would refuse it"
         as_operator = [*there(all_roles), "--workspace", WORKSPACE]
         done_keys = await ran("keys", "restore", str(saved["file"]), *as_operator)
         assert done_keys["restored"] == KEYS
