@@ -82,6 +82,35 @@ async def test_lines_pass_the_gates_and_bad_ones_are_named(
     assert [(act.imported, act.happened_at.ToJsonString()) for act in history] == [(True, TIME)]
 
 
+async def test_a_file_that_names_an_erased_person_brings_nobody_back(
+    installation: Installation, caller: Caller, tmp_path: Path
+) -> None:
+    who, mail, other = "imported-erased", "erased@example.com", "imported-other"
+    known = {**order(1, who), "context": {"traits": {"email": mail}}}
+    named = {"type": "identify", "userId": who, "traits": {"email": mail}, "timestamp": TIME}
+    path = write(tmp_path / "before.jsonl", [named, known])
+    assert imported(installation, path)[0] == 0
+    last = installation.json("status")["log_revision"]
+    customer = (await caller.get(person(who), at_least_revision=last)).customer_id
+    erased = installation.json("erase", "--customer", customer)
+    assert erased["erased_since_revision"]
+    consent = {"type": "consent", "userId": who, "purpose": "marketing", "timestamp": TIME}
+    with_another = {**named, "userId": other}
+    again = write(
+        tmp_path / "again.jsonl",
+        [named, known, order(2, who), {**consent, "state": "given"}, with_another],
+    )
+    refused = [{"line": line, "reason": "IDENTIFIER_ERASED"} for line in (1, 2, 3, 4)]
+    for run in range(2):
+        status, found = imported(installation, again)
+        assert (status, found["unusable_lines"]) == (1, refused), run
+    assert not (await caller.check(person(who), "marketing")).open
+    last = installation.json("status")["log_revision"]
+    kept = await caller.get(person(other), at_least_revision=last)
+    assert [held.namespace for held in kept.identifiers] == ["user_id"]  # the address was left out
+    assert kept.customer_id != customer
+
+
 @pytest.mark.timeout(120)
 async def test_an_import_that_is_killed_goes_on_and_counts_nothing_twice(
     installation: Installation, caller: Caller, tmp_path: Path
