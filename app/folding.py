@@ -1,7 +1,8 @@
 """The log folded in shares by processes of Ray's, started for it and ended with it (R17).
 
 `koseki verify` does so where there is more than one core and the log is long enough to be worth
-starting Ray: `refolder` says. Each process reads its share from a spool and nothing else but keys.
+starting Ray: `refolder` says. A process reads a share from a spool and nothing else but keys, gives
+what it comes to, and lets go of it: what is in memory does not grow with the log.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from app.settings import Settings
 from eventlog.connection import Connection
 from eventlog.jetstream import JetStreamEventLog
 from projections.fold import memory_codec
+from replay.copies_file import read_copies, write_copies
 from replay.fold import Progress
+from replay.scanning import SHARES_MAX
 from replay.shares import Copy, Share, ShareFold, ShareFolder
 from replay.sharing import Refolded, refold
 from replay.spool import read_share, read_times
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
     from actors.remote import Asked
 
 PROCESSES_MAX = 8
+SHARE_EVENTS_MAX = 250_000
+"""Of a share, about: so many take some 300 MB."""
+
 WORTH_EVENTS = 50_000
 """Of a log that is shorter one process is done before others have started."""
 
@@ -42,18 +48,18 @@ PROGRESS_EVERY_SECONDS = 0.5
 T = TypeVar("T")
 
 
-def refolder(settings: Settings, log: JetStreamEventLog, *, processes: int | None) -> Refold | None:
-    """Give the way to fold in shares; None where one process alone is to fold.
+def refolder(settings: Settings, log: JetStreamEventLog, *, processes: int | None) -> Refold:
+    """Give the way to fold in shares, which folds nothing where one process alone is to.
 
-    `processes` says how many; None: one for each core, if the log is worth it.
+    `processes` says how many; None: one for each core, if the log is worth it. A log of more than a
+    share is folded in shares by one process too.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     chosen = min(processes or cores or 1, PROCESSES_MAX)
-    if chosen == 1:
-        return None
 
     async def fold(revision: int, progress: Progress) -> Refolded | None:
-        if processes is None and revision < WORTH_EVENTS:
+        is_small = chosen == 1 or (processes is None and revision < WORTH_EVENTS)
+        if is_small and revision <= SHARE_EVENTS_MAX:
             return None
         async with folding_processes(settings, chosen) as folding:
             return await folding.refold(log, revision, progress)
@@ -62,7 +68,9 @@ def refolder(settings: Settings, log: JetStreamEventLog, *, processes: int | Non
 
 
 @asynccontextmanager
-async def folding_processes(settings: Settings, processes: int) -> AsyncIterator[FoldingProcesses]:
+async def folding_processes(
+    settings: Settings, processes: int, *, share_events_max: int = SHARE_EVENTS_MAX
+) -> AsyncIterator[FoldingProcesses]:
     """Start Ray, and so many processes on it; end both."""
     os.environ.update(RAY_ENVIRONMENT)
     from actors.remote import Asked, start_ray, stop_ray  # Ray is heavy
@@ -74,7 +82,7 @@ async def folding_processes(settings: Settings, processes: int) -> AsyncIterator
         start_ray(ray_folder)  # in the main thread, or it says that it cannot hear SIGTERM
         config = settings.to_bytes()
         asked = [Asked("app.folding:build_share", config) for _ in range(processes)]
-        yield FoldingProcesses(asked)
+        yield FoldingProcesses(asked, share_events_max)
     finally:
         await asyncio.to_thread(stop_ray)
         end_all(descendants(except_for=children), grace_seconds=0.0)
@@ -83,9 +91,10 @@ async def folding_processes(settings: Settings, processes: int) -> AsyncIterator
 
 @dataclass(frozen=True, slots=True)
 class FoldingProcesses:
-    """Processes that fold shares."""
+    """Processes that fold shares, each of so many events at most, about."""
 
     asked: Sequence[Asked]
+    share_events_max: int = SHARE_EVENTS_MAX
 
     async def ready(self) -> None:
         """Wait until each has started. Raises `RefoldFailed`."""
@@ -94,12 +103,14 @@ class FoldingProcesses:
     async def refold(self, log: JetStreamEventLog, revision: int, progress: Progress) -> Refolded:
         """Fold the log up to a revision. Raises `LogError`, `ReadSideError` and `RefoldFailed`."""
         with tempfile.TemporaryDirectory(prefix="koseki-fold-") as folder:
+            idle: asyncio.Queue[Asked] = asyncio.Queue()
+            for one in self.asked:
+                idle.put_nowait(one)
+            shares = max(len(self.asked), min(-(-revision // self.share_events_max), SHARES_MAX))
 
             def deal(dealt: bytes, revision: int) -> list[ShareFolder]:
-                return [
-                    _Elsewhere(one, _Task(folder, dealt, number, revision))
-                    for number, one in enumerate(self.asked)
-                ]
+                tasks = [_Task(folder, dealt, number, revision) for number in range(shares)]
+                return [_Elsewhere(idle, task) for task in tasks]
 
             async def fold(folders: Sequence[ShareFolder]) -> list[Share]:
                 telling = asyncio.create_task(self._tell(progress))
@@ -113,7 +124,7 @@ class FoldingProcesses:
                 log,
                 Path(folder),
                 revision=revision,
-                shares=len(self.asked),
+                shares=shares,
                 deal=deal,
                 fold=fold,
                 progress=progress,
@@ -148,32 +159,38 @@ class _Task(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Elsewhere:
-    """A share in another process."""
+    """A share that is folded by the next process that has nothing to do."""
 
-    asked: Asked
+    idle: asyncio.Queue[Asked]
     task: _Task
 
     async def share(self) -> Share:
-        return cast(Share, await self.asked.ask("share", self.task))
+        asked = await self.idle.get()
+        try:
+            return cast(Share, await asked.ask("share", self.task))
+        finally:
+            self.idle.put_nowait(asked)
 
     async def copies_of(self, signals: Collection[int]) -> list[Copy]:
-        return cast(list[Copy], await self.asked.ask("copies_of", frozenset(signals)))
+        folder, number = Path(self.task.folder), self.task.number
+        return await asyncio.to_thread(read_copies, folder, number, signals)
 
 
 class ShareProcess:
-    """What a process that folds shares does."""
+    """What a process that folds shares does, one after another."""
 
     def __init__(self, connection: Connection, log: JetStreamEventLog) -> None:
         self._connection = connection
         self._log = log
         self._fold: ShareFold | None = None
+        self._folded_before = 0
 
     async def events(self) -> int:
         """Say how many events were folded."""
-        return 0 if self._fold is None else self._fold.events
+        return self._folded_before + (0 if self._fold is None else self._fold.events)
 
     async def share(self, task: _Task) -> Share:
-        """Fold a share. Raises `LogError` and `ReadSideError`."""
+        """Fold a share, and write its copies of signals. Raises `LogError` and `ReadSideError`."""
         folder, dealt, number, revision = task
         times = read_times(Path(folder))
         codec = memory_codec(self._log)
@@ -181,11 +198,10 @@ class ShareProcess:
         for messages in read_share(Path(folder), dealt, number):
             await fold.add(await self._log.entries(messages))
             await asyncio.sleep(0)  # whoever asks how far it is has a turn
-        return await fold.finish()
-
-    async def copies_of(self, signals: Collection[int]) -> list[Copy]:
-        """Give the share's copies of these signals."""
-        return [] if self._fold is None else self._fold.copies_of(signals)
+        share = await fold.finish()
+        await asyncio.to_thread(write_copies, Path(folder), number, fold.tables)
+        self._folded_before, self._fold = await self.events(), None
+        return share
 
 
 async def build_share(config: bytes) -> ShareProcess:

@@ -19,7 +19,7 @@ from projections.fold import row_codec
 from projections.store import Store
 from replay.damage import Damage
 from replay.fold import Progress
-from replay.signals import count_signals
+from replay.signals import signal_figures
 from replay.verify import Refold, StoredRows, Verification, verify
 
 
@@ -88,12 +88,7 @@ async def _signals(log: EventLog, found: Verification) -> dict[str, int]:
     """Count the signals of a log that could be read."""
     if found.replayed is None:
         return {}
-    census = await count_signals(log, through_revision=found.checkpoint.revision)
-    return {
-        "signals_recorded": census.distinct,
-        "signals_duplicated": census.duplicated,
-        "signals_declined": len(census.declined),
-    }
+    return await signal_figures(log, through_revision=found.checkpoint.revision)
 
 
 def replica_figures(replicas: Sequence[ReplicaRead]) -> dict[str, Any]:

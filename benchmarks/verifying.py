@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from app.folding import FoldingProcesses, folding_processes
+from app.folding import SHARE_EVENTS_MAX, FoldingProcesses, folding_processes
 from app.settings import Settings
 from benchmarks.happenings import Happenings
 from benchmarks.measuring import Metric, Metrics, Rounds, alternate, rate_of
@@ -37,6 +37,7 @@ class Load:
     customers: int = 20_000
     segments: int = 10
     processes: int = max(2, os.cpu_count() or 1)
+    share_events_max: int = SHARE_EVENTS_MAX
 
 
 QUICK = Load(rounds=Rounds(3, seconds_max=30.0), events=25_000, customers=5_000)
@@ -59,7 +60,11 @@ async def measure_load(load: Load) -> Metrics:
             await store_entries(scene.log, happenings.entries)
             async with (
                 projected(scene, events, Path(folder) / "read-side") as store,
-                folding_processes(_settings(scene, folder), load.processes) as processes,
+                folding_processes(
+                    _settings(scene, folder),
+                    load.processes,
+                    share_events_max=load.share_events_max,
+                ) as processes,
             ):
                 await processes.ready()
                 found = await _measured(scene, store, processes, load=load, events=events)

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from domain.ids import DecisionId, Stream, StreamKind
+from domain.ids import DecisionId, StreamKind
 from eventlog.envelope import extend_log_digest
 from eventlog.port import ZERO_DIGEST, Entry
 from projections.clock import time_moved_to
@@ -22,7 +22,7 @@ from replay.chain import ChainCheck
 EVERY_SHARE = 255
 """Of a stream that each share folds: the workspace's, whose rules hold for everybody."""
 
-SHARES_MAX = 64
+SHARES_MAX = 250
 UNREADABLE = -1
 
 
@@ -50,21 +50,25 @@ class Scan:
         self.revision = 0
         self._chain = ChainCheck()
         self._told = array("q")
-        self._numbers: dict[Stream, int] = {}
+        self._everybodys: set[int] = set()
+        self._clock: int | None = None
         self._joined = array("q")
         self._decision: tuple[DecisionId, int] | None = None
 
     def add(self, entry: Entry, decision: DecisionId | None) -> int:
         """Add the next event; give the number of its stream. Raises `LogDamaged`."""
-        self._chain.check((entry,))
+        number = self._chain.check_next(entry)
         self.revision, self.event_digest = entry.revision, entry.digest
         self.log_digest = extend_log_digest(self.log_digest, entry.revision, entry.digest)
-        number = self._numbers.setdefault(entry.stream, len(self._numbers))
         if number == len(self._joined):
             self._joined.append(number)
         self._told.append(_told(entry))
         if entry.stream.kind in (StreamKind.RECORD, StreamKind.IDENTIFIER):
             self._join(number, decision)
+        elif entry.stream.kind is StreamKind.WORKSPACE:
+            self._everybodys.add(number)
+        else:
+            self._clock = number
         return number
 
     def times(self, *, unreadable: Collection[int] = ()) -> array[int]:
@@ -88,11 +92,10 @@ class Scan:
                 groups += 1
             else:
                 dealt[number] = dealt[self._first(number)]
-        for stream, number in self._numbers.items():
-            if stream.kind is StreamKind.WORKSPACE:
-                dealt[number] = EVERY_SHARE
-            elif stream.kind is StreamKind.CLOCK:
-                dealt[number] = 0
+        for number in self._everybodys:
+            dealt[number] = EVERY_SHARE
+        if self._clock is not None:
+            dealt[self._clock] = 0
         return bytes(dealt)
 
     def _join(self, number: int, decision: DecisionId | None) -> None:

@@ -1,8 +1,9 @@
 """A log folded in shares, side by side, and the shares put together again: one digest (R17).
 
 Each share folds the events of some customers, and the workspace's rules, with the read side's own
-folds (`ShareFold`). Rows are each one share's, but for a few: totals are added up, and signals
-whose copies lie in several shares are told apart as a single fold does.
+folds (`ShareFold`), and is let go of once its digest is known. Rows are each one share's, but for a
+few: totals are added up, and signals whose copies lie in several shares are told apart as a single
+fold does.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ class ShareFold:
         is_first: bool,
         size: int = FOLDED_AT_ONCE,
     ) -> None:
-        self._tables = MemoryTables(codec)
+        self.tables = MemoryTables(codec)
+        """Nobody needs them once the copies of signals are written (`copies_file.py`)."""
         self._times = times
         self._revision = revision
         self._is_first = is_first
@@ -117,35 +119,21 @@ class ShareFold:
         await self._fold(len(self._pending))
         if self._revision:
             to = self._times.after(self._revision)
-            work = partial(let_time_pass, self._tables, to, self._times.reached)
-            await in_thread(work, self._tables.codec)
+            work = partial(let_time_pass, self.tables, to, self._times.reached)
+            await in_thread(work, self.tables.codec)
         return self._share()
-
-    def copies_of(self, signals: Collection[int]) -> list[Copy]:
-        """Give the copies of these signals."""
-        wanted = frozenset(signals)
-        found = []
-        for key, row in self._tables.scan(SIGNALS, b""):
-            if _short(key) in wanted:
-                also, signal = row.pop("also", ()), key.decode()
-                found.append(Copy(signal, row, is_first=True))
-                for record in also:
-                    repeat = self._tables.get(REPEATS, f"{record}/{signal}".encode())
-                    assert repeat is not None
-                    found.append(Copy(signal, repeat, is_first=False))
-        return found
 
     async def _fold(self, count: int) -> None:
         entries = self._pending[:count]
         if not entries:
             return
-        work = partial(fold_share, self._tables, entries, self._times)
-        await in_thread(work, self._tables.codec)
+        work = partial(fold_share, self.tables, entries, self._times)
+        await in_thread(work, self.tables.codec)
         del self._pending[:count]
         self.events += len(entries)
 
     def _share(self) -> Share:
-        tables = self._tables
+        tables = self.tables
         left_out = _OF_EVERYBODY if self._is_first else (*_OF_EVERYBODY, *_OF_THE_WORKSPACE)
         digest = int.from_bytes(tables.checkpoint.rows_digest, "big")
         for table in left_out:
@@ -156,7 +144,7 @@ class ShareFold:
             rows=sum(tables.count(table) for table in TABLES if table not in left_out),
             of_workspace=self._of_workspace,
             of_everybody={t: row for t in _OF_EVERYBODY for _, row in tables.scan(t, b"")},
-            signals=array("q", map(_short, (key for key, _ in tables.scan_stored(SIGNALS, b"")))),
+            signals=array("q", map(short, (key for key, _ in tables.scan_stored(SIGNALS, b"")))),
             unreadable=self._unreadable,
             parked=[p for p, _ in zip(parked(tables), range(PARKED_NAMED_MAX), strict=False)],
         )
@@ -229,7 +217,8 @@ def _several(parts: Iterable[Sequence[int]]) -> frozenset[int]:
     return frozenset(one for one, other in pairwise(numbers) if one == other)
 
 
-def _short(key: bytes) -> int:
+def short(key: bytes) -> int:
+    """Give the first digits of a signal's key."""
     return int(key[:KEY_DIGITS], 16)
 
 

@@ -135,7 +135,12 @@ async def test_the_part_query_asks_the_real_server_in_a_process_of_its_own() -> 
 
 async def test_the_part_query_proves_a_read_side_in_processes_of_rays() -> None:
     load = verifying.Load(
-        rounds=Rounds(1, seconds_max=0), events=200, customers=20, segments=2, processes=2
+        rounds=Rounds(1, seconds_max=0),
+        events=200,
+        customers=20,
+        segments=2,
+        processes=2,
+        share_events_max=50,  # more shares than processes: each is let go of before the next
     )
     found = (await verifying.measure_load(load))["verify_events_per_second"].as_fields()
     assert found["value"] > 0

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+import shutil
+import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +19,7 @@ from projections.copies import SIGNALS
 from projections.fold import TABLES, fold_batch
 from projections.rows import OpenRows
 from projections.tables import Checkpoint, MemoryTables
+from replay.copies_file import read_copies, write_copies
 from replay.scanning import EVERY_SHARE, LogTimes, Scan
 from replay.shares import Copy, Share, ShareFold, put_together
 from tests.projections.erasing import erasing_history
@@ -29,14 +33,19 @@ class Here:
 
     fold: ShareFold
     batches: list[list[Entry]]
+    folder: Path
+    number: int
 
     async def share(self) -> Share:
         for batch in self.batches:
             await self.fold.add(batch)
-        return await self.fold.finish()
+        share = await self.fold.finish()
+        write_copies(self.folder, self.number, self.fold.tables)
+        self.fold.tables = MemoryTables()  # nobody may need them any more
+        return share
 
     async def copies_of(self, signals: Collection[int]) -> list[Copy]:
-        return self.fold.copies_of(signals)
+        return read_copies(self.folder, self.number, signals)
 
 
 def decisions(entries: Sequence[Entry]) -> list[DecisionId | None]:
@@ -55,7 +64,7 @@ async def in_shares(
     named = zip(entries, decided or decisions(entries), strict=True)
     numbers = [scan.add(entry, decision) for entry, decision in named]
     dealt, times = scan.assign(shares), LogTimes(scan.times())
-    folders = []
+    folders, lying = [], Path(tempfile.mkdtemp())
     for share in range(shares):
         own = [
             entry
@@ -63,9 +72,12 @@ async def in_shares(
             if dealt[number] in (share, EVERY_SHARE)
         ]
         fold = ShareFold(OpenRows(), times, revision=scan.revision, is_first=share == 0, size=size)
-        folders.append(Here(fold, [own[n : n + size] for n in range(0, len(own), size)]))
+        batches = [own[n : n + size] for n in range(0, len(own), size)]
+        folders.append(Here(fold, batches, lying, share))
     folded = [await folder.share() for folder in folders]
-    return await put_together(scan, times, folders=folders, shares=folded)
+    found = await put_together(scan, times, folders=folders, shares=folded)
+    shutil.rmtree(lying)
+    return found
 
 
 def at_once(entries: Sequence[Entry]) -> MemoryTables:
