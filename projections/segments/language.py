@@ -17,6 +17,7 @@ import cel
 
 from domain.workspace_events import EXPRESSION_CHARACTERS_MAX
 from projections.segments.errors import ExpressionFault, InvalidExpression
+from projections.segments.fault_place import place_of_fault
 from projections.segments.tokens import Token, place, tokens
 from projections.segments.trying import fault_of
 from projections.segments.vocabulary import (
@@ -116,8 +117,18 @@ def _read(source: str, variable: str) -> Expression:
     calls = _calls(source, words) if variable == TRAITS else frozenset()
     fault = fault_of(program)
     if fault is not None:
-        raise InvalidExpression((fault,))
+        offset = place_of_fault(source, words, fault.reason, _judge)
+        _fail(source, offset, fault.reason, fault.message)
     return Expression(source, calls, _fields(words, variable), program)
+
+
+def _judge(part: str) -> str | None:
+    """Give the reason why a part of an expression can be no rule, if it is one at all."""
+    try:
+        fault = fault_of(cel.compile(part))
+    except ValueError:
+        return None
+    return None if fault is None else fault.reason
 
 
 def _compile(source: str) -> cel.Program:
