@@ -28,29 +28,31 @@ _OPEN, _CLOSED = frozenset("([{"), frozenset(")]}")
 Words = Sequence[Token]
 
 
-def place_of_fault(source: str, words: Words, reason: str, judge: Judge) -> int:
+def place_of_fault(source: str, words: Words, *, reason: str, judge: Judge) -> int:
     """Give the offset of the smallest part that is at fault for a reason."""
     part = words
     while True:
-        inner, reason = _part_at_fault(source, _unwrapped(part), reason, judge)
+        inner, reason = _part_at_fault(source, _unwrapped(part), reason=reason, judge=judge)
         if inner is None:
             return part[0].offset
         part = inner
 
 
-def _part_at_fault(source: str, part: Words, reason: str, judge: Judge) -> tuple[Words | None, str]:
+def _part_at_fault(
+    source: str, part: Words, *, reason: str, judge: Judge
+) -> tuple[Words | None, str]:
     operators, operands = _apart(part)
     judged = [(operand, judge(_text(source, operand))) for operand in operands]
     for operand, found in judged:
         if found == reason == WRONG_TYPE:
             return operand, found
-    for operand in _that_must_be_true_or_false(operators, judged, reason):
+    for operand in _that_must_be_true_or_false(operators, judged, reason=reason):
         return operand, NOT_TRUE_OR_FALSE
     return None, reason
 
 
 def _that_must_be_true_or_false(
-    operators: frozenset[str], judged: Sequence[tuple[Words, str | None]], reason: str
+    operators: frozenset[str], judged: Sequence[tuple[Words, str | None]], *, reason: str
 ) -> Iterator[Words]:
     """Yield what is neither and has to be, for the whole is."""
     if operators == _TERNARY:  # what stands before `?`; where the whole fails to be, what it gives

@@ -117,7 +117,7 @@ def _read(source: str, variable: str) -> Expression:
     calls = _calls(source, words) if variable == TRAITS else frozenset()
     fault = fault_of(program)
     if fault is not None:
-        offset = place_of_fault(source, words, fault.reason, _judge)
+        offset = place_of_fault(source, words, reason=fault.reason, judge=_judge)
         _fail(source, offset, fault.reason, fault.message)
     return Expression(source, calls, _fields(words, variable), program)
 
