@@ -74,6 +74,13 @@ class Scene:
         """How many events the turn would store so far."""
         return len(self._drafts)
 
+    @property
+    def only_record(self) -> Record | None:
+        """The record, if there is but one, nothing is pending and no identifier was looked up."""
+        if self._drafts or self._streams or len(self._records) != 1:
+            return None
+        return next(iter(self._records.values()))
+
     def customers(self, routed: Routed) -> tuple[Customer, ...]:
         """Give every customer that a command touches, with what is pending applied."""
         self._apply_pending()

@@ -26,8 +26,10 @@ from domain.commands import (
 from domain.consent import ConsentState
 from domain.customer import Customer, forgotten_by, reminded
 from domain.decide import decide
+from domain.decision import Decision
 from domain.errors import DomainError, Kind
 from domain.ids import EVENTS_PER_APPEND_MAX
+from domain.plain import plain_signals
 from domain.replies import Done, Failed, Reply, Verdict
 from eventlog.commit import GroupCommit
 from eventlog.errors import LogDamaged, LogError
@@ -217,6 +219,10 @@ class TurnTaker:
         unsure: list[Waiting] = []
         for place, waiting in enumerate(commands):
             command = waiting.routed.command
+            plain = self._plain(scene, command, now)
+            if plain is not None:
+                decided.append((waiting, scene.stage(plain, command)))
+                continue
             try:
                 customers = scene.customers(waiting.routed)
                 if self._may_be_forgotten(waiting, customers):
@@ -238,6 +244,10 @@ class TurnTaker:
                 return decided, [*unsure, *commands[place:]]
             decided.append((waiting, scene.stage(decision, command)))
         return decided, unsure
+
+    def _plain(self, scene: Scene, command: PersonCommand, now: datetime) -> Decision | None:
+        only = scene.only_record
+        return None if only is None else plain_signals(self._rules.rules, only, command, now=now)
 
     def _may_be_forgotten(self, waiting: Waiting, customers: tuple[Customer, ...]) -> bool:
         """Whether the log has to be asked first if the command was carried out before."""
