@@ -179,7 +179,10 @@ async def _compare(
     found.parked = tuple(islice(parked(replayed), PARKED_NAMED_MAX))
     _compare_digests(found, replayed.checkpoint)
     differing = await _compare_rows(found, replayed, read_side)
-    found.first = await first_of(log, differing, revision=revision)
+    try:
+        found.first = await first_of(log, differing, revision=revision)
+    except LogDamaged as damaged:  # beyond the checkpoint, or on another replica
+        _damaged(found, damaged.message)
 
 
 def _damaged(found: Verification, message: str) -> None:

@@ -76,6 +76,21 @@ async def test_a_replaced_event_is_noticed_before_any_yes_or_write_of_its_record
         assert found.damage.lost == []
 
 
+async def test_a_chain_that_is_broken_only_beyond_the_read_side_is_told_too(
+    connection: Connection, original: Original
+) -> None:
+    replaced = original.first(ConsentWithdrawn)
+    async with office(connection, original.folder, original.workspace) as opened:
+        await opened.done(track("not folded", user("0")))
+    await doctor(connection, original.workspace, partial(replace_body, revision=replaced.revision))
+    async with office(connection, original.folder, original.workspace) as opened:
+        found = await opened.verify()
+    assert {"log_digest", "rows_digest", "log_damaged"} <= set(found.faults)
+    assert found.damage is not None
+    assert [record.record_id for record in found.damage.records] == [replaced.stream.key]
+    assert found.damage.replaced == [replaced.revision]
+
+
 async def test_the_event_that_a_checkpoint_names_may_not_be_another(
     connection: Connection, original: Original
 ) -> None:
