@@ -12,7 +12,7 @@ from typing import Any
 
 from eventlog.asking_again import until_answered
 from eventlog.connection import Connection
-from eventlog.errors import LogUnavailable
+from eventlog.errors import LogUnavailable, UnsafeStream
 from eventlog.stream_making import MAKE_SECONDS_MAX
 
 API_TIMEOUT_SECONDS = 5.0
@@ -20,10 +20,19 @@ NANOSECONDS = 1_000_000_000
 
 STREAM_NAME_IN_USE = 10058
 NO_MESSAGE_FOUND = 10037
+STORAGE_EXCEEDED = 10047
 SERVER_FAULT = 500
 """From this status on the API says that it cannot now, not that it will not."""
 
 JsonObject = Mapping[str, Any]  # Any: what JetStream's API takes and gives is its own
+
+
+class NotNow(LogUnavailable):
+    """JetStream's API says that it cannot, for the time being."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"JetStream cannot answer now (error {code})")
+        self.code = code
 
 
 class ApiRefused(Exception):
@@ -60,7 +69,8 @@ async def store(
 async def ensure_stream(connection: Connection, config: JsonObject) -> None:
     """Make a stream, or bring one that is there to this configuration.
 
-    Asked again while nobody answers, as in a cluster that is coming together.
+    Asked again while nobody answers, as in a cluster that is coming together. Raises `UnsafeStream`
+    where the server's storage is smaller than what the stream is to hold.
     """
 
     async def call(verb: str, timeout_seconds: float) -> JsonObject:
@@ -73,6 +83,13 @@ async def ensure_stream(connection: Connection, config: JsonObject) -> None:
         except ApiRefused as error:
             if error.code != STREAM_NAME_IN_USE:
                 raise
+        except NotNow as error:
+            if error.code != STORAGE_EXCEEDED:
+                raise
+            name, wanted = config["name"], config["max_bytes"]
+            raise UnsafeStream(
+                f"stream {name}: the server's max_file_store has no {wanted:,} bytes left"
+            ) from None
         return await call("UPDATE", timeout_seconds)
 
     await until_answered(connection, ask, timeout_seconds=MAKE_SECONDS_MAX)
@@ -88,5 +105,5 @@ def read_answer(data: bytes) -> JsonObject:
     if error is None:
         return answer
     if error.get("code", 0) >= SERVER_FAULT:
-        raise LogUnavailable(f"JetStream cannot answer now (error {error.get('err_code')})")
+        raise NotNow(int(error.get("err_code", 0)))
     raise ApiRefused(int(error.get("err_code", 0)))

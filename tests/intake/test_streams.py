@@ -14,6 +14,7 @@ from actors.intake.jetstream import JetStreamIntake
 from actors.intake.publisher import IntakePublisher
 from actors.intake.streams import INTAKE_STREAMS, MAPPINGS
 from eventlog.connection import Connection
+from eventlog.errors import UnsafeStream
 from eventlog.server import EmbeddedServer
 from tests.intake.conditions import until
 from tests.intake.fakes import RecordingRouter, shape
@@ -159,3 +160,16 @@ async def test_a_publisher_names_a_key(spread: Intake) -> None:
     assert len({m.stream for m in found}) == 1
     with pytest.raises(ValueError, match="key"):
         await publisher.publish("m9", track(), time=RECEIVED_AT, key="a.b")
+
+
+async def test_a_server_with_too_little_storage_is_refused_with_what_it_lacks(
+    tmp_path: Path,
+) -> None:
+    server = EmbeddedServer(tmp_path / "nats", file_store_bytes_max=100_000_000)
+    await server.start()
+    connection = await Connection.open(server.url, name="test")
+    queue = JetStreamIntake(connection, workspace="small")
+    with pytest.raises(UnsafeStream, match="max_file_store has no 4,294,967,296 bytes left"):
+        await queue.open_streams()
+    await connection.close()
+    await server.stop()
