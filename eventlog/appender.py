@@ -1,9 +1,8 @@
-"""Appends to JetStream, and the settling of their outcomes by the log itself (R1, R2).
+"""Appends to JetStream, sent until their outcome is settled (R1, R2).
 
-One event is a plain publish, several are an atomic batch. A time-out or a lost connection leaves an
-append unsettled: then a touched subject is read from the leader. The first message after the
-expectation is ours, and all is stored; or another's, and nothing ever will be; or there is none,
-and the same bytes are sent again with the same expectations.
+One event is a plain publish, several are an atomic batch. A time-out, a lost connection or a
+conflict leaves an append unsettled: then the log is asked (`settlement.py`), and where it cannot
+tell yet the same bytes are sent again with the same expectations.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import orjson
 import structlog
 
 from eventlog.connection import NotSent
-from eventlog.envelope import event_digest
 from eventlog.errors import ClockDiffers, LogDamaged, LogUnavailable
 from eventlog.incoming import BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE
 from eventlog.jetstream_api import JetStreamApi
@@ -33,6 +31,7 @@ from eventlog.outgoing import (
     stored,
 )
 from eventlog.port import Attempt, Conflict, Head, Outcome, Refused, Stored, Unknown
+from eventlog.settlement import Settlement
 from eventlog.subjects import Subjects
 from eventlog.wire import MessageTooLarge, Outbound
 
@@ -63,6 +62,9 @@ class _Answer(Enum):
     UNSETTLED = auto()
 
 
+_NO_OUTCOME_YET = (_Answer.UNSETTLED, Conflict())
+
+
 class Gate(Protocol):
     """What stands before every sending: a `LogGuard`."""
 
@@ -77,9 +79,8 @@ class Appender:
     """Append to the log of one workspace. Any number of appends run at once."""
 
     def __init__(self, api: JetStreamApi, subjects: Subjects, outgoing: Outgoing) -> None:
-        self._api = api
         self._connection = api.connection
-        self._log_name = subjects.log_name
+        self._settlement = Settlement(api, subjects.log_name)
         self._outgoing = outgoing
         self.gate: Gate | None = None
         self._batches = 0
@@ -107,13 +108,13 @@ class Appender:
                 return answer
             if answer in _NOT_ADMITTED:
                 return Unknown() if is_unsettled else answer
-            if answer is _Answer.UNSETTLED:
-                is_unsettled = True
-            elif not is_unsettled and answer is not _Answer.TRY_AGAIN:
+            if isinstance(answer, Refused) and not is_unsettled:
                 return answer
+            is_unsettled = is_unsettled or answer in _NO_OUTCOME_YET
             if is_unsettled:
-                everywhere = isinstance(answer, Conflict)
-                found = await self._look(messages, deadline, everywhere=everywhere)
+                found = await self._settlement.look(
+                    messages, deadline, everywhere=isinstance(answer, Conflict)
+                )
                 if found is not None:
                     return found
             await self._pause(pause, deadline)
@@ -150,60 +151,6 @@ class Appender:
         outbound = [_outbound(m, f"{batch}{n}\r\n") for n, m in enumerate(messages[:-1], start=1)]
         last = f"{batch}{len(messages)}\r\n{BATCH_COMMIT}: 1\r\n"
         return [*outbound, _outbound(messages[-1], last)]
-
-    async def _look(
-        self, messages: list[Message], deadline: float, *, everywhere: bool
-    ) -> Stored | Conflict | None:
-        """Settle by the log: on one touched subject, or on all until one has moved on."""
-        for index, message in enumerate(messages):
-            if message.expected is None:
-                continue
-            found = await self._look_at(messages, index, deadline)
-            if found is not None or not everywhere:
-                return found
-        return None
-
-    async def _look_at(
-        self, messages: list[Message], index: int, deadline: float
-    ) -> Stored | Conflict | None:
-        message = messages[index]
-        remaining = deadline - asyncio.get_running_loop().time()
-        query = {"next_by_subj": message.subject, "seq": (message.expected or 0) + 1}
-        try:
-            found = await self._api.message(
-                self._log_name, query, timeout_seconds=max(min(remaining, TRY_SECONDS_MAX), 0)
-            )
-        except LogUnavailable:
-            return None
-        if found is None:
-            return None
-        if event_digest(found.subject, found.headers, found.body) != message.digest:
-            return Conflict()
-        last = found.revision - index + len(messages) - 1
-        return stored(messages, last) if await self._is_whole(messages, last, deadline) else None
-
-    async def _is_whole(self, messages: list[Message], last: int, deadline: float) -> bool:
-        """Whether the last message is there too.
-
-        Of a batch that fills the disk the server shows the front alone, until it starts again.
-        """
-        if len(messages) == 1:
-            return True
-        remaining = deadline - asyncio.get_running_loop().time()
-        try:
-            found = await self._api.message(
-                self._log_name,
-                {"seq": last},
-                timeout_seconds=max(min(remaining, TRY_SECONDS_MAX), 0),
-            )
-        except LogUnavailable:
-            return False
-        if found is not None:
-            digest = event_digest(found.subject, found.headers, found.body)
-            if digest == messages[-1].digest:
-                return True
-        _logger.error("append_not_whole", log=self._log_name, last_revision=last)
-        return False
 
     async def _pause(self, seconds: float, deadline: float) -> None:
         remaining = deadline - asyncio.get_running_loop().time()

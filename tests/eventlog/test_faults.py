@@ -6,16 +6,18 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from nats.aio.msg import Msg
 
 from domain.ids import EventId
-from eventlog.connection import Connection
+from eventlog.connection import Connection, Received
 from eventlog.errors import LogDamaged
 from eventlog.jetstream import JetStreamEventLog
-from eventlog.port import Conflict, Refused, Stored, Unknown
+from eventlog.port import EMPTY, Conflict, Head, Refused, Stored, Unknown
 from eventlog.server import EmbeddedServer
 from eventlog.wire import Outbound
 from tests.support.events import attempt, draft, new_record, store, touched
@@ -90,6 +92,43 @@ async def test_a_lost_request_is_a_conflict_where_another_writer_was_faster(
     proxy.cut()
     assert await appending == Conflict()
     assert (await jetstream_log.shape()).last_revision == 1
+
+
+@pytest.mark.parametrize("events", [1, 3])
+@pytest.mark.parametrize("also_reaches", ["the leader", "nobody"])
+async def test_a_conflict_that_the_log_does_not_show_is_none(
+    jetstream_log: JetStreamEventLog,
+    monkeypatch: pytest.MonkeyPatch,
+    events: int,
+    also_reaches: str,
+) -> None:
+    """A leader that was replaced says conflict; the one that leads now got the message too."""
+    connection = jetstream_log._api.connection
+    request_all = connection.request_all
+    deposed = [Msg(connection._client, data=b'{"error":{"code":400,"err_code":10071}}')]
+
+    async def answer_as_deposed(messages: Sequence[Outbound], **kwargs: Any) -> Sequence[Received]:
+        if also_reaches == "the leader":
+            await request_all(messages, **kwargs)
+        monkeypatch.setattr(connection, "request_all", request_all)
+        return deposed
+
+    monkeypatch.setattr(connection, "request_all", answer_as_deposed)
+    one = attempt(*(draft(new_record()) for _ in range(events)))
+    outcome = await jetstream_log.append(one, timeout_seconds=20)
+    assert isinstance(outcome, Stored)
+    assert [e.event_id for e in outcome.events] == [d.event_id for d in one.drafts]
+    assert (await jetstream_log.shape()).last_revision == events
+
+
+@pytest.mark.parametrize("events", [1, 3])
+async def test_an_expectation_that_the_log_never_reached_is_a_conflict(
+    jetstream_log: JetStreamEventLog, events: int
+) -> None:
+    drafts = [draft(new_record()) for _ in range(events)]
+    beyond = {drafts[-1].stream: Head(7, 1, bytes(32))}
+    one = attempt(*drafts, expected={d.stream: EMPTY for d in drafts} | beyond)
+    assert await jetstream_log.append(one, timeout_seconds=20) == Conflict()
 
 
 async def test_half_a_batch_is_never_taken_for_the_whole(
