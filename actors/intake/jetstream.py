@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -96,6 +96,7 @@ class JetStreamIntake:
         self._delivered: deque[IntakeMessage] = deque()
         self._ended: dict[str, str] = {}
         self._waiting: dict[str, _Waiting] = {}
+        self._delivered_before: dict[str, int] = {}
         self._changed = asyncio.Event()
 
     @property
@@ -127,6 +128,7 @@ class JetStreamIntake:
                 return
             first = int(found["ack_floor"]["stream_seq"]) + 1
             begin = {"deliver_policy": "by_start_sequence", "opt_start_seq": first}
+            self._delivered_before[stream] = int(found["delivered"]["stream_seq"])
             await call_api(self._connection, f"CONSUMER.DELETE.{stream}.{CONSUMER}")
         config = {
             "durable_name": CONSUMER,
@@ -218,7 +220,6 @@ class JetStreamIntake:
         return QueueStats(
             pending=sum(one.pending for one in each),
             ack_pending=sum(one.ack_pending for one in each),
-            redelivered=sum(one.redelivered for one in each),
             kept_messages=sum(one.kept_messages for one in each),
             kept_bytes=sum(one.kept_bytes for one in each),
         )
@@ -235,7 +236,6 @@ class JetStreamIntake:
         return QueueStats(
             pending=max(int(consumer["num_pending"]), undelivered),
             ack_pending=consumer["num_ack_pending"],
-            redelivered=consumer["num_redelivered"],
             kept_messages=state["messages"],
             kept_bytes=state["bytes"],
         )
@@ -341,6 +341,9 @@ class JetStreamIntake:
             self._end(received.subject, (received.headers or {}).get("Status", ""))
             return
         self._waiting.pop(message.stream, None)  # the server serves first who waits longest
+        if message.sequence <= self._delivered_before.get(message.stream, 0):
+            # A consumer that was begun again counts from one.
+            message = replace(message, deliveries=message.deliveries + 1)
         self._delivered.append(message)
         self._changed.set()
 

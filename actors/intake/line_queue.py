@@ -142,7 +142,7 @@ class LineQueue:
 
     async def stats(self) -> QueueStats:
         """Say how much is on its way."""
-        return QueueStats(len(self._again), len(self._unsettled), 0, 0, 0)
+        return QueueStats(len(self._again), len(self._unsettled), 0, 0)
 
     async def trim(self, *, settled_before: datetime) -> int:  # noqa: ARG002  # the port's
         """Forget nothing: a file stays as it is."""

@@ -42,7 +42,6 @@ class QueueStats:
 
     pending: int
     ack_pending: int
-    redelivered: int
     kept_messages: int
     kept_bytes: int
 

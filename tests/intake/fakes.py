@@ -70,7 +70,7 @@ class MemoryQueue:
         return {}
 
     async def stats(self) -> QueueStats:
-        return QueueStats(len(self.waiting), 0, 0, len(self.waiting), 0)
+        return QueueStats(len(self.waiting), 0, len(self.waiting), 0)
 
     async def trim(self, *, settled_before: datetime) -> int:
         return 0

@@ -101,6 +101,7 @@ async def test_a_worker_after_one_that_died_gets_what_that_one_held_at_once_and_
     await after.open()
     found = await after.pull(batch_messages_max=20, wait_seconds=1, gather_seconds=0.1)
     assert [orjson.loads(m.data)["data"]["messageId"] for m in found] == [f"m{n}" for n in range(8)]
+    assert [m.deliveries for m in found] == [2] * 6 + [1] * 2
     await after.ack(found)
 
     async def settled() -> bool:
