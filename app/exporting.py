@@ -7,20 +7,23 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from app.bootstrap import open_log
 from app.reaching import reached
 from app.replaying import past_of, read_moment
+from app.scratch import scratch_for
 from app.settings import Settings
 from domain.ids import RecordId
 from eventlog.port import Entry
 from projections.fold import let_time_pass, row_codec
+from projections.row_keys import in_thread
 from projections.store import Store
 from replay.customer import erased_records
 from replay.export import Export
-from replay.fold import Progress, fold_log, silent
+from replay.fold import Progress, fold_into, silent
 from replay.parquet import ParquetExport
 
 
@@ -92,6 +95,8 @@ async def _past(settings: Settings, purpose: str, as_of: str) -> AsyncIterator[E
         def see(entries: Sequence[Entry]) -> None:
             erased.update(erased_records(entries))
 
-        tables = await fold_log(past.log, through_revision=prefix.revision, see=see)
-        let_time_pass(tables, prefix.clock)
-        yield Export(tables, tables.codec, purpose, erased=frozenset(erased))
+        with scratch_for(past.log, prefix.revision) as rows:
+            await fold_into(past.log, rows, through_revision=prefix.revision, see=see)
+            await in_thread(partial(let_time_pass, rows, prefix.clock), rows.codec)
+            with rows.snapshot() as tables:
+                yield Export(tables, rows.codec, purpose, erased=frozenset(erased))

@@ -10,6 +10,7 @@ from typing import Any
 from app.bootstrap import open_connection, open_log
 from app.folding import refolder
 from app.integrity import known_witnesses
+from app.scratch import scratch_for
 from app.settings import Settings
 from app.status import running_settings
 from eventlog.errors import LogDamaged
@@ -77,11 +78,18 @@ async def _verified(
     try:
         witnesses = known_witnesses(settings, tables.checkpoint)
     except LogDamaged as damaged:
-        found = await verify(log, tables, progress=progress, refold=refold)
+        found = await verify(log, tables, progress=progress, refold=refold, scratch=scratch_for)
         found.faults.append("witnesses_unreadable")
         found.log_fault = found.log_fault or damaged.message
         return found
-    return await verify(log, tables, witnesses=witnesses, progress=progress, refold=refold)
+    return await verify(
+        log,
+        tables,
+        witnesses=witnesses,
+        progress=progress,
+        refold=refold,
+        scratch=scratch_for,
+    )
 
 
 async def _signals(log: EventLog, found: Verification) -> dict[str, int]:

@@ -18,6 +18,7 @@ from app.asking_to_erase import read_identifier
 from app.bootstrap import open_log
 from app.reaching import reached
 from app.rehearsing import rules_of
+from app.scratch import scratch_for
 from app.settings import Settings, read_pepper
 from app.turning import read_time
 from domain.errors import Invalid
@@ -30,16 +31,17 @@ from projections.counts import read_counts
 from projections.errors import ReadSideError
 from projections.fold import let_time_pass
 from projections.instants import time_of
+from projections.row_keys import in_thread
 from projections.segments.explaining import Explanation, explain_membership
 from projections.segments.membership import MEMBERSHIPS
 from projections.store import Store
-from projections.tables import MemoryTables
+from projections.tables import ReadTables
 from projections.views import CustomerView
 from replay.as_of import AsOf, Prefix, find_prefix
 from replay.customer import PastCustomers, fold_customers
 from replay.diff import Change, diff_customer
 from replay.explain import event_at, explain_change, explain_merge, revision_since
-from replay.fold import Progress, fold_log, silent
+from replay.fold import Progress, fold_into, silent
 from replay.person import export_person
 
 
@@ -125,16 +127,19 @@ async def replay_log(
     async with past_of(settings) as past:
         prefix = await past.prefix(read_moment(until))
         begun = time.monotonic()
-        tables = await fold_log(past.log, through_revision=prefix.revision, progress=progress)
-        seconds = time.monotonic() - begun
-        folded = tables.checkpoint
-        let_time_pass(tables, prefix.clock)
+        with scratch_for(past.log, prefix.revision) as rows:
+            await fold_into(past.log, rows, through_revision=prefix.revision, progress=progress)
+            seconds = time.monotonic() - begun
+            folded = rows.checkpoint
+            await in_thread(partial(let_time_pass, rows, prefix.clock), rows.codec)
+            with rows.snapshot() as tables:
+                counts, memberships = read_counts(tables), _memberships(tables)
     return {
         "revision": folded.revision,
         "clock": prefix.clock.isoformat(),
-        **asdict(counts := read_counts(tables)),
+        **asdict(counts),
         "customers": counts.customers,
-        "memberships": _memberships(tables),
+        "memberships": memberships,
         "log_digest": folded.log_digest.hex(),
         "rows_digest": folded.rows_digest.hex(),
         "seconds": round(seconds, 3),
@@ -142,7 +147,7 @@ async def replay_log(
     }
 
 
-def _memberships(tables: MemoryTables) -> dict[str, int]:
+def _memberships(tables: ReadTables) -> dict[str, int]:
     """Count who belongs to each segment."""
     sizes: dict[str, int] = {}
     for _, row in tables.scan(MEMBERSHIPS, b""):

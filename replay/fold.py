@@ -1,16 +1,17 @@
-"""The whole log folded again into memory, by the very folds of the projector."""
+"""The whole log folded again, by the very folds of the projector: into memory, or elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from functools import partial
+from typing import Protocol
 
 from eventlog.errors import LogDamaged
 from eventlog.port import Entry, LogReader
-from projections.fold import fold_batch, memory_codec
+from projections.fold import Rows, fold_batch, memory_codec
 from projections.row_keys import in_thread
-from projections.tables import MemoryTables
+from projections.tables import MemoryTables, ReadTables
 from replay.chain import ChainCheck
 
 READ_EVENTS_MAX = 5_000
@@ -25,6 +26,31 @@ def silent(_: int) -> None:
 
 def unseen(_: Sequence[Entry]) -> None:
     """Look at nothing."""
+
+
+class Scratch(Rows, Protocol):
+    """Rows to fold a whole log into, and to look at then; gone when that is done."""
+
+    def snapshot(self) -> AbstractContextManager[ReadTables]:
+        """Read them as of one checkpoint."""
+
+
+Scratches = Callable[[LogReader, int], AbstractContextManager[Scratch]]
+"""Gives scratch for the fold of a log up to a revision."""
+
+
+class MemoryScratch(MemoryTables):
+    """Scratch in memory."""
+
+    @contextmanager
+    def snapshot(self) -> Iterator[MemoryTables]:
+        """Read them."""
+        yield self
+
+
+def in_memory(log: LogReader, _revision: int) -> AbstractContextManager[Scratch]:
+    """Give scratch in memory: about a kilobyte for each event."""
+    return nullcontext(MemoryScratch(memory_codec(log)))
 
 
 async def read_checked(
@@ -64,7 +90,28 @@ async def fold_log(
 
     `see` is shown what is read.
     """
-    tables = MemoryTables(memory_codec(log))
+    tables = MemoryScratch(memory_codec(log))
+    await fold_into(
+        log,
+        tables,
+        through_revision=through_revision,
+        progress=progress,
+        batch_events_max=batch_events_max,
+        see=see,
+    )
+    return tables
+
+
+async def fold_into(
+    log: LogReader,
+    rows: Rows,
+    *,
+    through_revision: int | None = None,
+    progress: Progress = silent,
+    batch_events_max: int = READ_EVENTS_MAX,
+    see: Callable[[Sequence[Entry]], None] = unseen,
+) -> None:
+    """Fold the log into empty rows, as `fold_log`."""
     reading = read_checked(
         log,
         through_revision=through_revision,
@@ -78,11 +125,10 @@ async def fold_log(
             pending += entries
             whole = _ended(pending)
             if whole:
-                await _fold_with_keys(tables, pending[:whole])
+                await _fold_with_keys(rows, pending[:whole])
                 del pending[:whole]
         if pending:
-            await _fold_with_keys(tables, pending)
-    return tables
+            await _fold_with_keys(rows, pending)
 
 
 def _ended(entries: Sequence[Entry]) -> int:
@@ -91,7 +137,7 @@ def _ended(entries: Sequence[Entry]) -> int:
     return next(ends, 0)
 
 
-async def _fold_with_keys(tables: MemoryTables, entries: Sequence[Entry]) -> None:
+async def _fold_with_keys(tables: Rows, entries: Sequence[Entry]) -> None:
     await in_thread(partial(fold_batch, tables, entries), tables.codec)
 
 

@@ -23,7 +23,7 @@ from projections.rows import Row, RowCodec
 from projections.tables import DIGEST_MODULUS, Checkpoint
 from replay.damage import Damage, survey_damage
 from replay.divergence import Difference, Divergence, first_of, owner_of
-from replay.fold import READ_EVENTS_MAX, Progress, fold_log, silent
+from replay.fold import READ_EVENTS_MAX, Progress, Scratches, fold_into, in_memory, silent
 from replay.sharing import Refolded
 
 PARKED_NAMED_MAX = 20
@@ -97,12 +97,13 @@ async def verify(
     progress: Progress = silent,
     batch_events_max: int = READ_EVENTS_MAX,
     refold: Refold | None = None,
+    scratch: Scratches = in_memory,
 ) -> Verification:
     """Fold the log up to the read side's checkpoint and compare. Raises `LogUnavailable` only.
 
     With `refold` it is folded in shares, and digests are compared; only where they differ is it
-    folded once more, to say what differs. `witnesses` are what marks and attestations know; a log
-    that contradicts one is damaged.
+    folded once more, into `scratch`, to say what differs. `witnesses` are what marks and
+    attestations know; a log that contradicts one is damaged.
     """
     found = Verification(read_side.checkpoint)
     shape = await log.shape()
@@ -110,7 +111,14 @@ async def verify(
     if faults:
         _damaged(found, f"the log is not the one that was written: {', '.join(faults)}")
     elif refold is None or not await _agrees(found, read_side, refold, progress):
-        await _compare(found, log, read_side, progress=progress, batch_events_max=batch_events_max)
+        await _compare(
+            found,
+            log,
+            read_side,
+            progress=progress,
+            batch_events_max=batch_events_max,
+            scratch=scratch,
+        )
     if {"log_damaged", "event_digest", "log_digest"} & set(found.faults):
         known = max([found.checkpoint.revision, *(witness.revision for witness in witnesses)])
         try:
@@ -163,22 +171,26 @@ async def _compare(
     *,
     progress: Progress,
     batch_events_max: int,
+    scratch: Scratches,
 ) -> None:
     revision = found.checkpoint.revision
-    try:
-        replayed = await fold_log(
-            log,
-            through_revision=revision,
-            progress=progress,
-            batch_events_max=batch_events_max,
-        )
-    except LogDamaged as damaged:
-        _damaged(found, damaged.message)
-        return
-    found.replayed = replayed.checkpoint
-    found.parked = tuple(islice(parked(replayed), PARKED_NAMED_MAX))
-    _compare_digests(found, replayed.checkpoint)
-    differing = await _compare_rows(found, replayed, read_side)
+    with scratch(log, revision) as kept:
+        try:
+            await fold_into(
+                log,
+                kept,
+                through_revision=revision,
+                progress=progress,
+                batch_events_max=batch_events_max,
+            )
+        except LogDamaged as damaged:
+            _damaged(found, damaged.message)
+            return
+        with kept.snapshot() as replayed:
+            found.replayed = kept.checkpoint
+            found.parked = tuple(islice(parked(replayed), PARKED_NAMED_MAX))
+            _compare_digests(found, kept.checkpoint)
+            differing = await _compare_rows(found, replayed, read_side)
     try:
         found.first = await first_of(log, differing, revision=revision)
     except LogDamaged as damaged:  # beyond the checkpoint, or on another replica

@@ -38,7 +38,12 @@ async def edge(sealed: JetStreamEventLog, tmp_path: Path) -> AsyncIterator[Edge]
         yield edge
 
 
-async def test_the_whole_log_is_folded_up_to_a_revision(edge: Edge, settings: Settings) -> None:
+@pytest.mark.parametrize("is_long", [False, True])
+async def test_the_whole_log_is_folded_up_to_a_revision(
+    edge: Edge, settings: Settings, monkeypatch: pytest.MonkeyPatch, *, is_long: bool
+) -> None:
+    if is_long:
+        monkeypatch.setattr("app.scratch.IN_MEMORY_EVENTS_MAX", 0)
     first = await edge.identify(ANN)
     await edge.identify(user("bob"))
     seen: list[int] = []
