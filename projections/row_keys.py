@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
+from functools import cache
 from threading import Lock
 from typing import Protocol, TypeVar
 
@@ -27,6 +28,9 @@ TRIES_MAX = 16
 
 PINNED_MAX = 20_000
 """Answers kept beside the ring's own, so that a large batch does not push out its own keys."""
+
+THREADS_MAX = 8
+"""That do work on rows for a process beside its projector; more work waits for one."""
 
 LOAD_SECONDS_MAX = 60.0
 """That a thread waits for keys; each request for them has a shorter time of its own."""
@@ -128,10 +132,16 @@ async def in_thread(
             return work()
 
     try:
-        return await loop.run_in_executor(executor, waiting)
+        return await loop.run_in_executor(executor or _threads(), waiting)
     finally:
         for one in loading:
             one.end()
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Threads of our own: what loads the keys that all of these wait for may take one of others."""
+    return ThreadPoolExecutor(THREADS_MAX, "rows")
 
 
 class _Loading:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 from domain.ids import RecordId
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.memory import MemoryKeyStore
-from eventlog.keys.port import NoKey
-from projections.row_keys import RowKeys
+from eventlog.keys.port import KeyAnswer, NoKey
+from projections.row_keys import THREADS_MAX, RowKeys, in_thread
+from projections.rows import SealedRows
 from tests.projections.histories import record_id
 from tests.support.waiting import until
 
@@ -41,4 +47,23 @@ async def test_a_ring_that_did_not_follow_for_a_while_has_all_keys_asked_for_ane
     await store.destroy([GONE])
     await ring.load([RecordId(record_id(2))])
     assert not isinstance(keys.key_of(GONE), bytes)
+    await ring.close()
+
+
+async def test_keys_come_where_all_who_read_wait_and_loading_takes_a_thread() -> None:
+    class ReadInAThread(MemoryKeyStore):
+        """Its workspace key is read from a file, in a thread."""
+
+        async def load(self, record_ids: Iterable[RecordId]) -> Mapping[RecordId, KeyAnswer]:
+            await asyncio.to_thread(lambda: None)
+            return await super().load(record_ids)
+
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    store = ReadInAThread()
+    await store.ensure([GONE])
+    ring = KeyRing(store)
+    codec = SealedRows({}, RowKeys(ring))
+    async with asyncio.timeout(10):
+        reads = [in_thread(partial(codec.need, [GONE]), codec) for _ in range(THREADS_MAX)]
+        await asyncio.gather(*reads)
     await ring.close()
