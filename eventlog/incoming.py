@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from domain.event import Event, Recorded
-from domain.ids import DecisionId, RecordId, Stream, record_stream
+from domain.ids import DecisionId, RecordId, Stream, StreamKind, record_stream
 from eventlog.codec import EventMapper, PlacedEvent, Undecodable
 from eventlog.envelope import Envelope, EnvelopeUnreadable, event_digest, parse_headers
 from eventlog.errors import LogDamaged
@@ -193,12 +193,19 @@ def check_chain(stream: Stream, after: Head, entries: Sequence[Entry]) -> None:
     """Require that entries continue a head: no version missing, each naming the digest before."""
     head = after
     for entry in entries:
-        place = f"revision {entry.revision} of a {stream.kind} stream"
+        place = place_of(stream, entry.revision)
         if entry.version != head.version + 1:
             raise LogDamaged(f"{place} has version {entry.version} after {head.version}")
         if entry.previous != head.digest:
             raise LogDamaged(f"{place} does not follow the event before it")
         head = entry.head
+
+
+def place_of(stream: Stream, revision: int) -> str:
+    """Say in words where an event lies; of streams that are not records, only the kind."""
+    is_record = stream.kind is StreamKind.RECORD
+    whose = f"record {stream.key}" if is_record else f"a {stream.kind} stream"
+    return f"revision {revision} of {whose}"
 
 
 def check_gapless(after_revision: int, entries: Sequence[Entry]) -> None:

@@ -13,6 +13,7 @@ from hashlib import blake2b
 
 from domain.ids import Stream
 from eventlog.errors import LogDamaged
+from eventlog.incoming import place_of
 from eventlog.port import ZERO_DIGEST, Entry
 
 UNREADABLE_VERSION = 0
@@ -47,7 +48,7 @@ class ChainCheck:
         number = self._number(entry.stream)
         head = slice(number * DIGEST_BYTES, (number + 1) * DIGEST_BYTES)
         version = self._versions[number] + 1
-        place = f"revision {entry.revision} of a {entry.stream.kind} stream"
+        place = place_of(entry.stream, entry.revision)
         if entry.event is not None or entry.version != UNREADABLE_VERSION:
             if entry.version != version:
                 raise LogDamaged(f"{place} has version {entry.version}, not {version}")
