@@ -116,6 +116,7 @@ class AwakeCustomers:
         """Give the records of an awake customer, and count it as used."""
         self._by_root[root].used_at = self._now()
         self._by_root.move_to_end(root)
+        self._count_at_hand(root)
         return self._unpacked(root)
 
     def parted_from(self, root: RecordId) -> Mapping[RecordId, datetime]:
@@ -164,7 +165,10 @@ class AwakeCustomers:
         self._count_at_hand(root)
 
     def _unpacked(self, root: RecordId) -> dict[RecordId, AwakeRecord]:
-        records = self._by_root[root].unpack()
+        customer = self._by_root[root]
+        if customer.records is not None:
+            return customer.records
+        records = customer.unpack()
         self._count_at_hand(root)
         return records
 
