@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     from actors.remote import Asked
 
 PROCESSES_MAX = 8
-SHARE_EVENTS_MAX = 250_000
-"""Of a share, about: so many take some 300 MB."""
+SHARE_EVENTS_MAX = 100_000
+"""Of a share, about. With a thousand segments, of whose memberships most is made, an event takes
+some 6 KB.
+"""
 
 WORTH_EVENTS = 50_000
 """Of a log that is shorter one process is done before others have started."""

@@ -16,8 +16,8 @@ from projections.fold import row_codec
 from projections.store import Store
 from replay.fold import Scratch, in_memory
 
-IN_MEMORY_EVENTS_MAX = 250_000
-"""About a kilobyte each."""
+IN_MEMORY_EVENTS_MAX = 100_000
+"""One to ten kilobytes each, by how many segments there are."""
 
 
 @contextmanager

@@ -49,7 +49,7 @@ class MemoryScratch(MemoryTables):
 
 
 def in_memory(log: LogReader, _revision: int) -> AbstractContextManager[Scratch]:
-    """Give scratch in memory: about a kilobyte for each event."""
+    """Give scratch in memory: one to ten kilobytes for each event."""
     return nullcontext(MemoryScratch(memory_codec(log)))
 
 

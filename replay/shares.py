@@ -27,7 +27,8 @@ from projections.row_keys import in_thread
 from projections.rows import Row, RowCodec, encode_row, row_digest
 from projections.rules import RULES
 from projections.segments.definitions import SEGMENT_RULES, SEGMENTS
-from projections.tables import DIGEST_MODULUS, Checkpoint, MemoryTables
+from projections.segments.journal import LOCAL_TABLES as JOURNAL_TABLES
+from projections.tables import DIGEST_MODULUS, Changes, Checkpoint, MemoryTables
 from projections.tallies import TOTALS
 from replay.scanning import LogTimes, Scan
 
@@ -83,6 +84,13 @@ class ShareFolder(Protocol):
         """Give its copies of these signals, by the first digits of their keys."""
 
 
+class _WithoutJournal(MemoryTables):
+    """Rows of a fold that is digested, not watched: the changes told on the way are half of it."""
+
+    def _take_over(self, changes: Changes) -> None:
+        super()._take_over({t: of for t, of in changes.items() if t not in JOURNAL_TABLES})
+
+
 class ShareFold:
     """Folds the events of one share, in order."""
 
@@ -95,7 +103,7 @@ class ShareFold:
         is_first: bool,
         size: int = FOLDED_AT_ONCE,
     ) -> None:
-        self.tables = MemoryTables(codec)
+        self.tables: MemoryTables = _WithoutJournal(codec)
         """Nobody needs them once the copies of signals are written (`copies_file.py`)."""
         self._times = times
         self._revision = revision
