@@ -32,7 +32,7 @@ from eventlog.jetstream import JetStreamEventLog
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.workspace_key import new_workspace_key
-from eventlog.port import EMPTY, Attempt, Draft, Stored
+from eventlog.port import EMPTY, Attempt, Draft, Outcome, Stored
 from eventlog.snapshots.jetstream import JetStreamSnapshotStore
 from eventlog.snapshots.port import SnapshotStore
 from eventlog.subjects import Subjects
@@ -106,9 +106,27 @@ class Writer:
         self._head = outcome.heads[self.stream]
 
     async def append_each(self, drafts: Sequence[Draft]) -> None:
-        """Append drafts one by one, each when the one before was acknowledged."""
-        for draft in drafts:
-            await self.append(draft)
+        """Append drafts one by one, each when the one before was acknowledged, as turns do."""
+        left = iter(drafts)
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def submit_next() -> None:
+            draft = next(left, None)
+            if draft is None:
+                ended.set_result(None)
+                return
+            attempt = Attempt((draft,), {self.stream: self._head})
+            self._commit.submit(attempt, hear, timeout_seconds=APPEND_SECONDS_MAX)
+
+        def hear(outcome: Outcome) -> None:
+            if isinstance(outcome, Stored):
+                self._head = outcome.heads[self.stream]
+                submit_next()
+            else:
+                ended.set_exception(TypeError(f"an append ended as {outcome}"))
+
+        submit_next()
+        await ended
 
 
 async def _many_outstanding(scene: Scene, raw: RawStream, size: Load) -> Metric:
