@@ -22,7 +22,7 @@ from actors.faults import describe
 from actors.known_heads import KnownHeads
 from actors.messages import Routed, failed
 from actors.readiness import Readiness, Unreadable, is_unreadable
-from actors.rounds import Answers, Lane, TurnKeeper, Waiting
+from actors.rounds import Answers, Lane, TurnKeeper, Waiting, answer_all
 from actors.rules import RulesKeeper
 from actors.slots import slot_of
 from actors.snapshots import RecordSnapshots
@@ -196,7 +196,7 @@ class CustomerHost:
                     await self._round(batch, lane)
                 except Exception as error:  # noqa: BLE001  # or the host would stop for good
                     _log.error("round_failed", **describe(error))
-                    _answer_all(batch, failed(Kind.UNAVAILABLE, "HOST_FAULT", "the host failed"))
+                    answer_all(batch, failed(Kind.UNAVAILABLE, "HOST_FAULT", "the host failed"))
 
     async def _gather(self, lane: Lane) -> None:
         """Let the others have the loop before a slice, and small slices grow where turns run."""
@@ -214,7 +214,7 @@ class CustomerHost:
             unreadable = await self._ready.prepare(batch)
         except LogError as error:
             if self._guard.is_sound:
-                _answer_all(batch, failed(Kind.UNAVAILABLE, error.reason, error.message))
+                answer_all(batch, failed(Kind.UNAVAILABLE, error.reason, error.message))
             else:
                 self._taker.answer_unsound(batch)
             return
@@ -236,7 +236,7 @@ class CustomerHost:
         late = [waiting for waiting in batch if waiting.routed.command.deadline <= now]
         if not late:
             return batch
-        _answer_all(late, failed(Kind.UNAVAILABLE, "DEADLINE_EXCEEDED", "the deadline has passed"))
+        answer_all(late, failed(Kind.UNAVAILABLE, "DEADLINE_EXCEEDED", "the deadline has passed"))
         return [waiting for waiting in batch if waiting.routed.command.deadline > now]
 
     def _redirected(self, waiting: Waiting, unreadable: Unreadable) -> frozenset[RecordId]:
@@ -281,8 +281,3 @@ class CustomerHost:
         while True:
             await asyncio.sleep(self._limits.sweep_every_seconds)
             self._commands.arrived.set()
-
-
-def _answer_all(batch: Sequence[Waiting], reply: Reply) -> None:
-    for waiting in batch:
-        waiting.reply(reply)

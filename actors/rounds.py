@@ -160,6 +160,12 @@ class Waiting:
         return {*self.roots, *self.unheld} or {self.routed.command.new_record_id}
 
 
+def answer_all(commands: Iterable[Waiting], reply: Reply) -> None:
+    """Give all of these commands one reply."""
+    for waiting in commands:
+        waiting.reply(reply)
+
+
 @dataclass(slots=True)
 class Turn:
     """Commands that are decided one after another, and the keys that they hold together."""

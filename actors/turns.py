@@ -18,11 +18,10 @@ from actors.clock import Clock
 from actors.faults import describe
 from actors.messages import failed
 from actors.readiness import Readiness, is_unreadable
-from actors.rounds import Lane, Turn, TurnKeeper, Waiting
+from actors.rounds import Lane, Turn, TurnKeeper, Waiting, answer_all
 from actors.snapshots import RecordSnapshots
 from actors.turn import Begun, TurnResult, TurnTaker
 from domain.errors import Kind
-from domain.replies import Reply
 from eventlog.errors import LogError
 from eventlog.port import Outcome
 
@@ -124,8 +123,8 @@ class Turns:
         _log.error("turn_failed", **describe(error))
         self._forget(under_way.turn)
         text = "the host failed in the turn"
-        for waiting in under_way.turn.commands:
-            waiting.reply(failed(Kind.UNKNOWN_OUTCOME, "UNKNOWN_OUTCOME", text))
+        fault = failed(Kind.UNKNOWN_OUTCOME, "UNKNOWN_OUTCOME", text)
+        answer_all(under_way.turn.commands, fault)
         self._end(under_way, [])
 
     def _spawn(self, under_way: _UnderWay, work: Coroutine[None, None, list[Waiting]]) -> None:
@@ -179,12 +178,12 @@ class Turns:
         spent = [w for w in commands if w.tries >= self._tries_max]
         again = [w for w in commands if w.tries < self._tries_max]
         text = "the customer keeps changing"
-        _answer_all(spent, failed(Kind.CONFLICT, "CONFLICT_BUDGET_SPENT", text))
+        answer_all(spent, failed(Kind.CONFLICT, "CONFLICT_BUDGET_SPENT", text))
         try:
             await self._ready.refresh(root for w in turn.commands for root in w.roots)
             unreadable = await self._ready.look_up(again)
         except LogError as error:
-            _answer_all(again, failed(Kind.UNAVAILABLE, error.reason, error.message))
+            answer_all(again, failed(Kind.UNAVAILABLE, error.reason, error.message))
             return []
         for waiting in again:
             waiting.tries += 1
@@ -204,17 +203,12 @@ class Turns:
                     await self._ready.recall(lost)
             except TimeoutError:
                 late = failed(Kind.UNAVAILABLE, "DEADLINE_EXCEEDED", "the deadline has passed")
-                _answer_all(lost, late)
+                answer_all(lost, late)
             except LogError as error:
-                _answer_all(lost, failed(Kind.UNAVAILABLE, error.reason, error.message))
+                answer_all(lost, failed(Kind.UNAVAILABLE, error.reason, error.message))
         return [waiting for waiting in commands if not waiting.is_answered]
 
     def _forget(self, turn: Turn) -> None:
         for waiting in turn.commands:
             for root in waiting.roots:
                 self._awake.forget(root)
-
-
-def _answer_all(batch: Sequence[Waiting], reply: Reply) -> None:
-    for waiting in batch:
-        waiting.reply(reply)

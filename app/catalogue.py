@@ -9,7 +9,7 @@ from domain import commands
 from eventlog.registry import EVENTS as _EVENTS
 from projections import timeline
 from projections.fold import MODELS
-from services.server import SERVICES as _SERVICES
+from services.contract import SERVICES as _SERVICES
 
 COMMANDS: tuple[type[commands.Command], ...] = (
     commands.Identify,
@@ -69,5 +69,5 @@ QUERIES = {
 }
 """Methods that change nothing, unless a check is to be recorded."""
 
-SERVICES = _SERVICES
+SERVICES = tuple(_SERVICES)
 """The gRPC services, by full name."""

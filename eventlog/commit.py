@@ -133,7 +133,7 @@ class GroupCommit:
     ) -> _Part:
         part = _Part(attempt, asyncio.get_running_loop().time() + timeout_seconds, hear, may_wait)
         if not attempt.drafts:
-            self._settle([part], Refused(NO_EVENTS))
+            self._tell(part, Refused(NO_EVENTS))
             return part
         part.ticket = self._deadlines.add(part, part.deadline)
         self._waiting.append(part)
@@ -269,7 +269,7 @@ class GroupCommit:
         elif isinstance(outcome, Stored) and self._suspects:
             for stream in part.attempt.expected:
                 self._suspects.pop(stream, None)
-        self._settle([part], outcome)
+        self._tell(part, outcome)
 
     async def _append(self, parts: Sequence[_Part]) -> Outcome:
         left = max(part.deadline for part in parts) - asyncio.get_running_loop().time()
@@ -293,7 +293,7 @@ class GroupCommit:
             ahead = [heads.get(stream, EMPTY).revision - head.revision for stream, head in expected]
             if max(ahead, default=0) > 0:
                 self._suspect(part)
-                self._settle([part], Conflict())
+                self._tell(part, Conflict())
             else:
                 (doubtful if min(ahead, default=0) < 0 else clear).append(part)
         await self._commit_each(doubtful)
@@ -309,27 +309,28 @@ class GroupCommit:
     def _expire(self, part: _Part) -> None:
         """Settle a part whose time is up: what was never sent is surely not stored."""
         if not part.is_sent:
-            self._settle([part], Refused(LOG_UNAVAILABLE))
+            self._tell(part, Refused(LOG_UNAVAILABLE))
             return
         loop = asyncio.get_running_loop()
         # Mostly the log itself is about to say more.
-        loop.call_later(OVERRUN_SECONDS_MAX, self._settle, [part], Unknown())
+        loop.call_later(OVERRUN_SECONDS_MAX, self._tell, part, Unknown())
 
     def _settle(self, parts: Sequence[_Part], outcome: Outcome) -> None:
         for part in parts:
-            if not part.is_settled:
-                self._leave(part)
-                part.hear(outcome)
+            self._tell(part, outcome)
+
+    def _tell(self, part: _Part, outcome: Outcome) -> None:
+        if not part.is_settled:
+            self._leave(part)
+            part.hear(outcome)
 
     def _divide(self, parts: Sequence[_Part], stored: Stored) -> None:
         """Give each attempt its own events and heads."""
         start, events, heads = 0, stored.events, stored.heads
         for part in parts:
             end = start + len(part.attempt.drafts)
-            if not part.is_settled:
-                self._leave(part)
-                own = {stream: heads[stream] for stream in part.attempt.expected}
-                part.hear(Stored(events[start:end], own))
+            own = {stream: heads[stream] for stream in part.attempt.expected}
+            self._tell(part, Stored(events[start:end], own))
             start = end
 
     def _leave(self, part: _Part) -> None:

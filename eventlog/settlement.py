@@ -43,10 +43,12 @@ class Settlement:
         touched = [index for index, m in enumerate(messages) if m.expected is not None]
         try:
             async with asyncio.timeout_at(deadline):
-                if not everywhere or len(touched) == 1:
-                    found = await self._look_at(messages, touched[0])
-                    return found or (await self._behind(messages, touched) if everywhere else None)
-                return await self._look_at_all(messages, touched)
+                if everywhere and len(touched) > 1:
+                    return await self._look_at_all(messages, touched)
+                found = await self._look_at(messages, touched[0])
+                if found is None and everywhere:
+                    return await self._behind(messages, touched)
+                return found
         except (LogError, TimeoutError):
             return None
 

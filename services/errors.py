@@ -21,16 +21,9 @@ from pydantic import ValidationError
 from domain.errors import DomainError, Kind
 from domain.replies import Failed
 from eventlog.errors import LogDamaged, LogError
-from koseki.v1 import (
-    common_pb2,
-    customer_service_pb2,
-    ingest_service_pb2,
-    query_service_pb2,
-    segment_service_pb2,
-    workspace_service_pb2,
-)
 from projections.errors import ReadSideError
 from projections.segments.errors import InvalidAudience, InvalidExpression, SegmentError
+from services.contract import FIELD_NAMES
 
 ERROR_DOMAIN = "koseki.dev"
 REQUEST_FIELDS = {
@@ -39,20 +32,6 @@ REQUEST_FIELDS = {
     "basis": "lawful_basis",
 }
 """Where the contract names a field of a command otherwise."""
-_CONTRACT = (
-    common_pb2,
-    customer_service_pb2,
-    ingest_service_pb2,
-    query_service_pb2,
-    segment_service_pb2,
-    workspace_service_pb2,
-)
-_FIELD_NAMES = {
-    field.name
-    for module in _CONTRACT
-    for message in module.DESCRIPTOR.message_types_by_name.values()
-    for field in message.fields
-}
 _log = structlog.get_logger()
 
 CODES = {
@@ -134,7 +113,7 @@ def _field_name(part: int | str) -> str:
     What no message of the contract has for a field is such a key.
     """
     name = REQUEST_FIELDS.get(str(part), str(part))
-    return name if isinstance(part, int) or name in _FIELD_NAMES else "*"
+    return name if isinstance(part, int) or name in FIELD_NAMES else "*"
 
 
 def _invalid_expression(error: InvalidExpression) -> status_pb2.Status:

@@ -18,21 +18,17 @@ from actors.router import CommandRouter
 from actors.rules import RulesKeeper
 from eventlog.port import LogReader
 from koseki.v1 import (
-    audit_service_pb2,
     audit_service_pb2_grpc,
-    customer_service_pb2,
     customer_service_pb2_grpc,
-    ingest_service_pb2,
     ingest_service_pb2_grpc,
     query_service_pb2,
     query_service_pb2_grpc,
-    segment_service_pb2,
     segment_service_pb2_grpc,
-    workspace_service_pb2,
     workspace_service_pb2_grpc,
 )
 from projections.store import Store
 from services.audit import AuditService
+from services.contract import SERVICES
 from services.customer import CustomerService
 from services.decoding import DecodingInterceptor
 from services.freshness import Freshness
@@ -48,19 +44,6 @@ REQUEST_BYTES_MAX = 4 * 1024 * 1024
 CALLS_AT_ONCE_MAX = 2_000
 STOP_SECONDS = 2.0
 
-_DESCRIPTORS = (
-    audit_service_pb2.DESCRIPTOR,
-    customer_service_pb2.DESCRIPTOR,
-    ingest_service_pb2.DESCRIPTOR,
-    query_service_pb2.DESCRIPTOR,
-    segment_service_pb2.DESCRIPTOR,
-    workspace_service_pb2.DESCRIPTOR,
-)
-SERVICES = tuple(
-    service.full_name
-    for descriptor in _DESCRIPTORS
-    for service in descriptor.services_by_name.values()
-)
 QUERIES = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"].full_name
 
 

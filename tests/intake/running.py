@@ -64,3 +64,20 @@ class Intake:
             return (await self.queue.stats()).is_drained
         except LogUnavailable:
             return False
+
+
+@asynccontextmanager
+async def intake_on(server: EmbeddedServer) -> AsyncIterator[Intake]:
+    """Start a server, and open intake on it."""
+    await server.start()
+    connection = await Connection.open(server.url)
+    try:
+        await connection.wait_for_server_name(server.name, timeout_seconds=5)
+        found = Intake(server, connection)
+        await found.queue.open()
+        await found.dead_letters.open()
+        yield found
+        await found.queue.close()
+    finally:
+        await connection.close()
+        await server.stop()

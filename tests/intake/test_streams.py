@@ -19,26 +19,15 @@ from eventlog.server import EmbeddedServer
 from tests.intake.conditions import until
 from tests.intake.fakes import RecordingRouter, shape
 from tests.intake.messages import PREFIX, RECEIVED_AT, event, track
-from tests.intake.running import Intake
+from tests.intake.running import Intake, intake_on
 from tests.support.sealed import files_with
 
 
 @pytest.fixture
 async def spread(tmp_path: Path) -> AsyncIterator[Intake]:
     """Give intake on a server that spreads it, as `koseki up` runs it."""
-    server = EmbeddedServer(tmp_path / "nats", extra_config=MAPPINGS)
-    await server.start()
-    connection = await Connection.open(server.url)
-    try:
-        await connection.wait_for_server_name(server.name, timeout_seconds=5)
-        found = Intake(server, connection)
-        await found.queue.open()
-        await found.dead_letters.open()
+    async with intake_on(EmbeddedServer(tmp_path / "nats", extra_config=MAPPINGS)) as found:
         yield found
-        await found.queue.close()
-    finally:
-        await connection.close()
-        await server.stop()
 
 
 async def published(intake: Intake, source: str, *numbers: int) -> list[str]:

@@ -12,30 +12,16 @@ from google.protobuf import message_factory
 from google.protobuf.message import Message
 
 from koseki.v1 import (
-    audit_service_pb2,
     common_pb2,
     customer_service_pb2,
-    ingest_service_pb2,
     query_service_pb2,
     segment_service_pb2,
     workspace_service_pb2,
 )
+from services.contract import SERVICES
 from tests.services.edge import Edge, signal, user
 
-MODULES = (
-    audit_service_pb2,
-    customer_service_pb2,
-    ingest_service_pb2,
-    query_service_pb2,
-    segment_service_pb2,
-    workspace_service_pb2,
-)
-METHODS = {
-    method.full_name: method
-    for module in MODULES
-    for service in module.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
-}
+METHODS = {method.full_name: method for service in SERVICES.values() for method in service.methods}
 """Every method of the contract, as its descriptors have it."""
 
 HOUSEHOLD = "01890000-0000-7000-8000-000000000001"

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-from services.server import SERVICES
+from services.contract import SERVICES
 from tests.services.edge import Edge, refusal, user
 
 METHODS = {
