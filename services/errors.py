@@ -201,8 +201,13 @@ def translated_stream(
     return answer
 
 
+def note_unforeseen(error: Exception, method: str) -> None:
+    """Log an error that no status of the table is for, where it is told to a caller."""
+    if status_of(error).code == code_pb2.INTERNAL:
+        _log.error("request_failed", method=method, exc_info=error)
+
+
 async def _abort(context: CallContext, error: Exception, method: str) -> None:
+    note_unforeseen(error, method)
     status = status_of(error)
-    if status.code == code_pb2.INTERNAL:
-        _log.exception("request_failed", method=method)
     await context.abort_with_status(rpc_status.to_status(status))

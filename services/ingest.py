@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,15 @@ from domain.ids import IDENTIFIERS_PER_CUSTOMER_MAX, IdentifierKey, Name
 from domain.replies import Done, Failed
 from domain.signals import Signal, SignalKind
 from koseki.v1 import ingest_service_pb2, ingest_service_pb2_grpc
-from services.errors import CallContext, CommandFailed, translated
+from services.errors import (
+    CallContext,
+    CommandFailed,
+    note_unforeseen,
+    status_and_reason,
+    translated,
+    translated_stream,
+)
+from services.exchanges import Exchanges
 from services.requests import RequestReader, read_map
 
 SIGNALS_PER_REQUEST_MAX = 1_000
@@ -79,10 +88,18 @@ class _Group:
 class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
     """Serve publishers that want to hear of each signal."""
 
-    def __init__(self, router: CommandRouter, reader: RequestReader, rules: RulesKeeper) -> None:
+    def __init__(
+        self,
+        router: CommandRouter,
+        reader: RequestReader,
+        rules: RulesKeeper,
+        *,
+        exchanges: Exchanges,
+    ) -> None:
         self._router = router
         self._reader = reader
         self._rules = rules
+        self._exchanges = exchanges
         # One request is read at a time, in slices: a command waits for a slice, not for them all.
         self._reading = asyncio.Lock()
 
@@ -91,6 +108,39 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
         self, request: ingest_service_pb2.IngestRequest, context: CallContext
     ) -> ingest_service_pb2.IngestResponse:
         """Store signals; each has its own outcome."""
+        return await self._ingest(request, context)
+
+    @translated_stream
+    async def IngestStream(
+        self,
+        request_iterator: AsyncIterator[ingest_service_pb2.IngestStreamRequest],
+        context: CallContext,
+    ) -> AsyncIterator[ingest_service_pb2.IngestStreamResponse]:
+        """Store the signals of one request after another, as `Ingest` does."""
+
+        async def answer(
+            request: ingest_service_pb2.IngestStreamRequest,
+        ) -> ingest_service_pb2.IngestStreamResponse:
+            response = ingest_service_pb2.IngestStreamResponse(sequence=request.sequence)
+            try:
+                response.done.CopyFrom(await self._ingest(request.batch, context))
+            except Exception as error:  # noqa: BLE001  # it is told, and the stream goes on
+                note_unforeseen(error, "IngestStream")
+                code, reason, text = status_and_reason(error)
+                response.failure.code, response.failure.reason = code, reason
+                response.failure.message = text
+            return response
+
+        async with (
+            aclosing(_ascending(request_iterator)) as requests,
+            aclosing(self._exchanges.follow(requests, answer)) as answers,
+        ):
+            async for response in answers:
+                yield response
+
+    async def _ingest(
+        self, request: ingest_service_pb2.IngestRequest, context: CallContext
+    ) -> ingest_service_pb2.IngestResponse:
         self._reader.require_workspace(request.workspace)
         if not 0 < len(request.signals) <= SIGNALS_PER_REQUEST_MAX:
             raise Invalid("INVALID_FIELD", f"give 1 to {SIGNALS_PER_REQUEST_MAX} signals")
@@ -180,6 +230,18 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
             signals=tuple(group.signals),
             category_preferences=group.choices,
         )
+
+
+async def _ascending(
+    requests: AsyncIterator[ingest_service_pb2.IngestStreamRequest],
+) -> AsyncGenerator[ingest_service_pb2.IngestStreamRequest, None]:
+    """Give requests as they come, as long as an answer can name each. Raises `Invalid`."""
+    last = 0
+    async for request in requests:
+        if request.sequence <= last:
+            raise Invalid("INVALID_FIELD", "a sequence is not greater than the one before")
+        last = request.sequence
+        yield request
 
 
 def _check_number(identifiers: tuple[Identifier, ...], left_out: tuple[LeftOut, ...]) -> None:

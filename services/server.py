@@ -31,6 +31,7 @@ from services.audit import AuditService
 from services.contract import SERVICES
 from services.customer import CustomerService
 from services.decoding import DecodingInterceptor
+from services.exchanges import ExchangeLimits, Exchanges
 from services.freshness import Freshness
 from services.ingest import IngestService
 from services.past import PastReader
@@ -43,6 +44,12 @@ from services.workspace import WorkspaceService
 REQUEST_BYTES_MAX = 4 * 1024 * 1024
 CALLS_AT_ONCE_MAX = 2_000
 STOP_SECONDS = 2.0
+OPTIONS = (
+    ("grpc.so_reuseport", 1),
+    ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
 
 QUERIES = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"].full_name
 
@@ -70,16 +77,15 @@ class _Reading(TypedDict):
 class GatewayServer:
     """Serve on one address until stopped."""
 
-    def __init__(self, parts: GatewayParts, *, host: str, port: int) -> None:
+    def __init__(
+        self, parts: GatewayParts, *, host: str, port: int, limits: ExchangeLimits | None = None
+    ) -> None:
         self._address = f"{host}:{port}"
+        limits = limits or ExchangeLimits()
+        self._exchanges = Exchanges(limits)
         self._server = grpc.aio.server(
-            interceptors=[DecodingInterceptor()],
-            options=[
-                ("grpc.so_reuseport", 1),
-                ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
-                ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-            ],
+            interceptors=[DecodingInterceptor(limits)],
+            options=OPTIONS,
             maximum_concurrent_rpcs=CALLS_AT_ONCE_MAX,
         )
         reader = RequestReader(parts.workspace, normaliser=parts.normaliser, clock=parts.clock)
@@ -102,7 +108,8 @@ class GatewayServer:
             CustomerService(parts.router, reader), self._server
         )
         ingest_service_pb2_grpc.add_IngestServiceServicer_to_server(
-            IngestService(parts.router, reader, parts.rules), self._server
+            IngestService(parts.router, reader, parts.rules, exchanges=self._exchanges),
+            self._server,
         )
         query_service_pb2_grpc.add_QueryServiceServicer_to_server(
             QueryService(parts.router, reader, **reading, past=past), self._server
@@ -142,4 +149,5 @@ class GatewayServer:
     async def stop(self) -> None:
         """Stop taking calls, and give those under way `STOP_SECONDS`."""
         await self._health.enter_graceful_shutdown()
+        self._exchanges.stop()
         await self._server.stop(STOP_SECONDS)

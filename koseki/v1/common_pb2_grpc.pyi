@@ -93,6 +93,10 @@ No error text holds personal data.
     INDEX_NOT_READY         the index over the trait is being made
     TOO_MANY_LISTS          as many lists as may be are being read
     TOO_MANY_WATCHES        as many changes as may be are watched
+    TOO_MANY_STREAMS        as many streams of signals as may be are open
+    STREAM_IDLE             nothing came on a stream for too long: open another
+    STREAM_STALLED          answers on a stream were not taken: open another
+    SERVER_STOPPING         this server ends: open another stream
     CUSTOMER_PARKED         the read side holds an event of this customer that it cannot fold
   DATA_LOSS: no writes, and no yes, until an operator has looked
     LOG_DAMAGED             the log's shape or chain does not hold

@@ -40,6 +40,11 @@ class IngestServiceStub:
                 request_serializer=koseki_dot_v1_dot_ingest__service__pb2.IngestRequest.SerializeToString,
                 response_deserializer=koseki_dot_v1_dot_ingest__service__pb2.IngestResponse.FromString,
                 _registered_method=True)
+        self.IngestStream = channel.stream_stream(
+                '/koseki.v1.IngestService/IngestStream',
+                request_serializer=koseki_dot_v1_dot_ingest__service__pb2.IngestStreamRequest.SerializeToString,
+                response_deserializer=koseki_dot_v1_dot_ingest__service__pb2.IngestStreamResponse.FromString,
+                _registered_method=True)
 
 
 class IngestServiceServicer:
@@ -59,6 +64,34 @@ class IngestServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def IngestStream(self, request_iterator, context):
+        """Takes requests of Ingest, one after another on one stream, and answers each when every signal of
+        it is durable or settled otherwise. An answer names its request by `sequence` and does not wait
+        for those before it: a request that takes long holds up no other. What is answered is on disk
+        and stays so, however the stream ends.
+
+        Up to 16 requests are in flight: taken, and their answers not yet handed to the transport.
+        Beyond that the server does not read on, and the transport holds the caller up. Requests in
+        flight are carried out at once, in no order: what has to come after another request goes out
+        when that one is answered. A request has 10 seconds, or what is left of the call's deadline, at
+        most 30.
+
+        A request that fails as a whole is answered with its failure, and the stream goes on. When the
+        caller closes its side, what is in flight is answered and the stream ends with OK. However else
+        it ends, what was not answered may or may not be stored: send it again on another stream, with
+        the same message ids, and each signal counts once. What is in flight is still answered before
+        the server ends a stream, but for a caller who does not take the answers.
+
+        Errors, for the stream as a whole: INVALID_ARGUMENT (INVALID_FIELD: not a message of the
+        contract, or a `sequence` that is not greater than the one before), UNAVAILABLE
+        (TOO_MANY_STREAMS, more than 100 of a server process; STREAM_IDLE, nothing came for 5 minutes
+        while nothing was in flight; STREAM_STALLED, an answer was not taken for 60 seconds;
+        SERVER_STOPPING). A request of more than 4 MiB ends the stream with RESOURCE_EXHAUSTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IngestServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -66,6 +99,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.Ingest,
                     request_deserializer=koseki_dot_v1_dot_ingest__service__pb2.IngestRequest.FromString,
                     response_serializer=koseki_dot_v1_dot_ingest__service__pb2.IngestResponse.SerializeToString,
+            ),
+            'IngestStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.IngestStream,
+                    request_deserializer=koseki_dot_v1_dot_ingest__service__pb2.IngestStreamRequest.FromString,
+                    response_serializer=koseki_dot_v1_dot_ingest__service__pb2.IngestStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -96,6 +134,33 @@ class IngestService:
             '/koseki.v1.IngestService/Ingest',
             koseki_dot_v1_dot_ingest__service__pb2.IngestRequest.SerializeToString,
             koseki_dot_v1_dot_ingest__service__pb2.IngestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IngestStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/koseki.v1.IngestService/IngestStream',
+            koseki_dot_v1_dot_ingest__service__pb2.IngestStreamRequest.SerializeToString,
+            koseki_dot_v1_dot_ingest__service__pb2.IngestStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

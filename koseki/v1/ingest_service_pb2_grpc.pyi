@@ -42,6 +42,30 @@ class IngestServiceStub:
     source), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_SOURCE), DATA_LOSS (LOG_DAMAGED). What fails for
     one signal is in its outcome, with a reason of the same table.
     """
+    IngestStream: _grpc.StreamStreamMultiCallable[_ingest_service_pb2.IngestStreamRequest, _ingest_service_pb2.IngestStreamResponse]
+    """Takes requests of Ingest, one after another on one stream, and answers each when every signal of
+    it is durable or settled otherwise. An answer names its request by `sequence` and does not wait
+    for those before it: a request that takes long holds up no other. What is answered is on disk
+    and stays so, however the stream ends.
+
+    Up to 16 requests are in flight: taken, and their answers not yet handed to the transport.
+    Beyond that the server does not read on, and the transport holds the caller up. Requests in
+    flight are carried out at once, in no order: what has to come after another request goes out
+    when that one is answered. A request has 10 seconds, or what is left of the call's deadline, at
+    most 30.
+
+    A request that fails as a whole is answered with its failure, and the stream goes on. When the
+    caller closes its side, what is in flight is answered and the stream ends with OK. However else
+    it ends, what was not answered may or may not be stored: send it again on another stream, with
+    the same message ids, and each signal counts once. What is in flight is still answered before
+    the server ends a stream, but for a caller who does not take the answers.
+
+    Errors, for the stream as a whole: INVALID_ARGUMENT (INVALID_FIELD: not a message of the
+    contract, or a `sequence` that is not greater than the one before), UNAVAILABLE
+    (TOO_MANY_STREAMS, more than 100 of a server process; STREAM_IDLE, nothing came for 5 minutes
+    while nothing was in flight; STREAM_STALLED, an answer was not taken for 60 seconds;
+    SERVER_STOPPING). A request of more than 4 MiB ends the stream with RESOURCE_EXHAUSTED.
+    """
 
 @_typing.type_check_only
 class IngestServiceAsyncStub(IngestServiceStub):
@@ -56,6 +80,30 @@ class IngestServiceAsyncStub(IngestServiceStub):
     Errors, for the call as a whole: INVALID_ARGUMENT (INVALID_FIELD: no signals, too many, no
     source), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_SOURCE), DATA_LOSS (LOG_DAMAGED). What fails for
     one signal is in its outcome, with a reason of the same table.
+    """
+    IngestStream: _aio.StreamStreamMultiCallable[_ingest_service_pb2.IngestStreamRequest, _ingest_service_pb2.IngestStreamResponse]  # type: ignore[assignment]
+    """Takes requests of Ingest, one after another on one stream, and answers each when every signal of
+    it is durable or settled otherwise. An answer names its request by `sequence` and does not wait
+    for those before it: a request that takes long holds up no other. What is answered is on disk
+    and stays so, however the stream ends.
+
+    Up to 16 requests are in flight: taken, and their answers not yet handed to the transport.
+    Beyond that the server does not read on, and the transport holds the caller up. Requests in
+    flight are carried out at once, in no order: what has to come after another request goes out
+    when that one is answered. A request has 10 seconds, or what is left of the call's deadline, at
+    most 30.
+
+    A request that fails as a whole is answered with its failure, and the stream goes on. When the
+    caller closes its side, what is in flight is answered and the stream ends with OK. However else
+    it ends, what was not answered may or may not be stored: send it again on another stream, with
+    the same message ids, and each signal counts once. What is in flight is still answered before
+    the server ends a stream, but for a caller who does not take the answers.
+
+    Errors, for the stream as a whole: INVALID_ARGUMENT (INVALID_FIELD: not a message of the
+    contract, or a `sequence` that is not greater than the one before), UNAVAILABLE
+    (TOO_MANY_STREAMS, more than 100 of a server process; STREAM_IDLE, nothing came for 5 minutes
+    while nothing was in flight; STREAM_STALLED, an answer was not taken for 60 seconds;
+    SERVER_STOPPING). A request of more than 4 MiB ends the stream with RESOURCE_EXHAUSTED.
     """
 
 class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -74,6 +122,36 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors, for the call as a whole: INVALID_ARGUMENT (INVALID_FIELD: no signals, too many, no
         source), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_SOURCE), DATA_LOSS (LOG_DAMAGED). What fails for
         one signal is in its outcome, with a reason of the same table.
+        """
+
+    @_abc_1.abstractmethod
+    def IngestStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_ingest_service_pb2.IngestStreamRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_ingest_service_pb2.IngestStreamResponse], _abc.AsyncIterator[_ingest_service_pb2.IngestStreamResponse]]:
+        """Takes requests of Ingest, one after another on one stream, and answers each when every signal of
+        it is durable or settled otherwise. An answer names its request by `sequence` and does not wait
+        for those before it: a request that takes long holds up no other. What is answered is on disk
+        and stays so, however the stream ends.
+
+        Up to 16 requests are in flight: taken, and their answers not yet handed to the transport.
+        Beyond that the server does not read on, and the transport holds the caller up. Requests in
+        flight are carried out at once, in no order: what has to come after another request goes out
+        when that one is answered. A request has 10 seconds, or what is left of the call's deadline, at
+        most 30.
+
+        A request that fails as a whole is answered with its failure, and the stream goes on. When the
+        caller closes its side, what is in flight is answered and the stream ends with OK. However else
+        it ends, what was not answered may or may not be stored: send it again on another stream, with
+        the same message ids, and each signal counts once. What is in flight is still answered before
+        the server ends a stream, but for a caller who does not take the answers.
+
+        Errors, for the stream as a whole: INVALID_ARGUMENT (INVALID_FIELD: not a message of the
+        contract, or a `sequence` that is not greater than the one before), UNAVAILABLE
+        (TOO_MANY_STREAMS, more than 100 of a server process; STREAM_IDLE, nothing came for 5 minutes
+        while nothing was in flight; STREAM_STALLED, an answer was not taken for 60 seconds;
+        SERVER_STOPPING). A request of more than 4 MiB ends the stream with RESOURCE_EXHAUSTED.
         """
 
 def add_IngestServiceServicer_to_server(servicer: IngestServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

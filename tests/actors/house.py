@@ -175,16 +175,20 @@ class PlainLink:
     """Carry batches within the process, as bytes, and fail as it is told to.
 
     `faults` holds, for the next calls, `before` (the host never saw it), `after` (it did all of
-    it) or `never` (no answer at all until the call's time is over).
+    it) or `never` (no answer at all until the call's time is over). A `gate` that is not set holds
+    calls up.
     """
 
     hosts: list[CustomerHost]
     faults: deque[str] = field(default_factory=deque)
     calls: int = 0
+    gate: asyncio.Event | None = None
 
     async def execute(self, host: int, batch: bytes, *, slot: int, deadline: datetime) -> bytes:
         """Carry a batch to a host and its replies back."""
         self.calls += 1
+        if self.gate is not None:
+            await self.gate.wait()
         fault = self.faults.popleft() if self.faults else ""
         if fault == "before":
             raise HostUnavailable

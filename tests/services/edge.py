@@ -39,6 +39,7 @@ from koseki.v1 import (
 from projections.fold import row_codec
 from projections.runner import Projector
 from projections.store import Store
+from services.exchanges import ExchangeLimits
 from services.server import GatewayParts, GatewayServer
 from tests.actors.house import CLOCK, Workspace
 
@@ -95,6 +96,7 @@ class Edge:
     address: str
     house: Workspace
     store: Store
+    server: GatewayServer
 
     def __post_init__(self) -> None:
         self.audit = audit_service_pb2_grpc.AuditServiceStub(self.channel)
@@ -247,6 +249,7 @@ async def edge_over(
     *,
     house: Workspace | None = None,
     is_for_auditors: bool = False,
+    limits: ExchangeLimits | None = None,
 ) -> AsyncIterator[Edge]:
     """Serve one workspace on a free port."""
     house = house or Workspace(log, doubled=True)
@@ -267,12 +270,12 @@ async def edge_over(
         is_for_auditors=is_for_auditors,
     )
     port = free_port()
-    server = GatewayServer(parts, host="127.0.0.1", port=port)
+    server = GatewayServer(parts, host="127.0.0.1", port=port, limits=limits)
     await server.start()
     address = f"127.0.0.1:{port}"
     try:
         async with grpc.aio.insecure_channel(address) as channel:
-            yield Edge(channel, address, house, store)
+            yield Edge(channel, address, house, store, server)
     finally:
         await server.stop()
         projecting.cancel()

@@ -99,7 +99,10 @@ REQUIRED: dict[str, dict[str, str]] = {
         "UnmergeRecord": "record_id",
         "Execute": "commands",
     },
-    "IngestService": {"Ingest": "source signals"},
+    "IngestService": {
+        "Ingest": "source signals",
+        "IngestStream": "sequence batch batch.source batch.signals",
+    },
     "QueryService": {
         "GetCustomer": "identifier purpose",
         "BatchGetCustomers": "references purpose",
@@ -287,9 +290,10 @@ def audits(people: People) -> Rows:
 
 def sound_requests(people: People) -> dict[str, Message]:
     """Give a request that is answered, by the full name of its method."""
+    batch = {"source": "shop", "signals": [signal("m2", ADA, cds=1)]}
     rows: dict[str, Rows] = {
         "CustomerService": commands(people),
-        "IngestService": {"Ingest": {"source": "shop", "signals": [signal("m2", ADA, cds=1)]}},
+        "IngestService": {"Ingest": batch, "IngestStream": {"sequence": 1, "batch": batch}},
         "QueryService": queries(),
         "SegmentService": segments(),
         "WorkspaceService": rules(),

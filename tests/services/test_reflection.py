@@ -41,7 +41,7 @@ METHODS = {
         "UnmergeRecord",
         "Execute",
     },
-    "koseki.v1.IngestService": {"Ingest"},
+    "koseki.v1.IngestService": {"Ingest", "IngestStream"},
     "koseki.v1.QueryService": {
         "GetCustomer",
         "BatchGetCustomers",

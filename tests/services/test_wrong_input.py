@@ -67,6 +67,8 @@ async def say(
         unary: Any = edge.channel.unary_unary(path, response_deserializer=answer_class.FromString)
         call = unary(request, timeout=seconds)
         return await refused(call) or await call
+    if method.client_streaming:
+        return await say_on_a_stream(edge, path, request)
     stream: Any = edge.channel.unary_stream(path)
     call = stream(request, timeout=seconds)
     try:
@@ -75,6 +77,28 @@ async def say(
         return None
     finally:
         call.cancel()
+
+
+async def say_on_a_stream(edge: Edge, path: str, request: bytes) -> Refusal | Message:
+    """Send a request as the only one of a stream; give its answer or how the stream was ended."""
+    answer_class = ingest_service_pb2.IngestStreamResponse
+    both: Any = edge.channel.stream_stream(path, response_deserializer=answer_class.FromString)
+    call = both(timeout=SECONDS)
+    await call.write(request)
+    await call.done_writing()
+    answers: list[ingest_service_pb2.IngestStreamResponse] = []
+
+    async def read() -> None:
+        answers.append(await call.read())
+
+    ended = await refused(read())
+    if ended is not None:
+        return ended
+    [answer] = answers
+    if answer.WhichOneof("outcome") == "done":
+        return answer.done
+    code = next(code for code in grpc.StatusCode if code.value[0] == answer.failure.code)
+    return Refusal(code, answer.failure.reason, (), {}, answer.failure.message)
 
 
 @pytest_asyncio.fixture
