@@ -11,7 +11,7 @@ import orjson
 from pydantic import BaseModel, TypeAdapter
 
 from domain.commands import PersonCommand
-from domain.errors import Kind
+from domain.errors import Changed, DomainError, Kind
 from domain.ids import IdentifierKey, RecordId
 from domain.replies import Failed, Reply, replies
 
@@ -86,3 +86,11 @@ def _fields_of(model: BaseModel) -> dict[str, Any]:
 def failed(kind: Kind, reason: str, message: str) -> Failed:
     """Say that a command was not carried out."""
     return Failed(kind=kind, reason=reason, message=message)
+
+
+def failed_by(error: DomainError) -> Failed:
+    """Say by which error a command was not carried out."""
+    current = error.current_revision if isinstance(error, Changed) else None
+    return Failed(
+        kind=error.kind, reason=error.reason, message=error.message, current_revision=current
+    )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from actors.messages import Routed
 from domain.commands import EraseCustomer, ReadmitIdentifier, UnlinkIdentifier
+from domain.identity import Tombstone
 from domain.ids import IdentifierKey, RecordId
 from domain.replies import Reply
 from eventlog.port import Head
@@ -29,6 +30,11 @@ class IdentifierStream:
 
     head: Head
     erased: RecordId | None = None
+
+    @property
+    def tombstone(self) -> Tombstone | None:
+        """What it is while it is tombstoned: its newest event says so."""
+        return None if self.erased is None else Tombstone(self.erased, self.head.revision)
 
 
 class Lane:

@@ -19,12 +19,14 @@ from domain.commands import Command, EraseCustomer
 from domain.customer import Customer
 from domain.decision import Decision
 from domain.event import Event, Recorded
+from domain.identity import Tombstone
 from domain.identity_events import (
     IdentifierReadmitted,
     IdentifierReleased,
     IdentifierTombstoned,
 )
 from domain.ids import (
+    REVISION_MAX,
     IdentifierKey,
     RecordId,
     Stream,
@@ -33,7 +35,7 @@ from domain.ids import (
 from domain.record import Record, evolve, unborn
 from eventlog.port import EMPTY, Attempt, Draft, Head, Stored
 
-PENDING_REVISION = 2**62
+PENDING_REVISION = REVISION_MAX + 1
 """Revisions of events not stored yet lie above every real one: only their order is used."""
 
 
@@ -63,7 +65,7 @@ class Scene:
             key: record.id for record in self._records.values() for key in record.identifiers
         }
         self._streams = streams
-        self._tombstoned = {k: s.erased for k, s in streams.items() if s.erased is not None}
+        self._tombstoned = {k: t for k, s in streams.items() if (t := s.tombstone) is not None}
         self._drafts: list[Draft] = []
         self._applied = 0
         self._clock = clock
@@ -89,7 +91,7 @@ class Scene:
         named = {self._holders.get(key) or routed.owners.get(key) for key in keys}
         named.update(command.named_records)
         if isinstance(command, EraseCustomer):
-            named.update(self._tombstoned.get(key) for key in keys)
+            named.update(self._tombstoned[key].record_id for key in keys if key in self._tombstoned)
         met = [self._customer(root) for root in self._roots(named)]
         parted = {other for customer in met for other in customer.parted}
         if not parted:
@@ -99,7 +101,7 @@ class Scene:
         return (*met, *(self._customer(root) for root in others))
 
     @property
-    def tombstoned(self) -> Mapping[IdentifierKey, RecordId]:
+    def tombstoned(self) -> Mapping[IdentifierKey, Tombstone]:
         """The identifiers of people who were erased, with what is pending applied."""
         self._apply_pending()
         return dict(self._tombstoned)
@@ -154,7 +156,8 @@ class Scene:
             if draft.stream.kind is StreamKind.RECORD:
                 self._apply(RecordId(draft.stream.key), _pending(draft, place))
             else:
-                self._apply_to_identifier(IdentifierKey(draft.stream.key), draft.body)
+                revision = PENDING_REVISION + place
+                self._apply_to_identifier(IdentifierKey(draft.stream.key), draft.body, revision)
         self._applied = len(self._drafts)
 
     def _apply(self, record_id: RecordId, event: Recorded[Event]) -> None:
@@ -163,13 +166,13 @@ class Scene:
         self._records[record_id] = record
         self._holders.update(dict.fromkeys(record.identifiers, record_id))
 
-    def _apply_to_identifier(self, key: IdentifierKey, body: Event) -> None:
+    def _apply_to_identifier(self, key: IdentifierKey, body: Event, revision: int) -> None:
         match body:
             case IdentifierReleased():
                 self._holders.pop(key, None)
             case IdentifierTombstoned(record_id=record_id):
                 self._holders.pop(key, None)
-                self._tombstoned[key] = RecordId(record_id)
+                self._tombstoned[key] = Tombstone(RecordId(record_id), revision)
             case IdentifierReadmitted():
                 self._tombstoned.pop(key, None)
             case _:

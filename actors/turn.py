@@ -8,7 +8,7 @@ from datetime import datetime
 
 from actors.awake import AwakeRecord
 from actors.clock import Clock
-from actors.messages import failed
+from actors.messages import failed, failed_by
 from actors.rounds import Waiting
 from actors.rules import RulesKeeper
 from actors.scene import PENDING_REVISION, Scene, Staged
@@ -41,7 +41,7 @@ APPEND_SECONDS_MAX = 20.0
 APPEND_SECONDS_MIN = 0.1
 OfSource = Identify | SetTraits | RecordSignals | RecordTcfChoices | LinkHousehold | LinkIdentifiers
 OnPurpose = RecordConsent | CheckConsent
-_MAY_HAVE_CHANGED = frozenset({Kind.NOT_FOUND, Kind.REFUSED})
+_MAY_HAVE_CHANGED = frozenset({Kind.NOT_FOUND, Kind.REFUSED, Kind.CHANGED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +234,7 @@ class TurnTaker:
                     self._rules.rules, customers, command, now=now, tombstoned=scene.tombstoned
                 )
             except DomainError as error:
-                decided.append((waiting, failed(error.kind, error.reason, error.message)))
+                decided.append((waiting, failed_by(error)))
                 continue
             if len(decision.changes) > EVENTS_PER_APPEND_MAX:
                 text = "the command comes to more events than one append may hold"
@@ -275,7 +275,24 @@ def _answer(
     decided: list[tuple[Waiting, Staged | Reply]], scene: Scene, stored: Stored | None
 ) -> None:
     for waiting, result in decided:
-        waiting.reply(_done(result, scene, stored) if isinstance(result, Staged) else result)
+        if isinstance(result, Staged):
+            waiting.reply(_done(result, scene, stored))
+        else:
+            waiting.reply(_settled(result, stored))
+
+
+def _settled(reply: Reply, stored: Stored | None) -> Reply:
+    """Give a reply with the revision that what it was decided on has, now that it is stored."""
+    place = _place_in_turn(reply)
+    if stored is None or place is None:
+        return reply
+    return reply.model_copy(update={"current_revision": stored.events[place].revision})
+
+
+def _place_in_turn(result: Reply) -> int | None:
+    """Give which event of the turn a command failed for, where it was not stored before."""
+    revision = result.current_revision if isinstance(result, Failed) else None
+    return None if revision is None or revision < PENDING_REVISION else revision - PENDING_REVISION
 
 
 def _done(staged: Staged, scene: Scene, stored: Stored | None) -> Done:
@@ -307,5 +324,7 @@ def _fail(
     decided: list[tuple[Waiting, Staged | Reply]], kind: Kind, reason: str, text: str
 ) -> None:
     for waiting, result in decided:
-        reply = failed(kind, reason, text) if isinstance(result, Staged) else result
-        waiting.reply(reply)
+        if isinstance(result, Staged) or _place_in_turn(result) is not None:
+            waiting.reply(failed(kind, reason, text))
+        else:
+            waiting.reply(result)

@@ -180,8 +180,12 @@ class Turns:
         text = "the customer keeps changing"
         answer_all(spent, failed(Kind.CONFLICT, "CONFLICT_BUDGET_SPENT", text))
         try:
-            await self._ready.refresh(root for w in turn.commands for root in w.roots)
+            met = {root for w in turn.commands for root in w.roots}
+            await self._ready.refresh(met)
             unreadable = await self._ready.look_up(again)
+            # Whom they turned out to mean only now may have been awake, and behind, all along.
+            others = {r for w in again for r in w.named if self._awake.root_of(r) not in met}
+            unreadable |= await self._ready.refresh(others)
         except LogError as error:
             answer_all(again, failed(Kind.UNAVAILABLE, error.reason, error.message))
             return []

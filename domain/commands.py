@@ -17,6 +17,7 @@ from domain.identity import Identifier, LeftOut
 from domain.identity_rules import IdentityRules
 from domain.ids import (
     IDENTIFIERS_PER_CUSTOMER_MAX,
+    REVISION_MAX,
     UUID_FORM,
     ActorName,
     CommandId,
@@ -77,7 +78,13 @@ class CustomerCommand(Command):
         return () if self.record_id is None else (RecordId(self.record_id),)
 
 
-class Identify(CustomerCommand):
+class ExpectingCommand(CustomerCommand):
+    """A command that may say what it expects: nothing changed since, or 0 for nobody known."""
+
+    expected_revision: Annotated[int, Field(ge=0, le=REVISION_MAX)] | None = None
+
+
+class Identify(ExpectingCommand):
     """Say that identifiers belong together, and what a source knows of the person.
 
     `on_closed` says what a closed gate does: refuse the command, or leave a `SignalsDeclined`.
@@ -93,7 +100,7 @@ class Identify(CustomerCommand):
     on_closed: Literal["refuse", "decline"] = "refuse"
 
 
-class SetTraits(CustomerCommand):
+class SetTraits(ExpectingCommand):
     """Set traits of a known person."""
 
     kind: Literal["set_traits"] = "set_traits"
@@ -113,7 +120,7 @@ class RecordSignals(CustomerCommand):
     category_preferences: CategoryPreferences = Field(default_factory=dict)
 
 
-class RecordConsent(CustomerCommand):
+class RecordConsent(ExpectingCommand):
     """Record an act on a purpose; who may bring which state about is in `transitions.py`.
 
     `is_imported` says that another system recorded it, at the time it names.
@@ -134,7 +141,7 @@ class RecordConsent(CustomerCommand):
     is_day_precise: bool = False
 
 
-class RecordTcfChoices(CustomerCommand):
+class RecordTcfChoices(ExpectingCommand):
     """Record what a TCF string says that the person chose, by the source's map of purposes.
 
     `consented` and `interests` number the IAB's purposes: agreed to, and not objected to.
@@ -150,7 +157,7 @@ class RecordTcfChoices(CustomerCommand):
     evidence: OpenMap = Field(default_factory=dict)
 
 
-class SetPreferences(CustomerCommand):
+class SetPreferences(ExpectingCommand):
     """Set how a known person wishes to be spoken to; passes no gate."""
 
     kind: Literal["set_preferences"] = "set_preferences"
@@ -160,7 +167,7 @@ class SetPreferences(CustomerCommand):
     happened_at: AwareDatetime
 
 
-class LinkHousehold(CustomerCommand):
+class LinkHousehold(ExpectingCommand):
     """Say that a known person is of a household, without merging them with anybody."""
 
     kind: Literal["link_household"] = "link_household"
@@ -169,7 +176,7 @@ class LinkHousehold(CustomerCommand):
     happened_at: AwareDatetime
 
 
-class UnlinkHousehold(CustomerCommand):
+class UnlinkHousehold(ExpectingCommand):
     """Say that a known person is no more of a household; passes no gate."""
 
     kind: Literal["unlink_household"] = "unlink_household"
@@ -188,7 +195,7 @@ class CheckConsent(CustomerCommand):
     record: bool = False
 
 
-class LinkIdentifiers(CustomerCommand):
+class LinkIdentifiers(ExpectingCommand):
     """Link identifiers to somebody known, all of them or none."""
 
     kind: Literal["link_identifiers"] = "link_identifiers"
@@ -199,14 +206,14 @@ class LinkIdentifiers(CustomerCommand):
     happened_at: AwareDatetime
 
 
-class UnlinkIdentifier(CustomerCommand):
+class UnlinkIdentifier(ExpectingCommand):
     """Take one identifier from whoever holds it; given a record's id, only from that customer."""
 
     kind: Literal["unlink_identifier"] = "unlink_identifier"
     identifiers: Annotated[tuple[Identifier, ...], Field(min_length=1, max_length=1)]
 
 
-class ReadmitIdentifier(CustomerCommand):
+class ReadmitIdentifier(ExpectingCommand):
     """Let the identifier of somebody erased be used again; `reference` says where the proof is."""
 
     kind: Literal["readmit_identifier"] = "readmit_identifier"
@@ -214,7 +221,7 @@ class ReadmitIdentifier(CustomerCommand):
     reference: Annotated[ShortText, Field(min_length=1)]
 
 
-class EraseCustomer(CustomerCommand):
+class EraseCustomer(ExpectingCommand):
     """Erase a person: every record of the customer; `reference` says where the request is kept."""
 
     kind: Literal["erase_customer"] = "erase_customer"
@@ -222,7 +229,7 @@ class EraseCustomer(CustomerCommand):
     dry_run: bool = False
 
 
-class MergeCustomers(CustomerCommand):
+class MergeCustomers(ExpectingCommand):
     """Make the customers of two records one, and lift what keeps them apart."""
 
     kind: Literal["merge_customers"] = "merge_customers"
@@ -236,7 +243,7 @@ class MergeCustomers(CustomerCommand):
         return (RecordId(self.record_id), RecordId(self.other_record_id))
 
 
-class UndoMerge(CustomerCommand):
+class UndoMerge(ExpectingCommand):
     """Undo one merge of the customer that is named."""
 
     kind: Literal["undo_merge"] = "undo_merge"
@@ -244,7 +251,7 @@ class UndoMerge(CustomerCommand):
     dry_run: bool = False
 
 
-class UnmergeRecord(CustomerCommand):
+class UnmergeRecord(ExpectingCommand):
     """Undo every merge of one record."""
 
     kind: Literal["unmerge_record"] = "unmerge_record"

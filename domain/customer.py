@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from domain.identity import Edge, Separation, root_of
-from domain.ids import CommandId, RecordId, made_at_milliseconds
+from domain.ids import CommandId, IdentifierKey, RecordId, made_at_milliseconds
 from domain.record import Fate, Record, RememberedCommand
 from domain.signals import SignalKey
 
@@ -47,6 +47,10 @@ class Customer:
     def is_erased(self) -> bool:
         """Whether the person was erased, as a whole."""
         return any(record.erased_since for record in self.records.values())
+
+    def holds(self, key: IdentifierKey) -> bool:
+        """Say whether a record of it holds an identifier."""
+        return any(key in record.identifiers for record in self.records.values())
 
     def __str__(self) -> str:
         return f"Customer<{self.root}>"

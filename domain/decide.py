@@ -20,7 +20,6 @@ from domain.choices import (
 )
 from domain.commands import (
     CheckConsent,
-    CustomerCommand,
     EraseCustomer,
     Identify,
     LinkHousehold,
@@ -44,14 +43,14 @@ from domain.decision import Change, Decision
 from domain.erasure import erase
 from domain.errors import DomainError, NotFound, PurposeClosed, Refused
 from domain.event import Event
-from domain.fates import GATE_CLOSED, declined, duplicate, fates_of, recorded, results_of
+from domain.expectation import expectation_of
+from domain.fates import GATE_CLOSED, declined, fates_of, recorded, repeated_outcome, results_of
 from domain.gate import Gate, gate_of
-from domain.identity import LeftOut, LeftOutReason
+from domain.identity import LeftOut, LeftOutReason, Tombstone
 from domain.ids import IdentifierKey, RecordId, record_stream
 from domain.joining import joining, link_identifiers, merge_customers
 from domain.parting import undo
 from domain.preference_events import HouseholdLinked, HouseholdUnlinked, PreferencesSet
-from domain.record import RememberedCommand
 from domain.releasing import readmit, unlink
 from domain.replies import SignalResult
 from domain.resolution import ERASED, Resolution, resolve
@@ -63,7 +62,7 @@ from domain.tcf import choices_of_tcf
 DROPPED = frozenset({LeftOutReason.BLOCKED, LeftOutReason.ERASED})
 """Why an identifier is as if it had not come; of others it is known whom they would mean."""
 
-NOBODY_ERASED: Mapping[IdentifierKey, RecordId] = {}
+NOBODY_ERASED: Mapping[IdentifierKey, Tombstone] = {}
 
 Resolved = (
     Identify
@@ -88,18 +87,33 @@ def decide(
     command: PersonCommand,
     *,
     now: datetime,
-    tombstoned: Mapping[IdentifierKey, RecordId] = NOBODY_ERASED,
+    tombstoned: Mapping[IdentifierKey, Tombstone] = NOBODY_ERASED,
 ) -> Decision:
     """Decide one command as of a time. Raises `DomainError`.
 
     `customers` are at least all whom the command touches and who parted from them in the time that
-    commands are remembered; `tombstoned` are identifiers of people who were erased, with the record
-    that held each.
+    commands are remembered; `tombstoned` are identifiers of people who were erased.
     """
     # A check is never answered from memory: an old yes may be wrong by now (R13).
     repeated = remembered_command(customers, command.command_id)
     if repeated is not None and not isinstance(command, CheckConsent):
-        return _repeated(*repeated, command)
+        return repeated_outcome(*repeated, command)
+    expectation = expectation_of(customers, command, tombstoned=tombstoned)
+    if expectation is None:
+        return _decide(rules, customers, command, now=now, tombstoned=tombstoned)
+    expectation.require()
+    decision = _decide(rules, customers, command, now=now, tombstoned=tombstoned)
+    return expectation.bind(decision, command)
+
+
+def _decide(
+    rules: Rules,
+    customers: tuple[Customer, ...],
+    command: PersonCommand,
+    *,
+    now: datetime,
+    tombstoned: Mapping[IdentifierKey, Tombstone],
+) -> Decision:
     match command:
         case ReadmitIdentifier():
             return readmit(command, tombstoned)
@@ -126,7 +140,7 @@ def _resolve(
     command: Resolved,
     *,
     now: datetime,
-    tombstoned: Mapping[IdentifierKey, RecordId],
+    tombstoned: Mapping[IdentifierKey, Tombstone],
 ) -> Decision:
     resolution = resolve(rules.identity, customers, command, tombstoned=tombstoned)
     gate = gate_of(rules, resolution.records, at=now)
@@ -357,23 +371,6 @@ def _decline(
     body = SignalsDeclined(source=command.source, reason=GATE_CLOSED, message_ids=message_ids)
     changes += [*acts, Change(record_stream(resolution.address), body, at)]
     return replace(_decided(resolution, changes, results), merge_ids=())
-
-
-def _repeated(
-    customer: Customer, remembered: RememberedCommand, command: CustomerCommand
-) -> Decision:
-    """Answer a command that was carried out before; for each message, what became of it."""
-    revision = remembered.revision
-    match command:
-        case RecordSignals(source=source, signals=signals):
-            message_ids = tuple(signal.message_id for signal in signals)
-        case Identify(source=source, message_id=str(message_id)):
-            message_ids = (message_id,)
-        case _:
-            return Decision(customer.root, repeated_revision=revision)
-    fates = fates_of(customer.records, source, message_ids)
-    results = tuple(fates.get(m) or duplicate(m) for m in message_ids)
-    return Decision(customer.root, signals=results, repeated_revision=revision)
 
 
 def _settled(resolution: Resolution, fates: dict[str, SignalResult]) -> Decision:

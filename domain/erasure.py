@@ -13,6 +13,7 @@ from domain.customer import Customer
 from domain.decision import Change, Decision
 from domain.erasure_events import ErasureRequested
 from domain.errors import NotFound, Refused
+from domain.identity import Tombstone
 from domain.identity_events import IdentifierTombstoned
 from domain.ids import IdentifierKey, RecordId, identifier_stream, record_stream
 from domain.record import Record
@@ -23,7 +24,7 @@ def erase(
     customers: Iterable[Customer],
     command: EraseCustomer,
     *,
-    tombstoned: Mapping[IdentifierKey, RecordId],
+    tombstoned: Mapping[IdentifierKey, Tombstone],
 ) -> Decision:
     """Erase the one customer that a command names; one who is erased already stays so."""
     customer = _named(list(customers), command, tombstoned)
@@ -36,24 +37,21 @@ def erase(
 
 
 def _named(
-    customers: list[Customer], command: EraseCustomer, tombstoned: Mapping[IdentifierKey, RecordId]
+    customers: list[Customer], command: EraseCustomer, tombstoned: Mapping[IdentifierKey, Tombstone]
 ) -> Customer:
     """Find the customer; all that is named must mean the same one."""
     met: dict[RecordId, Customer] = {}
     keys = [item.key for item in command.identifiers]
-    named = {*command.named_records, *(tombstoned[key] for key in keys if key in tombstoned)}
+    erased = {tombstoned[key].record_id for key in keys if key in tombstoned}
+    named = {*command.named_records, *erased}
     for customer in customers:
-        if named & customer.records.keys() or any(_holds(customer, key) for key in keys):
+        if named & customer.records.keys() or any(customer.holds(key) for key in keys):
             met[customer.root] = customer
     if not met:
         raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
     if len(met) > 1:
         raise Refused("AMBIGUOUS_CUSTOMER", "the identifiers are not all held by one customer")
     return next(iter(met.values()))
-
-
-def _holds(customer: Customer, key: IdentifierKey) -> bool:
-    return any(key in record.identifiers for record in customer.records.values())
 
 
 def _changes(customer: Customer, command: EraseCustomer) -> list[Change]:

@@ -4,6 +4,7 @@ DomainError
 ├── Invalid             the command can never succeed as it is
 ├── NotFound            what it names does not exist
 ├── Denied              who asks may not ask this
+├── Changed             the customer is not as it was when the command was thought of
 └── Refused             a rule forbids it in the present state
     └── PurposeClosed   no purpose of the source is open for the person
 """
@@ -19,6 +20,7 @@ class Kind(StrEnum):
     INVALID = "invalid"
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"
+    CHANGED = "changed"
     REFUSED = "refused"
     UNAVAILABLE = "unavailable"
     UNKNOWN_OUTCOME = "unknown_outcome"
@@ -51,6 +53,16 @@ class Denied(DomainError):
     """Who asks may not ask this."""
 
     kind = Kind.DENIED
+
+
+class Changed(DomainError):
+    """The customer is not as it was at the revision that a command names; 0: nobody is known."""
+
+    kind = Kind.CHANGED
+
+    def __init__(self, current_revision: int) -> None:
+        super().__init__("CUSTOMER_CHANGED", "the customer has changed since expected_revision")
+        self.current_revision = current_revision
 
 
 class Refused(DomainError):

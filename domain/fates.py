@@ -1,12 +1,14 @@
-"""What became of messages: recorded, recorded before, or declined at the gate."""
+"""What became of messages, and of a command that was carried out before."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from domain.customer import fate_of
+from domain.commands import CustomerCommand, Identify, RecordSignals
+from domain.customer import Customer, fate_of
+from domain.decision import Decision
 from domain.ids import RecordId
-from domain.record import Record
+from domain.record import Record, RememberedCommand
 from domain.replies import SignalResult
 from domain.signals import Signal, signal_key
 
@@ -59,3 +61,20 @@ def duplicate(message_id: str) -> SignalResult:
 def declined(message_id: str) -> SignalResult:
     """Say that a message was not let in."""
     return SignalResult(message_id=message_id, result="declined", reason=GATE_CLOSED)
+
+
+def repeated_outcome(
+    customer: Customer, remembered: RememberedCommand, command: CustomerCommand
+) -> Decision:
+    """Answer a command that was carried out before; for each message, what became of it."""
+    revision = remembered.revision
+    match command:
+        case RecordSignals(source=source, signals=signals):
+            message_ids = tuple(signal.message_id for signal in signals)
+        case Identify(source=source, message_id=str(message_id)):
+            message_ids = (message_id,)
+        case _:
+            return Decision(customer.root, repeated_revision=revision)
+    fates = fates_of(customer.records, source, message_ids)
+    results = tuple(fates.get(m) or duplicate(m) for m in message_ids)
+    return Decision(customer.root, signals=results, repeated_revision=revision)

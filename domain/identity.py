@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,6 +22,13 @@ class Identifier(BaseModel):
     namespace: Name
     value: str
     key: IdentifierKey
+
+
+class Tombstone(NamedTuple):
+    """What is left of an identifier whose holder was erased: the record, and since when."""
+
+    record_id: RecordId
+    revision: int
 
 
 class LeftOutReason(StrEnum):

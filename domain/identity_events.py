@@ -86,6 +86,9 @@ class CustomersParted(Event):
 
 
 class CustomerTouched(Event):
-    """Something of consequence happened on another record of the customer; stands on the root."""
+    """Something of consequence happened on another record of the customer.
+
+    Stands on the root; where a change was to be made only if nobody had changed, on every record.
+    """
 
     record_id: UuidText

@@ -24,6 +24,8 @@ RECORDS_PER_CUSTOMER_MAX = 256
 IDENTIFIERS_PER_CUSTOMER_MAX = 512
 SEPARATIONS_PER_CUSTOMER_MAX = 1_024
 EVENTS_PER_APPEND_MAX = 1_000
+REVISION_MAX = 2**62 - 1
+"""No log comes so far; what lies above stands for events that are not stored yet."""
 
 UUID_FORM = StringConstraints(
     pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"

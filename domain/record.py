@@ -15,7 +15,7 @@ from typing import Literal, TypeVar, cast
 from pydantic import JsonValue
 
 from domain.consent import ConsentAct
-from domain.consent_events import ChoicesRecorded, ConsentChanged, acts_of
+from domain.consent_events import ChoicesRecorded, ConsentChanged, VerdictRecorded, acts_of
 from domain.erasure_events import ErasureRequested
 from domain.event import Event, Recorded
 from domain.identity import Edge, Identifier, Separation
@@ -49,6 +49,9 @@ _KEPT_MILLISECONDS = (COMMANDS_REMEMBERED_FOR + 2 * COMMANDS_AHEAD_MAX) // _MILL
 _SPAN_MILLISECONDS = FORGOTTEN_SPAN // _MILLISECOND
 
 Fate = Literal["recorded", "declined"]
+
+_Done = SignalsRecorded | SignalsDeclined | VerdictRecorded
+"""Events of what was done, by the person or for an answer: they change nobody."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -90,7 +93,9 @@ class Record:
     root of a customer `component` lists its records, `edges` the merges that join them and
     `separations` whom they may not join; elsewhere only `root` is kept up. `parted` says which
     customers parted from one whose root this was, and when. `erased_since` is the revision from
-    which on the person is erased, 0 for somebody who is not.
+    which on the person is erased, 0 for somebody who is not. `changed_revision` is that of the
+    newest event that changes who somebody is or what is so of them: not of one that says what
+    they did.
     """
 
     id: RecordId
@@ -107,6 +112,7 @@ class Record:
     commands: Mapping[CommandId, RememberedCommand] = field(default_factory=dict)
     forgotten: tuple[Forgotten, ...] = ()
     erased_since: int = 0
+    changed_revision: int = 0
 
     def __str__(self) -> str:
         return f"Record<{self.id}>"
@@ -215,6 +221,7 @@ def _erase(record: Record, event: Recorded[Event], body: ErasureRequested) -> Re
         commands=record.commands,
         forgotten=record.forgotten,
         erased_since=event.revision,
+        changed_revision=event.revision,
     )
 
 
@@ -245,7 +252,8 @@ def _remember(record: Record, event: Recorded[Event]) -> Record:
         del commands[first]
     commands[event.command_id] = RememberedCommand(event.revision)
     forgotten = tuple(some for some in forgotten if some.until >= oldest)
-    return replace(record, commands=commands, forgotten=forgotten)
+    changed = record.changed_revision if isinstance(event.body, _Done) else event.revision
+    return replace(record, commands=commands, forgotten=forgotten, changed_revision=changed)
 
 
 def _also_forgotten(
@@ -287,6 +295,7 @@ def _with_messages(record: Record, messages: Mapping[SignalKey, Fate]) -> Record
         record.commands,
         record.forgotten,
         record.erased_since,
+        record.changed_revision,
     )
 
 

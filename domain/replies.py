@@ -145,7 +145,10 @@ class Moved(BaseModel):
 
 
 class Failed(BaseModel):
-    """A command was not carried out, for a stable reason; `kind` is a `domain.errors.Kind`."""
+    """A command was not carried out, for a stable reason; `kind` is a `domain.errors.Kind`.
+
+    `current_revision` says how new the customer is, where it is newer than was expected.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -153,6 +156,7 @@ class Failed(BaseModel):
     kind: str
     reason: str
     message: str
+    current_revision: int | None = None
 
 
 Reply = Annotated[Done | Moved | Failed, Field(discriminator="outcome")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from domain.commands import (
     EraseCustomer,
@@ -28,7 +28,13 @@ from domain.preference_events import Preference
 from koseki.v1 import common_pb2, customer_service_pb2
 from services.answers import ACTORS, STATES
 from services.errors import CallContext
-from services.requests import CommandRequest, RequestReader, read_map, read_optional_time
+from services.requests import (
+    CommandRequest,
+    PersonRequest,
+    RequestReader,
+    read_map,
+    read_optional_time,
+)
 from services.tcf import decode_tcf
 
 ACTS = {number: state for state, number in STATES.items() if state is not ConsentState.UNKNOWN}
@@ -37,7 +43,22 @@ ACTED_BY = {number: actor for actor, number in ACTORS.items()} | {
 }
 
 
-class NamesIdentifier(CommandRequest, Protocol):
+class ChangeRequest(CommandRequest, Protocol):
+    """A request that may say what it expects of the customer."""
+
+    @property
+    def expected_revision(self) -> int:
+        """The revision since which nothing may have changed."""
+
+    def HasField(self, field_name: Literal["expected_revision"], /) -> bool:
+        """Say whether it was given."""
+
+
+class ChangeOfPerson(ChangeRequest, PersonRequest, Protocol):
+    """Such a request to one person."""
+
+
+class NamesIdentifier(ChangeRequest, Protocol):
     """A request that names one identifier."""
 
     @property
@@ -66,7 +87,7 @@ class CommandReader:
     ) -> Identify:
         """Read `Identify`."""
         return Identify(
-            **self._reader.person(request, context),
+            **self._person(request, context),
             source=request.source,
             traits=read_map(request.traits),
             happened_at=self._reader.happened_at(request),
@@ -80,7 +101,7 @@ class CommandReader:
     ) -> SetTraits:
         """Read `SetTraits`."""
         return SetTraits(
-            **self._reader.person(request, context),
+            **self._person(request, context),
             source=request.source,
             traits=read_map(request.traits),
             happened_at=self._reader.happened_at(request),
@@ -98,7 +119,7 @@ class CommandReader:
         if request.acted_by not in ACTED_BY:
             raise Invalid("INVALID_ACTOR", "it is not known who that is")
         return RecordConsent(
-            **self._reader.person(request, context),
+            **self._person(request, context),
             purpose=request.purpose,
             state=ACTS[request.state],
             happened_at=self._reader.happened_at(request),
@@ -119,7 +140,7 @@ class CommandReader:
         self, request: customer_service_pb2.RecordTcfStringRequest, context: CallContext
     ) -> RecordTcfChoices:
         """Read `RecordTcfString`."""
-        person = self._reader.person(request, context)
+        person = self._person(request, context)
         return RecordTcfChoices(**person, source=request.source, **decode_tcf(request.tcf_string))
 
     def set_preferences(
@@ -127,7 +148,7 @@ class CommandReader:
     ) -> SetPreferences:
         """Read `SetPreferences`."""
         return SetPreferences(
-            **self._reader.person(request, context),
+            **self._person(request, context),
             preferences=tuple(
                 Preference(channel=said.channel, topic=said.topic, frequency=said.frequency)
                 for said in request.preferences
@@ -140,7 +161,7 @@ class CommandReader:
     ) -> LinkHousehold:
         """Read `LinkHousehold`."""
         return LinkHousehold(
-            **self._reader.person(request, context),
+            **self._person(request, context),
             source=request.source,
             household_id=request.household_id,
             happened_at=self._reader.happened_at(request),
@@ -151,7 +172,7 @@ class CommandReader:
     ) -> UnlinkHousehold:
         """Read `UnlinkHousehold`."""
         return UnlinkHousehold(
-            **self._reader.person(request, context),
+            **self._person(request, context),
             household_id=request.household_id,
             happened_at=self._reader.happened_at(request),
         )
@@ -163,7 +184,7 @@ class CommandReader:
         for identifier in request.identifiers:
             self._reader.identifier(identifier)
         return LinkIdentifiers(
-            **self._reader.person(request, context),
+            **self._person(request, context),
             source=request.source,
             happened_at=self._reader.happened_at(request),
         )
@@ -191,7 +212,7 @@ class CommandReader:
         for identifier in request.identifiers:
             self._reader.identifier(identifier)
         return EraseCustomer(
-            **self._reader.person(request, context),
+            **self._person(request, context),
             reference=request.reference,
             dry_run=request.dry_run,
         )
@@ -232,6 +253,16 @@ class CommandReader:
         identifier = self._reader.identifier(request.identifier)
         return {**self._command(request, context), "identifiers": (identifier,)}
 
-    def _command(self, request: CommandRequest, context: CallContext) -> dict[str, Any]:
+    def _command(self, request: ChangeRequest, context: CallContext) -> dict[str, Any]:
         fields = self._reader.command(request, context)
-        return {**fields, "new_record_id": self._reader.new_id()}
+        return {**fields, **_expected(request), "new_record_id": self._reader.new_id()}
+
+    def _person(self, request: ChangeOfPerson, context: CallContext) -> dict[str, Any]:
+        return {**self._reader.person(request, context), **_expected(request)}
+
+
+def _expected(request: ChangeRequest) -> dict[str, int]:
+    """Give the revision that is expected, if one is: 0 expects something too."""
+    if not request.HasField("expected_revision"):
+        return {}
+    return {"expected_revision": request.expected_revision}

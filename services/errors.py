@@ -38,6 +38,7 @@ CODES = {
     Kind.INVALID: code_pb2.INVALID_ARGUMENT,
     Kind.NOT_FOUND: code_pb2.NOT_FOUND,
     Kind.CONFLICT: code_pb2.ABORTED,
+    Kind.CHANGED: code_pb2.ABORTED,
     Kind.REFUSED: code_pb2.FAILED_PRECONDITION,
     Kind.UNAVAILABLE: code_pb2.UNAVAILABLE,
     Kind.UNKNOWN_OUTCOME: code_pb2.UNKNOWN,
@@ -60,7 +61,10 @@ def status_of(error: Exception) -> status_pb2.Status:
     match error:
         case CommandFailed(failed=failed, command_id=command_id):
             code = CODES[Kind(failed.kind)]
-            return _status(code, failed.reason, failed.message, {"command_id": command_id})
+            told = {"command_id": command_id}
+            if failed.current_revision is not None:
+                told["current_revision"] = str(failed.current_revision)
+            return _status(code, failed.reason, failed.message, told)
         case DomainError():
             return _status(CODES[error.kind], error.reason, error.message, {})
         case ValidationError():

@@ -10,7 +10,7 @@ from domain.identity import LeftOut
 from domain.replies import Consequences, Done
 from koseki.v1 import common_pb2, customer_service_pb2
 from services.answers import STATES
-from services.errors import status_and_reason
+from services.errors import CommandFailed, status_and_reason
 from services.requests import RequestReader
 
 
@@ -111,5 +111,8 @@ def done_message(
 def failure_message(command_id: str, error: Exception) -> customer_service_pb2.CommandOutcome:
     """Write why a command of a batch failed, as a call of its own would have said."""
     code, reason, message = status_and_reason(error)
-    failure = customer_service_pb2.CommandFailure(code=code, reason=reason, message=message)
+    current = error.failed.current_revision if isinstance(error, CommandFailed) else None
+    failure = customer_service_pb2.CommandFailure(
+        code=code, reason=reason, message=message, current_revision=current
+    )
     return customer_service_pb2.CommandOutcome(command_id=command_id, failure=failure)

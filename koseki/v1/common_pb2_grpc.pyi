@@ -80,8 +80,10 @@ No error text holds personal data.
     COMMAND_TOO_OLD         a command id is good for 24 hours
     EVENT_TOO_LARGE, EVENT_NOT_ENCODABLE, LOG_FULL, LOG_REJECTED
                             the log does not take the event; nothing was stored
-  ABORTED: send again
-    CONFLICT_BUDGET_SPENT   others kept changing the customer or the rules
+  ABORTED
+    CONFLICT_BUDGET_SPENT   others kept changing the customer or the rules: send again
+    CUSTOMER_CHANGED        the customer has changed since `expected_revision`: look, then decide
+                            anew; ErrorInfo.metadata holds its `current_revision`
   UNAVAILABLE: send again with the same command id, nothing is lost and nothing counts twice
     LOG_UNAVAILABLE         the log cannot be reached
     HOST_OVERLOADED, HOST_FAULT, ALWAYS_MOVING, DEADLINE_EXCEEDED

@@ -5,6 +5,22 @@ Changes to one person: who they are, what is so of them, what they allow.
 
 Every change is durable when it is answered. It carries a command id: sent again with the same id
 within 24 hours it changes nothing more. Reasons of errors: common.proto.
+
+A change may name the revision of the customer that it was made for (`expected_revision`): any
+at which the caller knew the customer, such as that of GetCustomer, of a watch or of an earlier
+answer. It is carried out only if nothing has changed since of the customer, on any record:
+identifiers, traits, acts of consent, preferences, households, merges and their undos. Signals
+and recorded answers of CheckConsent do not count: they say what was done, not what is so. Where
+a change meets several customers, none may have changed; where it would create one although a
+revision was expected, it is not carried out. 0 expects that nobody is known. Of
+ReadmitIdentifier the erasure counts of whoever held the identifier.
+
+It is judged where the change is decided: of several with one expectation at the same time, one
+is carried out. The others fail with ABORTED (CUSTOMER_CHANGED) and store nothing;
+ErrorInfo.metadata has the `current_revision`: that of the last change, 0 if nobody is known. A
+dry run is judged in the same way. A command that was carried out and comes again with its id is
+answered as then. Of somebody erased nothing is compared, and a revision that the log has not
+reached is newer than every change.
 """
 
 from collections import abc as _abc
@@ -39,6 +55,7 @@ class IdentifyRequest(_message.Message):
     TRAITS_FIELD_NUMBER: _builtins.int
     HAPPENED_AT_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
@@ -49,6 +66,10 @@ class IdentifyRequest(_message.Message):
     """The customer, if its id is known; the identifiers are then linked to it."""
     source: _builtins.str
     """The registered source that says so; at least one of its purposes must be open for the person."""
+    expected_revision: _builtins.int
+    """Change the customer only if nothing has changed since this revision; 0: only if nobody is
+    known; unset: whatever has changed.
+    """
     @_builtins.property
     def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Identifier]:
         """At most 512; at least one unless `customer_id` is given."""
@@ -78,12 +99,15 @@ class IdentifyRequest(_message.Message):
         traits: _struct_pb2.Struct | None = ...,
         happened_at: _timestamp_pb2.Timestamp | None = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        expected_revision: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "happened_at", b"happened_at", "traits", b"traits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision", "expires_at", b"expires_at", "happened_at", b"happened_at", "traits", b"traits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "expires_at", b"expires_at", "happened_at", b"happened_at", "identifiers", b"identifiers", "source", b"source", "traits", b"traits", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "command_id", b"command_id", "customer_id", b"customer_id", "expected_revision", b"expected_revision", "expires_at", b"expires_at", "happened_at", b"happened_at", "identifiers", b"identifiers", "source", b"source", "traits", b"traits", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
+    _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_revision) -> _WhichOneofReturnType__expected_revision | None: ...
 
 Global___IdentifyRequest: _TypeAlias = IdentifyRequest  # noqa: Y015
 
@@ -147,6 +171,7 @@ class SetTraitsRequest(_message.Message):
     TRAITS_FIELD_NUMBER: _builtins.int
     HAPPENED_AT_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
@@ -155,6 +180,10 @@ class SetTraitsRequest(_message.Message):
     """The customer's id, or empty if identifiers name it."""
     source: _builtins.str
     """The registered source that says so."""
+    expected_revision: _builtins.int
+    """Change the customer only if nothing has changed since this revision; 0: only if nobody is
+    known; unset: whatever has changed.
+    """
     @_builtins.property
     def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Identifier]:
         """At most 512, all held by one customer; at least one unless `customer_id` is given."""
@@ -184,12 +213,15 @@ class SetTraitsRequest(_message.Message):
         traits: _struct_pb2.Struct | None = ...,
         happened_at: _timestamp_pb2.Timestamp | None = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        expected_revision: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "happened_at", b"happened_at", "traits", b"traits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision", "expires_at", b"expires_at", "happened_at", b"happened_at", "traits", b"traits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "expires_at", b"expires_at", "happened_at", b"happened_at", "identifiers", b"identifiers", "source", b"source", "traits", b"traits", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "command_id", b"command_id", "customer_id", b"customer_id", "expected_revision", b"expected_revision", "expires_at", b"expires_at", "happened_at", b"happened_at", "identifiers", b"identifiers", "source", b"source", "traits", b"traits", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
+    _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_revision) -> _WhichOneofReturnType__expected_revision | None: ...
 
 Global___SetTraitsRequest: _TypeAlias = SetTraitsRequest  # noqa: Y015
 
@@ -245,6 +277,7 @@ class RecordConsentRequest(_message.Message):
     ACTED_BY_FIELD_NUMBER: _builtins.int
     IMPORTED_FIELD_NUMBER: _builtins.int
     DAY_PRECISE_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
@@ -275,6 +308,10 @@ class RecordConsentRequest(_message.Message):
     """
     day_precise: _builtins.bool
     """True: of `happened_at` only the day is known, as in RecordTcfString."""
+    expected_revision: _builtins.int
+    """Change the customer only if nothing has changed since this revision; 0: only if nobody is
+    known; unset: whatever has changed.
+    """
     @_builtins.property
     def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Identifier]:
         """At most 512; at least one unless `customer_id` is given. Joined as Identify joins them."""
@@ -312,12 +349,15 @@ class RecordConsentRequest(_message.Message):
         acted_by: _common_pb2.ConsentActor.ValueType = ...,
         imported: _builtins.bool = ...,
         day_precise: _builtins.bool = ...,
+        expected_revision: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "happened_at", b"happened_at", "valid_until", b"valid_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "evidence", b"evidence", "expected_revision", b"expected_revision", "happened_at", b"happened_at", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acted_by", b"acted_by", "command_id", b"command_id", "customer_id", b"customer_id", "day_precise", b"day_precise", "evidence", b"evidence", "happened_at", b"happened_at", "identifiers", b"identifiers", "imported", b"imported", "jurisdiction", b"jurisdiction", "method", b"method", "notice_language", b"notice_language", "notice_version", b"notice_version", "purpose", b"purpose", "state", b"state", "valid_until", b"valid_until", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "acted_by", b"acted_by", "command_id", b"command_id", "customer_id", b"customer_id", "day_precise", b"day_precise", "evidence", b"evidence", "expected_revision", b"expected_revision", "happened_at", b"happened_at", "identifiers", b"identifiers", "imported", b"imported", "jurisdiction", b"jurisdiction", "method", b"method", "notice_language", b"notice_language", "notice_version", b"notice_version", "purpose", b"purpose", "state", b"state", "valid_until", b"valid_until", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
+    _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_revision) -> _WhichOneofReturnType__expected_revision | None: ...
 
 Global___RecordConsentRequest: _TypeAlias = RecordConsentRequest  # noqa: Y015
 
@@ -369,6 +409,7 @@ class RecordTcfStringRequest(_message.Message):
     IDENTIFIERS_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     TCF_STRING_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
@@ -379,6 +420,10 @@ class RecordTcfStringRequest(_message.Message):
     """The registered source that passes it on, whose `tcf_purposes` say what it means."""
     tcf_string: _builtins.str
     """A TCF string of version 2, 16,384 characters at most."""
+    expected_revision: _builtins.int
+    """Change the customer only if nothing has changed since this revision; 0: only if nobody is
+    known; unset: whatever has changed.
+    """
     @_builtins.property
     def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Identifier]:
         """At most 512; at least one unless `customer_id` is given. Joined as Identify joins them."""
@@ -392,12 +437,15 @@ class RecordTcfStringRequest(_message.Message):
         identifiers: _abc.Iterable[_common_pb2.Identifier] | None = ...,
         source: _builtins.str = ...,
         tcf_string: _builtins.str = ...,
+        expected_revision: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "identifiers", b"identifiers", "source", b"source", "tcf_string", b"tcf_string", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "command_id", b"command_id", "customer_id", b"customer_id", "expected_revision", b"expected_revision", "identifiers", b"identifiers", "source", b"source", "tcf_string", b"tcf_string", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
+    _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_revision) -> _WhichOneofReturnType__expected_revision | None: ...
 
 Global___RecordTcfStringRequest: _TypeAlias = RecordTcfStringRequest  # noqa: Y015
 
@@ -479,12 +527,17 @@ class SetPreferencesRequest(_message.Message):
     IDENTIFIERS_FIELD_NUMBER: _builtins.int
     PREFERENCES_FIELD_NUMBER: _builtins.int
     HAPPENED_AT_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
     """A UUID of version 7, in lower case; empty: the server makes one and gives it back."""
     customer_id: _builtins.str
     """The customer's id, or empty if identifiers name it."""
+    expected_revision: _builtins.int
+    """Change the customer only if nothing has changed since this revision; 0: only if nobody is
+    known; unset: whatever has changed.
+    """
     @_builtins.property
     def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Identifier]:
         """At most 512, all held by one customer; at least one unless `customer_id` is given."""
@@ -506,12 +559,15 @@ class SetPreferencesRequest(_message.Message):
         identifiers: _abc.Iterable[_common_pb2.Identifier] | None = ...,
         preferences: _abc.Iterable[Global___Preference] | None = ...,
         happened_at: _timestamp_pb2.Timestamp | None = ...,
+        expected_revision: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["happened_at", b"happened_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision", "happened_at", b"happened_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "happened_at", b"happened_at", "identifiers", b"identifiers", "preferences", b"preferences", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "command_id", b"command_id", "customer_id", b"customer_id", "expected_revision", b"expected_revision", "happened_at", b"happened_at", "identifiers", b"identifiers", "preferences", b"preferences", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
+    _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_revision) -> _WhichOneofReturnType__expected_revision | None: ...
 
 Global___SetPreferencesRequest: _TypeAlias = SetPreferencesRequest  # noqa: Y015
 
@@ -558,6 +614,7 @@ class LinkHouseholdRequest(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     HOUSEHOLD_ID_FIELD_NUMBER: _builtins.int
     HAPPENED_AT_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
@@ -568,6 +625,10 @@ class LinkHouseholdRequest(_message.Message):
     """The registered source that says so."""
     household_id: _builtins.str
     """The household's id (a UUID in lower case), made by the caller."""
+    expected_revision: _builtins.int
+    """Change the customer only if nothing has changed since this revision; 0: only if nobody is
+    known; unset: whatever has changed.
+    """
     @_builtins.property
     def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Identifier]:
         """At most 512, all held by one customer; at least one unless `customer_id` is given."""
@@ -586,12 +647,15 @@ class LinkHouseholdRequest(_message.Message):
         source: _builtins.str = ...,
         household_id: _builtins.str = ...,
         happened_at: _timestamp_pb2.Timestamp | None = ...,
+        expected_revision: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["happened_at", b"happened_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision", "happened_at", b"happened_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "happened_at", b"happened_at", "household_id", b"household_id", "identifiers", b"identifiers", "source", b"source", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "command_id", b"command_id", "customer_id", b"customer_id", "expected_revision", b"expected_revision", "happened_at", b"happened_at", "household_id", b"household_id", "identifiers", b"identifiers", "source", b"source", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
+    _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_revision) -> _WhichOneofReturnType__expected_revision | None: ...
 
 Global___LinkHouseholdRequest: _TypeAlias = LinkHouseholdRequest  # noqa: Y015
 
@@ -637,6 +701,7 @@ class UnlinkHouseholdRequest(_message.Message):
     IDENTIFIERS_FIELD_NUMBER: _builtins.int
     HOUSEHOLD_ID_FIELD_NUMBER: _builtins.int
     HAPPENED_AT_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
@@ -645,6 +710,10 @@ class UnlinkHouseholdRequest(_message.Message):
     """The customer's id, or empty if identifiers name it."""
     household_id: _builtins.str
     """The household's id."""
+    expected_revision: _builtins.int
+    """Change the customer only if nothing has changed since this revision; 0: only if nobody is
+    known; unset: whatever has changed.
+    """
     @_builtins.property
     def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Identifier]:
         """At most 512, all held by one customer; at least one unless `customer_id` is given."""
@@ -662,12 +731,15 @@ class UnlinkHouseholdRequest(_message.Message):
         identifiers: _abc.Iterable[_common_pb2.Identifier] | None = ...,
         household_id: _builtins.str = ...,
         happened_at: _timestamp_pb2.Timestamp | None = ...,
+        expected_revision: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["happened_at", b"happened_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision", "happened_at", b"happened_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "happened_at", b"happened_at", "household_id", b"household_id", "identifiers", b"identifiers", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "command_id", b"command_id", "customer_id", b"customer_id", "expected_revision", b"expected_revision", "happened_at", b"happened_at", "household_id", b"household_id", "identifiers", b"identifiers", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
+    _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_revision) -> _WhichOneofReturnType__expected_revision | None: ...
 
 Global___UnlinkHouseholdRequest: _TypeAlias = UnlinkHouseholdRequest  # noqa: Y015
 
@@ -713,6 +785,7 @@ class LinkIdentifiersRequest(_message.Message):
     IDENTIFIERS_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     HAPPENED_AT_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
@@ -721,6 +794,10 @@ class LinkIdentifiersRequest(_message.Message):
     """The customer, or empty if one of the identifiers is known."""
     source: _builtins.str
     """The registered source that says so; at least one of its purposes must be open for the person."""
+    expected_revision: _builtins.int
+    """Change the customer only if nothing has changed since this revision; 0: only if nobody is
+    known; unset: whatever has changed.
+    """
     @_builtins.property
     def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Identifier]:
         """1 to 512."""
@@ -738,12 +815,15 @@ class LinkIdentifiersRequest(_message.Message):
         identifiers: _abc.Iterable[_common_pb2.Identifier] | None = ...,
         source: _builtins.str = ...,
         happened_at: _timestamp_pb2.Timestamp | None = ...,
+        expected_revision: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["happened_at", b"happened_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision", "happened_at", b"happened_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "happened_at", b"happened_at", "identifiers", b"identifiers", "source", b"source", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "command_id", b"command_id", "customer_id", b"customer_id", "expected_revision", b"expected_revision", "happened_at", b"happened_at", "identifiers", b"identifiers", "source", b"source", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
+    _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_revision) -> _WhichOneofReturnType__expected_revision | None: ...
 
 Global___LinkIdentifiersRequest: _TypeAlias = LinkIdentifiersRequest  # noqa: Y015
 
@@ -793,12 +873,17 @@ class UnlinkIdentifierRequest(_message.Message):
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     IDENTIFIER_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
     """A UUID of version 7, in lower case; empty: the server makes one and gives it back."""
     customer_id: _builtins.str
     """If given, only this customer's identifier is taken."""
+    expected_revision: _builtins.int
+    """Change the customer only if nothing has changed since this revision; 0: only if nobody is
+    known; unset: whatever has changed.
+    """
     @_builtins.property
     def identifier(self) -> _common_pb2.Identifier:
         """The identifier."""
@@ -810,12 +895,15 @@ class UnlinkIdentifierRequest(_message.Message):
         command_id: _builtins.str = ...,
         customer_id: _builtins.str = ...,
         identifier: _common_pb2.Identifier | None = ...,
+        expected_revision: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision", "identifier", b"identifier"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "identifier", b"identifier", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "command_id", b"command_id", "customer_id", b"customer_id", "expected_revision", b"expected_revision", "identifier", b"identifier", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
+    _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_revision) -> _WhichOneofReturnType__expected_revision | None: ...
 
 Global___UnlinkIdentifierRequest: _TypeAlias = UnlinkIdentifierRequest  # noqa: Y015
 
@@ -859,12 +947,17 @@ class ReadmitIdentifierRequest(_message.Message):
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     IDENTIFIER_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
     """A UUID of version 7, in lower case; empty: the server makes one and gives it back."""
     reference: _builtins.str
     """Where the evidence is kept, such as a ticket's number; not personal, 1 to 256 characters."""
+    expected_revision: _builtins.int
+    """Change the customer only if nothing has changed since this revision; 0: only if nobody is
+    known; unset: whatever has changed.
+    """
     @_builtins.property
     def identifier(self) -> _common_pb2.Identifier:
         """The identifier."""
@@ -876,12 +969,15 @@ class ReadmitIdentifierRequest(_message.Message):
         command_id: _builtins.str = ...,
         identifier: _common_pb2.Identifier | None = ...,
         reference: _builtins.str = ...,
+        expected_revision: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision", "identifier", b"identifier"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "identifier", b"identifier", "reference", b"reference", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "command_id", b"command_id", "expected_revision", b"expected_revision", "identifier", b"identifier", "reference", b"reference", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
+    _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_revision) -> _WhichOneofReturnType__expected_revision | None: ...
 
 Global___ReadmitIdentifierRequest: _TypeAlias = ReadmitIdentifierRequest  # noqa: Y015
 
@@ -923,6 +1019,7 @@ class EraseCustomerRequest(_message.Message):
     IDENTIFIERS_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
@@ -933,6 +1030,10 @@ class EraseCustomerRequest(_message.Message):
     """Where the request is kept, such as a ticket's number; not personal, up to 256 characters."""
     dry_run: _builtins.bool
     """True: only list the records that would go."""
+    expected_revision: _builtins.int
+    """Change the customer only if nothing has changed since this revision; 0: only if nobody is
+    known; unset: whatever has changed.
+    """
     @_builtins.property
     def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Identifier]:
         """What the person holds; all must be held by one customer."""
@@ -946,12 +1047,15 @@ class EraseCustomerRequest(_message.Message):
         identifiers: _abc.Iterable[_common_pb2.Identifier] | None = ...,
         reference: _builtins.str = ...,
         dry_run: _builtins.bool = ...,
+        expected_revision: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "dry_run", b"dry_run", "identifiers", b"identifiers", "reference", b"reference", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "command_id", b"command_id", "customer_id", b"customer_id", "dry_run", b"dry_run", "expected_revision", b"expected_revision", "identifiers", b"identifiers", "reference", b"reference", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
+    _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_revision) -> _WhichOneofReturnType__expected_revision | None: ...
 
 Global___EraseCustomerRequest: _TypeAlias = EraseCustomerRequest  # noqa: Y015
 
@@ -1066,6 +1170,7 @@ class MergeCustomersRequest(_message.Message):
     CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     OTHER_CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
@@ -1076,6 +1181,10 @@ class MergeCustomersRequest(_message.Message):
     """The other one."""
     dry_run: _builtins.bool
     """True: only say what it would come to."""
+    expected_revision: _builtins.int
+    """Change the customer only if nothing has changed since this revision; 0: only if nobody is
+    known; unset: whatever has changed.
+    """
     def __init__(
         self,
         *,
@@ -1084,12 +1193,15 @@ class MergeCustomersRequest(_message.Message):
         customer_id: _builtins.str = ...,
         other_customer_id: _builtins.str = ...,
         dry_run: _builtins.bool = ...,
+        expected_revision: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "dry_run", b"dry_run", "other_customer_id", b"other_customer_id", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "command_id", b"command_id", "customer_id", b"customer_id", "dry_run", b"dry_run", "expected_revision", b"expected_revision", "other_customer_id", b"other_customer_id", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
+    _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_revision) -> _WhichOneofReturnType__expected_revision | None: ...
 
 Global___MergeCustomersRequest: _TypeAlias = MergeCustomersRequest  # noqa: Y015
 
@@ -1144,6 +1256,7 @@ class UndoMergeRequest(_message.Message):
     CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     MERGE_ID_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
@@ -1154,6 +1267,10 @@ class UndoMergeRequest(_message.Message):
     """The merge."""
     dry_run: _builtins.bool
     """True: only say what it would come to."""
+    expected_revision: _builtins.int
+    """Change the customer only if nothing has changed since this revision; 0: only if nobody is
+    known; unset: whatever has changed.
+    """
     def __init__(
         self,
         *,
@@ -1162,12 +1279,15 @@ class UndoMergeRequest(_message.Message):
         customer_id: _builtins.str = ...,
         merge_id: _builtins.str = ...,
         dry_run: _builtins.bool = ...,
+        expected_revision: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "dry_run", b"dry_run", "merge_id", b"merge_id", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "command_id", b"command_id", "customer_id", b"customer_id", "dry_run", b"dry_run", "expected_revision", b"expected_revision", "merge_id", b"merge_id", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
+    _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_revision) -> _WhichOneofReturnType__expected_revision | None: ...
 
 Global___UndoMergeRequest: _TypeAlias = UndoMergeRequest  # noqa: Y015
 
@@ -1217,6 +1337,7 @@ class UnmergeRecordRequest(_message.Message):
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     RECORD_ID_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace; empty means the server's only one."""
     command_id: _builtins.str
@@ -1225,6 +1346,10 @@ class UnmergeRecordRequest(_message.Message):
     """The record."""
     dry_run: _builtins.bool
     """True: only say what it would come to."""
+    expected_revision: _builtins.int
+    """Change the customer only if nothing has changed since this revision; 0: only if nobody is
+    known; unset: whatever has changed.
+    """
     def __init__(
         self,
         *,
@@ -1232,12 +1357,15 @@ class UnmergeRecordRequest(_message.Message):
         command_id: _builtins.str = ...,
         record_id: _builtins.str = ...,
         dry_run: _builtins.bool = ...,
+        expected_revision: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "dry_run", b"dry_run", "record_id", b"record_id", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "command_id", b"command_id", "dry_run", b"dry_run", "expected_revision", b"expected_revision", "record_id", b"record_id", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
+    _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_revision) -> _WhichOneofReturnType__expected_revision | None: ...
 
 Global___UnmergeRecordRequest: _TypeAlias = UnmergeRecordRequest  # noqa: Y015
 
@@ -1712,23 +1840,29 @@ class CommandFailure(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    CURRENT_REVISION_FIELD_NUMBER: _builtins.int
     code: _builtins.int
     """The number of the google.rpc.Code that a call of its own would have had."""
     reason: _builtins.str
     """The stable reason."""
     message: _builtins.str
     """For people."""
+    current_revision: _builtins.int
+    """Of CUSTOMER_CHANGED: the revision of the customer's last change; 0 if nobody is known."""
     def __init__(
         self,
         *,
         code: _builtins.int = ...,
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
+        current_revision: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_current_revision", b"_current_revision", "current_revision", b"current_revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_current_revision", b"_current_revision", "code", b"code", "current_revision", b"current_revision", "message", b"message", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__current_revision: _TypeAlias = _typing.Literal["current_revision"]  # noqa: Y015
+    _WhichOneofArgType__current_revision: _TypeAlias = _typing.Literal["_current_revision", b"_current_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__current_revision) -> _WhichOneofReturnType__current_revision | None: ...
 
 Global___CommandFailure: _TypeAlias = CommandFailure  # noqa: Y015

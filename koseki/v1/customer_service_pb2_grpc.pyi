@@ -5,6 +5,22 @@ Changes to one person: who they are, what is so of them, what they allow.
 
 Every change is durable when it is answered. It carries a command id: sent again with the same id
 within 24 hours it changes nothing more. Reasons of errors: common.proto.
+
+A change may name the revision of the customer that it was made for (`expected_revision`): any
+at which the caller knew the customer, such as that of GetCustomer, of a watch or of an earlier
+answer. It is carried out only if nothing has changed since of the customer, on any record:
+identifiers, traits, acts of consent, preferences, households, merges and their undos. Signals
+and recorded answers of CheckConsent do not count: they say what was done, not what is so. Where
+a change meets several customers, none may have changed; where it would create one although a
+revision was expected, it is not carried out. 0 expects that nobody is known. Of
+ReadmitIdentifier the erasure counts of whoever held the identifier.
+
+It is judged where the change is decided: of several with one expectation at the same time, one
+is carried out. The others fail with ABORTED (CUSTOMER_CHANGED) and store nothing;
+ErrorInfo.metadata has the `current_revision`: that of the last change, 0 if nobody is known. A
+dry run is judged in the same way. A command that was carried out and comes again with its id is
+answered as then. Of somebody erased nothing is compared, and a revision that the log has not
+reached is newer than every change.
 """
 
 from collections import abc as _abc
@@ -46,8 +62,8 @@ class CustomerServiceStub:
     INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, INVALID_PROPERTIES,
     INVALID_TIMESTAMP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER for a `customer_id`,
     UNKNOWN_SOURCE, CUSTOMER_ERASED), FAILED_PRECONDITION (PURPOSE_CLOSED, IDENTIFIER_ERASED,
-    COMMAND_TOO_OLD, EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
-    UNKNOWN (UNKNOWN_OUTCOME).
+    COMMAND_TOO_OLD, EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT, CUSTOMER_CHANGED),
+    UNAVAILABLE, DATA_LOSS, UNKNOWN (UNKNOWN_OUTCOME).
     """
     SetTraits: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.SetTraitsRequest, _customer_service_pb2.SetTraitsResponse]
     """Sets traits of a person who is known already. Of two values the one from the source of higher
@@ -158,8 +174,8 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, INVALID_PROPERTIES,
     INVALID_TIMESTAMP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER for a `customer_id`,
     UNKNOWN_SOURCE, CUSTOMER_ERASED), FAILED_PRECONDITION (PURPOSE_CLOSED, IDENTIFIER_ERASED,
-    COMMAND_TOO_OLD, EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
-    UNKNOWN (UNKNOWN_OUTCOME).
+    COMMAND_TOO_OLD, EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT, CUSTOMER_CHANGED),
+    UNAVAILABLE, DATA_LOSS, UNKNOWN (UNKNOWN_OUTCOME).
     """
     SetTraits: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.SetTraitsRequest, _customer_service_pb2.SetTraitsResponse]  # type: ignore[assignment]
     """Sets traits of a person who is known already. Of two values the one from the source of higher
@@ -273,8 +289,8 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, INVALID_PROPERTIES,
         INVALID_TIMESTAMP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_CUSTOMER for a `customer_id`,
         UNKNOWN_SOURCE, CUSTOMER_ERASED), FAILED_PRECONDITION (PURPOSE_CLOSED, IDENTIFIER_ERASED,
-        COMMAND_TOO_OLD, EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS,
-        UNKNOWN (UNKNOWN_OUTCOME).
+        COMMAND_TOO_OLD, EVENT_TOO_LARGE), ABORTED (CONFLICT_BUDGET_SPENT, CUSTOMER_CHANGED),
+        UNAVAILABLE, DATA_LOSS, UNKNOWN (UNKNOWN_OUTCOME).
         """
 
     @_abc_1.abstractmethod

@@ -11,7 +11,7 @@ from projections.fold import TABLES
 from tests.support.project import event_classes
 
 ROOT = Path(__file__).parents[2]
-ABSTRACT = {commands.Command, commands.CustomerCommand}
+ABSTRACT = {commands.Command, commands.CustomerCommand, commands.ExpectingCommand}
 
 
 def defined(module: object, kind: type) -> set[type]:

@@ -35,7 +35,7 @@ from domain.decide import decide
 from domain.decision import Change, Decision
 from domain.errors import DomainError
 from domain.event import Event, Recorded
-from domain.identity import Edge, Identifier, LeftOut, LeftOutReason
+from domain.identity import Edge, Identifier, LeftOut, LeftOutReason, Tombstone
 from domain.identity_events import (
     CustomersMerged,
     CustomerTouched,
@@ -307,7 +307,7 @@ class Scenario:
     records: Mapping[RecordId, Record]
     revision: int
     rules: Rules = RULES
-    tombstoned: Mapping[IdentifierKey, RecordId] = field(default_factory=dict)
+    tombstoned: Mapping[IdentifierKey, Tombstone] = field(default_factory=dict)
 
     def under(self, rules: Rules) -> Scenario:
         """Go on under other rules."""
@@ -331,7 +331,8 @@ class Scenario:
         if stream.kind is StreamKind.IDENTIFIER:
             kept = {key: r for key, r in self.tombstoned.items() if key != stream.key}
             if isinstance(body, IdentifierTombstoned):
-                kept[IdentifierKey(stream.key)] = RecordId(body.record_id)
+                stone = Tombstone(RecordId(body.record_id), revision)
+                kept[IdentifierKey(stream.key)] = stone
             return replace(self, revision=revision, tombstoned=kept)
         if stream.kind is not StreamKind.RECORD:
             return replace(self, revision=revision)
