@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given as drawn
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from domain.commands import PersonCommand, RecordSignals
@@ -75,6 +76,7 @@ def is_same(scenario: Scenario, command: PersonCommand) -> bool:
     return plain is not None
 
 
+@settings(deadline=None)
 @drawn(before, asked)
 def test_what_is_plain_comes_to_the_same(
     history: list[PersonCommand], command: RecordSignals
