@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,12 +16,9 @@ from app.reaching import reached
 from app.replaying import past_of, read_moment
 from app.scratch import scratch_for
 from app.settings import Settings
-from domain.ids import RecordId
-from eventlog.port import Entry
 from projections.fold import let_time_pass, row_codec
 from projections.row_keys import in_thread
 from projections.store import Store
-from replay.customer import erased_records
 from replay.export import Export
 from replay.fold import Progress, fold_into, silent
 from replay.parquet import ParquetExport
@@ -79,7 +76,7 @@ async def _standing(settings: Settings, purpose: str) -> AsyncIterator[Export]:
             try:
                 now = None if found.clock.startswith("manual") else datetime.now(UTC)
                 with store.snapshot() as tables:
-                    yield Export(tables, codec, purpose, now=now)
+                    yield Export(tables, codec, purpose, log, now=now)
             finally:
                 store.close()
         finally:
@@ -90,13 +87,8 @@ async def _standing(settings: Settings, purpose: str) -> AsyncIterator[Export]:
 async def _past(settings: Settings, purpose: str, as_of: str) -> AsyncIterator[Export]:
     async with past_of(settings) as past:
         prefix = await past.prefix(read_moment(as_of))
-        erased = set[RecordId]()
-
-        def see(entries: Sequence[Entry]) -> None:
-            erased.update(erased_records(entries))
-
         with scratch_for(past.log, prefix.revision) as rows:
-            await fold_into(past.log, rows, through_revision=prefix.revision, see=see)
+            await fold_into(past.log, rows, through_revision=prefix.revision)
             await in_thread(partial(let_time_pass, rows, prefix.clock), rows.codec)
             with rows.snapshot() as tables:
-                yield Export(tables, rows.codec, purpose, erased=frozenset(erased))
+                yield Export(tables, rows.codec, purpose, past.log)

@@ -17,6 +17,7 @@ import orjson
 
 from domain.ids import RecordId
 from domain.rules import AUDIT
+from eventlog.port import LogReader
 from projections import customers, timeline
 from projections.consent_history import consent_history
 from projections.customers import CUSTOMERS
@@ -29,6 +30,7 @@ from projections.segments.following import Membership, segments_of
 from projections.segments.membership import read_membership
 from projections.tables import ReadTables
 from projections.views import CustomerView, customer_view
+from replay.erased import erased_by_now
 
 CUSTOMERS_AT_ONCE = 500
 """Customers whose rows are made together, with their keys loaded in bulk."""
@@ -144,33 +146,37 @@ class LeftOut:
 
 @dataclass(slots=True)
 class Export:
-    """One export of everybody, from rows that stand still; `erased` are records to leave out."""
+    """One export of everybody, from rows that stand still; the log says who is erased since."""
 
     tables: ReadTables
     codec: RowCodec
     purpose: str
+    log: LogReader
     now: datetime | None = None
-    erased: frozenset[RecordId] = frozenset()
     left_out: LeftOut = field(default_factory=LeftOut)
 
     async def batches(self) -> AsyncIterator[Batch]:
         """Yield rows of everybody, in order of their ids.
 
-        Raises `NotFound` / UNKNOWN_PURPOSE and `LogUnavailable`.
+        Raises `NotFound` / UNKNOWN_PURPOSE, `LogUnavailable` and `LogDamaged`.
         """
         if self.purpose != AUDIT:
             read_rules(self.tables).purpose(self.purpose)
         roots = _roots(self.tables)
         while chosen := list(islice(roots, CUSTOMERS_AT_ONCE)):
+            members = [m for root in chosen for m in customers.members(self.tables, root)]
+            erased = await erased_by_now(self.log, members)
 
-            async def make(chosen: list[RecordId] = chosen) -> tuple[Batch, LeftOut]:
-                return self._batch(chosen)
+            async def make(
+                chosen: list[RecordId] = chosen, erased: frozenset[RecordId] = erased
+            ) -> tuple[Batch, LeftOut]:
+                return self._batch(chosen, erased)
 
             batch, left_out = await with_keys(self.codec, make)
             self.left_out.add(left_out)
             yield batch
 
-    def _batch(self, roots: list[RecordId]) -> tuple[Batch, LeftOut]:
+    def _batch(self, roots: list[RecordId], erased: frozenset[RecordId]) -> tuple[Batch, LeftOut]:
         """Make rows. Raises `KeysNotHeld` for the keys of all of these at once."""
         self.tables.need(m for root in roots for m in customers.members(self.tables, root))
         rows: Rows = {name: [] for name in EXPORTED}
@@ -186,7 +192,7 @@ class Export:
                 continue
             if view is None or not view.is_open:
                 left_out.purpose_closed += 1
-            elif not self.erased.isdisjoint(view.members):
+            elif not erased.isdisjoint(view.members):
                 left_out.erased += 1
             else:
                 seen += 1

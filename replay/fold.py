@@ -24,10 +24,6 @@ def silent(_: int) -> None:
     """Tell nobody."""
 
 
-def unseen(_: Sequence[Entry]) -> None:
-    """Look at nothing."""
-
-
 class Scratch(Rows, Protocol):
     """Rows to fold a whole log into, and to look at then; gone when that is done."""
 
@@ -84,12 +80,8 @@ async def fold_log(
     through_revision: int | None = None,
     progress: Progress = silent,
     batch_events_max: int = READ_EVENTS_MAX,
-    see: Callable[[Sequence[Entry]], None] = unseen,
 ) -> MemoryTables:
-    """Fold the log, as of a revision or whole. The checkpoint of the tables holds D(r).
-
-    `see` is shown what is read.
-    """
+    """Fold the log, as of a revision or whole. The checkpoint of the tables holds D(r)."""
     tables = MemoryScratch(memory_codec(log))
     await fold_into(
         log,
@@ -97,7 +89,6 @@ async def fold_log(
         through_revision=through_revision,
         progress=progress,
         batch_events_max=batch_events_max,
-        see=see,
     )
     return tables
 
@@ -109,7 +100,6 @@ async def fold_into(
     through_revision: int | None = None,
     progress: Progress = silent,
     batch_events_max: int = READ_EVENTS_MAX,
-    see: Callable[[Sequence[Entry]], None] = unseen,
 ) -> None:
     """Fold the log into empty rows, as `fold_log`."""
     reading = read_checked(
@@ -121,7 +111,6 @@ async def fold_into(
     async with aclosing(reading) as batches:
         pending: list[Entry] = []
         async for entries in batches:
-            see(entries)
             pending += entries
             whole = _ended(pending)
             if whole:

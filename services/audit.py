@@ -24,6 +24,7 @@ from projections.store import Store
 from projections.tables import ReadTables
 from projections.views import HistoryView
 from replay.diff import diff_customer
+from replay.erased import masked
 from replay.verify import Verification, verify
 from services.audit_answers import (
     change_message,
@@ -93,9 +94,9 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
         )
         async with aclosing(reading) as batches:  # type: ignore[type-var]  # generators, by contract
             async for batch in batches:
-                for entry in batch:
-                    if not types or (entry.event and type(entry.event.body) in types):
-                        yield event_message(entry)
+                asked = [e for e in batch if not types or (e.event and type(e.event.body) in types)]
+                for entry in await masked(self._log, asked):
+                    yield event_message(entry)
 
     @translated_stream
     async def Verify(

@@ -122,7 +122,7 @@ class ReplayEventsResponse(_message.Message):
     auth_id: _builtins.str
     """Who did it."""
     is_erased: _builtins.bool
-    """Whether the person was erased: what is personal in the body is gone."""
+    """Whether something personal in the body is gone, for the person was erased."""
     body: _builtins.str
     """The body, as JSON."""
     @_builtins.property

@@ -74,6 +74,7 @@ class AuditServiceServicer:
 
     def ReplayEvents(self, request, context):
         """Gives the log's events, unsealed, in their order, up to its end as of the call or another bound.
+        Of whoever is erased nothing personal is given, from the request of the erasure on.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD), DATA_LOSS (LOG_DAMAGED).
         """

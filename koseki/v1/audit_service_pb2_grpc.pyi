@@ -41,6 +41,7 @@ class AuditServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     ReplayEvents: _grpc.UnaryStreamMultiCallable[_audit_service_pb2.ReplayEventsRequest, _audit_service_pb2.ReplayEventsResponse]
     """Gives the log's events, unsealed, in their order, up to its end as of the call or another bound.
+    Of whoever is erased nothing personal is given, from the request of the erasure on.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD), DATA_LOSS (LOG_DAMAGED).
     """
@@ -81,6 +82,7 @@ class AuditServiceAsyncStub(AuditServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReplayEvents: _aio.UnaryStreamMultiCallable[_audit_service_pb2.ReplayEventsRequest, _audit_service_pb2.ReplayEventsResponse]  # type: ignore[assignment]
     """Gives the log's events, unsealed, in their order, up to its end as of the call or another bound.
+    Of whoever is erased nothing personal is given, from the request of the erasure on.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD), DATA_LOSS (LOG_DAMAGED).
     """
@@ -124,6 +126,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_audit_service_pb2.ReplayEventsResponse], _abc.AsyncIterator[_audit_service_pb2.ReplayEventsResponse]]:
         """Gives the log's events, unsealed, in their order, up to its end as of the call or another bound.
+        Of whoever is erased nothing personal is given, from the request of the erasure on.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD), DATA_LOSS (LOG_DAMAGED).
         """

@@ -16,7 +16,8 @@ from app.settings import Settings
 from domain.errors import Invalid, NotFound
 from eventlog.jetstream import JetStreamEventLog
 from koseki.v1 import customer_service_pb2
-from replay.export import EXPORTED
+from projections.fold import row_codec
+from replay.export import EXPORTED, Export
 from replay.parquet import ExportExists, ParquetExport
 from tests.services.edge import SECONDS, Edge, edge_over, signal, user
 
@@ -103,8 +104,9 @@ async def test_a_past_state_is_exported_from_the_log(
         await export_tables(settings, tmp_path / "later", purpose="marketing", as_of="100000")
 
 
+@pytest.mark.parametrize("is_destroyed", [True, False])
 async def test_who_is_erased_is_in_no_export_now_or_then(
-    sealed: JetStreamEventLog, settings: Settings, tmp_path: Path
+    sealed: JetStreamEventLog, settings: Settings, tmp_path: Path, *, is_destroyed: bool
 ) -> None:
     async with edge_over(sealed, settings.read_side_folder) as edge:
         told = await _tell(edge)
@@ -113,7 +115,8 @@ async def test_who_is_erased_is_in_no_export_now_or_then(
         done = await edge.customer.EraseCustomer(request, timeout=SECONDS)
         await edge.get(BOB, at_least_revision=done.revision)
         assert sealed.keys is not None
-        await sealed.keys.destroy([ann])
+        if is_destroyed:
+            await sealed.keys.destroy([ann])
     now = await export_tables(settings, tmp_path / "now", purpose="audit")
     then = await export_tables(
         settings, tmp_path / "then", purpose="audit", as_of=str(told["last"])
@@ -122,6 +125,19 @@ async def test_who_is_erased_is_in_no_export_now_or_then(
         assert (found["customers"], found["left_out"]["erased"]) == (1, 1)
         for table in EXPORTED:
             assert ann not in {row["customer_id"] for row in read(tmp_path / name, table)}
+
+
+async def test_who_is_erased_is_in_no_export_of_a_read_side_that_has_not_heard_of_it(
+    told: dict[str, Any], sealed: JetStreamEventLog
+) -> None:
+    edge = told["edge"]
+    with edge.store.snapshot() as behind:
+        request = customer_service_pb2.EraseCustomerRequest(identifiers=[ANN])
+        await edge.customer.EraseCustomer(request, timeout=SECONDS)
+        export = Export(behind, row_codec(sealed), "audit", sealed)
+        seen = [row async for batch in export.batches() for row in batch.rows["customers"]]
+    assert [row["customer_id"] for row in seen] == [told["bob"].customer_id]
+    assert export.left_out.erased == 1
 
 
 async def test_nothing_is_left_of_an_export_that_fails(

@@ -13,8 +13,14 @@ import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from eventlog.jetstream import JetStreamEventLog
-from koseki.v1 import audit_service_pb2, common_pb2, query_service_pb2, segment_service_pb2
-from tests.services.edge import SECONDS, Edge, edge_over, refusal, signal, user
+from koseki.v1 import (
+    audit_service_pb2,
+    common_pb2,
+    customer_service_pb2,
+    query_service_pb2,
+    segment_service_pb2,
+)
+from tests.services.edge import SECONDS, Edge, edge_over, loyalty, refusal, signal, user
 
 ANN = user("ann")
 
@@ -206,6 +212,35 @@ async def test_the_log_is_replayed_whole_or_in_part(audited: Edge) -> None:
         edge, record_ids=[done.customer_id], types=["koseki.record.traits-set.v1"]
     )
     assert [orjson.loads(event.body)["traits"] for event in traits] == [{"tier": "silver"}]
+
+
+async def test_of_who_is_erased_nothing_personal_is_replayed_while_there_are_keys(
+    audited: Edge,
+) -> None:
+    edge, other = audited, loyalty("ann-2")
+    await edge.identify(user("bob"), traits={"tier": "silver"})
+    await edge.ingest(signal("m1", ANN, cds=1), signal("m2", other, cds=2))
+    await edge.identify(ANN, other, traits={"tier": "silver"})
+    await edge.consent("GIVEN", ANN, method="checkbox")
+    before = await replayed(edge)
+    erasing = customer_service_pb2.EraseCustomerRequest(identifiers=[ANN])
+    done = await edge.customer.EraseCustomer(erasing, timeout=SECONDS)
+    records = sorted(record.record_id for record in done.records)
+    personal = ("ann", "silver", "cds", "checkbox")
+    told = "".join(event.body for event in before if event.stream_key in records)
+    assert len(records) == 2
+    assert all(word in told for word in personal)
+    for asked in ({}, {"record_ids": records}, {"through_revision": before[-1].revision}):
+        events = await replayed(edge, **asked)
+        told = "".join(event.body for event in events if event.stream_key in records)
+        assert not any(word in told for word in personal)
+        erased = {event.stream_key for event in events if event.is_erased}
+        assert erased == set(records)
+        known = {event.revision: event.digest for event in before}
+        assert all(known.get(e.revision, e.digest) == e.digest for e in events)
+    everything = await replayed(edge)
+    assert "silver" in "".join(event.body for event in everything)
+    assert any(event.type == "koseki.customer.erasure-requested.v1" for event in everything)
 
 
 async def test_a_verification_says_how_far_it_is_and_what_it_found(audited: Edge) -> None:
