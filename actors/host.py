@@ -51,7 +51,7 @@ class HostLimits:
     inbox_commands_max: int = 20_000
     round_commands_max: int = 2_000
     slice_commands_max: int = 64
-    turns_at_once_max: int = 512
+    commands_in_turns_max: int = 512
     tries_max: int = 12
     customers_max: int = 100_000
     packed_bytes_max: int = 1024 * 1024 * 1024
@@ -92,9 +92,9 @@ class CustomerHost:
             waker=Waker(log, self._snapshots, heads=heads, note=clock.note),
         )
         self._keeper = TurnKeeper()
-        turns_max, most = self._limits.turns_at_once_max, self._limits
-        self._commands = Lane(is_bulk=False, round_max=most.round_commands_max, turns_max=turns_max)
-        self._bulk = Lane(is_bulk=True, round_max=most.slice_commands_max, turns_max=turns_max)
+        most, room = self._limits, self._limits.commands_in_turns_max
+        self._commands = Lane(is_bulk=False, round_max=most.round_commands_max, in_turns_max=room)
+        self._bulk = Lane(is_bulk=True, round_max=most.slice_commands_max, in_turns_max=room)
         self._taker = TurnTaker(GroupCommit(log), rules=self._rules, guard=self._guard, clock=clock)
         self._turns = Turns(
             taker=self._taker,
@@ -201,7 +201,7 @@ class CustomerHost:
     async def _gather(self, lane: Lane) -> None:
         """Let the others have the loop before a slice, and small slices grow where turns run."""
         if lane.is_bulk:
-            is_small = len(lane.inbox) < self._limits.slice_commands_max and lane.turns > 0
+            is_small = len(lane.inbox) < self._limits.slice_commands_max and lane.in_turns > 0
             await asyncio.sleep(GATHER_SECONDS if is_small else 0)
 
     async def _round(self, batch: list[Waiting], lane: Lane) -> None:

@@ -1,14 +1,15 @@
 """Who may take a turn now: commands that meet in a customer or an identifier share one turn.
 
 A turn holds keys (roots, and identifiers that nobody holds) until it is over; commands that need a
-held key wait behind it, in the order in which they came.
+held key wait behind it, in the order in which they came. Bulk shares turns also where it does not
+meet, as long as nothing went wrong with it: a turn costs as much as a signal.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from actors.messages import Routed
@@ -40,26 +41,30 @@ class IdentifierStream:
 class Lane:
     """Commands that came one way, the most that a round of them takes, and room for turns."""
 
-    def __init__(self, *, is_bulk: bool, round_max: int, turns_max: int) -> None:
+    def __init__(self, *, is_bulk: bool, round_max: int, in_turns_max: int) -> None:
         self.is_bulk = is_bulk
         self.inbox: deque[Waiting] = deque()
         self.arrived = asyncio.Event()
-        self.turns = 0
+        self.in_turns = 0
         self.round_max = round_max
-        self._turns_max = turns_max
+        self._in_turns_max = in_turns_max
         self._ended = asyncio.Event()
 
     async def take(self) -> list[Waiting]:
-        """Take a round's commands, in order, once there is room: each may be a turn of its own."""
-        while self.turns >= self._turns_max:
+        """Take a round's commands, in order, once there is room for them in turns."""
+        while self.in_turns >= self._in_turns_max:
             self._ended.clear()
             await self._ended.wait()
-        room = min(self.round_max, self._turns_max - self.turns)
+        room = min(self.round_max, self._in_turns_max - self.in_turns)
         return [self.inbox.popleft() for _ in range(min(len(self.inbox), room))]
 
-    def end_turn(self) -> None:
-        """Let another one begin."""
-        self.turns -= 1
+    def begin_turn(self, turn: Turn) -> None:
+        """Count its commands as taking their turn."""
+        self.in_turns += len(turn.commands)
+
+    def end_turn(self, turn: Turn) -> None:
+        """Let others begin."""
+        self.in_turns -= len(turn.commands)
         self._ended.set()
 
 
@@ -106,6 +111,14 @@ class Waiting:
     forgotten_by: dict[RecordId, int] = field(default_factory=dict)
     recalled: dict[RecordId, int] | None = None
     held: frozenset[IdentifierKey] = frozenset()
+
+    @property
+    def may_share(self) -> bool:
+        """Whether it may share a turn with commands on others: nobody waits for it alone.
+
+        What met a conflict does not: it would cost the others their turn again.
+        """
+        return self.is_bulk and not self.tries
 
     @property
     def is_answered(self) -> bool:
@@ -201,28 +214,34 @@ class TurnKeeper:
         """Group commands into turns that may run at once, and note their keys as held."""
         turn_of: dict[str, Turn] = {}
         turns: list[Turn] = []
+        shared: Turn | None = None
         for waiting in commands:
             keys = waiting.keys
-            if self._busy.isdisjoint(keys) and turn_of.keys().isdisjoint(keys):
-                alone = Turn(keys, [waiting])
-                turns.append(alone)
-                turn_of.update(dict.fromkeys(keys, alone))
-                continue
-            held = next((key for key in keys if key in self._busy), None)
             met = _distinct(turn_of[key] for key in keys if key in turn_of)
-            if held is None and sum(len(t.commands) for t in met) >= COMMANDS_PER_TURN_MAX:
-                held = next(key for key in keys if key in turn_of)
+            held = self._held(keys, met, turn_of)
             if held is not None:
                 self._behind[held].append(waiting)
                 self._waiting += 1
                 continue
+            if not met and waiting.may_share and shared is not None:
+                met = [shared]
             turn = _joined(met, turns)
             turn.commands.append(waiting)
             turn.keys |= keys
-            turn_of.update(dict.fromkeys(turn.keys, turn))
+            turn_of.update(dict.fromkeys(turn.keys if len(met) > 1 else keys, turn))
+            if waiting.may_share or any(other is shared for other in met):
+                shared = turn if len(turn.commands) < COMMANDS_PER_TURN_MAX else None
         for turn in turns:
             self._busy |= turn.keys
         return turns
+
+    def _held(self, keys: set[str], met: list[Turn], turn_of: Mapping[str, Turn]) -> str | None:
+        """Name the key behind which a command waits: of a turn under way, or of a full one."""
+        if not self._busy.isdisjoint(keys):
+            return next(key for key in keys if key in self._busy)
+        if met and sum(len(turn.commands) for turn in met) >= COMMANDS_PER_TURN_MAX:
+            return next(key for key in keys if key in turn_of)
+        return None
 
     def end(self, turn: Turn) -> list[Waiting]:
         """Let go of a turn's keys; give the commands that waited behind them, in order."""

@@ -67,6 +67,7 @@ class Scene:
         self._streams = streams
         self._tombstoned = {k: t for k, s in streams.items() if (t := s.tombstone) is not None}
         self._drafts: list[Draft] = []
+        self._touched: set[str] = set()
         self._applied = 0
         self._clock = clock
         self._now = now
@@ -76,12 +77,12 @@ class Scene:
         """How many events the turn would store so far."""
         return len(self._drafts)
 
-    @property
-    def only_record(self) -> Record | None:
-        """The record, if there is but one, nothing is pending and no identifier was looked up."""
-        if self._drafts or self._streams or len(self._records) != 1:
+    def untouched(self, named: Iterable[RecordId]) -> Record | None:
+        """Give the first record that is named, unless something of it is pending."""
+        record_id = next(iter(named), None)
+        if record_id is None or record_id in self._touched:
             return None
-        return next(iter(self._records.values()))
+        return self._records.get(record_id)
 
     def customers(self, routed: Routed) -> tuple[Customer, ...]:
         """Give every customer that a command touches, with what is pending applied."""
@@ -124,6 +125,7 @@ class Scene:
     def stage(self, decision: Decision, command: Command) -> Staged:
         """Add what a decision stores."""
         self._drafts += drafts_of(decision.changes, command, clock=self._clock, now=self._now)
+        self._touched.update(change.stream.key for change in decision.changes)
         return Staged(decision, len(decision.changes), len(self._drafts))
 
     def attempt(self) -> Attempt:

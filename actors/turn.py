@@ -219,7 +219,7 @@ class TurnTaker:
         unsure: list[Waiting] = []
         for place, waiting in enumerate(commands):
             command = waiting.routed.command
-            plain = self._plain(scene, command, now)
+            plain = self._plain(scene, waiting, now)
             if plain is not None:
                 decided.append((waiting, scene.stage(plain, command)))
                 continue
@@ -245,9 +245,11 @@ class TurnTaker:
             decided.append((waiting, scene.stage(decision, command)))
         return decided, unsure
 
-    def _plain(self, scene: Scene, command: PersonCommand, now: datetime) -> Decision | None:
-        only = scene.only_record
-        return None if only is None else plain_signals(self._rules.rules, only, command, now=now)
+    def _plain(self, scene: Scene, waiting: Waiting, now: datetime) -> Decision | None:
+        record = None if waiting.streams else scene.untouched(waiting.routed.owners.values())
+        if record is None:
+            return None
+        return plain_signals(self._rules.rules, record, waiting.routed.command, now=now)
 
     def _may_be_forgotten(self, waiting: Waiting, customers: tuple[Customer, ...]) -> bool:
         """Whether the log has to be asked first if the command was carried out before."""

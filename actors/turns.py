@@ -73,10 +73,10 @@ class Turns:
 
     def begin(self, turn: Turn, lane: Lane) -> None:
         """Decide a turn whose keys are held, and have stored what it came to. Never raises."""
-        lane.turns += 1
+        lane.begin_turn(turn)
         under_way = _UnderWay(turn, lane, [])
         try:
-            if any(self._is_moved(waiting) for waiting in turn.commands):
+            if self._moved(turn):
                 self._end(under_way, turn.commands)
                 return
             under_way.awake.extend(self._met(turn))
@@ -116,16 +116,20 @@ class Turns:
             self._forget(under_way.turn)
 
     def _end(self, under_way: _UnderWay, back: Sequence[Waiting]) -> None:
-        under_way.lane.end_turn()
+        under_way.lane.end_turn(under_way.turn)
         self._give_back([*back, *self._keeper.end(under_way.turn)])
 
     def _give_up(self, under_way: _UnderWay, error: Exception) -> None:
+        """End a turn that failed; what shared it with others is taken back to fail alone."""
         _log.error("turn_failed", **describe(error))
         self._forget(under_way.turn)
+        back = [waiting for waiting in under_way.turn.commands if waiting.may_share]
+        for waiting in back:
+            waiting.tries += 1
         text = "the host failed in the turn"
         fault = failed(Kind.UNKNOWN_OUTCOME, "UNKNOWN_OUTCOME", text)
-        answer_all(under_way.turn.commands, fault)
-        self._end(under_way, [])
+        answer_all([w for w in under_way.turn.commands if w not in back], fault)
+        self._end(under_way, [w for w in back if not w.is_answered])
 
     def _spawn(self, under_way: _UnderWay, work: Coroutine[None, None, list[Waiting]]) -> None:
         """Go on with a turn in a task, which gives the commands that need another one."""
@@ -161,8 +165,11 @@ class Turns:
         roots |= {root: None for r in parted if (root := self._awake.root_of(r))}
         return [item for root in roots for item in self._awake.records_of(root).values()]
 
+    def _moved(self, turn: Turn) -> list[Waiting]:
+        """Name the commands of which what they were made ready for is not so any more."""
+        return [waiting for waiting in turn.commands if self._is_moved(waiting)]
+
     def _is_moved(self, waiting: Waiting) -> bool:
-        """Whether what it was made ready for is not so any more: it has to be made ready again."""
         if any(self._awake.root_of(root) != root for root in waiting.roots):
             return True
         owners = waiting.routed.owners.items()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+CALL_BYTES_INLINE_MAX = 4 * 1024 * 1024
+"""As large as a request of gRPC: a batch for a host travels in the call itself. At Ray's own limit,
+100 KB, a request of 500 signals takes the way over the object store, twice the work for both ends.
+"""
+
 RAY_ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_worker_niceness": "0",
@@ -10,4 +15,5 @@ RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_max_direct_call_object_size": str(CALL_BYTES_INLINE_MAX),
 }

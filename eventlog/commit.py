@@ -35,14 +35,13 @@ FLIGHTS_MAX = 4
 the others. With 1,024 appends outstanding four of 256 events store 29,100 events a second, three of
 500 26,200, eight of 128 25,600."""
 
-CROWD_PARTS_MIN = 128
-"""Attempts that must wait before a second batch goes out. Small batches are better whole: 64
+CROWD_EVENTS_MIN = 128
+"""Events that must wait before a second batch goes out. Small batches are better whole: 64
 writers store 7,300 events a second in one batch at a time, 5,300 in two halves, 3,700 in quarters;
 plain publishes, pipelined, 5,000."""
 
-GATHERED_PARTS_MIN = 256
 GATHER_SECONDS = 0.02
-"""Attempts that may wait go out once so many wait, or after so long: each batch costs the server
+"""Attempts that may wait go out once a batch is full, or after so long: each batch costs the server
 and the disk the same, and a host that works slice by slice has few attempts ready at a time."""
 
 APART_PARTS_MAX = 32
@@ -73,6 +72,10 @@ class _Part:
     is_sent: bool = False
     is_settled: bool = False
 
+    @property
+    def events(self) -> int:
+        return len(self.attempt.drafts)
+
 
 class GroupCommit:
     """Append attempts of many callers to one log, in as few batches as can be."""
@@ -80,6 +83,7 @@ class GroupCommit:
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._waiting: deque[_Part] = deque()
+        self._events_waiting = 0
         self._in_flight: set[Stream] = set()
         self._suspects: OrderedDict[Stream, None] = OrderedDict()
         self._flights: set[asyncio.Task[None]] = set()
@@ -137,7 +141,8 @@ class GroupCommit:
             return part
         part.ticket = self._deadlines.add(part, part.deadline)
         self._waiting.append(part)
-        if may_wait and len(self._waiting) < GATHERED_PARTS_MIN:
+        self._events_waiting += part.events
+        if may_wait and self._events_waiting < BATCH_EVENTS_MAX:
             self._gather()
         else:
             self._wake()
@@ -149,7 +154,7 @@ class GroupCommit:
             self._gathering = loop.call_later(GATHER_SECONDS, self._dispatch)
 
     def _wake_after_flight(self) -> None:
-        is_crowd = len(self._waiting) >= GATHERED_PARTS_MIN
+        is_crowd = self._events_waiting >= BATCH_EVENTS_MAX
         is_gathering = self._gathering is not None and not is_crowd
         if not (is_gathering and all(part.may_wait for part in self._waiting)):
             self._wake()
@@ -174,7 +179,7 @@ class GroupCommit:
         """Whether a batch may go now: alone, or beside another if there is a crowd."""
         if not self._flights:
             return True
-        return len(self._flights) < FLIGHTS_MAX and len(self._waiting) >= CROWD_PARTS_MIN
+        return len(self._flights) < FLIGHTS_MAX and self._events_waiting >= CROWD_EVENTS_MIN
 
     def _take(self, *, apart: bool) -> list[_Part]:
         """Take what may go out together, in order; who shares a stream with another waits for it.
@@ -187,10 +192,11 @@ class GroupCommit:
         room = APART_PARTS_MAX if apart else BATCH_EVENTS_MAX
         while self._waiting and room > 0:
             part = self._waiting.popleft()
+            self._events_waiting -= part.events
             if part.is_settled:
                 continue
             touched = part.attempt.expected.keys()
-            size = 1 if apart else len(part.attempt.drafts)
+            size = 1 if apart else part.events
             is_free = barred.isdisjoint(touched) and self._is_suspect(part) == apart
             if is_free and (size <= room or not taken):
                 taken.append(part)
@@ -200,6 +206,7 @@ class GroupCommit:
             # Whatever shares a stream with one that goes first or waits, waits behind it.
             barred.update(touched)
         self._waiting.extendleft(reversed(left))
+        self._events_waiting += sum(part.events for part in left)
         return taken
 
     def _is_suspect(self, part: _Part) -> bool:

@@ -180,6 +180,7 @@ class PlainLink:
     """
 
     hosts: list[CustomerHost]
+    in_bulk: bool = False
     faults: deque[str] = field(default_factory=deque)
     calls: int = 0
     gate: asyncio.Event | None = None
@@ -198,7 +199,9 @@ class PlainLink:
                 await asyncio.wait_for(asyncio.Event().wait(), left)
             except TimeoutError as error:
                 raise HostUnavailable from error
-        replies = await self.hosts[host].execute(decode_commands(batch))
+        there = self.hosts[host]
+        execute = there.execute_bulk if self.in_bulk else there.execute
+        replies = await execute(decode_commands(batch))
         if fault == "after":
             raise HostUnavailable
         return encode_replies(replies)
@@ -206,11 +209,15 @@ class PlainLink:
 
 @dataclass
 class Workspace:
-    """Hosts over a log. With `doubled`, every host believes to own every customer."""
+    """Hosts over a log. With `doubled`, every host believes to own every customer.
+
+    With `in_bulk` all commands travel in bulk, the single ones too.
+    """
 
     log: EventLog
     hosts_wanted: int = 2
     doubled: bool = False
+    in_bulk: bool = False
     limits: HostLimits = field(default_factory=HostLimits)
     clock: Any = CLOCK
     snapshots: SnapshotStore | None = None
@@ -248,7 +255,7 @@ class Workspace:
             )
             await host.start()
             self.hosts.append(host)
-        self.link = PlainLink(self.hosts)
+        self.link = PlainLink(self.hosts, in_bulk=self.in_bulk)
         self.router = self.new_router()
 
     def new_router(self) -> CommandRouter:

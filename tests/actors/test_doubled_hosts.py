@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from itertools import pairwise
 
 import pytest
 
 from actors.host import HostLimits
+from actors.messages import Routed
 from domain.commands import PersonCommand
 from domain.identity_events import CustomersMerged, IdentifierClaimed
-from domain.replies import Failed
+from domain.ids import RecordId
+from domain.replies import Done, Failed
 from tests.actors.house import (
     Workspace,
     consent,
@@ -37,7 +40,7 @@ async def until_done(house: Workspace, command: PersonCommand) -> None:
 @pytest.mark.parametrize("seed", range(6))
 async def test_many_writers_of_the_same_new_identifiers_make_one_customer(seed: int) -> None:
     log = JitteryLog(seed)
-    async with workspace(log=log, doubled=True) as house:
+    async with workspace(log=log, doubled=True, in_bulk=seed % 2 == 1) as house:
         log.trouble = 0.2
         commands = [track(f"m{n}", *((A, B), (A,), (B, A))[n % 3]) for n in range(60)]
         commands.append(track("m60", B, A))
@@ -57,7 +60,7 @@ async def test_many_writers_of_the_same_new_identifiers_make_one_customer(seed: 
 @pytest.mark.parametrize("seed", range(4))
 async def test_each_command_through_two_routers_at_once_is_carried_out_once(seed: int) -> None:
     log = JitteryLog(seed)
-    async with workspace(log=log, doubled=True) as house:
+    async with workspace(log=log, doubled=True, in_bulk=seed % 2 == 1) as house:
         log.trouble = 0.3
         people = [user(str(n)) for n in range(4)]
         commands: list[PersonCommand] = [
@@ -86,7 +89,8 @@ async def test_each_command_through_two_routers_at_once_is_carried_out_once(seed
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_merges_from_two_sides_at_once_end_in_one_customer(seed: int) -> None:
-    async with workspace(log=JitteryLog(seed), doubled=True) as house:
+    in_bulk = seed % 2 == 1
+    async with workspace(log=JitteryLog(seed), doubled=True, in_bulk=in_bulk) as house:
         people = [user(str(n)) for n in range(6)]
         await house.all_done([track(f"m-{person.value}", person) for person in people])
         pairs = list(pairwise(people))
@@ -145,3 +149,23 @@ async def test_a_customer_of_another_host_has_moved() -> None:
         for old in replies:
             reply = await house.new_router().execute(traits(record_id=old.customer_id))
             assert getattr(reply, "customer_id", None) == oldest
+
+
+async def test_who_was_changed_elsewhere_costs_those_who_share_a_turn_nothing() -> None:
+    log = WatchedLog()
+    async with workspace(log=log, doubled=True, in_bulk=True) as house:
+        people = [user(str(number)) for number in range(50)]
+        first = await house.all_done([track(f"a{p.value}", p) for p in people])
+        for person, reply in list(zip(people, first, strict=True))[::10]:
+            record_id = RecordId(str(reply.customer_id))
+            other = house.hosts[1 - house.placement.host_of(record_id)]
+            routed = Routed(track(f"c{person.value}", person), {person.key: record_id})
+            (stored,) = await other.execute([routed])
+            assert isinstance(stored, Done)
+        log.attempts.clear()
+        second = await house.all_done([track(f"b{p.value}", p) for p in people])
+        assert sum(len(attempt.drafts) for attempt in log.attempts) > len(people)
+        assert [reply.customer_id for reply in second] == [reply.customer_id for reply in first]
+        changed = [f"c{person.value}" for person in people[::10]]
+        wanted = [*changed, *(f"{turn}{p.value}" for turn in "ab" for p in people)]
+        assert await house.messages() == Counter(wanted)

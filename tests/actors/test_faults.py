@@ -289,7 +289,7 @@ async def owner(house: Workspace) -> str:
 
 async def test_a_command_whose_customer_merged_while_it_waited_for_its_turn_is_made_ready() -> None:
     log = WatchedLog()
-    limits = HostLimits(turns_at_once_max=1)
+    limits = HostLimits(commands_in_turns_max=1)
     async with workspace(log=log, doubled=True, limits=limits) as house:
         older = (await house.done(track("m1", A))).customer_id
         younger = (await house.done(track("m2", C))).customer_id

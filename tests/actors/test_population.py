@@ -56,7 +56,8 @@ SECONDS_MAX = 60.0
 async def trouble(seed: int) -> AsyncIterator[Workspace]:
     """Open a workspace with the population's rules where answers are lost and hosts doubled."""
     log = JitteryLog(seed)
-    async with workspace(log=log, doubled=True, identity=DEFAULT_IDENTITY_RULES) as house:
+    in_bulk, rules = seed % 2 == 1, DEFAULT_IDENTITY_RULES
+    async with workspace(log=log, doubled=True, in_bulk=in_bulk, identity=rules) as house:
         for name, basis in PURPOSES.items():
             said = DefinePurpose(**asked({}), purpose=name, basis=LawfulBasis(basis))
             await house.rules.execute(said)

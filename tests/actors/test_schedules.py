@@ -75,7 +75,8 @@ async def run(steps: list[Step], *, seed: int, together: int) -> None:
     """Run a schedule, some commands at once, and compare; restart, and compare again."""
     log = JitteryLog(seed)
     limits = HostLimits(customers_max=2, tries_max=4)
-    async with workspace(log=log, doubled=True, limits=limits) as house:
+    in_bulk = seed % 2 == 1
+    async with workspace(log=log, doubled=True, in_bulk=in_bulk, limits=limits) as house:
         log.trouble = 0.25
         commands = [command_of(number, step) for number, step in enumerate(steps)]
         for start in range(0, len(steps), together):

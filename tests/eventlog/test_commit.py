@@ -10,10 +10,9 @@ import pytest
 from domain.ids import EventId, Stream
 from eventlog.commit import (
     BATCH_EVENTS_MAX,
-    CROWD_PARTS_MIN,
+    CROWD_EVENTS_MIN,
     FLIGHTS_MAX,
     GATHER_SECONDS,
-    GATHERED_PARTS_MIN,
     GroupCommit,
 )
 from eventlog.errors import LogUnavailable
@@ -114,13 +113,13 @@ async def test_a_crowd_goes_out_in_parts_of_limited_size_a_few_at_once(
     log: WatchedLog, commit: GroupCommit
 ) -> None:
     log.gate.clear()
-    sent = send(commit, *singles(FLIGHTS_MAX * BATCH_EVENTS_MAX + CROWD_PARTS_MIN))
+    sent = send(commit, *singles(FLIGHTS_MAX * BATCH_EVENTS_MAX + CROWD_EVENTS_MIN))
     await until(lambda: len(log.batches) == FLIGHTS_MAX)
     await asyncio.sleep(0)
     assert log.sizes == [BATCH_EVENTS_MAX] * FLIGHTS_MAX
     log.gate.set()
     assert all(isinstance(outcome, Stored) for outcome in await asyncio.gather(*sent))
-    assert log.sizes == [BATCH_EVENTS_MAX] * FLIGHTS_MAX + [CROWD_PARTS_MIN]
+    assert log.sizes == [BATCH_EVENTS_MAX] * FLIGHTS_MAX + [CROWD_EVENTS_MIN]
 
 
 async def test_an_attempt_is_never_split(log: WatchedLog, commit: GroupCommit) -> None:
@@ -286,10 +285,10 @@ async def test_what_may_wait_goes_out_with_what_may_not(
 
 async def test_enough_that_may_wait_waits_no_longer(log: WatchedLog, commit: GroupCommit) -> None:
     log.gate.clear()
-    sent = patient(commit, *singles(GATHERED_PARTS_MIN))
+    sent = patient(commit, *singles(BATCH_EVENTS_MAX))
     for _ in range(4):
         await asyncio.sleep(0)
-    assert log.sizes == [GATHERED_PARTS_MIN]
+    assert log.sizes == [BATCH_EVENTS_MAX]
     log.gate.set()
     await asyncio.gather(*sent)
 
