@@ -32,7 +32,7 @@ from services.audit_answers import (
     event_message,
     verification_message,
 )
-from services.errors import CallContext, translated, translated_stream
+from services.errors import CallContext
 from services.freshness import Freshness
 from services.lookup import erasure_asked_for, history_named
 from services.past import PastReader
@@ -77,7 +77,6 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
         self._is_for_auditors = is_for_auditors
         self._verifying = asyncio.Lock()
 
-    @translated_stream
     async def ReplayEvents(
         self, request: audit_service_pb2.ReplayEventsRequest, context: CallContext
     ) -> AsyncIterator[audit_service_pb2.ReplayEventsResponse]:
@@ -98,7 +97,6 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
                 for entry in await masked(self._log, asked):
                     yield event_message(entry)
 
-    @translated_stream
     async def Verify(
         self, request: audit_service_pb2.VerifyRequest, context: CallContext
     ) -> AsyncIterator[audit_service_pb2.VerifyResponse]:
@@ -131,7 +129,6 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
                     proving.cancel()
                     await asyncio.gather(proving, return_exceptions=True)
 
-    @translated
     async def DiffCustomer(
         self, request: audit_service_pb2.DiffCustomerRequest, context: CallContext
     ) -> audit_service_pb2.DiffCustomerResponse:
@@ -147,7 +144,6 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
             changes=[change_message(change) for change in changes],
         )
 
-    @translated
     async def GetReceipt(
         self, request: audit_service_pb2.GetReceiptRequest, context: CallContext
     ) -> audit_service_pb2.GetReceiptResponse:
@@ -175,7 +171,6 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
         )
         return audit_service_pb2.GetReceiptResponse(receipt=receipt, revision=view.revision)
 
-    @translated
     async def GetErasureReceipt(
         self, request: audit_service_pb2.GetErasureReceiptRequest, context: CallContext
     ) -> audit_service_pb2.GetErasureReceiptResponse:

@@ -12,7 +12,7 @@ from domain.errors import DomainError, Invalid
 from domain.replies import Done, Failed
 from koseki.v1 import common_pb2, customer_service_pb2, customer_service_pb2_grpc
 from services.commands import CommandReader
-from services.errors import CallContext, CommandFailed, translated
+from services.errors import CallContext, CommandFailed
 from services.outcomes import (
     consequences_message,
     done_message,
@@ -41,7 +41,6 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
         self._reader = reader
         self._commands = CommandReader(reader)
 
-    @translated
     async def Identify(
         self, request: customer_service_pb2.IdentifyRequest, context: CallContext
     ) -> customer_service_pb2.IdentifyResponse:
@@ -57,7 +56,6 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             left_out=left_out_message(done.left_out, request.identifiers, self._reader),
         )
 
-    @translated
     async def SetTraits(
         self, request: customer_service_pb2.SetTraitsRequest, context: CallContext
     ) -> customer_service_pb2.SetTraitsResponse:
@@ -70,7 +68,6 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             command_id=command.command_id,
         )
 
-    @translated
     async def RecordConsent(
         self, request: customer_service_pb2.RecordConsentRequest, context: CallContext
     ) -> customer_service_pb2.RecordConsentResponse:
@@ -84,7 +81,6 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             ignored=done.ignored or "",
         )
 
-    @translated
     async def RecordTcfString(
         self, request: customer_service_pb2.RecordTcfStringRequest, context: CallContext
     ) -> customer_service_pb2.RecordTcfStringResponse:
@@ -98,7 +94,6 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             ignored=done.ignored or "",
         )
 
-    @translated
     async def SetPreferences(
         self, request: customer_service_pb2.SetPreferencesRequest, context: CallContext
     ) -> customer_service_pb2.SetPreferencesResponse:
@@ -111,7 +106,6 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             command_id=command.command_id,
         )
 
-    @translated
     async def LinkHousehold(
         self, request: customer_service_pb2.LinkHouseholdRequest, context: CallContext
     ) -> customer_service_pb2.LinkHouseholdResponse:
@@ -124,7 +118,6 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             command_id=command.command_id,
         )
 
-    @translated
     async def UnlinkHousehold(
         self, request: customer_service_pb2.UnlinkHouseholdRequest, context: CallContext
     ) -> customer_service_pb2.UnlinkHouseholdResponse:
@@ -137,7 +130,6 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             command_id=command.command_id,
         )
 
-    @translated
     async def LinkIdentifiers(
         self, request: customer_service_pb2.LinkIdentifiersRequest, context: CallContext
     ) -> customer_service_pb2.LinkIdentifiersResponse:
@@ -151,7 +143,6 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             merge_ids=done.merge_ids,
         )
 
-    @translated
     async def UnlinkIdentifier(
         self, request: customer_service_pb2.UnlinkIdentifierRequest, context: CallContext
     ) -> customer_service_pb2.UnlinkIdentifierResponse:
@@ -164,7 +155,6 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             command_id=command.command_id,
         )
 
-    @translated
     async def ReadmitIdentifier(
         self, request: customer_service_pb2.ReadmitIdentifierRequest, context: CallContext
     ) -> customer_service_pb2.ReadmitIdentifierResponse:
@@ -175,7 +165,6 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             revision=done.revision, command_id=command.command_id
         )
 
-    @translated
     async def EraseCustomer(
         self, request: customer_service_pb2.EraseCustomerRequest, context: CallContext
     ) -> customer_service_pb2.EraseCustomerResponse:
@@ -189,7 +178,6 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             records=erased_messages(done.consequences),
         )
 
-    @translated
     async def MergeCustomers(
         self, request: customer_service_pb2.MergeCustomersRequest, context: CallContext
     ) -> customer_service_pb2.MergeCustomersResponse:
@@ -204,7 +192,6 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             consequences=consequences_message(done.consequences),
         )
 
-    @translated
     async def UndoMerge(
         self, request: customer_service_pb2.UndoMergeRequest, context: CallContext
     ) -> customer_service_pb2.UndoMergeResponse:
@@ -218,7 +205,6 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             consequences=consequences_message(done.consequences),
         )
 
-    @translated
     async def UnmergeRecord(
         self, request: customer_service_pb2.UnmergeRecordRequest, context: CallContext
     ) -> customer_service_pb2.UnmergeRecordResponse:
@@ -232,7 +218,6 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             consequences=consequences_message(done.consequences),
         )
 
-    @translated
     async def Execute(
         self, request: customer_service_pb2.ExecuteRequest, context: CallContext
     ) -> customer_service_pb2.ExecuteResponse:

@@ -1,4 +1,4 @@
-"""One table from errors to gRPC statuses, and the one place that applies it.
+"""One table from errors to gRPC statuses; `methods.py` applies it to every method.
 
 Every status carries a `google.rpc.ErrorInfo` with a stable reason; a malformed request also carries
 `google.rpc.BadRequest` with the fields that are wrong, never with their values.
@@ -6,10 +6,7 @@ Every status carries a `google.rpc.ErrorInfo` with a stable reason; a malformed 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
-from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, NoReturn
 
 import grpc
 import structlog
@@ -157,53 +154,6 @@ def _packed(detail: Any) -> any_pb2.Any:  # noqa: ANN401 - any protobuf message
 CallContext = grpc.aio.ServicerContext[Any, Any]
 """What gRPC tells a method of its call; the services do not depend on the messages' types."""
 
-Service = TypeVar("Service")
-Request = TypeVar("Request")
-Response = TypeVar("Response")
-Method = Callable[[Service, Request, CallContext], Awaitable[Response]]
-
-
-def translated(method: Method[Service, Request, Response]) -> Method[Service, Request, Response]:
-    """Make a service method end with a status where it raises."""
-
-    @wraps(method)
-    async def answer(service: Service, request: Request, context: CallContext) -> Response:
-        try:
-            return await method(service, request, context)
-        except (grpc.aio.AbortError, grpc.RpcError):
-            raise
-        except Exception as error:
-            await _abort(context, error, method.__name__)
-            raise
-
-    return answer
-
-
-StreamMethod = Callable[[Service, Request, CallContext], AsyncIterator[Response]]
-
-
-def translated_stream(
-    method: StreamMethod[Service, Request, Response],
-) -> StreamMethod[Service, Request, Response]:
-    """Make a service method that answers with a stream end with a status where it raises."""
-
-    @wraps(method)
-    async def answer(
-        service: Service, request: Request, context: CallContext
-    ) -> AsyncIterator[Response]:
-        try:
-            answers = method(service, request, context)
-            async with aclosing(answers) as messages:  # type: ignore[type-var]  # generators, all
-                async for message in messages:
-                    yield message
-        except (grpc.aio.AbortError, grpc.RpcError):
-            raise
-        except Exception as error:
-            await _abort(context, error, method.__name__)
-            raise
-
-    return answer
-
 
 def note_unforeseen(error: Exception, method: str) -> None:
     """Log an error that no status of the table is for, where it is told to a caller."""
@@ -211,7 +161,8 @@ def note_unforeseen(error: Exception, method: str) -> None:
         _log.error("request_failed", method=method, exc_info=error)
 
 
-async def _abort(context: CallContext, error: Exception, method: str) -> None:
+async def end_with(error: Exception, context: CallContext, method: str) -> NoReturn:
+    """End a call with the status of an error."""
     note_unforeseen(error, method)
     status = status_of(error)
     await context.abort_with_status(rpc_status.to_status(status))

@@ -26,8 +26,6 @@ from services.errors import (
     CommandFailed,
     note_unforeseen,
     status_and_reason,
-    translated,
-    translated_stream,
 )
 from services.exchanges import Exchanges
 from services.requests import RequestReader, read_map
@@ -103,14 +101,12 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
         # One request is read at a time, in slices: a command waits for a slice, not for them all.
         self._reading = asyncio.Lock()
 
-    @translated
     async def Ingest(
         self, request: ingest_service_pb2.IngestRequest, context: CallContext
     ) -> ingest_service_pb2.IngestResponse:
         """Store signals; each has its own outcome."""
         return await self._ingest(request, context)
 
-    @translated_stream
     async def IngestStream(
         self,
         request_iterator: AsyncIterator[ingest_service_pb2.IngestStreamRequest],

@@ -29,7 +29,7 @@ from projections.views import (
 )
 from services.answers import STATES, act_message, customer_message, stamp
 from services.customer import execute
-from services.errors import CallContext, translated, translated_stream
+from services.errors import CallContext
 from services.freshness import Freshness
 from services.kept import KeptCustomers
 from services.lookup import history_named
@@ -90,7 +90,6 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         self._people = People(reader)
         self._kept = KeptCustomers()
 
-    @translated
     async def GetCustomer(
         self, request: query_service_pb2.GetCustomerRequest, context: CallContext
     ) -> query_service_pb2.GetCustomerResponse:
@@ -105,7 +104,6 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             raise _unknown()
         return query_service_pb2.GetCustomerResponse(customer=customer_message(view))
 
-    @translated
     async def BatchGetCustomers(
         self, request: query_service_pb2.BatchGetCustomersRequest, context: CallContext
     ) -> query_service_pb2.BatchGetCustomersResponse:
@@ -117,7 +115,6 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             return await self._all_past(request)
         return await read_rows(self._store, lambda tables: self._all(tables, request))
 
-    @translated
     async def CheckConsent(
         self, request: query_service_pb2.CheckConsentRequest, context: CallContext
     ) -> query_service_pb2.CheckConsentResponse:
@@ -137,7 +134,6 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             done.verdict, command, customer_id=done.customer_id, revision=done.revision
         )
 
-    @translated
     async def ListConsentHistory(
         self, request: query_service_pb2.ListConsentHistoryRequest, context: CallContext
     ) -> query_service_pb2.ListConsentHistoryResponse:
@@ -165,7 +161,6 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             revision=view.revision,
         )
 
-    @translated
     async def ListSegmentsOf(
         self, request: query_service_pb2.ListSegmentsOfRequest, context: CallContext
     ) -> query_service_pb2.ListSegmentsOfResponse:
@@ -184,7 +179,6 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             self._store, lambda tables: _segments(tables, self._find(tables, request), request)
         )
 
-    @translated
     async def ListTimeline(
         self, request: query_service_pb2.ListTimelineRequest, context: CallContext
     ) -> query_service_pb2.ListTimelineResponse:
@@ -200,7 +194,6 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             self._store, lambda tables: _timeline(tables, self._find(tables, request), request)
         )
 
-    @translated_stream
     async def WatchCustomer(
         self, request: query_service_pb2.WatchCustomerRequest, context: CallContext
     ) -> AsyncIterator[query_service_pb2.WatchCustomerResponse]:

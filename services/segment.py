@@ -31,7 +31,7 @@ from projections.segments.watching import SegmentWatch, Told, read_place
 from projections.store import Store
 from projections.tables import ReadTables
 from services.audiences import read_audience
-from services.errors import CallContext, translated, translated_stream
+from services.errors import CallContext
 from services.freshness import Freshness
 from services.past import PastReader
 from services.people import People, require_purpose
@@ -70,7 +70,6 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
         self._sets = Sets()
         self._pages = Pages()
 
-    @translated
     async def DefineSegment(
         self, request: segment_service_pb2.DefineSegmentRequest, context: CallContext
     ) -> segment_service_pb2.DefineSegmentResponse:
@@ -104,7 +103,6 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
             revision=done.revision, command_id=command.command_id
         )
 
-    @translated
     async def ListSegments(
         self, request: segment_service_pb2.ListSegmentsRequest, context: CallContext
     ) -> segment_service_pb2.ListSegmentsResponse:
@@ -117,7 +115,6 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
                 revision=tables.checkpoint.revision,
             )
 
-    @translated
     async def ArchiveSegment(
         self, request: segment_service_pb2.ArchiveSegmentRequest, context: CallContext
     ) -> segment_service_pb2.ArchiveSegmentResponse:
@@ -128,7 +125,6 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
             revision=done.revision, command_id=command.command_id
         )
 
-    @translated
     async def IndexTrait(
         self, request: segment_service_pb2.IndexTraitRequest, context: CallContext
     ) -> segment_service_pb2.IndexTraitResponse:
@@ -144,7 +140,6 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
             revision=done.revision, command_id=command.command_id
         )
 
-    @translated
     async def DropTraitIndex(
         self, request: segment_service_pb2.DropTraitIndexRequest, context: CallContext
     ) -> segment_service_pb2.DropTraitIndexResponse:
@@ -155,7 +150,6 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
             revision=done.revision, command_id=command.command_id
         )
 
-    @translated
     async def ListTraitIndexes(
         self, request: segment_service_pb2.ListTraitIndexesRequest, context: CallContext
     ) -> segment_service_pb2.ListTraitIndexesResponse:
@@ -173,7 +167,6 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
                 revision=tables.checkpoint.revision,
             )
 
-    @translated_stream
     async def ListMembers(
         self, request: segment_service_pb2.ListMembersRequest, context: CallContext
     ) -> AsyncIterator[segment_service_pb2.ListMembersResponse]:
@@ -214,7 +207,6 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
             tables, members, purpose=request.purpose, page_members=page_members
         )
 
-    @translated
     async def CountAudience(
         self, request: segment_service_pb2.CountAudienceRequest, context: CallContext
     ) -> segment_service_pb2.CountAudienceResponse:
@@ -229,7 +221,6 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
                 revision=tables.checkpoint.revision,
             )
 
-    @translated_stream
     async def WatchSegment(
         self, request: segment_service_pb2.WatchSegmentRequest, context: CallContext
     ) -> AsyncIterator[segment_service_pb2.WatchSegmentResponse]:
@@ -250,7 +241,6 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
         async for told in self._watches.follow(look):
             yield segment_change_message(told)
 
-    @translated
     async def ExplainMembership(
         self, request: segment_service_pb2.ExplainMembershipRequest, context: CallContext
     ) -> segment_service_pb2.ExplainMembershipResponse:

@@ -6,11 +6,11 @@ Several processes may share the port (`SO_REUSEPORT`); each runs one event loop.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from actors.clock import Clock
 from actors.intake.identifiers import IdentifierNormaliser
@@ -30,10 +30,10 @@ from projections.store import Store
 from services.audit import AuditService
 from services.contract import SERVICES
 from services.customer import CustomerService
-from services.decoding import DecodingInterceptor
 from services.exchanges import ExchangeLimits, Exchanges
 from services.freshness import Freshness
 from services.ingest import IngestService
+from services.methods import Methods
 from services.past import PastReader
 from services.query import QueryService
 from services.requests import RequestReader
@@ -51,6 +51,7 @@ OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
 
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 QUERIES = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"].full_name
 
 
@@ -83,47 +84,13 @@ class GatewayServer:
         self._address = f"{host}:{port}"
         limits = limits or ExchangeLimits()
         self._exchanges = Exchanges(limits)
-        self._server = grpc.aio.server(
-            interceptors=[DecodingInterceptor(limits)],
-            options=OPTIONS,
-            maximum_concurrent_rpcs=CALLS_AT_ONCE_MAX,
-        )
-        reader = RequestReader(parts.workspace, normaliser=parts.normaliser, clock=parts.clock)
-        freshness = Freshness(lambda: parts.store.checkpoint.revision)
-        past = PastReader(parts.log, reader, store=parts.store)
-        watches = Watches(parts.store, freshness)
-        reading = _Reading(store=parts.store, freshness=freshness, watches=watches)
-        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(
-            AuditService(
-                parts.log,
-                reader,
-                store=parts.store,
-                freshness=freshness,
-                past=past,
-                is_for_auditors=parts.is_for_auditors,
-            ),
-            self._server,
-        )
-        customer_service_pb2_grpc.add_CustomerServiceServicer_to_server(
-            CustomerService(parts.router, reader), self._server
-        )
-        ingest_service_pb2_grpc.add_IngestServiceServicer_to_server(
-            IngestService(parts.router, reader, parts.rules, exchanges=self._exchanges),
-            self._server,
-        )
-        query_service_pb2_grpc.add_QueryServiceServicer_to_server(
-            QueryService(parts.router, reader, **reading, past=past), self._server
-        )
-        segment_service_pb2_grpc.add_SegmentServiceServicer_to_server(
-            SegmentService(parts.rules, reader, **reading, past=past), self._server
-        )
-        workspace_service_pb2_grpc.add_WorkspaceServiceServicer_to_server(
-            WorkspaceService(parts.rules, reader), self._server
-        )
+        self._server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=CALLS_AT_ONCE_MAX)
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
-        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
+        methods = Methods(limits)
+        # What generated code asks of a server, `Methods` has.
+        _add_services(cast("grpc.aio.Server", methods), parts, self._exchanges)
+        _add_health_and_reflection(cast("grpc.aio.Server", methods), self._health)
+        self._server.add_generic_rpc_handlers((methods,))
 
     async def start(self) -> None:
         """Take the port and report as serving. Raises `OSError` if the port is not free."""
@@ -151,3 +118,48 @@ class GatewayServer:
         await self._health.enter_graceful_shutdown()
         self._exchanges.stop()
         await self._server.stop(STOP_SECONDS)
+
+
+def _add_services(server: grpc.aio.Server, parts: GatewayParts, exchanges: Exchanges) -> None:
+    reader = RequestReader(parts.workspace, normaliser=parts.normaliser, clock=parts.clock)
+    freshness = Freshness(lambda: parts.store.checkpoint.revision)
+    past = PastReader(parts.log, reader, store=parts.store)
+    watches = Watches(parts.store, freshness)
+    reading = _Reading(store=parts.store, freshness=freshness, watches=watches)
+    audit_service_pb2_grpc.add_AuditServiceServicer_to_server(
+        AuditService(
+            parts.log,
+            reader,
+            store=parts.store,
+            freshness=freshness,
+            past=past,
+            is_for_auditors=parts.is_for_auditors,
+        ),
+        server,
+    )
+    customer_service_pb2_grpc.add_CustomerServiceServicer_to_server(
+        CustomerService(parts.router, reader), server
+    )
+    ingest_service_pb2_grpc.add_IngestServiceServicer_to_server(
+        IngestService(parts.router, reader, parts.rules, exchanges=exchanges),
+        server,
+    )
+    query_service_pb2_grpc.add_QueryServiceServicer_to_server(
+        QueryService(parts.router, reader, **reading, past=past), server
+    )
+    segment_service_pb2_grpc.add_SegmentServiceServicer_to_server(
+        SegmentService(parts.rules, reader, **reading, past=past), server
+    )
+    workspace_service_pb2_grpc.add_WorkspaceServiceServicer_to_server(
+        WorkspaceService(parts.rules, reader), server
+    )
+
+
+def _add_health_and_reflection(
+    server: grpc.aio.Server, health_servicer: health.aio.HealthServicer
+) -> None:
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    names = (*SERVICES, HEALTH, reflection.SERVICE_NAME)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]  # generated, and has no stubs
+        reflection.aio.ReflectionServicer(names), server
+    )

@@ -8,7 +8,7 @@ from domain.consent import LawfulBasis
 from domain.errors import Invalid
 from domain.rules import Purpose, Source
 from koseki.v1 import common_pb2, workspace_service_pb2, workspace_service_pb2_grpc
-from services.errors import CallContext, translated
+from services.errors import CallContext
 from services.identity_rules import namespace_messages, read_identity_rules
 from services.requests import RequestReader
 
@@ -29,7 +29,6 @@ class WorkspaceService(workspace_service_pb2_grpc.WorkspaceServiceServicer):
         self._rules = rules
         self._reader = reader
 
-    @translated
     async def DefinePurpose(
         self, request: workspace_service_pb2.DefinePurposeRequest, context: CallContext
     ) -> workspace_service_pb2.DefinePurposeResponse:
@@ -49,7 +48,6 @@ class WorkspaceService(workspace_service_pb2_grpc.WorkspaceServiceServicer):
             revision=done.revision, command_id=command.command_id
         )
 
-    @translated
     async def PublishNotice(
         self, request: workspace_service_pb2.PublishNoticeRequest, context: CallContext
     ) -> workspace_service_pb2.PublishNoticeResponse:
@@ -66,7 +64,6 @@ class WorkspaceService(workspace_service_pb2_grpc.WorkspaceServiceServicer):
             revision=done.revision, command_id=command.command_id
         )
 
-    @translated
     async def RegisterSource(
         self, request: workspace_service_pb2.RegisterSourceRequest, context: CallContext
     ) -> workspace_service_pb2.RegisterSourceResponse:
@@ -90,7 +87,6 @@ class WorkspaceService(workspace_service_pb2_grpc.WorkspaceServiceServicer):
             revision=done.revision, command_id=command.command_id
         )
 
-    @translated
     async def SetIdentityRules(
         self, request: workspace_service_pb2.SetIdentityRulesRequest, context: CallContext
     ) -> workspace_service_pb2.SetIdentityRulesResponse:
@@ -103,7 +99,6 @@ class WorkspaceService(workspace_service_pb2_grpc.WorkspaceServiceServicer):
             revision=done.revision, command_id=command.command_id
         )
 
-    @translated
     async def GetRules(
         self, request: workspace_service_pb2.GetRulesRequest, context: CallContext
     ) -> workspace_service_pb2.GetRulesResponse:

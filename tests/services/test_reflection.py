@@ -116,6 +116,15 @@ async def test_every_service_reports_as_serving(edge: Edge, name: str) -> None:
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
+async def test_health_can_be_watched(edge: Edge) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(edge.channel)
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service="koseki.v1.IngestService"), timeout=10)
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+    await edge.server.report_damage()
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    watch.cancel()
+
+
 async def test_an_unheard_of_service_is_not_found(edge: Edge) -> None:
     stub: Any = health_pb2_grpc.HealthStub(edge.channel)
     found = await refusal(stub.Check(health_pb2.HealthCheckRequest(service="x"), timeout=10))
