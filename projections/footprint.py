@@ -50,17 +50,21 @@ class Footprint:
         """
         if not tables.codec.opens(self._records):
             return False
-        if tables.checkpoint == self._stands_at:
-            return True
-        is_same = all(
-            tables.load(*place) == stored for place, stored in self._loaded.items()
-        ) and all(
+        now = tables.checkpoint
+        if now != self._stands_at and not self._is_stored_in(tables):
+            return False
+        self._stands_at = now
+        return True
+
+    def is_at(self, checkpoint: Checkpoint, codec: RowCodec) -> bool:
+        """Say the same without a snapshot; no where it would have to be looked for in one."""
+        return checkpoint is self._stands_at and codec.opens(self._records)
+
+    def _is_stored_in(self, tables: ReadTables) -> bool:
+        return all(tables.load(*place) == stored for place, stored in self._loaded.items()) and all(
             list(tables.scan_stored(table, prefix, start=start)) == found
             for (table, prefix, start), found in self._scanned.items()
         )
-        if is_same:
-            self._stands_at = tables.checkpoint
-        return is_same
 
     def let_go(self) -> None:
         """Let go of the snapshot and of what was opened; what was noted stays."""

@@ -28,10 +28,11 @@ def serving_folder(path: Path) -> Path:
 
 def serving_mark(path: Path) -> Mark:
     """Say, at the cost of one look, whether the same generation serves as before."""
-    try:
-        found = os.stat(f"{path}/{SERVING}")  # noqa: PTH116  # for every read: a Path costs more
-    except FileNotFoundError:
+    # For every read, and mostly there is no such file: a Path or an error would cost more.
+    pointer = f"{path}/{SERVING}"
+    if not os.access(pointer, os.F_OK):
         return None
+    found = os.stat(pointer)  # noqa: PTH116
     return found.st_mtime_ns, found.st_ino
 
 

@@ -42,12 +42,17 @@ class Snapshot:
     """The rows as of one checkpoint, for as long as `Store.snapshot` keeps it open."""
 
     def __init__(
-        self, transaction: lmdb.Transaction, databases: _Databases, codec: RowCodec
+        self,
+        transaction: lmdb.Transaction,
+        databases: _Databases,
+        codec: RowCodec,
+        *,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self._transaction = transaction
         self._databases = databases
         self._codec = codec
-        self._checkpoint = _read_checkpoint(self.load(_META, _CHECKPOINT))
+        self._checkpoint = checkpoint or _stored_checkpoint(transaction, databases)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -147,6 +152,18 @@ class _Opened:
         self.mark = mark
         self.readers = 0
         self.is_left = False
+        self._newest: tuple[int, Checkpoint] | None = None
+
+    def checkpoint_of(self, reading: lmdb.Transaction) -> Checkpoint:
+        """Give the checkpoint that a reading transaction sees, decoded once for each commit.
+
+        Not for a writing one, whose number is that of a commit to come.
+        """
+        commit = reading.id()
+        newest = self._newest
+        if newest is None or newest[0] != commit:
+            newest = self._newest = commit, _stored_checkpoint(reading, self.databases)
+        return newest[1]
 
     def leave(self) -> None:
         """Close it, at once or with its last reader."""
@@ -198,19 +215,24 @@ class Store:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The checkpoint that the rows stand at now."""
-        with self.snapshot() as snapshot:
-            return snapshot.checkpoint
+        """The checkpoint that the rows stand at now: the same object while none is written."""
+        with self._lock:
+            opened = self._current()
+            transaction = _begin_reading(opened.environment)
+            try:
+                return opened.checkpoint_of(transaction)
+            finally:
+                transaction.abort()
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """Read the rows as of one checkpoint. Keep it short: the file grows while one is open."""
         opened = self._enter()
         try:
-            with _store_faults():
-                transaction = _begin_reading(opened.environment)
+            transaction = _begin_reading(opened.environment)
             try:
-                yield Snapshot(transaction, opened.databases, self._codec)
+                now = opened.checkpoint_of(transaction)
+                yield Snapshot(transaction, opened.databases, self._codec, checkpoint=now)
             finally:
                 transaction.abort()
         finally:
@@ -222,10 +244,9 @@ class Store:
 
     def _enter(self) -> _Opened:
         with self._lock:
-            if self._path is not None and serving_mark(self._path) != self._opened.mark:
-                self._follow(self._path)
-            self._opened.readers += 1
-            return self._opened
+            opened = self._current()
+            opened.readers += 1
+            return opened
 
     def _exit(self, opened: _Opened) -> None:
         with self._lock:
@@ -233,12 +254,15 @@ class Store:
             if opened.is_left and not opened.readers:
                 opened.environment.close()
 
-    def _follow(self, path: Path) -> None:
+    def _current(self) -> _Opened:
         """Change over to the generation that serves now; stay where it cannot be opened yet."""
-        with suppress(ReadSideError):
-            fresh = _open_serving(path)
-            self._opened.leave()
-            self._opened = fresh
+        path = self._path
+        if path is not None and serving_mark(path) != self._opened.mark:
+            with suppress(ReadSideError):
+                fresh = _open_serving(path)
+                self._opened.leave()
+                self._opened = fresh
+        return self._opened
 
 
 class WritableStore(Store):
@@ -286,6 +310,8 @@ def _begin_reading(environment: lmdb.Environment) -> lmdb.Transaction:
             return environment.begin()
         except lmdb.MapResizedError:
             environment.set_mapsize(0)
+        except lmdb.Error as error:
+            raise _failed(error) from error
     raise StoreFailed("the map of the read side went on growing")
 
 
@@ -343,6 +369,14 @@ def _write_checkpoint(checkpoint: Checkpoint) -> bytes:
             "rows_digest": checkpoint.rows_digest.hex(),
         }
     )
+
+
+def _stored_checkpoint(transaction: lmdb.Transaction, databases: _Databases) -> Checkpoint:
+    try:
+        stored = transaction.get(_CHECKPOINT, db=databases[_META])
+    except lmdb.Error as error:
+        raise _failed(error) from error
+    return _read_checkpoint(None if stored is None else bytes(stored))
 
 
 def _read_checkpoint(stored: bytes | None) -> Checkpoint:

@@ -76,6 +76,26 @@ def test_a_batch_that_fails_leaves_nothing(store: WritableStore) -> None:
         assert list(snapshot.scan("profiles", b"")) == []
 
 
+def test_the_checkpoint_is_that_of_the_last_commit_and_the_same_object_until_the_next(
+    store: WritableStore,
+) -> None:
+    seen = store.checkpoint
+    for revision in (1, 2, 3):
+        for is_given_up in (True, False):
+            begun = store.begin()
+            begun.put("profiles", b"someone", {"revision": revision})
+            with store.snapshot() as snapshot:  # in the middle of a transaction
+                assert snapshot.checkpoint is store.checkpoint is seen
+            if is_given_up:
+                begun.abort()
+            else:
+                begun.commit(revision=revision, event_digest=bytes(32), log_digest=bytes(32))
+        with store.snapshot() as snapshot:
+            seen = snapshot.checkpoint
+        assert seen is store.checkpoint
+        assert seen.revision == revision
+
+
 def test_a_transaction_sees_what_it_changed(store: WritableStore) -> None:
     first = store.begin()
     for key in (b"a1", b"a2", b"b1"):
