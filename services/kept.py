@@ -1,24 +1,28 @@
 """Customers as they were answered, given again for as long as nothing that they show has changed.
 
-An answer is kept with all rows that it was made of as they are stored (`projections/footprint.py`)
-and is given again only where the snapshot of the call holds the same, nothing in it has run out,
-and every key is still there: exactly what would be made anew, for a tenth of the work. A change of
-a customer, of its keys or of the rules makes its answer another one at once; nothing is kept for
-longer than `KEPT_SECONDS_MAX`.
+An answer is kept encoded, with all rows that it was made of as they are stored
+(`projections/footprint.py`), and is given again only where the snapshot of the call holds the same,
+nothing in it has run out, and every key is still there: exactly what would be made anew, for a
+tenth of the work. A change of a customer, of its keys or of the rules makes its answer another one
+at once; nothing is kept for longer than `KEPT_SECONDS_MAX`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
+from domain.ids import IdentifierKey, RecordId
 from koseki.v1 import query_service_pb2
+from projections.clock import read_clock
 from projections.footprint import Footprint
-from projections.tables import ReadTables
-from projections.views import CustomerView, judged_at
+from projections.rows import RowCodec
+from projections.tables import Checkpoint, ReadTables
+from projections.views import CustomerView, customer_view, customer_view_by_identifier
 from services.answers import customer_message
+from services.methods import Encoded
 
 CUSTOMERS_KEPT_MAX = 8_192
 """About 4 KB each."""
@@ -27,15 +31,13 @@ KEPT_SECONDS_MAX = 60.0
 PLACES_READ_MAX = 256
 """Of an answer that is kept: more would take as long to compare as to make."""
 
-Name = tuple[str, str, str]
-"""By what a customer is asked for, which one, and for which purpose."""
-
-See = Callable[[ReadTables], CustomerView | None]
+Name = tuple[Literal["id", "key"], str, str]
+"""Whether a customer is asked for by id or by an identifier's key, which one, and what for."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    message: query_service_pb2.Customer
+    encoded: bytes
     footprint: Footprint
     judged_at: datetime
     sure_until: datetime
@@ -44,42 +46,88 @@ class _Kept:
         return self.judged_at <= time < self.sure_until
 
 
+@dataclass(frozen=True, slots=True)
+class _Stand:
+    """What all snapshots of one checkpoint have in common."""
+
+    checkpoint: Checkpoint
+    clock: datetime
+    revision: bytes
+
+    @classmethod
+    def of(cls, tables: ReadTables) -> _Stand:
+        customer = query_service_pb2.Customer(revision=tables.checkpoint.revision)
+        return cls(tables.checkpoint, read_clock(tables), _encoded(customer))
+
+
 class KeptCustomers:
     """The answers of one process, the one that was not asked for longest leaves first."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Name, _Kept] = OrderedDict()
+        self._stand: _Stand | None = None
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def customer(
-        self, tables: ReadTables, name: Name, see: See, *, now: datetime
-    ) -> query_service_pb2.Customer | None:
-        """Give a customer's message, which is not to be changed, without its revision.
+    def at_hand(
+        self, name: Name, checkpoint: Checkpoint, codec: RowCodec, *, now: datetime
+    ) -> Encoded | None:
+        """Give what `answer` would, without a snapshot; None where it takes one."""
+        kept, stand = self._kept.get(name), self._stand
+        if kept is None or stand is None or stand.checkpoint is not checkpoint:
+            return None
+        if not kept.is_sure_at(max(now, stand.clock)):
+            return None
+        if not kept.footprint.is_at(checkpoint, codec):
+            return None
+        self._kept.move_to_end(name)
+        return Encoded(kept.encoded + stand.revision)
 
-        `see` gives the view, judged as of `now` or the log's clock. Raises what it raises.
+    def answer(self, tables: ReadTables, name: Name, *, now: datetime) -> Encoded | None:
+        """Give a customer with the revision of the snapshot, as an encoded `GetCustomerResponse`.
+
+        It is judged as of `now` or the log's clock. Raises as `customer_view`.
         """
-        time = judged_at(tables, now)
+        stand = self._stand
+        if stand is None or stand.checkpoint is not tables.checkpoint:
+            stand = self._stand = _Stand.of(tables)
+        encoded = self._customer(tables, name, time=max(now, stand.clock))
+        # Messages of one type that are put together are read as one: so encoding is defined.
+        return None if encoded is None else Encoded(encoded + stand.revision)
+
+    def _customer(self, tables: ReadTables, name: Name, *, time: datetime) -> bytes | None:
         kept = self._kept.get(name)
         if kept is not None:
             if kept.is_sure_at(time) and kept.footprint.is_in(tables):
                 self._kept.move_to_end(name)
-                return kept.message
+                return kept.encoded
             del self._kept[name]
         footprint = Footprint(tables)
-        view = see(footprint)
+        view = _view(footprint, name, time)
         if view is None:
             return None
-        message = customer_message(view)
-        message.ClearField("revision")
+        customer = customer_message(view)
+        customer.ClearField("revision")
+        encoded = _encoded(customer)
         if len(footprint) <= PLACES_READ_MAX:
             footprint.let_go()
             end = time + timedelta(seconds=KEPT_SECONDS_MAX)
-            self._keep(name, _Kept(message, footprint, time, min(view.sure_until or end, end)))
-        return message
+            self._keep(name, _Kept(encoded, footprint, time, min(view.sure_until or end, end)))
+        return encoded
 
     def _keep(self, name: Name, kept: _Kept) -> None:
         self._kept[name] = kept
         if len(self._kept) > CUSTOMERS_KEPT_MAX:
             self._kept.popitem(last=False)
+
+
+def _view(tables: ReadTables, name: Name, time: datetime) -> CustomerView | None:
+    by, named, purpose = name
+    if by == "key":
+        return customer_view_by_identifier(tables, IdentifierKey(named), purpose, now=time)
+    return customer_view(tables, RecordId(named), purpose, now=time)
+
+
+def _encoded(customer: query_service_pb2.Customer) -> bytes:
+    return query_service_pb2.GetCustomerResponse(customer=customer).SerializeToString()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Literal
 
 from actors.router import CommandRouter
@@ -23,16 +22,15 @@ from projections.store import Store
 from projections.tables import ReadTables
 from projections.views import (
     CustomerView,
-    customer_view,
-    customer_view_by_identifier,
     history_view,
 )
 from services.answers import STATES, act_message, customer_message, stamp
 from services.customer import execute
 from services.errors import CallContext
 from services.freshness import Freshness
-from services.kept import KeptCustomers
+from services.kept import KeptCustomers, Name
 from services.lookup import history_named
+from services.methods import Encoded
 from services.pages import page_of
 from services.past import PastReader
 from services.people import People, require_purpose
@@ -90,19 +88,27 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         self._people = People(reader)
         self._kept = KeptCustomers()
 
-    async def GetCustomer(
+    async def GetCustomer(  # type: ignore[override]  # also what is encoded, as `Methods` allows
         self, request: query_service_pb2.GetCustomerRequest, context: CallContext
-    ) -> query_service_pb2.GetCustomerResponse:
+    ) -> query_service_pb2.GetCustomerResponse | Encoded:
         """Give one customer as a purpose may see it."""
-        await self._prepare(request, context)
+        self._require(request)
+        if request.at_least_revision:
+            await self._reach(request, context)
         if request.HasField("as_of"):
             past = await self._past.customers(request.as_of, [request])
             view = self._past.view(past, request, request.purpose)
-        else:
-            return await read_rows(self._store, lambda tables: self._one(tables, request))
-        if view is None:
+            if view is None:
+                raise _unknown()
+            return query_service_pb2.GetCustomerResponse(customer=customer_message(view))
+        name, now = self._name(request, request.purpose), self._reader.now()
+        store, kept = self._store, self._kept
+        found = kept.at_hand(name, store.checkpoint, store.codec, now=now)
+        if found is None:
+            found = await read_rows(store, lambda rows: kept.answer(rows, name, now=now))
+        if found is None:
             raise _unknown()
-        return query_service_pb2.GetCustomerResponse(customer=customer_message(view))
+        return found
 
     async def BatchGetCustomers(
         self, request: query_service_pb2.BatchGetCustomersRequest, context: CallContext
@@ -238,21 +244,17 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         )
 
     async def _prepare(self, request: _Read, context: CallContext) -> None:
+        self._require(request)
+        await self._reach(request, context)
+
+    def _require(self, request: _Read) -> None:
         self._reader.require_workspace(request.workspace)
         require_purpose(request.purpose)
+
+    async def _reach(self, request: _Read, context: CallContext) -> None:
         await self._freshness.reach(
             request.at_least_revision, timeout_seconds=context.time_remaining()
         )
-
-    def _one(
-        self, tables: ReadTables, request: query_service_pb2.GetCustomerRequest
-    ) -> query_service_pb2.GetCustomerResponse:
-        found = self._customer(tables, request, request.purpose)
-        if found is None:
-            raise _unknown()
-        answer = query_service_pb2.GetCustomerResponse(customer=found)
-        answer.customer.revision = tables.checkpoint.revision
-        return answer
 
     def _all(
         self, tables: ReadTables, request: query_service_pb2.BatchGetCustomersRequest
@@ -274,34 +276,27 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         self, tables: ReadTables, reference: common_pb2.CustomerReference, purpose: str
     ) -> query_service_pb2.CustomerResult:
         try:
-            found = self._customer(tables, reference, purpose)
+            name = self._name(reference, purpose)
+            found = self._kept.answer(tables, name, now=self._reader.now())
         except (DomainError, CustomerParked) as error:
             if error.reason == "UNKNOWN_PURPOSE":
                 raise
             return query_service_pb2.CustomerResult(reason=error.reason)
         if found is None:
             return query_service_pb2.CustomerResult(reason="UNKNOWN_CUSTOMER")
-        result = query_service_pb2.CustomerResult(customer=found)
-        result.customer.revision = tables.checkpoint.revision
-        return result
+        answer = query_service_pb2.GetCustomerResponse.FromString(found)
+        return query_service_pb2.CustomerResult(customer=answer.customer)
 
-    def _customer(
+    def _name(
         self,
-        tables: ReadTables,
         reference: common_pb2.CustomerReference | query_service_pb2.GetCustomerRequest,
         purpose: str,
-    ) -> query_service_pb2.Customer | None:
-        """Give a customer without the revision."""
-        now = self._reader.now()
+    ) -> Name:
         match reference.WhichOneof("reference"):
             case "customer_id" if reference.customer_id:
-                record = RecordId(reference.customer_id)
-                see = partial(customer_view, record_id=record, purpose=purpose, now=now)
-                return self._kept.customer(tables, ("id", record, purpose), see, now=now)
+                return ("id", reference.customer_id, purpose)
             case "identifier":
-                key = self._reader.identifier(reference.identifier).key
-                see = partial(customer_view_by_identifier, key=key, purpose=purpose, now=now)
-                return self._kept.customer(tables, ("key", key, purpose), see, now=now)
+                return ("key", self._reader.identifier(reference.identifier).key, purpose)
             case _:
                 raise Invalid("MISSING_IDENTIFIER", "name a customer id or an identifier")
 
