@@ -88,7 +88,7 @@ class Snapshot:
     def load(self, table: str, key: bytes) -> bytes | None:
         """Read a row as stored."""
         try:
-            stored = self._transaction.get(key, db=self._databases[table])
+            stored = self._transaction.get(key, None, self._databases[table])
         except lmdb.Error as error:
             raise _failed(error) from error
         return None if stored is None else bytes(stored)

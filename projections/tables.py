@@ -8,16 +8,18 @@ tables named `~...`, a replica makes for itself. The digest is the sum, mod 2^25
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Protocol
 
 from domain.ids import RecordId
 from eventlog.port import ZERO_DIGEST
 from projections.key_order import after, merged, reordered
-from projections.rows import OpenRows, Row, RowCodec, encode_row
+from projections.rows import OpenRows, Row, RowCodec
+from projections.touched import TouchedRows
 
 Changes = Mapping[str, Mapping[bytes, bytes | None]]
 """By table and key, in order of keys: the row as it is to be stored, or None to delete it."""
@@ -130,10 +132,7 @@ class Transaction:
         self._backing = backing
         self._codec = backing.codec
         self._difference = 0
-        self._rows: defaultdict[str, dict[bytes, Row | None]] = defaultdict(dict)
-        self._stored: defaultdict[str, dict[bytes, bytes | None]] = defaultdict(dict)
-        self._changed: defaultdict[str, set[bytes]] = defaultdict(set)
-        self._ordered: dict[str, list[bytes]] = {}
+        self._touched: defaultdict[str, TouchedRows] = defaultdict(TouchedRows)
         self._local: defaultdict[str, dict[bytes, bytes | None]] = defaultdict(dict)
 
     @property
@@ -143,14 +142,13 @@ class Transaction:
 
     def get(self, table: str, key: bytes) -> Row | None:
         """Read a row, as this transaction has left it."""
-        rows = self._rows[table]
-        try:
+        touched = self._touched[table]
+        rows = touched.rows
+        if key in rows:
             return rows[key]
-        except KeyError:
-            pass
         encoded = self._backing.load(table, key)
         row = None if encoded is None else self._codec.read(table, key, encoded)
-        self._stored[table][key] = encoded
+        touched.stored[key] = encoded
         rows[key] = row
         return row
 
@@ -160,9 +158,10 @@ class Transaction:
 
     def add(self, table: str, key: bytes, row: Row) -> None:
         """Write a row that is surely not there yet: it is not looked for."""
-        self._stored[table].setdefault(key, None)
-        self._rows[table].setdefault(key, None)
-        self._change(table, key, row)
+        touched = self._touched[table]
+        if key not in touched.rows:
+            touched.stored[key] = None
+        touched.change(key, row)
 
     def delete(self, table: str, key: bytes) -> None:
         """Remove a row."""
@@ -190,7 +189,8 @@ class Transaction:
         self, table: str, prefix: bytes, start: bytes
     ) -> Iterator[tuple[bytes, bytes | None, Row | None]]:
         """Yield keys in order, each with its row as stored, or as it was left here."""
-        rows, ordered = self._rows[table], self._in_order(table)
+        touched = self._touched[table]
+        rows, ordered = touched.rows, touched.in_order()
         first = bisect_left(ordered, max(prefix, start))
         changed = ordered[first : bisect_left(ordered, after(prefix))]
         stored = self._backing.scan_stored(table, prefix, start=start)
@@ -243,13 +243,15 @@ class Transaction:
     def _taken(self) -> Changes:
         """Give what is to be stored, with its part of the digest added up, and let go of it."""
         changes: dict[str, dict[bytes, bytes | None]] = {}
-        for table in sorted(self._changed):
-            changed, difference = self._encode(table)
+        for table, touched in sorted(self._touched.items(), key=itemgetter(0)):
+            if not touched.changed:
+                continue
+            changed, difference = self._encode(table, touched)
             changes[table] = changed
             self._difference += difference
         changes.update({table: dict(sorted(local.items())) for table, local in self._local.items()})
-        for held in (self._rows, self._stored, self._changed, self._ordered, self._local):
-            held.clear()
+        self._touched.clear()
+        self._local.clear()
         return changes
 
     def abort(self) -> None:
@@ -257,29 +259,19 @@ class Transaction:
         self._backing.abort()
 
     def _change(self, table: str, key: bytes, row: Row | None) -> None:
-        rows, changed = self._rows[table], self._changed[table]
-        if key not in rows:
-            self._stored[table][key] = self._backing.load(table, key)
-        rows[key] = row
-        if key not in changed:
-            changed.add(key)
-            if table in self._ordered:
-                insort(self._ordered[table], key)
+        touched = self._touched[table]
+        if key not in touched.rows:
+            touched.stored[key] = self._backing.load(table, key)
+        touched.change(key, row)
 
-    def _in_order(self, table: str) -> list[bytes]:
-        """Give the changed keys in order; kept so from the first scan on, for most need none."""
-        if table not in self._ordered:
-            self._ordered[table] = sorted(self._changed[table])
-        return self._ordered[table]
-
-    def _encode(self, table: str) -> tuple[dict[bytes, bytes | None], int]:
+    def _encode(self, table: str, touched: TouchedRows) -> tuple[dict[bytes, bytes | None], int]:
         if table.startswith(LOCAL_MARK):
-            return self._encode_local(table), 0
-        rows, stored = self._rows[table], self._stored[table]
+            return touched.encoded(), 0
+        rows, stored = touched.rows, touched.stored
         write, digest = self._codec.write, self._codec.digest
         changes: dict[bytes, bytes | None] = {}
         difference = 0
-        for key in sorted(self._changed[table]):
+        for key in sorted(touched.changed):
             row, before = rows[key], stored[key]
             removed = 0 if before is None else digest(table, key, before)
             if row is None:
@@ -292,10 +284,6 @@ class Transaction:
                 changes[key] = encoded
                 difference += added - removed
         return changes, difference
-
-    def _encode_local(self, table: str) -> dict[bytes, bytes | None]:
-        rows = ((key, self._rows[table][key]) for key in sorted(self._changed[table]))
-        return {key: None if row is None else encode_row(row) for key, row in rows}
 
 
 class MemoryTables:
