@@ -21,6 +21,7 @@ def test_texts_sort_as_the_times_do(one: datetime, other: datetime) -> None:
     # Python calls an hour that a zone has twice unequal to itself elsewhere: compare in UTC.
     utc_one, utc_other = one.astimezone(UTC), other.astimezone(UTC)
     assert instant(instant_text(one)) == utc_one
+    assert instant_text(one) == utc_one.isoformat(timespec="microseconds")
     assert (instant_text(one) < instant_text(other)) == (utc_one < utc_other)
 
 
