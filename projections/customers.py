@@ -24,6 +24,7 @@ from projections.tables import ReadTables, Tables
 
 CUSTOMERS = "customers"
 TABLES = (CUSTOMERS,)
+HEARS = (Event,)
 
 PARTINGS = "~partings"
 LOCAL_TABLES = (PARTINGS,)
@@ -66,8 +67,19 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
 def root(tables: ReadTables, record_id: RecordId) -> RecordId | None:
     """Find the id of the customer that a record belongs to; None for an unknown record."""
     row = tables.get(CUSTOMERS, record_id.encode())
+    return None if row is None else _led(tables, record_id, row)
+
+
+def living(tables: ReadTables, record_id: RecordId) -> tuple[RecordId | None, bool]:
+    """Find what `root` does, and say whether its person is not erased."""
+    row = tables.get(CUSTOMERS, record_id.encode())
     if row is None:
-        return None
+        return None, True
+    return _led(tables, record_id, row), "erased" not in row
+
+
+def _led(tables: ReadTables, record_id: RecordId, row: Row | None) -> RecordId:
+    """Follow a record's row to the root."""
     while row is not None and row["root"] < record_id:
         record_id = RecordId(row["root"])
         row = tables.get(CUSTOMERS, record_id.encode())

@@ -36,11 +36,14 @@ class Parked:
 
 def parked_since(tables: ReadTables, record_id: RecordId) -> int | None:
     """Say since which revision a record, or the root that it leads to, is parked."""
+    return parked_with(tables, record_id, root(tables, record_id))
+
+
+def parked_with(tables: ReadTables, record_id: RecordId, found: RecordId | None) -> int | None:
+    """Say what `parked_since` does of a record whose root is at hand."""
     row = tables.get(PARKED, record_id.encode())
-    if row is None:
-        found = root(tables, record_id)
-        if found is not None and found != record_id:
-            row = tables.get(PARKED, found.encode())
+    if row is None and found is not None and found != record_id:
+        row = tables.get(PARKED, found.encode())
     return None if row is None else int(row["revision"])
 
 

@@ -8,7 +8,7 @@ instant. The fold calls `settle` and `advance` before the read models, `after` b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import chain, islice
 
@@ -188,13 +188,18 @@ class Session:
         touched, self._touched = self._touched, {}
         retraited, self._retraited = self._retraited, set()
         moment = Moment(self.revision, self._clock, "event")
-        self._let_go(touched, moment)
+        self._let_go(moment)
         standing: dict[RecordId, Indexes] = {}
+        unparked: list[RecordId] = []
         for record in sorted(touched):
-            root = customers.root(self._tables, record)
-            if parking.parked_since(self._tables, record) is not None:
+            root, is_living = customers.living(self._tables, record)
+            if not is_living:
+                continue  # nothing more is ever judged of them
+            if parking.parked_with(self._tables, record, root) is not None:
                 self._ledger.withdraw(record, moment)
-            elif root is not None:
+                continue
+            unparked.append(record)
+            if root is not None:
                 standing[root] = standing.get(root, _NONE) | touched[record]
         if all(is_as_it_was(self._ledger, root) for root in standing):
             for root, indexes in standing.items():
@@ -202,22 +207,16 @@ class Session:
             for root in standing.keys() & {self._root(record) for record in retraited}:
                 self._ledger.index_traits(root)
         else:
-            regroup(self._ledger, {*standing, *self._unparked(touched)}, moment)
+            regroup(self._ledger, {*standing, *unparked}, moment)
 
     def _root(self, record: RecordId) -> RecordId:
         return customers.root(self._tables, record) or record
 
-    def _let_go(self, touched: dict[RecordId, Indexes], moment: Moment) -> None:
-        """Take off who was erased; nothing more is ever judged of them."""
+    def _let_go(self, moment: Moment) -> None:
+        """Take off who was erased."""
         for root, members in self._erased.items():
             let_go(self._ledger, root, members, moment=moment._replace(cause="erased"))
         self._erased.clear()
-        for record in list(touched):
-            if customers.erased_since(self._tables, record) is not None:
-                del touched[record]
-
-    def _unparked(self, records: Iterable[RecordId]) -> set[RecordId]:
-        return {r for r in records if parking.parked_since(self._tables, r) is None}
 
     def _fire(self, moved_to: int, revision: int) -> None:
         """Judge, instant by instant, what changes by itself up to a time."""
