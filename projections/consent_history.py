@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from domain.consent import ConsentState
-from domain.consent_events import ConsentChanged, counted_from, told_in
+from domain.consent_events import ChoicesRecorded, ConsentChanged, counted_from, told_in
 from domain.event import Event, Recorded
 from domain.identity_events import CustomersParted
 from domain.ids import OpenMap, RecordId
@@ -23,6 +23,7 @@ from projections.tables import ReadTables, Tables
 
 CONSENT_HISTORY = "consent_history"
 TABLES = (CONSENT_HISTORY,)
+HEARS = (CustomersParted, ConsentChanged, ChoicesRecorded)
 SEALED = {CONSENT_HISTORY: Sealed({"personal": {"method": None, "evidence": {}}}, owned_by_key)}
 
 

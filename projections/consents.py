@@ -7,7 +7,7 @@ a purpose is open is `domain.consent.standing` over the acts of all records of t
 from __future__ import annotations
 
 from domain.consent import ConsentAct, ConsentState
-from domain.consent_events import acts_of
+from domain.consent_events import ChoicesRecorded, ConsentChanged, acts_of
 from domain.event import Event, Recorded
 from domain.identity_events import CustomersParted
 from domain.ids import EventId, RecordId
@@ -17,6 +17,7 @@ from projections.tables import ReadTables, Tables
 
 CONSENTS = "consents"
 TABLES = (CONSENTS,)
+HEARS = (CustomersParted, ConsentChanged, ChoicesRecorded)
 
 
 def apply(tables: Tables, event: Recorded[Event]) -> None:

@@ -25,6 +25,7 @@ from projections.tables import ReadTables, Tables
 
 CONTEXTS = "contexts"
 TABLES = (CONTEXTS,)
+HEARS = (TraitsSet, SignalsRecorded)
 SEALED = {CONTEXTS: Sealed({"context": {}}, owned_by_key)}
 NO_CONTEXT = frozenset({"consent", "externalIds", "traits"})
 """Fields of a signal's context that say who somebody is or what they chose."""

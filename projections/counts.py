@@ -20,6 +20,7 @@ from projections.tallies import read_totals
 COUNTS = "counts"
 DECLINED = "declined"
 TABLES = (COUNTS, DECLINED)
+HEARS = (Event,)
 _KEY = b"workspace"
 
 

@@ -19,6 +19,7 @@ from projections.tables import ReadTables, Tables
 ERASURES = "erasures"
 PENDING = "erasures_pending"
 TABLES = (ERASURES, PENDING)
+HEARS = (ErasureRequested, CustomerErased)
 
 
 @dataclass(frozen=True, slots=True)

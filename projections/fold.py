@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Protocol
 
 from domain.event import Event, Recorded
@@ -89,7 +89,6 @@ LOCAL_TABLES: tuple[str, ...] = tuple(
 SCHEMA_VERSION = 13
 """Raised whenever a fold or a row changes: rows of another version are made again from the log."""
 
-_APPLIES = tuple(model.apply for model in (forgetting, *MODELS))
 _NOT_THE_EVENTS_FAULT = (ReadSideError, LogError, OSError, MemoryError)
 
 
@@ -318,5 +317,11 @@ def _park(tables: Tables, entry: Entry, fault: str) -> None:
 
 
 def _apply(tables: Tables, event: Recorded[Event]) -> None:
-    for apply in _APPLIES:
+    for apply in _hearing(type(event.body)):
         apply(tables, event)
+
+
+@cache
+def _hearing(body: type[Event]) -> tuple[Callable[[Tables, Recorded[Event]], None], ...]:
+    """Name who folds events of a class, in order; there are as many as the registry has."""
+    return tuple(m.apply for m in (forgetting, *MODELS) if issubclass(body, m.HEARS))

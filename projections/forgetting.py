@@ -24,6 +24,8 @@ from projections import (
 )
 from projections.tables import Tables
 
+HEARS = (ErasureRequested,)
+
 
 def apply(tables: Tables, event: Recorded[Event]) -> None:
     """Fold one event."""

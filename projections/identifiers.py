@@ -19,6 +19,7 @@ from projections.tables import ReadTables, Tables
 
 IDENTIFIERS = "identifiers"
 TABLES = (IDENTIFIERS,)
+HEARS = (IdentifiersLinked, IdentifiersUnlinked, IdentifierTombstoned, IdentifierReadmitted)
 
 
 def apply(tables: Tables, event: Recorded[Event]) -> None:

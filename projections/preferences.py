@@ -22,6 +22,7 @@ PREFERENCES = "preferences"
 HOUSEHOLDS = "households"
 MEMBERS = "household_members"
 TABLES = (PREFERENCES, HOUSEHOLDS, MEMBERS)
+HEARS = (PreferencesSet, HouseholdLinked, HouseholdUnlinked)
 SEALED = {PREFERENCES: Sealed({"preferences": {}}, owned_by_key)}
 
 

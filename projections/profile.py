@@ -25,6 +25,7 @@ from projections.tables import ReadTables, Tables
 
 PROFILES = "profiles"
 TABLES = (PROFILES,)
+HEARS = (IdentifiersLinked, IdentifiersUnlinked, TraitsSet)
 SEALED = {PROFILES: Sealed({"identifiers": {}, "traits": {}}, owned_by_key)}
 
 

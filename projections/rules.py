@@ -25,6 +25,7 @@ from projections.tables import ReadTables, Tables
 
 RULES = "rules"
 TABLES = (RULES,)
+HEARS = (Event,)
 _KEY = b"workspace"
 IDENTITY_RULES_CACHED_MAX = 8
 

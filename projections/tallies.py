@@ -28,6 +28,7 @@ TALLIES = "tallies"
 TOTALS = "signal_totals"
 DUPLICATES = "duplicates"
 TABLES = (TALLIES, TOTALS, DUPLICATES)
+HEARS = (SignalsRecorded,)
 SEALED = {TALLIES: Sealed({"name": "", "count": 0, "sums": {}}, owned_by_key)}
 
 EXPONENT_MAX = 308

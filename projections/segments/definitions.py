@@ -20,6 +20,7 @@ from projections.tables import ReadTables, Tables
 SEGMENTS = "segments"
 SEGMENT_RULES = "segment_rules"
 TABLES = (SEGMENTS, SEGMENT_RULES)
+HEARS = (Event,)
 _KEY = b"workspace"
 
 
