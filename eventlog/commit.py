@@ -8,11 +8,11 @@ outcome: one that lost its race is found by one read of the heads, and the other
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 
 from domain.ids import Stream
+from eventlog.commit_queue import BATCH_EVENTS_MAX, CommitQueue, Part
 from eventlog.deadlines import Deadlines
 from eventlog.errors import LogError
 from eventlog.outgoing import LOG_UNAVAILABLE, NO_EVENTS, NOBODYS_FAULT
@@ -26,23 +26,6 @@ from eventlog.port import (
     Stored,
     Unknown,
 )
-
-BATCH_EVENTS_MAX = 256
-"""Events that wait together in one batch; an attempt of more goes out by itself."""
-
-FLIGHTS_MAX = 4
-"""Batches on their way at once, where there is a crowd: while some are encoded the server stores
-the others. With 1,024 appends outstanding four of 256 events store 29,100 events a second, three of
-500 26,200, eight of 128 25,600."""
-
-CROWD_EVENTS_MIN = 128
-"""Events that must wait before a second batch goes out. Small batches are better whole: 64
-writers store 7,300 events a second in one batch at a time, 5,300 in two halves, 3,700 in quarters;
-plain publishes, pipelined, 5,000."""
-
-GATHER_SECONDS = 0.02
-"""Attempts that may wait go out once a batch is full, or after so long: each batch costs the server
-and the disk the same, and a host that works slice by slice has few attempts ready at a time."""
 
 APART_PARTS_MAX = 32
 """Attempts on suspect streams that go out at once, each by itself."""
@@ -62,42 +45,24 @@ OVERRUN_SECONDS_MAX = 0.25
 """How long after a caller's deadline its outcome may still come, once its attempt was sent."""
 
 
-@dataclass(slots=True, eq=False)
-class _Part:
-    attempt: Attempt
-    deadline: float
-    hear: Callable[[Outcome], None]
-    may_wait: bool = False
-    ticket: int = 0
-    is_sent: bool = False
-    is_settled: bool = False
-
-    @property
-    def events(self) -> int:
-        return len(self.attempt.drafts)
-
-
 class GroupCommit:
     """Append attempts of many callers to one log, in as few batches as can be."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
-        self._waiting: deque[_Part] = deque()
-        self._events_waiting = 0
+        self._urgent = CommitQueue(self._dispatch, gathers=False)
+        self._patient = CommitQueue(self._dispatch, gathers=True)
         self._in_flight: set[Stream] = set()
         self._suspects: OrderedDict[Stream, None] = OrderedDict()
-        self._flights: set[asyncio.Task[None]] = set()
         self._flights_apart: set[asyncio.Task[None]] = set()
         self._deadlines = Deadlines(self._expire)
-        self._is_woken = False
-        self._gathering: asyncio.TimerHandle | None = None
 
     async def append(
         self, attempt: Attempt, *, timeout_seconds: float, may_wait: bool = False
     ) -> Outcome:
         """Store an attempt with whatever else is waiting; its outcome is its own.
 
-        One that may wait a moment lets others gather, unless something goes out before that.
+        One that may wait a moment lets others gather, and those that may not pass it.
         """
         told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
@@ -134,87 +99,37 @@ class GroupCommit:
         *,
         timeout_seconds: float,
         may_wait: bool,
-    ) -> _Part:
-        part = _Part(attempt, asyncio.get_running_loop().time() + timeout_seconds, hear, may_wait)
+    ) -> Part:
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
+        part = Part(attempt, deadline, hear)
         if not attempt.drafts:
             self._tell(part, Refused(NO_EVENTS))
             return part
         part.ticket = self._deadlines.add(part, part.deadline)
-        self._waiting.append(part)
-        self._events_waiting += part.events
-        if may_wait and self._events_waiting < BATCH_EVENTS_MAX:
-            self._gather()
-        else:
-            self._wake()
+        (self._patient if may_wait else self._urgent).put(part)
         return part
 
-    def _gather(self) -> None:
-        if self._gathering is None:
-            loop = asyncio.get_running_loop()
-            self._gathering = loop.call_later(GATHER_SECONDS, self._dispatch)
-
-    def _wake_after_flight(self) -> None:
-        is_crowd = self._events_waiting >= BATCH_EVENTS_MAX
-        is_gathering = self._gathering is not None and not is_crowd
-        if not (is_gathering and all(part.may_wait for part in self._waiting)):
-            self._wake()
-
-    def _wake(self) -> None:
-        """Dispatch in the next pass of the loop, so that every turn that is ready now joins in."""
-        if not self._is_woken:
-            self._is_woken = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
-
-    def _dispatch(self) -> None:
-        self._is_woken = False
-        if self._gathering is not None:
-            self._gathering.cancel()
-            self._gathering = None
-        while self._waiting and self._is_flight_due() and (parts := self._take(apart=False)):
-            self._launch(parts, self._commit(parts), flights=self._flights)
-        if self._suspects and not self._flights_apart and (parts := self._take(apart=True)):
+    def _dispatch(self, queue: CommitQueue) -> None:
+        while queue.is_flight_due and (parts := self._take(queue, apart=False)):
+            self._launch(parts, self._commit(parts), flights=queue.flights)
+        if self._suspects and not self._flights_apart and (parts := self._take(queue, apart=True)):
             self._launch(parts, self._commit_each(parts), flights=self._flights_apart)
 
-    def _is_flight_due(self) -> bool:
-        """Whether a batch may go now: alone, or beside another if there is a crowd."""
-        if not self._flights:
-            return True
-        return len(self._flights) < FLIGHTS_MAX and self._events_waiting >= CROWD_EVENTS_MIN
+    def _take(self, queue: CommitQueue, *, apart: bool) -> list[Part]:
+        """Take what may go out together: what touches suspect streams (`apart`), or the others."""
+        return queue.take(
+            lambda part: self._is_suspect(part) == apart,
+            barred=set(self._in_flight),
+            room=APART_PARTS_MAX if apart else BATCH_EVENTS_MAX,
+            by_parts=apart,
+        )
 
-    def _take(self, *, apart: bool) -> list[_Part]:
-        """Take what may go out together, in order; who shares a stream with another waits for it.
-
-        Either what touches suspect streams (`apart`), or what does not.
-        """
-        taken: list[_Part] = []
-        left: list[_Part] = []
-        barred = set(self._in_flight)
-        room = APART_PARTS_MAX if apart else BATCH_EVENTS_MAX
-        while self._waiting and room > 0:
-            part = self._waiting.popleft()
-            self._events_waiting -= part.events
-            if part.is_settled:
-                continue
-            touched = part.attempt.expected.keys()
-            size = 1 if apart else part.events
-            is_free = barred.isdisjoint(touched) and self._is_suspect(part) == apart
-            if is_free and (size <= room or not taken):
-                taken.append(part)
-                room -= size
-            else:
-                left.append(part)
-            # Whatever shares a stream with one that goes first or waits, waits behind it.
-            barred.update(touched)
-        self._waiting.extendleft(reversed(left))
-        self._events_waiting += sum(part.events for part in left)
-        return taken
-
-    def _is_suspect(self, part: _Part) -> bool:
+    def _is_suspect(self, part: Part) -> bool:
         return bool(self._suspects) and any(s in self._suspects for s in part.attempt.expected)
 
     def _launch(
         self,
-        parts: Sequence[_Part],
+        parts: Sequence[Part],
         work: Coroutine[None, None, None],
         *,
         flights: set[asyncio.Task[None]],
@@ -228,13 +143,14 @@ class GroupCommit:
             for part in parts:
                 self._in_flight.difference_update(part.attempt.expected)
             self._settle(parts, Unknown())
-            self._wake_after_flight()
+            self._urgent.wake()
+            self._patient.wake()
 
         task = asyncio.create_task(work, name="group-commit")
         flights.add(task)
         task.add_done_callback(land)
 
-    async def _commit(self, parts: Sequence[_Part]) -> None:
+    async def _commit(self, parts: Sequence[Part]) -> None:
         for _isolation in range(ISOLATIONS_MAX):
             if not parts:
                 return
@@ -258,18 +174,18 @@ class GroupCommit:
                     return
         await self._commit_each(parts)
 
-    async def _commit_halves(self, parts: Sequence[_Part]) -> None:
+    async def _commit_halves(self, parts: Sequence[Part]) -> None:
         """Find whom the log refuses without sending all the others one by one."""
         half = len(parts) // 2
         await self._commit(parts[:half])
         await self._commit(parts[half:])
 
-    async def _commit_each(self, parts: Sequence[_Part]) -> None:
+    async def _commit_each(self, parts: Sequence[Part]) -> None:
         async with asyncio.TaskGroup() as group:
             for part in parts:
                 group.create_task(self._commit_alone(part))
 
-    async def _commit_alone(self, part: _Part) -> None:
+    async def _commit_alone(self, part: Part) -> None:
         outcome = await self._append([part])
         if isinstance(outcome, Conflict):
             self._suspect(part)
@@ -278,11 +194,11 @@ class GroupCommit:
                 self._suspects.pop(stream, None)
         self._tell(part, outcome)
 
-    async def _append(self, parts: Sequence[_Part]) -> Outcome:
+    async def _append(self, parts: Sequence[Part]) -> Outcome:
         left = max(part.deadline for part in parts) - asyncio.get_running_loop().time()
         return await self._log.append(_together(parts), timeout_seconds=max(left, 0.0))
 
-    async def _without_losers(self, parts: Sequence[_Part]) -> list[_Part]:
+    async def _without_losers(self, parts: Sequence[Part]) -> list[Part]:
         """Tell the attempts whose streams have moved on that they lost; give the others.
 
         Where a stream seems to end before its expectation, a replica lags or the writer is wrong:
@@ -293,8 +209,8 @@ class GroupCommit:
         except LogError:
             return list(parts)
         heads = {stream: entry.head for stream, entry in entries.items()}
-        clear: list[_Part] = []
-        doubtful: list[_Part] = []
+        clear: list[Part] = []
+        doubtful: list[Part] = []
         for part in parts:
             expected = part.attempt.expected.items()
             ahead = [heads.get(stream, EMPTY).revision - head.revision for stream, head in expected]
@@ -306,14 +222,14 @@ class GroupCommit:
         await self._commit_each(doubtful)
         return clear
 
-    def _suspect(self, part: _Part) -> None:
+    def _suspect(self, part: Part) -> None:
         for stream in part.attempt.expected:
             self._suspects[stream] = None
             self._suspects.move_to_end(stream)
         while len(self._suspects) > SUSPECTS_MAX:
             self._suspects.popitem(last=False)
 
-    def _expire(self, part: _Part) -> None:
+    def _expire(self, part: Part) -> None:
         """Settle a part whose time is up: what was never sent is surely not stored."""
         if not part.is_sent:
             self._tell(part, Refused(LOG_UNAVAILABLE))
@@ -322,16 +238,16 @@ class GroupCommit:
         # Mostly the log itself is about to say more.
         loop.call_later(OVERRUN_SECONDS_MAX, self._tell, part, Unknown())
 
-    def _settle(self, parts: Sequence[_Part], outcome: Outcome) -> None:
+    def _settle(self, parts: Sequence[Part], outcome: Outcome) -> None:
         for part in parts:
             self._tell(part, outcome)
 
-    def _tell(self, part: _Part, outcome: Outcome) -> None:
+    def _tell(self, part: Part, outcome: Outcome) -> None:
         if not part.is_settled:
             self._leave(part)
             part.hear(outcome)
 
-    def _divide(self, parts: Sequence[_Part], stored: Stored) -> None:
+    def _divide(self, parts: Sequence[Part], stored: Stored) -> None:
         """Give each attempt its own events and heads."""
         start, events, heads = 0, stored.events, stored.heads
         for part in parts:
@@ -340,16 +256,16 @@ class GroupCommit:
             self._tell(part, Stored(events[start:end], own))
             start = end
 
-    def _leave(self, part: _Part) -> None:
+    def _leave(self, part: Part) -> None:
         part.is_settled = True
         self._deadlines.remove(part, part.ticket)
 
 
-def _streams_of(parts: Sequence[_Part]) -> list[Stream]:
+def _streams_of(parts: Sequence[Part]) -> list[Stream]:
     return [stream for part in parts for stream in part.attempt.expected]
 
 
-def _together(parts: Sequence[_Part]) -> Attempt:
+def _together(parts: Sequence[Part]) -> Attempt:
     if len(parts) == 1:
         return parts[0].attempt
     return Attempt(

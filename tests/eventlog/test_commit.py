@@ -8,12 +8,12 @@ from collections.abc import Iterable
 import pytest
 
 from domain.ids import EventId, Stream
-from eventlog.commit import (
+from eventlog.commit import GroupCommit
+from eventlog.commit_queue import (
     BATCH_EVENTS_MAX,
     CROWD_EVENTS_MIN,
     FLIGHTS_MAX,
     GATHER_SECONDS,
-    GroupCommit,
 )
 from eventlog.errors import LogUnavailable
 from eventlog.jetstream import JetStreamEventLog
@@ -271,16 +271,15 @@ async def test_what_may_wait_gathers_and_goes_out_before_long(
     assert log.sizes == [5]
 
 
-async def test_what_may_wait_goes_out_with_what_may_not(
-    log: WatchedLog, commit: GroupCommit
-) -> None:
-    waiting = patient(commit, *singles(3))
-    await asyncio.sleep(0)
-    outcomes = await all_of(commit, *singles(1))
-    assert log.sizes == [4]
-    assert all(
-        isinstance(outcome, Stored) for outcome in (*outcomes, *await asyncio.gather(*waiting))
-    )
+async def test_what_may_not_wait_passes_what_may(log: WatchedLog, commit: GroupCommit) -> None:
+    log.gate.clear()
+    crowd = patient(commit, *singles(FLIGHTS_MAX * BATCH_EVENTS_MAX + BATCH_EVENTS_MAX))
+    await until(lambda: len(log.batches) == FLIGHTS_MAX)
+    urgent = send(commit, *singles(2))
+    await until(lambda: len(log.batches) == FLIGHTS_MAX + 1)
+    assert log.sizes == [BATCH_EVENTS_MAX] * FLIGHTS_MAX + [2]
+    log.gate.set()
+    assert all(isinstance(o, Stored) for o in await asyncio.gather(*urgent, *crowd))
 
 
 async def test_enough_that_may_wait_waits_no_longer(log: WatchedLog, commit: GroupCommit) -> None:
@@ -297,7 +296,7 @@ async def test_what_may_wait_is_not_forgotten_behind_an_append(
     log: WatchedLog, commit: GroupCommit
 ) -> None:
     log.gate.clear()
-    first = send(commit, *singles(1))
+    first = patient(commit, *singles(1))
     await until(lambda: log.sizes == [1])
     waiting = patient(commit, *singles(3))
     await asyncio.sleep(2 * GATHER_SECONDS)

@@ -1,0 +1,132 @@
+"""Attempts that wait to be stored, and when some of them may go. `commit.py` sends them.
+
+A group commit has two such queues: what callers wait for goes at once, and passes what may wait a
+moment, which gathers into full batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from domain.ids import Stream
+from eventlog.port import Attempt, Outcome
+
+BATCH_EVENTS_MAX = 256
+"""Events that wait together in one batch; an attempt of more goes out by itself."""
+
+FLIGHTS_MAX = 4
+"""Batches of a queue on their way at once, where there is a crowd: while some are encoded the
+server stores the others. With 1,024 appends outstanding four of 256 events store 29,100 events a
+second, three of 500 26,200, eight of 128 25,600."""
+
+CROWD_EVENTS_MIN = 128
+"""Events that must wait before a second batch goes out. Small batches are better whole: 64 writers
+store 7,300 events a second in one batch at a time, 5,300 in two halves, 3,700 in quarters; plain
+publishes, pipelined, 5,000."""
+
+GATHER_SECONDS = 0.02
+"""Attempts that may wait go out once a batch is full, or after so long: each batch costs the server
+and the disk the same, and a host that works slice by slice has few attempts ready at a time."""
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """An attempt of one caller, who hears its outcome once."""
+
+    attempt: Attempt
+    deadline: float
+    hear: Callable[[Outcome], None]
+    ticket: int = 0
+    is_sent: bool = False
+    is_settled: bool = False
+
+    @property
+    def events(self) -> int:
+        """How many events it stores."""
+        return len(self.attempt.drafts)
+
+
+class CommitQueue:
+    """Parts in the order in which they came, and the batches of them that are on their way.
+
+    `dispatch` is called when some may go. With `gathers` that is when a batch is full, or
+    `GATHER_SECONDS` after the first came.
+    """
+
+    def __init__(self, dispatch: Callable[[CommitQueue], None], *, gathers: bool) -> None:
+        self.flights: set[asyncio.Task[None]] = set()
+        self._dispatch = dispatch
+        self._gathers = gathers
+        self._parts: deque[Part] = deque()
+        self._events = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._have_gathered = False
+        self._is_woken = False
+
+    @property
+    def is_flight_due(self) -> bool:
+        """Whether a batch may go now: alone, or beside another if there is a crowd."""
+        if not self._parts or not self.flights:
+            return bool(self._parts)
+        return len(self.flights) < FLIGHTS_MAX and self._events >= CROWD_EVENTS_MIN
+
+    def put(self, part: Part) -> None:
+        """Have a part wait, and be dispatched in time."""
+        self._parts.append(part)
+        self._events += part.events
+        self.wake()
+
+    def wake(self) -> None:
+        """Dispatch in the next pass of the loop, so that all that is ready now joins in."""
+        if not self._parts or self._is_woken:
+            return
+        loop = asyncio.get_running_loop()
+        if self._gathers and not self._have_gathered and self._events < BATCH_EVENTS_MAX:
+            if self._timer is None:
+                self._timer = loop.call_later(GATHER_SECONDS, self._end_gathering)
+            return
+        self._is_woken = True
+        loop.call_soon(self._go)
+
+    def take(
+        self, is_wanted: Callable[[Part], bool], *, barred: set[Stream], room: int, by_parts: bool
+    ) -> list[Part]:
+        """Take what may go out together, in order; who shares a stream with another waits for it.
+
+        `barred` are the streams of what goes before; `room` counts events, or parts.
+        """
+        taken: list[Part] = []
+        left: list[Part] = []
+        while self._parts and room > 0:
+            part = self._parts.popleft()
+            self._events -= part.events
+            if part.is_settled:
+                continue
+            touched = part.attempt.expected.keys()
+            size = 1 if by_parts else part.events
+            is_free = barred.isdisjoint(touched) and is_wanted(part)
+            if is_free and (size <= room or not taken):
+                taken.append(part)
+                room -= size
+            else:
+                left.append(part)
+            # Whatever shares a stream with one that goes first or waits, waits behind it.
+            barred.update(touched)
+        self._parts.extendleft(reversed(left))
+        self._events += sum(part.events for part in left)
+        return taken
+
+    def _end_gathering(self) -> None:
+        self._have_gathered = True
+        self._go()
+
+    def _go(self) -> None:
+        self._is_woken = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._dispatch(self)
+        self._have_gathered = self._have_gathered and bool(self._parts)
