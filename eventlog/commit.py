@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 
 from domain.ids import Stream
 from eventlog.commit_queue import BATCH_EVENTS_MAX, CommitQueue, Part
@@ -188,7 +188,7 @@ class GroupCommit:
     async def _commit_alone(self, part: Part) -> None:
         outcome = await self._append([part])
         if isinstance(outcome, Conflict):
-            self._suspect(part)
+            self._suspect(part.attempt.expected)
         elif isinstance(outcome, Stored) and self._suspects:
             for stream in part.attempt.expected:
                 self._suspects.pop(stream, None)
@@ -213,17 +213,17 @@ class GroupCommit:
         doubtful: list[Part] = []
         for part in parts:
             expected = part.attempt.expected.items()
-            ahead = [heads.get(stream, EMPTY).revision - head.revision for stream, head in expected]
-            if max(ahead, default=0) > 0:
-                self._suspect(part)
+            ahead = {s: heads.get(s, EMPTY).revision - head.revision for s, head in expected}
+            if moved := [stream for stream, revisions in ahead.items() if revisions > 0]:
+                self._suspect(moved)
                 self._tell(part, Conflict())
             else:
-                (doubtful if min(ahead, default=0) < 0 else clear).append(part)
+                (doubtful if min(ahead.values(), default=0) < 0 else clear).append(part)
         await self._commit_each(doubtful)
         return clear
 
-    def _suspect(self, part: Part) -> None:
-        for stream in part.attempt.expected:
+    def _suspect(self, streams: Iterable[Stream]) -> None:
+        for stream in streams:
             self._suspects[stream] = None
             self._suspects.move_to_end(stream)
         while len(self._suspects) > SUSPECTS_MAX:

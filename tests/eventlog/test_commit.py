@@ -180,6 +180,17 @@ async def test_a_stream_that_lost_goes_out_apart_until_it_stores_something(
     assert log.sizes == [5]
 
 
+async def test_what_shared_an_attempt_with_a_stream_that_lost_is_not_suspect(
+    log: WatchedLog, commit: GroupCommit
+) -> None:
+    taken, other = new_record(), new_record()
+    await store(log, draft(taken))
+    await all_of(commit, *singles(4), attempt(draft(taken), draft(other)))
+    log.batches.clear()
+    await all_of(commit, *singles(4), attempt(draft(other)))
+    assert log.sizes == [5]
+
+
 async def test_where_the_heads_cannot_be_read_every_attempt_is_tried_by_itself(
     log: WatchedLog, commit: GroupCommit
 ) -> None:
