@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# Its plugin imports it at the very end, if no test did; Python 3.11 cannot always compile anything
+# any more while what tests have left is collected (gh-106905).
+import hypothesis.internal.observability  # noqa: F401
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
