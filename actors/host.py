@@ -16,8 +16,9 @@ from datetime import datetime
 
 import structlog
 
-from actors.awake import AwakeCustomers, Waker
+from actors.awake import AwakeCustomers
 from actors.clock import HostClock, id_age
+from actors.erasing_unread import UnreadErasures
 from actors.faults import describe
 from actors.known_heads import KnownHeads
 from actors.messages import Routed, failed
@@ -28,6 +29,7 @@ from actors.slots import slot_of
 from actors.snapshots import RecordSnapshots
 from actors.turn import TurnTaker
 from actors.turns import Turns
+from actors.waking import Waker
 from domain.errors import Kind
 from domain.ids import RecordId
 from domain.record import COMMANDS_AHEAD_MAX, COMMANDS_REMEMBERED_FOR
@@ -85,12 +87,8 @@ class CustomerHost:
             idle_seconds=self._limits.idle_seconds,
         )
         self._snapshots = RecordSnapshots(snapshots)
-        self._ready = Readiness(
-            log,
-            awake=self._awake,
-            rules=self._rules,
-            waker=Waker(log, self._snapshots, heads=heads, note=clock.note),
-        )
+        waker = Waker(log, self._snapshots, heads=heads, note=clock.note)
+        self._ready = Readiness(log, awake=self._awake, rules=self._rules, waker=waker)
         self._keeper = TurnKeeper()
         most, room = self._limits, self._limits.commands_in_turns_max
         self._commands = Lane(is_bulk=False, round_max=most.round_commands_max, in_turns_max=room)
@@ -105,6 +103,9 @@ class CustomerHost:
             clock=clock,
             tries_max=most.tries_max,
             give_back=self._take_back,
+        )
+        self._unread = UnreadErasures(
+            log, waker=waker, ready=self._ready, taker=self._taker, tries_max=most.tries_max
         )
         self._loops: list[asyncio.Task[None]] = []
         self._executed = 0
@@ -131,6 +132,7 @@ class CustomerHost:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self._turns.close()
+        await self._unread.close()
         await self._snapshots.close()
 
     def status(self) -> dict[str, int | bool | str | list[str]]:
@@ -222,6 +224,7 @@ class CustomerHost:
         if not await self._taker.is_admitted(batch):
             return
         # From here on nothing is awaited until every turn is decided.
+        batch = self._without_unread_erasures(batch, unreadable)
         for waiting in batch:
             waiting.roots = self._roots_of(waiting)
         elsewhere = {r for w in batch for r in self._redirected(w, unreadable)}
@@ -238,6 +241,15 @@ class CustomerHost:
             return batch
         answer_all(late, failed(Kind.UNAVAILABLE, "DEADLINE_EXCEEDED", "the deadline has passed"))
         return [waiting for waiting in batch if waiting.routed.command.deadline > now]
+
+    def _without_unread_erasures(
+        self, batch: list[Waiting], unreadable: Unreadable
+    ) -> list[Waiting]:
+        """Let those who are to be erased and cannot be read go a way of their own."""
+        unread = [w for w in batch if w.is_erasure and is_unreadable(w, unreadable)]
+        for waiting in unread:
+            self._unread.begin(waiting)
+        return [w for w in batch if w not in unread] if unread else batch
 
     def _redirected(self, waiting: Waiting, unreadable: Unreadable) -> frozenset[RecordId]:
         """Answer a command that is not for this host, or that nobody can carry out.

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from actors.awake import AwakeCustomers, AwakeRecord, Waker
+from actors.awake import AwakeCustomers, AwakeRecord
 from actors.messages import failed
 from actors.rounds import IdentifierStream, Waiting
 from actors.rules import RulesKeeper
+from actors.waking import Waker
 from domain.commands import CheckConsent
 from domain.errors import Kind
 from domain.identity_events import (
@@ -29,7 +30,7 @@ from domain.ids import (
     identifier_stream,
     record_stream,
 )
-from eventlog.port import EventLog
+from eventlog.port import Entry, EventLog
 
 FENCE_PASSES_MAX = 4
 """How often a check's customers are read on until they are as new as the leader was."""
@@ -93,8 +94,7 @@ class Readiness:
                 case _:
                     unreadable.add(key)
                     continue
-            erased = RecordId(body.record_id) if isinstance(body, IdentifierTombstoned) else None
-            streams[key] = IdentifierStream(entry.head, erased)
+            streams[key] = stream_of(entry)
         for waiting in batch:
             _tell(waiting, owners, streams)
         return unreadable | await self.wake(batch)
@@ -202,6 +202,13 @@ class Readiness:
     def _roots(self, waiting: Waiting) -> set[RecordId]:
         """Name the customers that a command means; a record that is not awake stands for itself."""
         return {self._awake.root_of(r) or r for r in waiting.named}
+
+
+def stream_of(entry: Entry) -> IdentifierStream:
+    """Say where the stream of an identifier stands, by its newest event."""
+    body = entry.event.body if entry.event is not None else None
+    erased = RecordId(body.record_id) if isinstance(body, IdentifierTombstoned) else None
+    return IdentifierStream(entry.head, erased)
 
 
 def _tell(

@@ -78,7 +78,7 @@ class TurnTaker:
         self._guard = guard
         self._clock = clock
 
-    def begin(self, commands: list[Waiting], awake: list[AwakeRecord]) -> Begun | TurnResult:
+    def begin(self, commands: list[Waiting], awake: Sequence[AwakeRecord]) -> Begun | TurnResult:
         """Decide; where there is nothing to store, answer and give what the turn left.
 
         What the rules and the guard have to say was asked just before (`learn_new_rules`,
@@ -125,23 +125,24 @@ class TurnTaker:
                 _fail(decided, Kind.UNKNOWN_OUTCOME, "UNKNOWN_OUTCOME", text)
                 return TurnResult(left_over=left_over, is_unsure=True)
 
-    async def take_halves(self, refused: Begun, awake: list[AwakeRecord]) -> TurnResult:
+    async def take_halves(self, refused: Begun, awake: Sequence[AwakeRecord]) -> TurnResult:
         """Take a refused turn in halves, so that what the log refuses costs no other command."""
         commands = [waiting for waiting, _ in refused.decided]
         middle = len(commands) // 2
         records = {item.record.id: item for item in awake}
-        first = await self._take(commands[:middle], awake)
+        first = await self.take(commands[:middle], awake)
         records |= {item.record.id: item for item in first.records}
         rest = [*first.left_over, *commands[middle:]]
         if first.again or first.is_unsure:
             left_over = [*rest, *refused.left_over]
             return replace(first, records=[*records.values()], left_over=left_over)
-        second = await self._take(rest, [*records.values()])
+        second = await self.take(rest, [*records.values()])
         records |= {item.record.id: item for item in second.records}
         left_over = [*second.left_over, *refused.left_over]
         return replace(second, records=[*records.values()], left_over=left_over)
 
-    async def _take(self, commands: list[Waiting], awake: list[AwakeRecord]) -> TurnResult:
+    async def take(self, commands: list[Waiting], awake: Sequence[AwakeRecord]) -> TurnResult:
+        """Take a whole turn at once."""
         if not await self.is_admitted(commands):
             return TurnResult()
         begun = self.begin(commands, awake)

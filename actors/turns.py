@@ -198,7 +198,7 @@ class Turns:
             return []
         for waiting in again:
             waiting.tries += 1
-            if is_unreadable(waiting, unreadable):
+            if is_unreadable(waiting, unreadable) and not waiting.is_erasure:
                 self._taker.answer_unreadable(waiting)
         return [waiting for waiting in again if not waiting.is_answered]
 

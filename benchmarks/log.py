@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from actors.awake import Waker
 from actors.snapshots import EVERY_EVENTS, RecordSnapshots
+from actors.waking import Waker
 from benchmarks import load
 from benchmarks.measuring import (
     Metric,

@@ -15,8 +15,8 @@ from eventlog.codec import EventMapper, PlacedEvent, Undecodable
 from eventlog.envelope import Envelope, EnvelopeUnreadable, event_digest, parse_headers
 from eventlog.errors import LogDamaged
 from eventlog.keys.key_ring import KeyRing
-from eventlog.port import ZERO_DIGEST, Entry, Head
-from eventlog.sealing import RecordSealing, is_sealed
+from eventlog.port import ZERO_DIGEST, Entry, Head, Remains
+from eventlog.sealing import Keyless, RecordSealing, is_sealed
 from eventlog.subjects import Subjects
 
 BATCH_ID = "Nats-Batch-Id"
@@ -52,6 +52,7 @@ class Incoming:
     ) -> None:
         self._subjects = subjects
         self._mapper = mapper
+        self._keyless = EventMapper(Keyless())
         self._keys = keys
         self._closed = frozenset(map(record_stream, closed))
 
@@ -120,6 +121,10 @@ class Incoming:
             why = f"envelope: {error}"
             return Entry(None, stream, revision, 0, ZERO_DIGEST, digest, ends_append(headers), why)
         event, fault = self._decoded(stream, message, envelope, mapper)
+        remains = None
+        if event is None and fault != CLOSED:
+            bare, _ = self._decoded(stream, message, envelope, self._keyless)
+            remains = Remains(envelope.event_type, envelope.parts, bare)
         return Entry(
             event,
             stream,
@@ -130,6 +135,7 @@ class Incoming:
             ends_append(headers),
             fault,
             envelope.recorded_at,
+            remains,
         )
 
     def _stream_of(self, message: Raw) -> Stream:

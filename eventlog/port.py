@@ -97,13 +97,25 @@ Outcome = Stored | Conflict | Refused | Unknown
 
 
 @dataclass(frozen=True, slots=True)
+class Remains:
+    """What is known of an event that cannot be read: its type, and the parts of its decision.
+
+    `event` is what it says without what is personal, as after an erasure, where that can be read.
+    """
+
+    event_type: str
+    parts: int
+    event: Recorded[Event] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """An event as read: decoded, with its digest and its stream's digest before it.
 
     `event` is None where it cannot be decoded (`fault` says why); its place is still sure.
     `ends_append` is false where the next revision was stored by the same append: a reader that
     keeps a checkpoint moves it only past an entry that ends one. `recorded_at` is None where even
-    the envelope cannot be read.
+    the envelope cannot be read. `remains` is what such an event still says, unless it may not.
     """
 
     event: Recorded[Event] | None
@@ -115,6 +127,7 @@ class Entry:
     ends_append: bool = True
     fault: str | None = None
     recorded_at: datetime | None = None
+    remains: Remains | None = None
 
     @property
     def head(self) -> Head:

@@ -125,6 +125,13 @@ def wire_name(event_class: type[Event]) -> str:
     return name
 
 
+def class_named(name: str) -> type[Event] | None:
+    """Give the class of the events under a wire name; None for a name that is not ours."""
+    while step := UPCASTERS.get(name):
+        name = step.next_name
+    return EVENTS.get(name)
+
+
 def upcast(
     name: str, fields: Fields, *, steps: Mapping[str, Upcast] = UPCASTERS
 ) -> tuple[type[Event], Fields]:

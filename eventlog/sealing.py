@@ -17,7 +17,14 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from domain.ids import RecordId, StreamKind
-from eventlog.codec import Encodable, PlacedEvent, Undecodable, Unsealing, encode_json
+from eventlog.codec import (
+    Encodable,
+    PlacedEvent,
+    Undecodable,
+    Unsealed,
+    Unsealing,
+    encode_json,
+)
 from eventlog.envelope import NO_KEY
 from eventlog.errors import LogUnavailable, WorkspaceKeyMissing
 from eventlog.keys.key_ring import KeyRing
@@ -98,6 +105,17 @@ class RecordSealing:
         made = AESGCM(key) if self._ring is None else self._ring.cipher(RecordId(record_id), key)
         self._ciphers[record_id] = made
         return made
+
+
+class Keyless(Unsealed):
+    """Opens nothing: reads each body as it reads after its key was destroyed."""
+
+    def unseal(self, placed: PlacedEvent, fields: Fields) -> Unsealing:
+        """Leave out what is sealed."""
+        if placed.envelope.key_id == NO_KEY:
+            return Unsealing(fields, is_erased=False)
+        fields.pop(SEALED, None)
+        return Unsealing(fields, is_erased=True)
 
 
 def is_sealed(key_id: str | None) -> bool:

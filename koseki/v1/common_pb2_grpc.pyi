@@ -102,7 +102,7 @@ No error text holds personal data.
     CUSTOMER_PARKED         the read side holds an event of this customer that it cannot fold
   DATA_LOSS: no writes, and no yes, until an operator has looked
     LOG_DAMAGED             the log's shape or chain does not hold
-    CUSTOMER_UNREADABLE     an event of this customer cannot be read
+    CUSTOMER_UNREADABLE     an event of this customer cannot be read: nothing but EraseCustomer
   UNKNOWN
     UNKNOWN_OUTCOME         it may or may not be stored: send again with the same command id
   INTERNAL

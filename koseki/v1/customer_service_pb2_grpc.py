@@ -233,7 +233,9 @@ class CustomerServiceServicer:
         taken in; keys are destroyed, and the receipt (AuditService.GetErasureReceipt) made, within the
         times of docs/erasure.md. It cannot be undone, and no merge of it can. What the person held is
         not used until ReadmitIdentifier. Somebody erased already is answered for with the revision of
-        that erasure.
+        that erasure. Somebody of whom an event cannot be read is erased too, as long as it is sure
+        which records and identifiers are theirs: not where the event may have said so
+        (CUSTOMER_UNREADABLE). What the answer counts is then at least what there was.
 
         Errors: those of UnlinkIdentifier; INVALID_ARGUMENT (MISSING_IDENTIFIER), FAILED_PRECONDITION
         (AMBIGUOUS_CUSTOMER) if the identifiers are held by several customers.

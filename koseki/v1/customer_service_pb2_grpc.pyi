@@ -130,7 +130,9 @@ class CustomerServiceStub:
     taken in; keys are destroyed, and the receipt (AuditService.GetErasureReceipt) made, within the
     times of docs/erasure.md. It cannot be undone, and no merge of it can. What the person held is
     not used until ReadmitIdentifier. Somebody erased already is answered for with the revision of
-    that erasure.
+    that erasure. Somebody of whom an event cannot be read is erased too, as long as it is sure
+    which records and identifiers are theirs: not where the event may have said so
+    (CUSTOMER_UNREADABLE). What the answer counts is then at least what there was.
 
     Errors: those of UnlinkIdentifier; INVALID_ARGUMENT (MISSING_IDENTIFIER), FAILED_PRECONDITION
     (AMBIGUOUS_CUSTOMER) if the identifiers are held by several customers.
@@ -242,7 +244,9 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     taken in; keys are destroyed, and the receipt (AuditService.GetErasureReceipt) made, within the
     times of docs/erasure.md. It cannot be undone, and no merge of it can. What the person held is
     not used until ReadmitIdentifier. Somebody erased already is answered for with the revision of
-    that erasure.
+    that erasure. Somebody of whom an event cannot be read is erased too, as long as it is sure
+    which records and identifiers are theirs: not where the event may have said so
+    (CUSTOMER_UNREADABLE). What the answer counts is then at least what there was.
 
     Errors: those of UnlinkIdentifier; INVALID_ARGUMENT (MISSING_IDENTIFIER), FAILED_PRECONDITION
     (AMBIGUOUS_CUSTOMER) if the identifiers are held by several customers.
@@ -417,7 +421,9 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         taken in; keys are destroyed, and the receipt (AuditService.GetErasureReceipt) made, within the
         times of docs/erasure.md. It cannot be undone, and no merge of it can. What the person held is
         not used until ReadmitIdentifier. Somebody erased already is answered for with the revision of
-        that erasure.
+        that erasure. Somebody of whom an event cannot be read is erased too, as long as it is sure
+        which records and identifiers are theirs: not where the event may have said so
+        (CUSTOMER_UNREADABLE). What the answer counts is then at least what there was.
 
         Errors: those of UnlinkIdentifier; INVALID_ARGUMENT (MISSING_IDENTIFIER), FAILED_PRECONDITION
         (AMBIGUOUS_CUSTOMER) if the identifiers are held by several customers.

@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from actors.awake import AwakeCustomers, AwakeRecord, Waker
+from actors.awake import AwakeCustomers, AwakeRecord
 from actors.snapshots import RecordSnapshots
+from actors.waking import Waker
 from domain.consent import ConsentAct, ConsentState
 from domain.ids import CommandId, EventId, RecordId
 from domain.record import Record, RememberedCommand, TraitValue

@@ -10,8 +10,9 @@ import pytest_asyncio
 
 from actors import packing
 from actors import snapshots as snapshots_module
-from actors.awake import AwakeRecord, Waker
+from actors.awake import AwakeRecord
 from actors.snapshots import RecordSnapshots
+from actors.waking import Waker
 from domain.ids import RecordId, Stream, record_stream
 from eventlog.errors import LogUnavailable
 from eventlog.keys.key_ring import KeyRing

@@ -11,7 +11,9 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from domain.ids import RecordId, record_stream
 from eventlog.jetstream import JetStreamEventLog
+from eventlog.port import Refused
 from koseki.v1 import (
     audit_service_pb2,
     common_pb2,
@@ -22,6 +24,7 @@ from koseki.v1 import (
 from projections.errors import CustomerErased
 from replay.explain import explain_merge
 from tests.services.edge import SECONDS, Edge, edge_over, loyalty, refusal, signal, user
+from tests.support.events import attempt, draft
 
 ANN, CARD, BOB = user("ann"), loyalty("card"), user("bob")
 GONE = "CUSTOMER_ERASED"
@@ -172,6 +175,44 @@ async def test_there_is_no_receipt_before_the_end_and_none_of_others(audited: Ed
     assert told.requested_revision <= done.revision
     unknown = await refusal(asked(customer_id="01890000-0000-7000-8000-000000000000"))
     assert unknown.reason == "UNKNOWN_CUSTOMER"
+
+
+async def tell_of_the_future(log: JetStreamEventLog, record_id: str) -> None:
+    """Store an event on a record as a release to come does, of a kind that nobody here knows."""
+    stream = record_stream(RecordId(record_id))
+    heads = await log.last_heads([stream])
+    prepared = log._appender._outgoing.prepare(attempt(draft(stream), expected=heads))
+    assert not isinstance(prepared, Refused)
+    [message] = prepared
+    headers = message.headers | {"ce-type": "koseki.record.horoscope-cast.v3"}
+    connection = log._api.connection
+    await connection.request(message.subject, message.body, headers=headers, timeout_seconds=5)
+
+
+async def test_of_whom_an_event_cannot_be_read_is_erased_and_nothing_else(
+    audited: Edge, jetstream_log: JetStreamEventLog
+) -> None:
+    edge = audited
+    customer = await two_records(edge)
+    await tell_of_the_future(jetstream_log, customer)
+    await edge.restart_hosts()
+    revision = (await jetstream_log.shape()).last_revision
+    assert (await refusal(edge.set_traits(ANN))).reason == "CUSTOMER_UNREADABLE"
+    parked = await refusal(edge.get(customer_id=customer, at_least_revision=revision))
+    assert parked.reason == "CUSTOMER_PARKED"
+    done = await erase(edge, CARD)
+    assert (done.customer_id, len(done.records)) == (customer, 2)
+    for named in ({"customer_id": customer}, {"identifier": ANN}):
+        seen = await refusal(edge.get(**named, at_least_revision=done.revision))
+        assert seen.reason == GONE
+    assert (await refusal(edge.set_traits(customer_id=customer))).reason == GONE
+    [outcome] = await edge.ingest(signal("m9", ANN))
+    assert outcome.reason == "IDENTIFIER_ERASED"
+    request = audit_service_pb2.GetErasureReceiptRequest(customer_id=customer)
+    told = await edge.audit.GetErasureReceipt(request, timeout=SECONDS)
+    assert revision < told.requested_revision <= done.revision
+    verifying = edge.audit.Verify(audit_service_pb2.VerifyRequest(purpose="audit"))
+    assert [step async for step in verifying][-1].found.holds
 
 
 async def test_who_watches_is_told_once_that_the_customer_is_erased(audited: Edge) -> None:
