@@ -1,14 +1,15 @@
 """The part `identity`: signals through gRPC `Ingest`, gate and sealing on, durable, two hosts.
 
 The raw limit stores the same number of opaque bodies by atomic batches of 500, on the same server,
-taking turns with ours. The projector stands still meanwhile.
+taking turns with ours. The projector stands still meanwhile; beside it stands the rate where it
+runs, with segments.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 
@@ -19,7 +20,7 @@ from actors.intake.publisher import IntakePublisher
 from actors.intake.streams import INTAKE_STREAMS, stream_name
 from benchmarks import load
 from benchmarks.installation import SOURCE, Installation, installation
-from benchmarks.measuring import Metric, Metrics, Rounds, alternate, rate_of
+from benchmarks.measuring import ROUNDS_MIN, Metric, Metrics, Rounds, alternate, rate_of
 from benchmarks.raw import RawStream
 from eventlog.codec import JsonTranscoder
 from eventlog.connection import Connection
@@ -29,6 +30,7 @@ from koseki.v1 import common_pb2, ingest_service_pb2
 BATCH = 500
 CALLS_AT_ONCE = 8
 OUTSTANDING = 256
+SEGMENTS = 10
 INTAKE_SECONDS_MAX = 60.0
 POLL_SECONDS = 0.02
 WORKSPACE = "main"
@@ -91,17 +93,21 @@ async def measure_load(size: Load) -> Metrics:
         client = await nats.connect(opened.nats_url)
         publisher = Publisher(size.people)
         await publisher.make_known(opened)
+        await opened.define_segments(SEGMENTS)
         body = JsonTranscoder().encode(load.purchase().model_dump())
         raw = RawStream(client, "raw", subjects=1_024, body=body)
         await raw.create()
         try:
             with opened.without("projector"):
-                return {
-                    "signals_per_second": await _ingest(opened, publisher, raw, size),
-                    "intake_messages_per_second": await _intake(opened, raw, size),
-                }
+                alone = await _ingest(opened, publisher, raw, size)
+                intake = await _intake(opened, raw, size)
+            beside = {"with_projector": await _ingest_beside_projector(opened, publisher, size)}
         finally:
             await client.close()
+        return {
+            "signals_per_second": replace(alone, beside=beside),
+            "intake_messages_per_second": intake,
+        }
 
 
 async def send_all(
@@ -129,6 +135,16 @@ async def _ingest(opened: Installation, publisher: Publisher, raw: RawStream, si
 
     found = await alternate(size.rounds, ours=ours, raw=in_batches)
     return Metric(found["ours"], "signals/s", found["raw"], ratio_at_least=0.15)
+
+
+async def _ingest_beside_projector(opened: Installation, publisher: Publisher, size: Load) -> float:
+    """Ingest while the projector applies what came before, as fast as it can."""
+
+    async def ours() -> list[float]:
+        requests = [publisher.request() for _ in range(size.batches)]
+        return await rate_of(size.batches * BATCH, send_all(opened, requests))
+
+    return (await alternate(Rounds(ROUNDS_MIN, seconds_max=0.0), ours=ours))["ours"]
 
 
 async def _intake(opened: Installation, raw: RawStream, size: Load) -> Metric:

@@ -26,6 +26,8 @@ from koseki.v1 import (
     customer_service_pb2_grpc,
     ingest_service_pb2,
     ingest_service_pb2_grpc,
+    segment_service_pb2,
+    segment_service_pb2_grpc,
     workspace_service_pb2,
     workspace_service_pb2_grpc,
 )
@@ -97,6 +99,25 @@ class Installation:
             await service.DefinePurpose(asked, timeout=CALL_SECONDS_MAX)
         source = workspace_service_pb2.RegisterSourceRequest(source=SOURCE, purposes=list(PURPOSES))
         await service.RegisterSource(source, timeout=CALL_SECONDS_MAX)
+
+    async def define_segments(self, number: int) -> None:
+        """Define segments that count what is bought, and wait until they are in effect."""
+        service = segment_service_pb2_grpc.SegmentServiceStub(self.channel)
+        for place in range(number):
+            asked = segment_service_pb2.DefineSegmentRequest(
+                segment=f"buyers_{place}",
+                expression=f'count("Order Completed", "30d") > {place}',
+                purposes=["analytics"],
+            )
+            await service.DefineSegment(asked, timeout=CALL_SECONDS_MAX)
+        active = segment_service_pb2.SEGMENT_STATE_ACTIVE
+        listing = segment_service_pb2.ListSegmentsRequest()
+        async with asyncio.timeout(READY_SECONDS_MAX):
+            while True:
+                listed = await service.ListSegments(listing, timeout=CALL_SECONDS_MAX)
+                if sum(segment.state == active for segment in listed.segments) == number:
+                    return
+                await asyncio.sleep(POLL_SECONDS)
 
     async def ingest(self, request: ingest_service_pb2.IngestRequest) -> None:
         """Ingest signals, each of which must be recorded."""
