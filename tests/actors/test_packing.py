@@ -20,7 +20,7 @@ from actors.packing import Unpackable, pack, schema, unpack
 from domain.ids import Name, RecordId, UuidText
 from domain.record import Record, fold, unborn
 from domain.signals import SignalKey, signal_key
-from tests.domain.scenario import command_id, record_id
+from tests.domain.facts import command_id, record_id
 from tests.domain.test_evolve import streams
 
 UUIDS = st.uuids().map(str)

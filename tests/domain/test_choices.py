@@ -21,25 +21,9 @@ from domain.ids import (
 from domain.rules import Rules, fold_rules
 from domain.signal_events import SignalsDeclined, SignalsRecorded
 from domain.workspace_events import PurposeDefined, SourceRegistered
-from tests.domain.scenario import (
-    LATE,
-    Scenario,
-    _asked,
-    act,
-    at,
-    check,
-    command_id,
-    crowd,
-    email,
-    given,
-    identify,
-    linked,
-    on,
-    recorded,
-    signal,
-    signals,
-    user,
-)
+from tests.domain.asking import act, check, envelope, identify, signal, signals
+from tests.domain.facts import LATE, at, command_id, email, linked, on, recorded, user
+from tests.domain.scenario import Scenario, crowd, given
 
 A, B = email("a"), email("b")
 PURPOSES = {
@@ -251,7 +235,7 @@ def tcf(
     number: int, day: int, *, consented: set[int], interests: set[int], who: Identifier = A
 ) -> RecordTcfChoices:
     return RecordTcfChoices(
-        **_asked(number, {}),
+        **envelope(number, {}),
         identifiers=(who,),
         source="ads",
         consented=frozenset(consented),

@@ -12,25 +12,9 @@ from domain.gate import gate_of
 from domain.ids import WORKSPACE_STREAM
 from domain.rules import Rules, fold_rules
 from domain.workspace_events import PurposeDefined, SourceRegistered
-from tests.domain.scenario import (
-    LATE,
-    Scenario,
-    _asked,
-    act,
-    at,
-    edge,
-    email,
-    given,
-    identify,
-    linked,
-    on,
-    record_id,
-    recorded,
-    signal,
-    signals,
-    undo,
-    user,
-)
+from tests.domain.asking import act, envelope, identify, signal, signals, undo
+from tests.domain.facts import LATE, at, edge, email, linked, on, record_id, recorded, user
+from tests.domain.scenario import Scenario, given
 
 A, B = user("a"), email("b")
 AB = edge(10, 1, 2)
@@ -71,7 +55,7 @@ def is_open(scenario: Scenario, minute: float = LATE) -> list[bool]:
 
 def tcf(number: int, *identifiers: Any, consented: set[int]) -> RecordTcfChoices:
     return RecordTcfChoices(
-        **_asked(number, {"source": "shop", "happened_at": at(24 * 60)}),
+        **envelope(number, {"source": "shop", "happened_at": at(24 * 60)}),
         identifiers=identifiers,
         consented=frozenset(consented),
         interests=frozenset(),
@@ -155,7 +139,7 @@ def test_an_act_that_says_nothing_leaves_with_the_side_that_it_was_said_to() -> 
 
 def test_a_household_stays_with_the_record_that_it_was_linked_to() -> None:
     joined = LinkHousehold(
-        **_asked(12, {"named": 2, "source": "shop", "household_id": HOME, "happened_at": at(1)})
+        **envelope(12, {"named": 2, "source": "shop", "household_id": HOME, "happened_at": at(1)})
     )
     parted = TWO.after(MERGED).after(joined).after(PARTED)
     assert [parted.record(number).households for number in (1, 2)] == [frozenset(), {HOME}]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from domain.consent import ConsentState, LawfulBasis
 from domain.transitions import ACTS
+from tests.domain.facts import record_id
 from tests.domain.r9 import FOR_EVER, Joined, Said, is_open, members, shown_when_closed
-from tests.domain.scenario import record_id
 from tests.domain.test_standing import JUDGED_BY_ACTS, judged, place, stand
 
 STATES = tuple(state.value for state in ACTS)

@@ -16,33 +16,35 @@ from domain.ids import (
     RECORDS_PER_CUSTOMER_MAX,
     identifier_stream,
 )
-from tests.domain.scenario import (
-    Placed,
+from tests.domain.asking import (
     act,
     check,
-    claim,
-    consent,
-    edge,
-    email,
     erasing,
-    given,
-    identifier,
     identify,
-    left_out,
     link,
-    linked,
-    loyalty,
     merge,
-    merged,
-    merged_whole,
-    on,
-    record_id,
     set_traits,
     signals,
     undo,
     unmerge,
+)
+from tests.domain.facts import (
+    Placed,
+    claim,
+    consent,
+    edge,
+    email,
+    identifier,
+    left_out,
+    linked,
+    loyalty,
+    merged,
+    merged_whole,
+    on,
+    record_id,
     user,
 )
+from tests.domain.scenario import given
 
 ANNE, MAIL, BOB = user("anne"), email("anne@example.com"), user("bob")
 TABLET = identifier("device_id", "tablet")

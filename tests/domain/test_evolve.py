@@ -31,7 +31,8 @@ from domain.rules import Rules, evolve_rules
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import Signal
 from domain.workspace_events import ClockAdvanced, NoticePublished, PurposeDefined, SourceRegistered
-from tests.domain.scenario import at, command_id, email, record_id, recorded, signal, user
+from tests.domain.asking import signal
+from tests.domain.facts import at, command_id, email, record_id, recorded, user
 
 RECORDS = st.integers(1, 4).map(record_id)
 COMMANDS = st.integers(1, 6).map(command_id)

@@ -15,30 +15,22 @@ from domain.preference_events import (
     PreferencesSet,
 )
 from domain.signal_events import SignalsDeclined, TraitsSet
-from tests.domain.scenario import (
-    Scenario,
-    _asked,
+from tests.domain.asking import (
     act,
-    at,
     check,
-    consent,
-    crowd,
+    envelope,
     erasing,
-    given,
     identify,
     link,
-    linked,
     merge,
-    on,
-    record_id,
     set_traits,
     signals,
-    touched,
     undo,
     unlink,
     unmerge,
-    user,
 )
+from tests.domain.facts import at, consent, linked, on, record_id, touched, user
+from tests.domain.scenario import Scenario, crowd, given
 
 HOUSEHOLD = "01890000-0000-7000-8000-000000000001"
 A, B, C = user("1-0"), user("2-0"), user("3-0")
@@ -110,7 +102,7 @@ def test_what_stands_on_every_record_already_is_not_told_twice() -> None:
 def test_what_changes_nothing_touches_nobody() -> None:
     known = crowd(2).happened(*on(1, CHANGES["a household"]))
     asked = LinkHousehold(
-        **_asked(1, {"named": 1}), source="shop", household_id=HOUSEHOLD, happened_at=at(1)
+        **envelope(1, {"named": 1}), source="shop", household_id=HOUSEHOLD, happened_at=at(1)
     )
     known.when(asked.model_copy(update={"expected_revision": known.revision})).then_nothing()
 
@@ -187,7 +179,7 @@ def test_an_identifier_is_readmitted_as_of_its_holders_erasure() -> None:
     erased = given(on(1, linked(A))).after(erasing(1, named=1))
 
     def readmitting(number: int, revision: int) -> ReadmitIdentifier:
-        asked = _asked(number, {"expected_revision": revision})
+        asked = envelope(number, {"expected_revision": revision})
         return ReadmitIdentifier(identifiers=(A,), reference="case 1", **asked)
 
     first = readmitting(2, erased.revision)

@@ -7,24 +7,9 @@ import pytest
 from domain.consent import ConsentState, LawfulBasis
 from domain.identity_events import IdentifiersLinked
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
-from tests.domain.scenario import (
-    act,
-    at,
-    check,
-    claim,
-    consent,
-    email,
-    given,
-    identify,
-    linked,
-    on,
-    record_id,
-    rules_of,
-    set_traits,
-    signal,
-    signals,
-    user,
-)
+from tests.domain.asking import act, check, identify, set_traits, signal, signals
+from tests.domain.facts import at, claim, consent, email, linked, on, record_id, rules_of, user
+from tests.domain.scenario import given
 
 A, B, C = user("a"), email("b"), user("c")
 KNOWN = given(on(1, linked(A)))

@@ -10,7 +10,7 @@ from domain.identity_rules import DEFAULT_IDENTITY_RULES, IdentityRules, Namespa
 from domain.ids import WORKSPACE_STREAM
 from domain.rules import Rules, decide_rules, evolve_rules
 from domain.workspace_events import IdentityRulesSet
-from tests.domain.scenario import at, command_id, email, identifier, recorded, user
+from tests.domain.facts import at, command_id, email, identifier, recorded, user
 
 CARD = IdentityRules(namespaces=(Namespace(name="card", values_max=2),))
 

@@ -10,25 +10,20 @@ from domain.identity_events import IdentifiersLinked, IdentifierTombstoned
 from domain.identity_rules import DEFAULT_IDENTITY_RULES
 from domain.ids import identifier_stream
 from domain.signal_events import SignalsRecorded, TraitsSet
-from tests.domain.scenario import (
+from tests.domain.asking import identify, link, set_traits, signal, signals
+from tests.domain.facts import (
     RULES,
     Placed,
-    Scenario,
     claim,
     email,
-    given,
     identifier,
-    identify,
     left_out,
-    link,
     linked,
     on,
     record_id,
-    set_traits,
-    signal,
-    signals,
     user,
 )
+from tests.domain.scenario import Scenario, given
 
 STRICT = replace(RULES, identity=DEFAULT_IDENTITY_RULES)
 ANNE, BERT = user("anne"), user("bert")

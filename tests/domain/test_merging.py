@@ -9,26 +9,20 @@ import pytest
 from domain.commands import PersonCommand
 from domain.ids import IDENTIFIERS_PER_CUSTOMER_MAX, RECORDS_PER_CUSTOMER_MAX
 from domain.record import Record
-from tests.domain.scenario import (
-    Scenario,
-    act,
-    check,
+from tests.domain.asking import act, check, identify, merge, signals
+from tests.domain.facts import (
     claim,
     command_id,
-    crowd,
     edge,
     email,
-    given,
-    identify,
     linked,
-    merge,
     merged,
     merged_whole,
     on,
     record_id,
-    signals,
     user,
 )
+from tests.domain.scenario import Scenario, crowd, given
 
 A, B, C, D = user("a"), user("b"), user("c"), user("d")
 FOUR = given(on(1, linked(A)), on(2, linked(B)), on(3, linked(C)), on(4, linked(D)))

@@ -16,24 +16,9 @@ from domain.record import (
 )
 from domain.signal_events import SignalsRecorded, TraitsSet
 from domain.signals import signal_key
-from tests.domain.scenario import (
-    LATE,
-    Scenario,
-    act,
-    at,
-    command_id,
-    email,
-    given,
-    identify,
-    linked,
-    on,
-    record_id,
-    recorded,
-    set_traits,
-    signal,
-    signals,
-    user,
-)
+from tests.domain.asking import act, identify, set_traits, signal, signals
+from tests.domain.facts import LATE, at, command_id, email, linked, on, record_id, recorded, user
+from tests.domain.scenario import Scenario, given
 
 A, B, C = user("a"), email("b"), user("c")
 KNOWN = given(on(1, linked(A)))

@@ -5,26 +5,9 @@ from __future__ import annotations
 from domain.identity import Separation
 from domain.identity_events import CustomersMerged, CustomersParted
 from domain.ids import derived_id
-from tests.domain.scenario import (
-    Scenario,
-    act,
-    at,
-    check,
-    command_id,
-    edge,
-    email,
-    given,
-    identify,
-    linked,
-    merge,
-    on,
-    record_id,
-    set_traits,
-    signals,
-    undo,
-    unmerge,
-    user,
-)
+from tests.domain.asking import act, check, identify, merge, set_traits, signals, undo, unmerge
+from tests.domain.facts import at, command_id, edge, email, linked, on, record_id, user
+from tests.domain.scenario import Scenario, given
 
 A, B, C, D = user("a"), email("b"), user("c"), user("d")
 FOUR = given(on(1, linked(A)), on(2, linked(B)), on(3, linked(C)), on(4, linked(D)))

@@ -10,24 +10,9 @@ from hypothesis import strategies as st
 from domain.commands import PersonCommand, RecordSignals
 from domain.decide import decide
 from domain.plain import plain_signals
-from tests.domain.scenario import (
-    LATE,
-    RULES,
-    Scenario,
-    act,
-    at,
-    email,
-    given,
-    identify,
-    left_out,
-    linked,
-    loyalty,
-    on,
-    set_traits,
-    signal,
-    signals,
-    user,
-)
+from tests.domain.asking import act, identify, set_traits, signal, signals
+from tests.domain.facts import LATE, RULES, at, email, left_out, linked, loyalty, on, user
+from tests.domain.scenario import Scenario, given
 
 A, B, C = user("a"), email("b"), loyalty("c")
 KNOWN = given(on(1, linked(A, B)))

@@ -10,21 +10,9 @@ from domain.identity_events import (
     IdentifierTombstoned,
 )
 from domain.ids import identifier_stream
-from tests.domain.scenario import (
-    at,
-    claim,
-    command_id,
-    email,
-    given,
-    identify,
-    linked,
-    on,
-    record_id,
-    signals,
-    touched,
-    unlink,
-    user,
-)
+from tests.domain.asking import identify, signals, unlink
+from tests.domain.facts import at, claim, command_id, email, linked, on, record_id, touched, user
+from tests.domain.scenario import given
 
 A, B, C = user("a"), email("b"), user("c")
 TWO = given(on(1, linked(A, B)), on(2, linked(C)))

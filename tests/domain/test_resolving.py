@@ -7,28 +7,23 @@ import pytest
 from domain.errors import Kind
 from domain.identity_rules import DEFAULT_IDENTITY_RULES
 from domain.signal_events import SignalsRecorded, TraitsSet
-from tests.domain.scenario import (
-    act,
-    check,
+from tests.domain.asking import act, check, identify, set_traits, signal, signals
+from tests.domain.facts import (
     claim,
     consent,
     email,
-    given,
     identifier,
-    identify,
     linked,
     loyalty,
     merged,
     merged_whole,
     on,
     record_id,
-    set_traits,
-    signal,
-    signals,
     touched,
     user,
 )
-from tests.domain.scenario import edge as edge_of
+from tests.domain.facts import edge as edge_of
+from tests.domain.scenario import given
 
 NAMESPACES_BY_STRENGTH = [namespace.name for namespace in DEFAULT_IDENTITY_RULES.namespaces]
 A, B, C = user("a"), email("b"), loyalty("c")

@@ -14,7 +14,7 @@ from domain.event import Event
 from domain.ids import WORKSPACE_STREAM
 from domain.rules import Rules, decide_rules, evolve_rules, fold_rules
 from domain.workspace_events import PurposeDefined, SourceRegistered
-from tests.domain.scenario import at, command_id, recorded, touched
+from tests.domain.facts import at, command_id, recorded, touched
 
 MARKETING = PurposeDefined(purpose="marketing", basis=LawfulBasis.CONSENT, description="Post")
 SERVICE = PurposeDefined(purpose="service", basis=LawfulBasis.CONTRACT)

@@ -13,8 +13,8 @@ from domain.consent import ConsentAct, ConsentState, LawfulBasis, Standing, stan
 from domain.consent_events import CONSENT_EVENTS
 from domain.ids import EventId, RecordId, record_stream
 from domain.record import evolve, unborn
+from tests.domain.facts import at, command_id, record_id, recorded
 from tests.domain.r9 import FOR_EVER, Joined, Said, is_open, members
-from tests.domain.scenario import at, command_id, record_id, recorded
 
 STATES = ("given", "refused", "withdrawn")
 JUDGED_BY_ACTS = (LawfulBasis.CONSENT, LawfulBasis.LEGITIMATE_INTEREST)

@@ -9,7 +9,9 @@ import pytest
 
 from domain.consent import CLOSING, ConsentState
 from domain.transitions import ACTS, MAY_ACT, TRANSITIONS, ActedBy, Outcome
-from tests.domain.scenario import Scenario, act, at, consent, email, given, linked, on
+from tests.domain.asking import act
+from tests.domain.facts import at, consent, email, linked, on
+from tests.domain.scenario import Scenario, given
 
 A = email("a")
 KNOWN = given(on(1, linked(A)))

@@ -17,14 +17,8 @@ from domain.commands import PersonCommand
 from domain.consequences import winners
 from domain.gate import gate_of
 from domain.identity_rules import DEFAULT_IDENTITY_RULES
-from tests.domain.scenario import (
-    RULES,
-    Scenario,
+from tests.domain.asking import (
     act,
-    at,
-    email,
-    given,
-    identifier,
     identify,
     merge,
     set_traits,
@@ -33,8 +27,9 @@ from tests.domain.scenario import (
     undo,
     unlink,
     unmerge,
-    user,
 )
+from tests.domain.facts import RULES, at, email, identifier, user
+from tests.domain.scenario import Scenario, given
 from tests.domain.undone import Fact, Told, number
 
 IDENTIFIERS = [
