@@ -31,7 +31,8 @@ topic the wire name. `select_events` takes a record's id; the originator id of a
 the workspace and of the clock is the UUIDv5 of the subject (in the namespace of URLs). The mapper
 decodes with the closed registry and gives `KosekiEvent`s. `insert_events` raises
 `WorkspaceLogIsReadOnly`. Sealed events are opened with `KOSEKI_WORKSPACE_KEY` (`workspace_keys.py`)
-and without it raise `NotDecodable`; those of an erased record read as `is_erased`.
+and without it raise `NotDecodable`; those of an erased record read as `is_erased`,
+from the request of the erasure on.
 
 **Not offered**: process and tracking recorders. Tracking must be stored in one transaction with
 events or with a view, and a batch of JetStream's does not reach beyond a stream, which here holds

@@ -1,24 +1,29 @@
 """Opens what is sealed on a workspace's log, for a mapper that is called from any thread.
 
 The mapper is made before the recorder, so the session is opened with the first sealed event. After
-erasure an event reads as `is_erased`, as everywhere in Koseki.
+erasure an event reads as `is_erased`, as everywhere in Koseki: from its request on, which is asked
+for with every event, for the key is still there then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from domain.ids import RecordId, StreamKind
+from domain.erasure_events import CustomerErased, ErasureRequested
+from domain.ids import RecordId, StreamKind, record_stream
 from eventlog.codec import Encodable, PlacedEvent, Undecodable, Unsealing
-from eventlog.envelope import NO_KEY
+from eventlog.envelope import NO_KEY, parse_headers
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.key_ring import KeyRing
-from eventlog.keys.port import KeyAnswer
+from eventlog.keys.port import KeyAnswer, NoKey
 from eventlog.keys.workspace_key import KeySource
 from eventlog.recorder.errors import WorkspaceLogIsReadOnly
 from eventlog.recorder.session import Session
-from eventlog.registry import Fields
+from eventlog.registry import Fields, class_named
 from eventlog.sealing import RecordSealing
+from eventlog.subjects import Subjects
+
+END_A_RECORD = (ErasureRequested, CustomerErased)
 
 
 class SealOpener:
@@ -57,8 +62,23 @@ class SealOpener:
             raise Undecodable("the body is sealed under a key of an unknown kind")
         record_id = RecordId(placed.stream.key)
         session = self._open_session()
-        keys = session.call(lambda: self._load(session, source, record_id))
+
+        async def load() -> dict[RecordId, KeyAnswer]:
+            if await self._is_erased(session, record_id):
+                return {record_id: NoKey.DESTROYED}
+            return await self._load(session, source, record_id)
+
+        keys = session.call(load)
         return RecordSealing(keys).unseal(placed, fields)
+
+    async def _is_erased(self, session: Session, record_id: RecordId) -> bool:
+        """Ask what came last on a record: after a request of erasure nothing else comes."""
+        subjects = Subjects(self._workspace)
+        subject = subjects.subject_of(record_stream(record_id))
+        last = await session.api.message(subjects.log_name, {"last_by_subj": subject})
+        if last is None:
+            return False
+        return class_named(parse_headers(last.headers).event_type) in END_A_RECORD
 
     async def _load(
         self, session: Session, source: KeySource, record_id: RecordId

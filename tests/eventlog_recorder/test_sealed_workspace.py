@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from eventsourcing.utils import Environment
 
+from domain.erasure_events import ErasureRequested
 from domain.event import Event, Recorded
 from domain.ids import CLOCK_STREAM, RecordId
 from domain.signal_events import TraitsSet
@@ -87,6 +88,19 @@ async def test_an_erased_record_reads_as_erased(sealed: Sealed) -> None:
     assert found.is_erased
     assert isinstance(found.body, TraitsSet)
     assert found.body.traits == {}
+
+
+async def test_an_erased_record_reads_as_erased_from_the_request_on(sealed: Sealed) -> None:
+    record, other = new_record(), new_record()
+    both = draft(record, traits(city="Kyoto")), draft(other, traits(city="Nara"))
+    stored = await store(sealed.log, *both)
+    requested = draft(record, ErasureRequested(root=record.key, reference=""))
+    await store(sealed.log, requested, after=stored)
+    erased, kept, _ = sealed.read(key=f"file:{sealed.key}")
+    assert (erased.is_erased, kept.is_erased) == (True, False)
+    assert isinstance(erased.body, TraitsSet)
+    assert isinstance(kept.body, TraitsSet)
+    assert (erased.body.traits, kept.body.traits) == ({}, {"city": "Nara"})
 
 
 async def test_a_key_that_is_not_where_it_should_be_is_told(sealed: Sealed) -> None:
