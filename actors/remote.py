@@ -10,10 +10,11 @@ import asyncio
 import gc
 import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import ray
 import structlog
@@ -41,6 +42,14 @@ class Component(Protocol):
 
     async def status(self) -> dict[str, Any]:
         """Give counters, without personal data."""
+
+
+@runtime_checkable
+class Serving(Component, Protocol):
+    """A component that somebody is connected to."""
+
+    async def close(self) -> None:
+        """Take nothing more, let what is under way end, and serve nobody from then on."""
 
 
 def calm_collector() -> None:
@@ -106,6 +115,12 @@ class ComponentProcess:
         asked = asyncio.run_coroutine_threadsafe(self._component.status(), self._loop)
         counters = await asyncio.wait_for(asyncio.wrap_future(asked), STATUS_SECONDS_MAX)
         return {"pid": os.getpid(), **counters}
+
+    async def close(self) -> None:
+        """Let the component close, if it serves anybody; the process goes on."""
+        if isinstance(self._component, Serving):
+            closing = asyncio.run_coroutine_threadsafe(self._component.close(), self._loop)
+            await asyncio.wrap_future(closing)
 
     def _run(self, factory: str, config: bytes, number: int) -> None:
         asyncio.set_event_loop(self._loop)
@@ -190,6 +205,7 @@ class Part:
 
     name: str
     handle: Any  # Ray's handles have no usable type
+    may_serve: bool
 
     async def status(self, *, timeout_seconds: float) -> dict[str, Any]:
         """Ask how it is; `fault` names what went wrong with the asking."""
@@ -198,6 +214,12 @@ class Part:
             return cast(dict[str, Any], await asyncio.wait_for(asked, timeout_seconds))
         except (RayError, TimeoutError) as error:
             return {"fault": type(error).__name__}
+
+    async def close(self, *, timeout_seconds: float) -> None:
+        """Have it serve nobody any more, if it answers in time."""
+        if self.may_serve:
+            with suppress(RayError, TimeoutError):
+                await asyncio.wait_for(self.handle.close.remote(), timeout_seconds)
 
 
 def start_part(
@@ -214,7 +236,8 @@ def start_part(
     options = remote.options(
         name=actor_name, namespace=NAMESPACE, max_restarts=-1, num_cpus=0, max_concurrency=1_000
     )
-    return Part(name, options.remote(factory, config, number))
+    handle = options.remote(factory, config, number)
+    return Part(name, handle, may_serve=kind is ComponentProcess)
 
 
 def host_name(workspace: str, host: int) -> str:

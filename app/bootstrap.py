@@ -27,6 +27,7 @@ from actors.slots import Placement
 from app.attestations import attest_for_ever
 from app.closed import closed_records
 from app.dead_letters import open_dead_letters, open_letter_keys
+from app.gateway import GatewayComponent
 from app.integrity import ReadSideHeads, open_guard
 from app.logs import configure_logs
 from app.nats_cluster import Role
@@ -278,33 +279,6 @@ async def build_ingest_worker(config: bytes, number: int) -> IngestComponent:
         limits=WorkerLimits(settled_kept_seconds=settings.intake_kept_seconds),
     )
     return IngestComponent(worker)
-
-
-class GatewayComponent:
-    """A gRPC gateway, as a process runs it."""
-
-    def __init__(self, server: GatewayServer, clock: LogClock, guard: LogGuard) -> None:
-        self._server = server
-        self._clock = clock
-        self._guard = guard
-
-    async def run(self) -> None:
-        """Serve for ever."""
-        await self._server.start()
-        reporting = asyncio.create_task(self._report_damage())
-        try:
-            await self._server.wait()
-        finally:
-            reporting.cancel()
-
-    async def _report_damage(self) -> None:
-        await self._guard.wait_condemned()
-        await self._server.report_damage()
-
-    async def status(self) -> dict[str, Any]:
-        """Say that the gateway is there, and what time it is."""
-        clock = self._clock.recorded_now().isoformat()
-        return {"is_ready": True, "clock": clock, **self._guard.status()}
 
 
 async def build_gateway(config: bytes, number: int) -> GatewayComponent:

@@ -36,6 +36,8 @@ from app.settings import Settings, write_atomically
 STATUS_EVERY_SECONDS = 0.5
 STATUS_SECONDS_MAX = 10.0
 SILENT_ROUNDS_MAX = 3
+CLOSE_SECONDS_MAX = 4.0
+"""Within which gateways answer what they have under way, when everything is to end."""
 
 
 def start_parts(settings: Settings) -> list[Part]:
@@ -83,7 +85,10 @@ class Watch:
         self._silent_rounds = 0
 
     async def run(self) -> None:
-        """Watch. Raises `RuntimeError` when no part has answered for several rounds."""
+        """Watch until told to stop, then have the parts close.
+
+        Raises `RuntimeError` when no part has answered for several rounds.
+        """
         self._stop_on_signals(asyncio.get_running_loop())
         while not self._stopping.is_set():
             answers = dict(await asyncio.gather(*(self._ask(part) for part in self._parts)))
@@ -91,6 +96,7 @@ class Watch:
             self._count_silence(answers)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), STATUS_EVERY_SECONDS)
+        await asyncio.gather(*(p.close(timeout_seconds=CLOSE_SECONDS_MAX) for p in self._parts))
 
     def _stop_on_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop on SIGTERM, however often it comes: a parent's end sends it once a thread.

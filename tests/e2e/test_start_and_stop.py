@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import subprocess
@@ -9,11 +10,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import pytest
 
+from koseki.v1 import common_pb2, ingest_service_pb2
+from services.client import reason_of
 from tests.e2e.installation import (
+    CALL_SECONDS,
+    Caller,
     Installation,
     Leftovers,
+    installed,
     koseki,
     processes_of,
     run_koseki,
@@ -153,3 +160,27 @@ def test_ctrl_c_during_the_start_leaves_nothing(tmp_path: Path) -> None:
     assert (process.returncode, printed) == (0, b""), errors
     assert Leftovers.now().since(before) == set()
     assert processes_of(data) == []
+
+
+async def test_ctrl_c_has_a_gateway_answer_what_is_under_way_and_say_that_it_ends(
+    tmp_path: Path,
+) -> None:
+    with installed(tmp_path / "data") as running:
+        caller = Caller(running)
+        await caller.define_rules()
+        stream = caller.signals.IngestStream(timeout=CALL_SECONDS)
+        person = common_pb2.Identifier(namespace="user_id", value="1")
+        signal_of = ingest_service_pb2.Signal(message_id="m1", name="Seen", identifiers=[person])
+        batch = ingest_service_pb2.IngestRequest(source="shop", signals=[signal_of])
+        await stream.write(ingest_service_pb2.IngestStreamRequest(sequence=1, batch=batch))
+        answer = await stream.read()
+        assert isinstance(answer, ingest_service_pb2.IngestStreamResponse)
+        recorded = ingest_service_pb2.SIGNAL_RESULT_RECORDED
+        assert [outcome.result for outcome in answer.done.outcomes] == [recorded]
+        stopping = asyncio.create_task(asyncio.to_thread(running.interrupt))
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await stream.read()
+        assert reason_of(ended.value) == "SERVER_STOPPING"
+        await stopping
+        await caller.channel.close()
+        assert running.left_behind() == set()
