@@ -233,7 +233,10 @@ class CommandRouter:
             for host, batch in batches.items()
             for start in range(0, len(batch), COMMANDS_PER_CALL_MAX)
         ]
-        await asyncio.gather(*pieces)
+        if len(pieces) == 1:  # a single command: it needs no task beside its caller's
+            await pieces[0]
+        else:
+            await asyncio.gather(*pieces)
         return answers
 
     async def _until_settled(
