@@ -66,8 +66,7 @@ class Lanes(Protocol):
 class _Incarnation:
     epoch: str
     heard_at: float
-    calls: set[asyncio.Future[Any]] = field(default_factory=set)  # of any kind
-    is_lost: bool = False
+    calls: set[asyncio.Timeout] = field(default_factory=set)
 
 
 class HostTable:
@@ -119,17 +118,18 @@ class HostTable:
         living = self._living.get(host)
         if living is None:
             return await work
-        call = asyncio.ensure_future(work)
-        living.calls.add(call)
+        # A scope that ends when the host is lost: a task for each call would cost more.
+        scope = asyncio.timeout(None)
         try:
-            return await call
-        except asyncio.CancelledError:
-            if living.is_lost:
+            async with scope:
+                living.calls.add(scope)
+                return await work
+        except TimeoutError:
+            if scope.expired():
                 raise HostUnavailable from None
-            call.cancel()
             raise
         finally:
-            living.calls.discard(call)
+            living.calls.discard(scope)
 
     def count_out(self) -> None:
         """Count out the hosts that were silent for too long."""
@@ -141,9 +141,8 @@ class HostTable:
     def _lose(self, host: int) -> None:
         lost = self._living.pop(host, None)
         if lost is not None:
-            lost.is_lost = True
             for call in lost.calls:
-                call.cancel()
+                call.reschedule(0.0)  # which is over
 
     async def _watch(self) -> None:
         while True:
