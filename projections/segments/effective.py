@@ -101,8 +101,9 @@ def _with(before: ActiveSet, name: str, active: Definition | None) -> ActiveSet 
     return replace(before, order=tuple(order))
 
 
-def _place(standing: Standing) -> tuple[int, str]:
-    return standing.level, standing.name
+def _place(standing: Standing) -> tuple[int, int, str]:
+    """Let what reads furthest back come first, so that a record's signals are read once."""
+    return standing.level, -standing.expression.reach, standing.name
 
 
 def _given(rules: Rules) -> list[Standing]:

@@ -26,6 +26,7 @@ from projections.segments.vocabulary import (
     Call,
     Read,
     check_call,
+    reach_of,
     read_of,
     signals_of,
 )
@@ -69,6 +70,11 @@ class Expression:
     def signals(self) -> frozenset[str]:
         """The names of the signals that it reads."""
         return frozenset(name for call in self.calls for name in signals_of(call))
+
+    @cached_property
+    def reach(self) -> int:
+        """How far back from now it reads signals, in microseconds; ever is the longest window."""
+        return max(map(reach_of, self.reads.values()), default=0)
 
     @cached_property
     def uses(self) -> frozenset[str]:

@@ -19,7 +19,7 @@ WINDOW_MAX_DAYS = 3_650
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _WINDOW = re.compile(r"([1-9][0-9]{0,9})([smhdw])")
 _MICROSECONDS = 1_000_000
-_WINDOW_MAX = WINDOW_MAX_DAYS * 86_400 * _MICROSECONDS
+WINDOW_MAX = WINDOW_MAX_DAYS * 86_400 * _MICROSECONDS
 
 
 class Call(NamedTuple):
@@ -119,7 +119,7 @@ def window_microseconds(text: str) -> int | None:
     if found is None:
         _refuse("a window is a number and s, m, h, d or w, such as '30d', or 'ever'")
     microseconds = int(found[1]) * _UNITS[found[2]] * _MICROSECONDS
-    if microseconds > _WINDOW_MAX:
+    if microseconds > WINDOW_MAX:
         _refuse(f"a window is at most {WINDOW_MAX_DAYS} days")
     return microseconds
 
@@ -157,6 +157,17 @@ def read_of(call: Call) -> Read:
         return sequence_read(call)
     takes_several = len(SIGNATURES[call.function].arguments) > 1
     return call.arguments if takes_several else call.arguments[0]
+
+
+def reach_of(read: Read) -> int:
+    """Say how far back from now a call reads signals, in microseconds."""
+    match read:
+        case SignalRead(window=window):
+            return WINDOW_MAX if window is None else window
+        case SequenceRead(within=within, window=window):
+            return (WINDOW_MAX if window is None else window) + within
+        case _:
+            return 0
 
 
 def signals_of(call: Call) -> tuple[str, ...]:
