@@ -298,7 +298,8 @@ class SealedRows:
         return self._index_key
 
     def _missing(self, record_ids: Iterable[RecordId]) -> frozenset[RecordId]:
-        return frozenset(r for r in record_ids if self._keys.key_of(r) is None)
+        key_of = self._keys.key_of
+        return frozenset([record for record in record_ids if key_of(record) is None])
 
     def _seal(self, cipher: AESGCM, plain: bytes, bound_to: bytes) -> bytes:
         nonce = next(self._nonces)

@@ -68,7 +68,7 @@ class TimedSignal:
 
 def signal_time(event: Recorded[Event], signal: Signal) -> int:
     """Say when a signal happened; a time in the future counts as of when it was recorded."""
-    return microseconds(min(signal.happened_at, event.recorded_at))
+    return min(microseconds(signal.happened_at), microseconds(event.recorded_at))
 
 
 @lru_cache(maxsize=NAMES_CACHED_MAX)

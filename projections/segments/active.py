@@ -59,9 +59,9 @@ class ActiveSet:
         places = {standing.name: index for index, standing in enumerate(self.order)}
         object.__setattr__(self, "places", places)
 
-    def reading_signals(self, names: Iterable[str], source: str) -> Indexes:
+    def reading_signals(self, names: frozenset[str], source: str) -> Indexes:
         """Name the segments that read a source's signals of any of these names."""
-        asked = ("signals", frozenset(names), source)
+        asked = ("signals", names, source)
         return self._kept(asked, lambda: self._seen(self._by_signal, names, source))
 
     def reading_traits(self, names: Iterable[str], source: str) -> Indexes:

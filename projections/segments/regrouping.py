@@ -30,9 +30,7 @@ class _Origin:
 def is_as_it_was(ledger: Ledger, root: RecordId) -> bool:
     """Say whether a customer's records are those that it was last judged by."""
     members, row = customers.members(ledger.tables, root), ledger.row(root)
-    if row is not None:
-        return tuple(row["members"]) == members
-    return len(members) == 1
+    return len(members) == 1 if row is None else tuple(row["members"]) == members
 
 
 def regroup(ledger: Ledger, touched: Iterable[RecordId], moment: Moment) -> None:

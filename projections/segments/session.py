@@ -154,7 +154,7 @@ class Session:
         active = self._ledger.active
         match body:
             case SignalsRecorded():
-                names = {signal.name for signal in body.signals}
+                names = frozenset([signal.name for signal in body.signals])
                 return active.reading_signals(names, body.source)
             case TraitsSet():
                 return active.reading_traits(body.traits, body.source)
