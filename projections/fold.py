@@ -7,6 +7,7 @@ it raises `PoisonEvent`. Faults of the disk pass through.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -216,10 +217,26 @@ def _fold_excerpt_once(
 def _transaction(rows: Rows) -> Iterator[Transaction]:
     transaction = rows.begin()
     try:
-        yield transaction
+        with _collector_at_rest():
+            yield transaction
     except BaseException:
         transaction.abort()
         raise
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Look for no garbage meanwhile: all that a transaction makes lives until its end.
+
+    To look through it again and again takes a tenth of the time. Whoever had it off keeps it off.
+    """
+    was_at_work = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_at_work:
+            gc.enable()
 
 
 def _fold_entries(
