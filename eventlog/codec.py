@@ -75,7 +75,7 @@ class Sealing(Protocol):
     def seal(self, event: Encodable, fields: Fields) -> tuple[Fields, str]:
         """Seal the fields that `Event.PERSONAL` names; give all fields and the key's id."""
 
-    def unseal(self, placed: PlacedEvent, fields: Fields) -> Unsealing:
+    def unseal(self, stream: Stream, envelope: Envelope, fields: Fields) -> Unsealing:
         """Undo `seal`; raise `Undecodable` where that cannot be, and nobody destroyed the key."""
 
 
@@ -90,9 +90,14 @@ class Unsealed:
         """Give the fields as they are."""
         return fields, NO_KEY
 
-    def unseal(self, placed: PlacedEvent, fields: Fields) -> Unsealing:
+    def unseal(
+        self,
+        stream: Stream,  # noqa: ARG002  # the protocol's
+        envelope: Envelope,
+        fields: Fields,
+    ) -> Unsealing:
         """Give the fields as they are, unless they were sealed by another reader."""
-        if placed.envelope.key_id != NO_KEY:
+        if envelope.key_id != NO_KEY:
             raise Undecodable("the body is sealed under a key that is not held")
         return Unsealing(fields, is_erased=False)
 
@@ -155,12 +160,19 @@ class EventMapper(Mapper[UUID]):
         self, stored_event: PlacedEvent
     ) -> Recorded[Event]:
         """Decode what was stored; `Undecodable` where it is no event of ours."""
-        envelope = stored_event.envelope
-        body, is_erased = self._body(stored_event)
+        placed = stored_event
+        said = placed.envelope._replace(event_type=placed.topic, version=placed.originator_version)
+        return self.decode(placed.stream, placed.revision, envelope=said, state=placed.state)
+
+    def decode(
+        self, stream: Stream, revision: int, *, envelope: Envelope, state: bytes
+    ) -> Recorded[Event]:
+        """Decode a body that was read at a place; `Undecodable` where it is no event of ours."""
+        body, is_erased = self._body(stream, envelope, state)
         return Recorded(
-            stream=stored_event.stream,
-            version=stored_event.originator_version,
-            revision=stored_event.revision,
+            stream=stream,
+            version=envelope.version,
+            revision=revision,
             event_id=envelope.event_id,
             happened_at=envelope.happened_at,
             recorded_at=envelope.recorded_at,
@@ -173,17 +185,18 @@ class EventMapper(Mapper[UUID]):
             is_erased=is_erased,
         )
 
-    def _body(self, placed: PlacedEvent) -> tuple[Event, bool]:
-        fields = self.transcoder.decode(placed.state)
+    def _body(self, stream: Stream, envelope: Envelope, state: bytes) -> tuple[Event, bool]:
+        fields = self.transcoder.decode(state)
         if not isinstance(fields, dict):
             raise Undecodable("the body is not a JSON object")
         try:
-            opened, is_erased = self._sealing.unseal(placed, fields)
-            event_class, fields = upcast(placed.topic, opened)
+            opened, is_erased = self._sealing.unseal(stream, envelope, fields)
+            event_class, fields = upcast(envelope.event_type, opened)
             if is_erased:
                 fields = {**event_class.PERSONAL, **fields}
             return event_class.model_validate(fields), is_erased
         except UnknownEvent as error:
             raise Undecodable(str(error)) from None
         except ValidationError as error:
-            raise Undecodable(f"{error.error_count()} fields do not fit {placed.topic}") from None
+            said = f"{error.error_count()} fields do not fit {envelope.event_type}"
+            raise Undecodable(said) from None

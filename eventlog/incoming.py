@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from domain.event import Event, Recorded
 from domain.ids import DecisionId, RecordId, Stream, StreamKind, record_stream
-from eventlog.codec import EventMapper, PlacedEvent, Undecodable
+from eventlog.codec import EventMapper, Undecodable
 from eventlog.envelope import Envelope, EnvelopeUnreadable, event_digest, parse_headers
 from eventlog.errors import LogDamaged
 from eventlog.keys.key_ring import KeyRing
@@ -152,16 +152,9 @@ class Incoming:
         if stream in self._closed:
             return None, CLOSED
         try:
-            placed = PlacedEvent(
-                originator_id=self._subjects.uuid_of(stream),
-                originator_version=envelope.version,
-                topic=envelope.event_type,
-                state=message.body,
-                stream=stream,
-                revision=message.revision,
-                envelope=envelope,
-            )
-            return mapper.to_domain_event(placed), None
+            self._subjects.require_id(stream)
+            revision, state = message.revision, message.body
+            return mapper.decode(stream, revision, envelope=envelope, state=state), None
         except Undecodable as error:
             return None, f"body: {error}"
         except ValueError:

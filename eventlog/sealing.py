@@ -16,16 +16,15 @@ import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from domain.ids import RecordId, StreamKind
+from domain.ids import RecordId, Stream, StreamKind
 from eventlog.codec import (
     Encodable,
-    PlacedEvent,
     Undecodable,
     Unsealed,
     Unsealing,
     encode_json,
 )
-from eventlog.envelope import NO_KEY
+from eventlog.envelope import NO_KEY, Envelope
 from eventlog.errors import LogUnavailable, WorkspaceKeyMissing
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.port import KeyAnswer, NoKey
@@ -78,20 +77,20 @@ class RecordSealing:
         fields[SEALED] = _text_of(sealed)
         return fields, RECORD_KEY
 
-    def unseal(self, placed: PlacedEvent, fields: Fields) -> Unsealing:
+    def unseal(self, stream: Stream, envelope: Envelope, fields: Fields) -> Unsealing:
         """Open what was sealed; `Undecodable` where that cannot be and nobody destroyed the key."""
-        key_id = placed.envelope.key_id
+        key_id = envelope.key_id
         if key_id == NO_KEY:
             return Unsealing(fields, is_erased=False)
-        if key_id != RECORD_KEY or placed.stream.kind is not StreamKind.RECORD:
+        if key_id != RECORD_KEY or stream.kind is not StreamKind.RECORD:
             raise Undecodable("the body is sealed under a key of an unknown kind")
-        cipher = self._cipher(placed.stream.key)
+        cipher = self._cipher(stream.key)
         sealed = fields.pop(SEALED, None)
         if cipher is NoKey.DESTROYED:
             return Unsealing(fields, is_erased=True)
         if isinstance(cipher, NoKey):
             raise Undecodable(f"the body is sealed under a key that was {cipher.value}")
-        associated = f"{placed.stream.key}/{placed.envelope.event_id}".encode()
+        associated = f"{stream.key}/{envelope.event_id}".encode()
         fields |= _opened(sealed, cipher, associated)
         return Unsealing(fields, is_erased=False)
 
@@ -110,9 +109,14 @@ class RecordSealing:
 class Keyless(Unsealed):
     """Opens nothing: reads each body as it reads after its key was destroyed."""
 
-    def unseal(self, placed: PlacedEvent, fields: Fields) -> Unsealing:
+    def unseal(
+        self,
+        stream: Stream,  # noqa: ARG002  # the protocol's
+        envelope: Envelope,
+        fields: Fields,
+    ) -> Unsealing:
         """Leave out what is sealed."""
-        if placed.envelope.key_id == NO_KEY:
+        if envelope.key_id == NO_KEY:
             return Unsealing(fields, is_erased=False)
         fields.pop(SEALED, None)
         return Unsealing(fields, is_erased=True)

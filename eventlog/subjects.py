@@ -58,6 +58,11 @@ class Subjects:
             return UUID(stream.key)
         return uuid5(NAMESPACE_URL, self.subject_of(stream))
 
+    def require_id(self, stream: Stream) -> None:
+        """Raise `ValueError` where a stream has no id; those of our own form have one."""
+        if stream.kind is not StreamKind.RECORD or not _RECORD_KEY.fullmatch(stream.key):
+            self.uuid_of(stream)
+
     def record_of(self, subject: str) -> RecordId | None:
         """Give the record whose stream lies under a subject; None for any other stream."""
         if subject.startswith(self._record):

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from domain.erasure_events import CustomerErased, ErasureRequested
-from domain.ids import RecordId, StreamKind, record_stream
-from eventlog.codec import Encodable, PlacedEvent, Undecodable, Unsealing
-from eventlog.envelope import NO_KEY, parse_headers
+from domain.ids import RecordId, Stream, StreamKind, record_stream
+from eventlog.codec import Encodable, Undecodable, Unsealing
+from eventlog.envelope import NO_KEY, Envelope, parse_headers
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.port import KeyAnswer, NoKey
@@ -51,16 +51,16 @@ class SealOpener:
         """Refuse to write."""
         raise WorkspaceLogIsReadOnly
 
-    def unseal(self, placed: PlacedEvent, fields: Fields) -> Unsealing:
+    def unseal(self, stream: Stream, envelope: Envelope, fields: Fields) -> Unsealing:
         """Open the personal part of a body; `Undecodable` where that cannot be."""
-        if placed.envelope.key_id == NO_KEY:
+        if envelope.key_id == NO_KEY:
             return Unsealing(fields, is_erased=False)
         source = self._source
         if source is None:
             raise Undecodable("the body is sealed, and KOSEKI_WORKSPACE_KEY names no key")
-        if placed.stream.kind is not StreamKind.RECORD:
+        if stream.kind is not StreamKind.RECORD:
             raise Undecodable("the body is sealed under a key of an unknown kind")
-        record_id = RecordId(placed.stream.key)
+        record_id = RecordId(stream.key)
         session = self._open_session()
 
         async def load() -> dict[RecordId, KeyAnswer]:
@@ -69,7 +69,7 @@ class SealOpener:
             return await self._load(session, source, record_id)
 
         keys = session.call(load)
-        return RecordSealing(keys).unseal(placed, fields)
+        return RecordSealing(keys).unseal(stream, envelope, fields)
 
     async def _is_erased(self, session: Session, record_id: RecordId) -> bool:
         """Ask what came last on a record: after a request of erasure nothing else comes."""
