@@ -73,14 +73,8 @@ async def measure(is_quick: bool) -> Metrics:  # noqa: FBT001  # what every part
 
 async def measure_load(load: Load) -> Metrics:
     """Measure with a load of one's own."""
-    happenings = Happenings()
-    happenings.rules()
-    happenings.segments(load.segments)
-    happenings.signals(load.events, customers=load.customers)
-    events = len(happenings.entries)
     async with log_scene() as scene:
-        await store_entries(scene.log, happenings.entries)
-        ciphers = await _ciphers(scene, happenings.entries)
+        events, ciphers = await _stored(scene, load)
 
         async def ours() -> list[float]:
             return await rate_of(events, _project(scene, events))
@@ -91,6 +85,19 @@ async def measure_load(load: Load) -> Metrics:
         found = await alternate(load.rounds, ours=ours, raw=raw)
     metric = Metric(found["ours"], "events/s", raw=found["raw"], ratio_at_least=0.3)
     return {"project_events_per_second": metric}
+
+
+async def _stored(scene: Scene, load: Load) -> tuple[int, Mapping[str, AESGCM]]:
+    """Make and store the log; give how many events it has, and the ciphers of its records.
+
+    What it was made of is let go of: no projector has a log in memory, for collections to pass.
+    """
+    happenings = Happenings()
+    happenings.rules()
+    happenings.segments(load.segments)
+    happenings.signals(load.events, customers=load.customers)
+    await store_entries(scene.log, happenings.entries)
+    return len(happenings.entries), await _ciphers(scene, happenings.entries)
 
 
 async def store_entries(log: JetStreamEventLog, entries: Sequence[Entry]) -> None:
