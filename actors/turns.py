@@ -166,7 +166,10 @@ class Turns:
         return [item for root in roots for item in self._awake.records_of(root).values()]
 
     def _moved(self, turn: Turn) -> list[Waiting]:
-        """Name the commands of which what they were made ready for is not so any more."""
+        """Name the commands of which what they were made ready for is not so any more.
+
+        Each of them is looked at, for each such look is one of its tries.
+        """
         return [waiting for waiting in turn.commands if self._is_moved(waiting)]
 
     def _is_moved(self, waiting: Waiting) -> bool:

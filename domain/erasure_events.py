@@ -48,3 +48,7 @@ class CustomerErased(Event):
     dead_letters_gone_by: datetime
     public_key: ShortText
     signature: ShortText
+
+
+END_A_RECORD = (ErasureRequested, CustomerErased)
+"""After these nothing else comes on a record: where one is the newest, its person is erased."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from domain.erasure_events import CustomerErased, ErasureRequested
+from domain.erasure_events import END_A_RECORD, ErasureRequested
 from domain.event import Event, Recorded
 from domain.ids import RecordId, StreamKind, record_stream
 from eventlog.keys.port import KeyStore
@@ -47,8 +47,7 @@ async def erased_by_now(log: LogReader, record_ids: Iterable[RecordId]) -> froze
     return frozenset(
         RecordId(stream.key)
         for stream, entry in newest.items()
-        if entry.event is not None
-        and isinstance(entry.event.body, ErasureRequested | CustomerErased)
+        if entry.event is not None and isinstance(entry.event.body, END_A_RECORD)
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from domain.erasure_events import CustomerErased, ErasureRequested
+from domain.erasure_events import END_A_RECORD
 from domain.ids import RecordId, Stream, StreamKind, record_stream
 from eventlog.codec import Encodable, Undecodable, Unsealing
 from eventlog.envelope import NO_KEY, Envelope, parse_headers
@@ -22,8 +22,6 @@ from eventlog.recorder.session import Session
 from eventlog.registry import Fields, class_named
 from eventlog.sealing import RecordSealing
 from eventlog.subjects import Subjects
-
-END_A_RECORD = (ErasureRequested, CustomerErased)
 
 
 class SealOpener:
