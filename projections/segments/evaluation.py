@@ -10,7 +10,6 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from threading import local
 from typing import Any, NamedTuple
@@ -25,6 +24,8 @@ from projections.segments.language import (
     PROPERTIES,
     TRAITS,
     Expression,
+    Result,
+    Sole,
     read_filter,
 )
 from projections.segments.timelines import Series, Sight
@@ -34,11 +35,13 @@ from projections.segments.vocabulary import (
     Call,
     SequenceRead,
     SignalRead,
+    Value,
 )
 from projections.tallies import INTEGER_BITS_MAX
 from projections.timeline import Occurrence
 
-Value = int | float | bool | str | datetime | None
+RESULTS_KEPT_MAX = 256
+"""Of an expression, by the value of its only call: it need not be evaluated for the same again."""
 
 
 class Answer(NamedTuple):
@@ -68,6 +71,9 @@ class Evaluator:
         self._due: int | None = None
         self._expression: Expression
         self._belongs: Collection[str] = ()
+        self._given: tuple[Value] | None = None
+        """What the only call reads, where it was read already."""
+        self._is_asked = False
         self._is_refused = False
         self._fault: Exception | None = None
         self._properties: object = None
@@ -90,12 +96,10 @@ class Evaluator:
         """Evaluate an expression at an instant; `belongs` names the segments that are so."""
         self._expression, self._facts, self._sight = expression, facts, sight
         self._now, self._belongs = now, belongs
-        self._due, self._is_refused, self._fault = None, False, None
-        result = self._execute(expression.program, self._context)
-        if self._fault is not None:
-            raise self._fault  # the read side's, such as a key that is not at hand
-        is_failed = self._is_refused or not isinstance(result, bool)
-        return Answer(not is_failed and result is True, self._due, is_failed)
+        self._due, self._given = None, None
+        sole = expression.sole
+        result = self._result() if sole is None else self._result_of(sole)
+        return Answer(result.is_true, self._due, result.failed)
 
     def explain(
         self,
@@ -115,6 +119,32 @@ class Evaluator:
             value = self._functions[call.function](expression.reads[call])
             readings.append(Reading(call, value, self._due))
         return readings
+
+    def _result_of(self, sole: Sole) -> Result:
+        """Give the result of an expression that reads one value: the same for the same value."""
+        if not sole.is_made:
+            self._is_asked = False
+            result = self._result()
+            sole.is_made = self._is_asked
+            return result
+        value = self._functions[sole.function](sole.read)
+        self._given = (value,)
+        if not isinstance(value, int):  # of other numbers few come again
+            return self._result()
+        known = sole.results.get(value)
+        if known is None:
+            if len(sole.results) >= RESULTS_KEPT_MAX:
+                sole.results.clear()
+            known = sole.results[value] = self._result()
+        return known
+
+    def _result(self) -> Result:
+        self._is_refused, self._fault = False, None
+        result = self._execute(self._expression.program, self._context)
+        if self._fault is not None:
+            raise self._fault  # the read side's, such as a key that is not at hand
+        is_failed = self._is_refused or not isinstance(result, bool)
+        return Result(not is_failed and result is True, is_failed)
 
     @staticmethod
     def _execute(program: cel.Program, context: cel.Context) -> object:
@@ -153,6 +183,9 @@ class Evaluator:
             if read is None:
                 self._is_refused = True  # the library hides what a function raises
                 return None
+            self._is_asked = True
+            if self._given is not None:
+                return self._given[0]
             try:
                 return answer(read)
             except Exception as fault:  # noqa: BLE001  # raised again by `answer`
@@ -172,6 +205,20 @@ class Evaluator:
         return self._facts.is_open(purpose, now=self._now)
 
     def _aggregate(self, read: SignalRead) -> Value:
+        """Read signals; what several expressions read of a customer is read once."""
+        place = (read, self._sight)
+        known = self._facts.readings.get(place)
+        if known is None:
+            due_so_far, self._due = self._due, None
+            value = self._aggregated(read)
+            known = self._facts.readings[place] = (value, self._due)
+            self._due = due_so_far
+        value, due = known
+        if due is not None:
+            self._may_change_at(due)
+        return value
+
+    def _aggregated(self, read: SignalRead) -> Value:
         series, start = self._series(read.signal, read.window)
         match read.function:
             case "count" if read.filter is None:

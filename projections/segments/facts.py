@@ -19,6 +19,7 @@ from projections import consents, preferences, profile
 from projections.instants import microseconds, time_of
 from projections.rows import Row
 from projections.segments.timelines import Series, Sight, Timelines, seen_by
+from projections.segments.vocabulary import SignalRead, Value
 from projections.tables import ReadTables
 from projections.timeline import Occurrence
 
@@ -48,6 +49,8 @@ class Facts:
         self._traits: dict[tuple[str, Sight], list[JsonValue]] = {}
         self._read_words: tuple[_Words, ...] | None = None
         self.matches = self._timelines.matches
+        self.readings: dict[tuple[SignalRead, Sight], tuple[Value, int | None]] = {}
+        """What was read of signals at this moment, and until when it reads so."""
 
     def series(self, name: str, sight: Sight, *, start: int) -> Series:
         """Give the signals of one name, from an instant on at least."""

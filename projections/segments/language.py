@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import cel
 
@@ -52,6 +52,25 @@ _FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PARSE_FAULT = re.compile(r"<input>:(\d+):(\d+): ([^\n]*)")
 
 
+class Result(NamedTuple):
+    """Whether an expression holds; one that failed does not."""
+
+    is_true: bool
+    failed: bool = False
+
+
+@dataclass(slots=True)
+class Sole:
+    """The only call of an expression that reads nothing else: its value alone decides."""
+
+    function: str
+    read: Read
+    is_made: bool = False
+    """Whether it is known to be made: a constant may decide before it."""
+    results: dict[int, Result] = field(default_factory=dict)
+    """By its value, where that is an integer or a truth: no call gives both."""
+
+
 @dataclass(frozen=True)
 class Expression:
     """A checked expression: what it calls, and the traits it reads (None: any of them)."""
@@ -65,6 +84,14 @@ class Expression:
     def reads(self) -> Mapping[tuple[str, tuple[object, ...]], Read]:
         """What each of its calls reads, by function and arguments."""
         return {call: read_of(call) for call in self.calls}
+
+    @cached_property
+    def sole(self) -> Sole | None:
+        """What it reads, where that is one call and nothing else."""
+        if len(self.calls) != 1 or self.traits is None or self.traits:
+            return None
+        (call,) = self.calls
+        return Sole(call.function, self.reads[call])
 
     @cached_property
     def signals(self) -> frozenset[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, NamedTuple, NoReturn
 
 Argument = Literal[
@@ -20,6 +21,10 @@ _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _WINDOW = re.compile(r"([1-9][0-9]{0,9})([smhdw])")
 _MICROSECONDS = 1_000_000
 WINDOW_MAX = WINDOW_MAX_DAYS * 86_400 * _MICROSECONDS
+
+
+Value = int | float | bool | str | datetime | None
+"""What a call gives."""
 
 
 class Call(NamedTuple):
