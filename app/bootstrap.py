@@ -31,6 +31,7 @@ from app.gateway import GatewayComponent
 from app.integrity import ReadSideHeads, open_guard
 from app.logs import configure_logs
 from app.nats_cluster import Role
+from app.processes import cores
 from app.settings import Settings, ensure_pepper
 from eventlog.asking_again import until_answered
 from eventlog.connection import Connection
@@ -230,7 +231,8 @@ async def build_projector(config: bytes, number: int) -> ProjectorComponent:
     connection = await open_connection(settings, f"projector-{number}", role="reader")
     log = await open_log(connection, settings)
     codec = row_codec(log, index_key=trait_index_key(settings))
-    read_side = ReadSide(log, settings.read_side_folders[number], codec)
+    folder = settings.read_side_folders[number]
+    read_side = ReadSide(log, folder, codec, processes=cores() - 1)
     guard = open_guard(connection, log, settings, checkpoint=lambda: read_side.checkpoint)
     return ProjectorComponent(read_side, guard, settings, signs=number == 0)
 

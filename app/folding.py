@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import psutil
 
 from app.bootstrap import begin, open_connection, open_log
-from app.processes import adopt_orphans, descendants, end_all
+from app.processes import adopt_orphans, cores, descendants, end_all
 from app.ray_environment import RAY_ENVIRONMENT
 from app.settings import Settings
 from eventlog.connection import Connection
@@ -56,8 +56,7 @@ def refolder(settings: Settings, log: JetStreamEventLog, *, processes: int | Non
     `processes` says how many; None: one for each core, if the log is worth it. A log of more than a
     share is folded in shares by one process too.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    chosen = min(processes or cores or 1, PROCESSES_MAX)
+    chosen = min(processes or cores(), PROCESSES_MAX)
 
     async def fold(revision: int, progress: Progress) -> Refolded | None:
         is_small = chosen == 1 or (processes is None and revision < WORTH_EVENTS)

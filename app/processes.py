@@ -21,6 +21,13 @@ HOLD_SECONDS_MAX = 2.0
 _POLL_SECONDS = 0.05
 
 
+def cores() -> int:
+    """Say how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def end_with_parent() -> None:
     """Ask for SIGTERM when the parent of this process ends; only Linux can."""
     parent = os.getppid()

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 
+from app.processes import cores
 from benchmarks.happenings import Happenings
 from benchmarks.measuring import Metric, Metrics, Rounds, alternate, rate_of
 from benchmarks.scene import Scene, log_scene
@@ -32,6 +33,8 @@ from eventlog.keys.port import DataKey
 from eventlog.port import EMPTY, Attempt, Draft, Entry, Head, Stored
 from eventlog.subjects import Subjects
 from projections.fold import row_codec
+from projections.generations import serving_folder
+from projections.part_process import PartProcesses
 from projections.runner import Projector
 from projections.store import Store, WritableStore
 
@@ -39,6 +42,8 @@ BATCH_EVENTS = 5_000
 APPEND_EVENTS = 500
 APPEND_SECONDS_MAX = 30.0
 FOLD_SECONDS_MAX = 600.0
+START_SECONDS_MAX = 60.0
+LOOK_SECONDS = 0.02
 NONCE_BYTES = 12
 
 
@@ -63,7 +68,7 @@ class Load:
     segments: int = 50
 
 
-QUICK = Load(rounds=Rounds(3, seconds_max=60.0), events=10_000, customers=2_000)
+QUICK = Load(rounds=Rounds(3, seconds_max=60.0), events=30_000, customers=6_000)
 
 
 async def measure(is_quick: bool) -> Metrics:  # noqa: FBT001  # what every part takes
@@ -74,16 +79,24 @@ async def measure(is_quick: bool) -> Metrics:  # noqa: FBT001  # what every part
 async def measure_load(load: Load) -> Metrics:
     """Measure with a load of one's own."""
     async with log_scene() as scene:
-        events, ciphers = await _stored(scene, load)
+        return await _measured(scene, load)
 
-        async def ours() -> list[float]:
-            return await rate_of(events, _project(scene, events))
 
-        async def raw() -> list[float]:
-            return await rate_of(events, _put_sealed(scene, ciphers, events))
+async def _measured(scene: Scene, load: Load) -> Metrics:
+    events, ciphers = await _stored(scene, load)
 
-        found = await alternate(load.rounds, ours=ours, raw=raw)
-    metric = Metric(found["ours"], "events/s", raw=found["raw"], ratio_at_least=0.3)
+    async def ours() -> list[float]:
+        return await _project(scene, events, processes=cores() - 1)
+
+    async def alone() -> list[float]:
+        return await _project(scene, events, processes=0)
+
+    async def raw() -> list[float]:
+        return await rate_of(events, _put_sealed(scene, ciphers, events))
+
+    found = await alternate(load.rounds, ours=ours, raw=raw, alone=alone)
+    beside = {"in_one_process": found["alone"]}
+    metric = Metric(found["ours"], "events/s", found["raw"], ratio_at_least=0.3, beside=beside)
     return {"project_events_per_second": metric}
 
 
@@ -129,27 +142,46 @@ def _draft(event: Recorded[Event]) -> Draft:
     )
 
 
-async def _project(scene: Scene, events: int) -> None:
+async def _project(scene: Scene, events: int, *, processes: int) -> list[float]:
+    """Project so many events into an empty read side, whose processes have started."""
     with TemporaryDirectory() as folder:
-        async with projected(scene, events, Path(folder)):
-            pass
+        async with projector_of(scene, Path(folder), processes) as (projector, _):
+            return await rate_of(events, _run_to(projector, events))
 
 
 @asynccontextmanager
 async def projected(scene: Scene, events: int, folder: Path) -> AsyncIterator[WritableStore]:
     """Project so many events of the scene's log into a folder."""
+    async with projector_of(scene, folder, 0) as (projector, store):
+        await _run_to(projector, events)
+        yield store
+
+
+@asynccontextmanager
+async def projector_of(
+    scene: Scene, folder: Path, processes: int
+) -> AsyncIterator[tuple[Projector, WritableStore]]:
+    """Open an empty read side and its projector, with processes that are ready."""
     store = Store.open_writer(folder, row_codec(scene.log))
-    projector = Projector(scene.log, store)
+    beside = PartProcesses(store, serving_folder(folder), processes) if processes else None
+    try:
+        async with asyncio.timeout(START_SECONDS_MAX):
+            while beside is not None and not beside.are_ready():  # noqa: ASYNC110  # it is asked
+                await asyncio.sleep(LOOK_SECONDS)
+        yield Projector(scene.log, store, beside=beside), store
+    finally:
+        if beside is not None:
+            beside.close()
+        store.close()
+
+
+async def _run_to(projector: Projector, events: int) -> None:
     folding = asyncio.create_task(projector.run())
     try:
-        try:
-            await projector.wait_for(events, timeout_seconds=FOLD_SECONDS_MAX)
-        finally:
-            folding.cancel()
-            await asyncio.gather(folding, return_exceptions=True)
-        yield store
+        await projector.wait_for(events, timeout_seconds=FOLD_SECONDS_MAX)
     finally:
-        store.close()
+        folding.cancel()
+        await asyncio.gather(folding, return_exceptions=True)
 
 
 async def _ciphers(scene: Scene, entries: Sequence[Entry]) -> Mapping[str, AESGCM]:

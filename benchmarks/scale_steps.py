@@ -19,7 +19,7 @@ import structlog
 import uvloop
 
 from actors.remote import calm_collector
-from app.processes import end_with_parent
+from app.processes import cores, end_with_parent
 from benchmarks.scale_log import (
     EVENTS_EACH,
     Part,
@@ -41,6 +41,7 @@ from eventlog.keys.workspace_key import key_source
 from eventlog.port import EMPTY, Head
 from projections.fold import row_codec
 from projections.generations import rebuilding_folder, request_rebuild, serving_folder
+from projections.part_process import PartProcesses
 from projections.read_side import ReadSide
 from projections.runner import Projector
 from projections.segments.audience_parts import AllOf, Audience, InSegment, NoneOf
@@ -108,7 +109,8 @@ async def project(place: Place, state: State) -> None:
     goal = place.parts[1].last_revision
     async with _log(place) as log:
         store = Store.open_writer(place.read_side, row_codec(log))
-        begun, projector = store.checkpoint.revision, Projector(log, store)
+        beside = PartProcesses(store, serving_folder(place.read_side), cores() - 1)
+        begun, projector = store.checkpoint.revision, Projector(log, store, beside=beside)
         with state.timing("project", lambda: projector.checkpoint.revision - begun):
             await _run_until(projector.run(), _when(lambda: projector.checkpoint.revision >= goal))
         store.close()
@@ -148,7 +150,7 @@ async def rebuild(place: Place, state: State) -> None:
     async with _log(place) as log:
         if not state.is_begun("rebuild"):
             request_rebuild(place.read_side)
-        read_side = ReadSide(log, place.read_side, row_codec(log))
+        read_side = ReadSide(log, place.read_side, row_codec(log), processes=cores() - 1)
         with state.timing("rebuild", lambda: 0):
             await _run_until(read_side.run(), _when(lambda: _serves_anew(place)))
         made = read_side.checkpoint.revision

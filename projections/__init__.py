@@ -6,6 +6,9 @@ one file per read model (`profile.py`, `identifiers.py`, `customers.py`, `consen
 which count what `timeline.py` has put. `clock.py` is the log's time, `segments/` who belongs
 to what by it. `parking.py` says who waits after a fault, `heads.py` keeps where records end,
 `fold.py` applies them all, `runner.py` follows the log, `views.py` combines rows as they are read.
+A large batch is dealt out by customers (`dealing.py`), folded in parts (`parts.py`), by further
+processes too (`part_process.py`), and stored at once.
 
-Imports `domain` and `eventlog`; `replay` may import everything here but `store.py` and `runner.py`.
+Imports `domain` and `eventlog`; `replay` may import everything here but `store.py`, `runner.py` and
+`part_process.py`.
 """

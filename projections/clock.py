@@ -22,7 +22,7 @@ from projections.tables import ReadTables, Tables
 CLOCK = "clock"
 CLOCK_MARKS = "clock_marks"
 TABLES = (CLOCK, CLOCK_MARKS)
-_KEY = b"workspace"
+KEY = b"workspace"
 
 MARK_EVERY_REVISIONS = 256
 BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -38,13 +38,13 @@ class Reading:
 
 def read_clock(tables: ReadTables) -> datetime:
     """Read the clock; the beginning of time, before the first event."""
-    row = tables.get(CLOCK, _KEY)
+    row = tables.get(CLOCK, KEY)
     return BEGINNING if row is None else instant(row["at"])
 
 
 def move_clock(tables: Tables, at: datetime) -> None:
     """Set the clock, which never goes back."""
-    tables.put(CLOCK, _KEY, {"at": instant_text(at)})
+    tables.put(CLOCK, KEY, {"at": instant_text(at)})
 
 
 def time_moved_to(event: Recorded[Event]) -> datetime:
@@ -70,7 +70,7 @@ def clock_rows(after: Callable[[int], datetime], revision: int) -> Iterator[tupl
     if not revision:
         return
     if after(revision) > BEGINNING:
-        yield CLOCK, _KEY, {"at": instant_text(after(revision))}
+        yield CLOCK, KEY, {"at": instant_text(after(revision))}
     for marked in range(MARK_EVERY_REVISIONS, revision + 1, MARK_EVERY_REVISIONS):
         yield CLOCK_MARKS, _mark(marked), {"at": instant_text(after(marked))}
 

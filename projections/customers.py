@@ -9,7 +9,7 @@ record id/revision -> {} for each of its records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from domain.erasure_events import ErasureRequested
@@ -20,7 +20,7 @@ from domain.ids import MergeId, RecordId, StreamKind
 from projections.clock import read_clock
 from projections.instants import microseconds
 from projections.rows import Row
-from projections.tables import ReadTables, Tables
+from projections.tables import ReadTables, StoredTables, Tables
 
 CUSTOMERS = "customers"
 TABLES = (CUSTOMERS,)
@@ -115,6 +115,28 @@ def members(tables: ReadTables, root_id: RecordId) -> tuple[RecordId, ...]:
     """Name the records of the customer with this root, the oldest first."""
     row = tables.get(CUSTOMERS, root_id.encode())
     return (root_id,) if row is None else tuple(row["members"])
+
+
+def members_of_all(
+    tables: StoredTables, record_ids: Iterable[RecordId]
+) -> dict[RecordId, tuple[RecordId, ...]]:
+    """Name the records of the customer of each of these records that is known, by record."""
+    rows: dict[str, Row] = {}
+    wanted: set[str] = set(record_ids)
+    leading = dict.fromkeys(wanted)
+    while wanted:
+        found = tables.load_many(CUSTOMERS, [record.encode() for record in wanted])
+        read = {key.decode(): tables.codec.read(CUSTOMERS, key, row) for key, row in found.items()}
+        rows |= read
+        wanted = {row["root"] for row in read.values()} - rows.keys()
+    known = (record for record in leading if record in rows)
+    return {RecordId(record): _members_in(rows, record) for record in known}
+
+
+def _members_in(rows: Mapping[str, Row], record: str) -> tuple[RecordId, ...]:
+    while (row := rows.get(record)) is not None and row["root"] < record:
+        record = row["root"]
+    return (RecordId(record),) if row is None else tuple(map(RecordId, row["members"]))
 
 
 def component(tables: ReadTables, record_id: RecordId) -> Component | None:

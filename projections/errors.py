@@ -10,6 +10,7 @@ ReadSideError
 ├── StoreFailed        the disk or the database failed: restart
 ├── PoisonEvent        a workspace or clock event cannot be folded: the projector stops
 ├── FoldFailed         a fold failed on one event; `fold.py` turns it into parking
+├── PartRefused        a part of a batch cannot be folded by itself: the batch is folded whole
 └── CustomerParked     an event of the customer could not be folded: no view, no yes (R10)
 
 NotFound
@@ -107,6 +108,12 @@ class FoldFailed(ReadSideError):
         super().__init__(f"fold failed on event {revision}: {fault}")
         self.revision = revision
         self.fault = fault
+
+
+class PartRefused(ReadSideError):
+    """A part of a batch cannot be folded beside the others, or whoever folded it is gone."""
+
+    reason = "PART_REFUSED"
 
 
 class CustomerParked(ReadSideError):

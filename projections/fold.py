@@ -15,7 +15,7 @@ from functools import cache, partial
 from typing import Protocol
 
 from domain.event import Event, Recorded
-from domain.ids import StreamKind
+from domain.ids import RecordId, StreamKind
 from eventlog.envelope import extend_log_digest
 from eventlog.errors import LogDamaged, LogError
 from eventlog.port import Entry, LogReader
@@ -50,6 +50,7 @@ from projections.segments import (
     trait_indexes,
 )
 from projections.segments.session import Session
+from projections.segments.timers import everybody
 from projections.tables import Checkpoint, Tables, Transaction
 
 MODELS = (
@@ -87,7 +88,7 @@ LOCAL_TABLES: tuple[str, ...] = tuple(
 )
 """What each replica makes for itself; in no digest."""
 
-SCHEMA_VERSION = 13
+SCHEMA_VERSION = 14
 """Raised whenever a fold or a row changes: rows of another version are made again from the log."""
 
 _NOT_THE_EVENTS_FAULT = (ReadSideError, LogError, OSError, MemoryError)
@@ -104,7 +105,7 @@ class Times(Protocol):
 
 
 class Rows(Protocol):
-    """What can be folded into: `store.WritableStore` or `tables.MemoryTables`."""
+    """What can be folded into: `store.WritableStore` or `memory.MemoryTables`."""
 
     @property
     def codec(self) -> RowCodec:
@@ -160,12 +161,27 @@ def fold_share(rows: Rows, entries: Sequence[Entry], times: Times) -> None:
     _parking_faults(partial(_fold_excerpt_once, rows, entries, times=times), len(entries))
 
 
+def fold_part(
+    tables: Tables,
+    entries: Sequence[Entry],
+    times: Times,
+    *,
+    until: int,
+    concerns: Callable[[RecordId], bool],
+) -> None:
+    """Fold what a batch that ends with a revision says of some customers, whom it `concerns`.
+
+    The rows that there are of everybody else stand by as they were. Raises `FoldFailed`.
+    """
+    _fold_entries(tables, entries, {}, times=times, until=until, concerns=concerns)
+
+
 def let_time_pass(rows: Rows, to: datetime, reached: Callable[[int], int] | None = None) -> None:
     """Move the clock on with nothing else happening; only replays do, whose rows are their own.
 
     Of a share, `reached` says by which event of others the clock came to an instant.
     """
-    with _transaction(rows) as transaction:
+    with transaction_of(rows) as transaction:
         session = Session(transaction, reached)
         session.pass_time(to, transaction.checkpoint.revision)
         session.finish()
@@ -189,8 +205,8 @@ def _parking_faults(fold: Callable[[Mapping[int, str]], Checkpoint], faults_max:
 
 
 def _fold_once(rows: Rows, entries: Sequence[Entry], faults: Mapping[int, str]) -> Checkpoint:
-    with _transaction(rows) as transaction:
-        log_digest = _extend(transaction.checkpoint, entries)
+    with transaction_of(rows) as transaction:
+        log_digest = extend(transaction.checkpoint, entries)
         _fold_entries(transaction, entries, faults)
         last = entries[-1]
         return transaction.commit(
@@ -205,7 +221,7 @@ def _fold_excerpt_once(
     *,
     times: Times | None = None,
 ) -> Checkpoint:
-    with _transaction(rows) as transaction:
+    with transaction_of(rows) as transaction:
         _fold_entries(transaction, entries, faults, times=times)
         last, log_digest = entries[-1], transaction.checkpoint.log_digest
         return transaction.commit(
@@ -214,10 +230,11 @@ def _fold_excerpt_once(
 
 
 @contextmanager
-def _transaction(rows: Rows) -> Iterator[Transaction]:
+def transaction_of(rows: Rows) -> Iterator[Transaction]:
+    """Start a transaction, and abort it where anything fails before it was committed."""
     transaction = rows.begin()
     try:
-        with _collector_at_rest():
+        with collector_at_rest():
             yield transaction
     except BaseException:
         transaction.abort()
@@ -225,7 +242,7 @@ def _transaction(rows: Rows) -> Iterator[Transaction]:
 
 
 @contextmanager
-def _collector_at_rest() -> Iterator[None]:
+def collector_at_rest() -> Iterator[None]:
     """Look for no garbage meanwhile: all that a transaction makes lives until its end.
 
     To look through it again and again takes a tenth of the time. Whoever had it off keeps it off.
@@ -245,16 +262,23 @@ def _fold_entries(
     faults: Mapping[int, str],
     *,
     times: Times | None = None,
+    until: int | None = None,
+    concerns: Callable[[RecordId], bool] = everybody,
 ) -> None:
-    """Fold entries; with `times`, of a log of which only these are at hand."""
-    session = Session(tables, times.reached if times else None)
-    session.need_keys(entries, times.after(entries[-1].revision) if times else None)
+    """Fold entries; with `times`, of a log of which only these are at hand, and up to `until`."""
+    end = times.after(until or entries[-1].revision) if times else None
+    reached = times.reached if times else None
+    session = Session(tables, reached, until=end, concerns=concerns)
+    session.need_keys(entries)
     for entry in entries:
         heads.note(tables, entry)
         _fold_entry(tables, session, entry, faults, times)
         if times is None:  # of a share, it tells nothing of others
             session.passed(entry.revision)
     try:
+        if until is not None and end is not None:
+            session.end_append()
+            session.pass_time(end, until)
         session.finish()
     except _NOT_THE_EVENTS_FAULT:
         raise
@@ -284,7 +308,7 @@ def _fold_entry(
         if event is None or fault is not None:
             _park(tables, entry, fault or "unreadable")
             session.hold_back(entry)
-        elif parking.is_held_back(tables, event):
+        elif session.is_anybody_parked and parking.is_held_back(tables, event):
             session.hold_back(entry)
         else:
             _apply(tables, event)
@@ -303,7 +327,7 @@ def _fold_failed(revision: int, error: Exception) -> FoldFailed:
     return FoldFailed(revision, f"fold: {type(error).__name__}")
 
 
-def _extend(checkpoint: Checkpoint, entries: Sequence[Entry]) -> bytes:
+def extend(checkpoint: Checkpoint, entries: Sequence[Entry]) -> bytes:
     """Give D(r) after these entries; they must follow each other and the checkpoint."""
     revision, log_digest = checkpoint.revision, checkpoint.log_digest
     if entries[0].revision <= revision:

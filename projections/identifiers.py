@@ -7,6 +7,8 @@ until it is readmitted.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from domain.event import Event, Recorded
 from domain.identity_events import (
     IdentifierReadmitted,
@@ -15,7 +17,7 @@ from domain.identity_events import (
     IdentifierTombstoned,
 )
 from domain.ids import IdentifierKey, RecordId
-from projections.tables import ReadTables, Tables
+from projections.tables import ReadTables, StoredTables, Tables
 
 IDENTIFIERS = "identifiers"
 TABLES = (IDENTIFIERS,)
@@ -42,6 +44,13 @@ def holder(tables: ReadTables, key: IdentifierKey) -> RecordId | None:
     """Find the record that holds an identifier."""
     row = tables.get(IDENTIFIERS, key.encode())
     return None if row is None or "record" not in row else RecordId(row["record"])
+
+
+def holders(tables: StoredTables, keys: Iterable[IdentifierKey]) -> dict[str, RecordId]:
+    """Find the records that hold identifiers, by key."""
+    found = tables.load_many(IDENTIFIERS, [key.encode() for key in keys])
+    rows = {key.decode(): tables.codec.read(IDENTIFIERS, key, row) for key, row in found.items()}
+    return {key: RecordId(row["record"]) for key, row in rows.items() if "record" in row}
 
 
 def is_of_erased(tables: ReadTables, key: IdentifierKey) -> bool:

@@ -104,6 +104,11 @@ def parked(tables: ReadTables) -> Iterator[Parked]:
         yield Parked(key.decode(), row["revision"], row["reason"])
 
 
+def is_anybody_parked(tables: ReadTables) -> bool:
+    """Say whether anyone waits."""
+    return next(parked(tables), None) is not None
+
+
 def waiting(tables: ReadTables, record_id: RecordId) -> tuple[int, ...]:
     """Name the revisions on a record that were not folded."""
     prefix = f"{record_id}/".encode()

@@ -22,6 +22,7 @@ from projections.generations import (
     serve,
     serving_folder,
 )
+from projections.part_process import PartProcesses
 from projections.rows import RowCodec
 from projections.runner import Projector
 from projections.store import Store, WritableStore
@@ -39,10 +40,11 @@ _logger = structlog.get_logger(__name__)
 class _Generation:
     """One generation, open for writing, and its projector."""
 
-    def __init__(self, log: EventLog, folder: Path, codec: RowCodec) -> None:
+    def __init__(self, log: EventLog, folder: Path, codec: RowCodec, *, processes: int) -> None:
         self.folder = folder
         self.store: WritableStore = Store.open_generation(folder, codec)
-        self.projector = Projector(log, self.store)
+        beside = PartProcesses(self.store, folder, processes) if processes else None
+        self.projector = Projector(log, self.store, beside=beside)
         self.folding: asyncio.Task[None] | None = None
 
     def start(self) -> asyncio.Task[None]:
@@ -64,8 +66,10 @@ class _Generation:
 class ReadSide:
     """Keep a read side in step with its log, and make it anew when asked, or when it must be."""
 
-    def __init__(self, log: EventLog, path: Path, codec: RowCodec) -> None:
+    def __init__(self, log: EventLog, path: Path, codec: RowCodec, *, processes: int = 0) -> None:
+        """Open it; large batches are folded with so many processes beside this one."""
         self._log = log
+        self._processes = processes
         self._path = path
         self._codec = codec
         clear_unserved(path)
@@ -135,7 +139,7 @@ class ReadSide:
         return (await self._log.shape()).last_revision
 
     def _open(self, folder: Path) -> _Generation:
-        return _Generation(self._log, folder, self._codec)
+        return _Generation(self._log, folder, self._codec, processes=self._processes)
 
 
 async def _ended(generation: _Generation) -> bool:

@@ -8,7 +8,7 @@ wait: a read that lacks keys ends with `KeysNotHeld`, they are fetched, and it b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from functools import cache
@@ -74,6 +74,20 @@ class RowKeys:
         """Let go of destroyed keys: the ring may have room for that word no longer than we do."""
         for record_id in list(self._pinned) if record_ids is None else record_ids:
             self._pinned.pop(record_id, None)
+
+
+class GivenKeys:
+    """The keys that somebody gave, and no way to more."""
+
+    def __init__(self, given: Mapping[RecordId, KeyAnswer]) -> None:
+        self._given = given
+
+    def key_of(self, record_id: RecordId) -> KeyAnswer | None:
+        """Give the key of a record, why there is none, or None where it was not given."""
+        return self._given.get(record_id)
+
+    async def fetch(self, record_ids: Iterable[RecordId]) -> None:
+        """Load nothing."""
 
 
 async def with_keys(

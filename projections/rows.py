@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from domain.ids import RecordId
 from eventlog.keys.port import KeyAnswer, NoKey
 from projections.errors import KeyDamaged, KeysNotHeld, RowUnreadable
+from projections.row_cipher import RowCipher, row_cipher
 
 Row = dict[str, Any]  # Any: JSON of a shape that only the model which owns the table knows
 
@@ -43,10 +44,6 @@ CIPHERS_HELD_MAX = 10_000
 """Of the records whose rows were read or written last, about 3 KB each: twice those of a batch."""
 
 TABLE_NAMES_MAX = 256
-_TAG_KEY = b"koseki row tag v1"
-_BLOCK_BYTES = 64
-_PADS = tuple(bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
-"""Of HMAC-SHA-256, as RFC 2104 has it: what each byte of the key becomes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +105,9 @@ class RowCodec(Protocol):
     async def fetch(self, record_ids: Iterable[RecordId]) -> None:
         """Load the keys of records. Raises `LogUnavailable`."""
 
+    def keys_of(self, record_ids: Iterable[RecordId]) -> Mapping[RecordId, KeyAnswer] | None:
+        """Give what is at hand of the keys of records; None where rows are not sealed."""
+
     @property
     def index_key(self) -> bytes | None:
         """The key of the HMACs that stand for personal values in indexes; None: keep none."""
@@ -167,29 +167,13 @@ class OpenRows:
     async def fetch(self, record_ids: Iterable[RecordId]) -> None:
         """Load nothing."""
 
+    def keys_of(self, record_ids: Iterable[RecordId]) -> None:  # the protocol's
+        """Say that there are none."""
+
     @property
     def index_key(self) -> bytes | None:
         """Nothing is secret where rows are open."""
         return b""
-
-
-class _Hmac(NamedTuple):
-    """HMAC-SHA-256 under a key: in two digests, a fifth of what `hmac` takes."""
-
-    inner_pad: bytes
-    outer_pad: bytes
-
-    def of(self, text: bytes) -> bytes:
-        """Give the code of a text."""
-        return sha256(self.outer_pad + sha256(self.inner_pad + text).digest()).digest()
-
-
-class _RowCipher(NamedTuple):
-    """What a record's key gives for its rows."""
-
-    data_key: bytes
-    cipher: AESGCM
-    tags: _Hmac
 
 
 class SealedRows:
@@ -203,7 +187,7 @@ class SealedRows:
         self._index_key = index_key
         self._here = _PerThread()
         self._open = OpenRows()
-        self._ciphers: dict[RecordId, _RowCipher] = {}
+        self._ciphers: dict[RecordId, RowCipher] = {}
         self._nonces = _draw_nonces()
         self._erased = {
             table: encode_row(dict(personal.erased)) for table, personal in sealed.items()
@@ -292,6 +276,11 @@ class SealedRows:
         """Load the keys of records. Raises `LogUnavailable`."""
         await self._keys.fetch(record_ids)
 
+    def keys_of(self, record_ids: Iterable[RecordId]) -> Mapping[RecordId, KeyAnswer]:
+        """Give what is at hand of the keys of records."""
+        found = ((record, self._keys.key_of(record)) for record in record_ids)
+        return {record: answer for record, answer in found if answer is not None}
+
     @property
     def index_key(self) -> bytes | None:
         """The key of the HMACs that stand for personal values in indexes."""
@@ -308,7 +297,7 @@ class SealedRows:
     def _unseal(self, cipher: AESGCM, closed: bytes, bound_to: bytes) -> bytes:
         return cipher.decrypt(closed[:NONCE_BYTES], closed[NONCE_BYTES:], bound_to)
 
-    def _cipher(self, record_id: RecordId) -> _RowCipher | None:
+    def _cipher(self, record_id: RecordId) -> RowCipher | None:
         """Give what seals a record's rows, or None where its key is destroyed: asked each time."""
         answer, held = self._keys.key_of(record_id), self._ciphers.get(record_id)
         if held is not None and held.data_key == answer:
@@ -322,7 +311,7 @@ class SealedRows:
             return None
         if len(self._ciphers) >= CIPHERS_HELD_MAX:
             self._ciphers.clear()
-        made = self._ciphers[record_id] = _row_cipher(data_key)
+        made = self._ciphers[record_id] = row_cipher(data_key)
         return made
 
 
@@ -350,16 +339,6 @@ def _require_key(record_id: RecordId, answer: KeyAnswer | None) -> bytes | None:
             raise KeyDamaged(record_id)
         case data_key:
             return data_key
-
-
-def _row_cipher(data_key: bytes) -> _RowCipher:
-    return _RowCipher(data_key, AESGCM(data_key), _hmac_under(_hmac_under(data_key).of(_TAG_KEY)))
-
-
-def _hmac_under(key: bytes) -> _Hmac:
-    """Take a key no longer than a block."""
-    block = key.ljust(_BLOCK_BYTES, b"\0")
-    return _Hmac(*(block.translate(pad) for pad in _PADS))
 
 
 def encode_row(row: Row) -> bytes:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing
 from functools import partial
+from typing import Protocol
 
 from eventlog.errors import LogDamaged
 from eventlog.port import Entry, LogReader
@@ -22,19 +23,36 @@ from projections.tables import Checkpoint
 BATCH_EVENTS_MAX = 5_000
 """Events a transaction, when so many wait; a lone event is folded as soon as it comes."""
 
+BESIDE_EVENTS_MIN = 1_000
+"""Of a batch that is folded with other processes; a smaller one is done before it is dealt out."""
+
 READ_EVENTS_MAX = 1_000
-QUEUED_READS_MAX = 8
+QUEUED_READS_MAX = 10
 
 _Read = list[Entry] | Exception | None
 """What came from the log: entries, why there are no more, or None at its end."""
 
 
+class Beside(Protocol):
+    """Folds large batches together with other processes."""
+
+    async def fold(self, entries: Sequence[Entry], thread: Executor) -> Checkpoint | None:
+        """Fold a batch that continues the checkpoint; None, and nothing is stored, if it cannot."""
+
+    def end(self) -> None:
+        """End the processes: a batch that is being folded fails."""
+
+    def close(self) -> None:
+        """Let go of them, when none is being folded any more."""
+
+
 class Projector:
     """Fold one workspace's log into one read side."""
 
-    def __init__(self, log: LogReader, rows: Rows) -> None:
+    def __init__(self, log: LogReader, rows: Rows, *, beside: Beside | None = None) -> None:
         self._log = log
         self._rows = rows
+        self._beside = beside
         self._checkpoint = rows.checkpoint
         self._moved = asyncio.Condition()
 
@@ -62,7 +80,11 @@ class Projector:
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
+            if self._beside is not None:
+                self._beside.end()
             thread.shutdown()
+            if self._beside is not None:
+                self._beside.close()
 
     async def wait_for(self, revision: int, *, timeout_seconds: float) -> None:
         """Wait until an event is folded; `TimeoutError` when it is not in time."""
@@ -92,11 +114,20 @@ class Projector:
             if not whole:
                 continue
             batch, pending = pending[:whole], pending[whole:]
-            work = partial(fold_batch, self._rows, batch)
-            checkpoint = await in_thread(work, self._rows.codec, executor=thread)
+            checkpoint = await self._fold_batch(batch, thread)
             async with self._moved:
                 self._checkpoint = checkpoint
                 self._moved.notify_all()
+
+    async def _fold_batch(self, batch: Sequence[Entry], thread: Executor) -> Checkpoint:
+        """Fold a batch, with others if it is large and they are there."""
+        checkpoint = None
+        if self._beside is not None and len(batch) >= BESIDE_EVENTS_MIN:
+            checkpoint = await self._beside.fold(batch, thread)
+        if checkpoint is None:
+            work = partial(fold_batch, self._rows, batch)
+            checkpoint = await in_thread(work, self._rows.codec, executor=thread)
+        return checkpoint
 
     async def _fill_slice(self, thread: ThreadPoolExecutor) -> bool:
         """Back-fill the segments that wait for some customers; true where more are left."""

@@ -6,7 +6,7 @@ reads through its own `snapshot`. Rows, digest, checkpoint and D(r) are one tran
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
@@ -15,11 +15,18 @@ import lmdb
 import orjson
 
 from domain.ids import RecordId
+from projections.clusters import database_of, place_of, scan
 from projections.errors import ReadSideError, ReadSideNotReady, ReadSideOutdated, StoreFailed
 from projections.fold import LOCAL_TABLES, SCHEMA_VERSION, TABLES
 from projections.generations import Mark, serving_folder, serving_mark
 from projections.rows import OpenRows, Row, RowCodec
-from projections.tables import Changes, Checkpoint, Transaction
+from projections.tables import (
+    Changes,
+    Checkpoint,
+    Transaction,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 MAP_BYTES_MAX = 1 << 38
 """Address space, not disk: large enough that it never has to grow under a reader."""
@@ -32,7 +39,7 @@ META_BYTES = 2 * 4_096
 """What LMDB writes first, in one piece: a shorter file is still being made."""
 
 _META = "meta"
-_DATABASES = (_META, *TABLES, *LOCAL_TABLES)
+_DATABASES = tuple(dict.fromkeys((_META, *map(database_of, (*TABLES, *LOCAL_TABLES)))))
 _CHECKPOINT = b"checkpoint"
 _SCHEMA = b"schema"
 _Databases = dict[str, lmdb._Database]  # noqa: SLF001  # the library has no public name for it
@@ -88,27 +95,33 @@ class Snapshot:
     def load(self, table: str, key: bytes) -> bytes | None:
         """Read a row as stored."""
         try:
-            stored = self._transaction.get(key, None, self._databases[table])
+            stored = self._transaction.get(place_of(table, key), None, self._database(table))
         except lmdb.Error as error:
             raise _failed(error) from error
         return None if stored is None else bytes(stored)
+
+    def load_many(self, table: str, keys: Collection[bytes]) -> dict[bytes, bytes]:
+        """Read rows as stored, those that are there: one call, in which no other thread waits."""
+        try:
+            places = {place_of(table, key): key for key in keys}
+            with self._transaction.cursor(db=self._database(table)) as cursor:
+                found = cursor.getmulti(sorted(places))
+                return {places[bytes(place)]: bytes(stored) for place, stored in found}
+        except lmdb.Error as error:
+            raise _failed(error) from error
 
     def scan_stored(
         self, table: str, prefix: bytes, *, start: bytes = b""
     ) -> Iterator[tuple[bytes, bytes]]:
         """Yield rows as stored, in order of keys."""
         try:
-            with self._transaction.cursor(db=self._databases[table]) as cursor:
-                first = max(prefix, start)
-                if not (cursor.set_range(first) if first else cursor.first()):
-                    return
-                for found, encoded in cursor:
-                    key = bytes(found)
-                    if not key.startswith(prefix):
-                        return
-                    yield key, bytes(encoded)
+            with self._transaction.cursor(db=self._database(table)) as cursor:
+                yield from scan(cursor, table, prefix=prefix, start=start)
         except lmdb.Error as error:
             raise _failed(error) from error
+
+    def _database(self, table: str) -> lmdb._Database:
+        return self._databases[database_of(table)]
 
 
 class _Writing(Snapshot):
@@ -124,7 +137,7 @@ class _Writing(Snapshot):
         """Store changes and checkpoint together, and what was written, durably."""
         self.write(changes)
         with _store_faults():
-            stored = _write_checkpoint(checkpoint)
+            stored = write_checkpoint(checkpoint)
             self._transaction.put(_CHECKPOINT, stored, db=self._databases[_META])
             self._transaction.commit()
 
@@ -133,12 +146,12 @@ class _Writing(Snapshot):
         self._transaction.abort()
 
     def _write(self, table: str, changed: Mapping[bytes, bytes | None]) -> None:
-        kept = [(key, encoded) for key, encoded in changed.items() if encoded is not None]
-        with self._transaction.cursor(db=self._databases[table]) as cursor:
-            cursor.putmulti(kept)
-        for key, encoded in changed.items():
+        placed = [(place_of(table, key), encoded) for key, encoded in changed.items()]
+        with self._transaction.cursor(db=self._database(table)) as cursor:
+            cursor.putmulti([(place, encoded) for place, encoded in placed if encoded is not None])
+        for place, encoded in placed:
             if encoded is None:
-                self._transaction.delete(key, db=self._databases[table])
+                self._transaction.delete(place, db=self._database(table))
 
 
 class _Opened:
@@ -188,6 +201,11 @@ class Store:
         Without a codec only open rows can be read.
         """
         return Store(_open_serving(path), codec or OpenRows(), path=path)
+
+    @staticmethod
+    def open_beside(folder: Path, codec: RowCodec) -> Store:
+        """Open a generation that a projector in another process writes, and stay with it."""
+        return Store(_open_reading(folder, None), codec)
 
     @staticmethod
     def open_writer(path: Path, codec: RowCodec | None = None) -> WritableStore:
@@ -267,6 +285,10 @@ class Store:
 
 class WritableStore(Store):
     """A read side that is open for its one projector."""
+
+    def clear_readers(self) -> None:
+        """Let go of what processes were reading that have ended, so that its pages are used."""
+        self._opened.environment.reader_check()
 
     def begin(self) -> Transaction:
         """Start the one write transaction; commit or abort it on the same thread."""
@@ -360,32 +382,9 @@ def _schema() -> bytes:
     return orjson.dumps({"version": SCHEMA_VERSION, "tables": sorted(_DATABASES)})
 
 
-def _write_checkpoint(checkpoint: Checkpoint) -> bytes:
-    return orjson.dumps(
-        {
-            "revision": checkpoint.revision,
-            "event_digest": checkpoint.event_digest.hex(),
-            "log_digest": checkpoint.log_digest.hex(),
-            "rows_digest": checkpoint.rows_digest.hex(),
-        }
-    )
-
-
 def _stored_checkpoint(transaction: lmdb.Transaction, databases: _Databases) -> Checkpoint:
     try:
         stored = transaction.get(_CHECKPOINT, db=databases[_META])
     except lmdb.Error as error:
         raise _failed(error) from error
-    return _read_checkpoint(None if stored is None else bytes(stored))
-
-
-def _read_checkpoint(stored: bytes | None) -> Checkpoint:
-    if stored is None:
-        return Checkpoint()
-    fields = orjson.loads(stored)
-    return Checkpoint(
-        revision=fields["revision"],
-        event_digest=bytes.fromhex(fields["event_digest"]),
-        log_digest=bytes.fromhex(fields["log_digest"]),
-        rows_digest=bytes.fromhex(fields["rows_digest"]),
-    )
+    return read_checkpoint(None if stored is None else bytes(stored))

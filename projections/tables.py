@@ -1,7 +1,7 @@
 """Named tables of rows, changed in one transaction, and the digest over all rows (R17).
 
 Folds write to `Tables`, views read from `ReadTables`. A `Transaction` keeps the rows that it
-touches decoded, so that each is read and written once. Behind it is a `Backing`: `MemoryTables`, or
+touches decoded, so that each is read and written once. Behind it is a `Backing`: `memory.py`, or
 LMDB in `store.py`. Rows are stored as their codec has it (`rows.py`). Local values, and the rows of
 tables named `~...`, a replica makes for itself. The digest is the sum, mod 2^256, of SHA-256s.
 """
@@ -10,21 +10,27 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Protocol
 
+import orjson
+
 from domain.ids import RecordId
 from eventlog.port import ZERO_DIGEST
-from projections.key_order import after, merged, reordered
-from projections.rows import OpenRows, Row, RowCodec
+from projections.key_order import after, merged
+from projections.rows import Row, RowCodec
+from projections.sets import SetChange, read_set, write_set
 from projections.touched import TouchedRows
 
 Changes = Mapping[str, Mapping[bytes, bytes | None]]
 """By table and key, in order of keys: the row as it is to be stored, or None to delete it."""
 
 DIGEST_MODULUS = 1 << 256
+
+_THERE: Row = {}
+"""Stands for a row that was not read."""
 
 LOCAL_MARK = "~"
 """Begins the name of a table whose rows are a replica's own matter, and in no digest."""
@@ -38,6 +44,31 @@ class Checkpoint:
     event_digest: bytes = ZERO_DIGEST
     log_digest: bytes = ZERO_DIGEST
     rows_digest: bytes = ZERO_DIGEST
+
+
+def write_checkpoint(checkpoint: Checkpoint) -> bytes:
+    """Write a checkpoint as it is stored."""
+    return orjson.dumps(
+        {
+            "revision": checkpoint.revision,
+            "event_digest": checkpoint.event_digest.hex(),
+            "log_digest": checkpoint.log_digest.hex(),
+            "rows_digest": checkpoint.rows_digest.hex(),
+        }
+    )
+
+
+def read_checkpoint(stored: bytes | None) -> Checkpoint:
+    """Read what `write_checkpoint` wrote; the beginning where nothing was stored."""
+    if stored is None:
+        return Checkpoint()
+    fields = orjson.loads(stored)
+    return Checkpoint(
+        revision=fields["revision"],
+        event_digest=bytes.fromhex(fields["event_digest"]),
+        log_digest=bytes.fromhex(fields["log_digest"]),
+        rows_digest=bytes.fromhex(fields["rows_digest"]),
+    )
 
 
 class ReadTables(Protocol):
@@ -74,6 +105,13 @@ class ReadTables(Protocol):
         """How rows are stored."""
 
 
+class StoredTables(ReadTables, Protocol):
+    """The rows as of one checkpoint, with nothing changed of them."""
+
+    def load_many(self, table: str, keys: Collection[bytes]) -> dict[bytes, bytes]:
+        """Read rows as stored, those that are there."""
+
+
 class Tables(ReadTables, Protocol):
     """A transaction over the rows. A row that was read may be changed in place, then put back."""
 
@@ -88,6 +126,12 @@ class Tables(ReadTables, Protocol):
 
     def store(self, table: str, key: bytes, value: bytes | None) -> None:
         """Write a local value, or remove it."""
+
+    def amend(self, table: str, key: bytes, change: SetChange) -> None:
+        """Change a set that is a local value."""
+
+    def keys_from(self, table: str, start: bytes) -> Iterator[bytes]:
+        """Yield the keys from one on, in order, while the table is not changed."""
 
     def make_room(self) -> None:
         """Keep what was changed so far, and hold none of it: for who changes very many rows.
@@ -123,6 +167,32 @@ class Backing(Protocol):
 
     def abort(self) -> None:
         """End the transaction; nothing has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a transaction has come to, for another one over the same rows to store."""
+
+    changes: Changes
+    difference: int
+    """That the changes make to the digest over all rows."""
+    read: Mapping[str, Collection[bytes]]
+    """By table the keys of the rows that were looked at, and are as they were."""
+    local: Changes
+    """Local values."""
+
+    def is_apart(self, other: Part) -> bool:
+        """Say whether neither has looked at what the other changed."""
+        return not (_meet(self, other) or _meet(other, self))
+
+
+def _meet(one: Part, other: Part) -> bool:
+    """Say whether something changed that the other one touched."""
+    return any(
+        not changed.keys().isdisjoint(touched)
+        for table, changed in one.changes.items()
+        for touched in (other.changes.get(table, ()), other.read.get(table, ()))
+    )
 
 
 class Transaction:
@@ -185,6 +255,25 @@ class Transaction:
             elif encoded is not None:
                 yield key, self._codec.read_open(table, encoded)
 
+    def keys_from(self, table: str, start: bytes) -> Iterator[bytes]:
+        """Yield the keys from one on: unlike a scan it does not list first what was changed."""
+        touched = self._touched[table]
+        rows, changed = touched.rows, touched.changed_from(start)
+        following = next(changed, None)
+        for key, _ in self._backing.scan_stored(table, b"", start=start):
+            while following is not None and following < key:
+                if rows[following] is not None:
+                    yield following
+                following = next(changed, None)
+            if rows.get(key, _THERE) is not None:
+                yield key
+            if following == key:
+                following = next(changed, None)
+        while following is not None:
+            if rows[following] is not None:
+                yield following
+            following = next(changed, None)
+
     def _found(
         self, table: str, prefix: bytes, start: bytes
     ) -> Iterator[tuple[bytes, bytes | None, Row | None]]:
@@ -205,6 +294,11 @@ class Transaction:
     def store(self, table: str, key: bytes, value: bytes | None) -> None:
         """Write a local value, or remove it."""
         self._local[table][key] = value
+
+    def amend(self, table: str, key: bytes, change: SetChange) -> None:
+        """Change a set that is a local value."""
+        members = change.applied_to(read_set(self.load(table, key)))
+        self.store(table, key, write_set(members))
 
     def scan_stored(
         self, table: str, prefix: bytes, *, start: bytes = b""
@@ -230,6 +324,26 @@ class Transaction:
     def make_room(self) -> None:
         """Keep what was changed so far, and hold none of it: for who changes very many rows."""
         self._backing.write(self._taken())
+
+    def take_out(self, table: str, key: bytes) -> Row | None:
+        """Give a row as it was left here, and leave it as it is stored."""
+        row = self.get(table, key)
+        self._touched[table].forget(key)
+        return row
+
+    def hand_over(self) -> Part:
+        """End with what was come to, and store nothing."""
+        seen = {table: touched.rows.keys() for table, touched in self._touched.items()}
+        local = {table: dict(values) for table, values in self._local.items() if values}
+        self._local.clear()
+        changes = self._taken()
+        read = {table: tuple(keys - changes.get(table, {}).keys()) for table, keys in seen.items()}
+        return Part(changes, self._difference, read, local)
+
+    def take_over(self, part: Part) -> None:
+        """Store what another one has come to, of rows that this one has not touched."""
+        self._backing.write(part.changes)
+        self._difference += part.difference
 
     def commit(self, *, revision: int, event_digest: bytes, log_digest: bytes) -> Checkpoint:
         """Store the rows with the checkpoint that they stand at now."""
@@ -284,101 +398,3 @@ class Transaction:
                 changes[key] = encoded
                 difference += added - removed
         return changes, difference
-
-
-class MemoryTables:
-    """Tables in memory: for replays and tests."""
-
-    def __init__(self, codec: RowCodec | None = None) -> None:
-        self._codec: RowCodec = codec or OpenRows()
-        self._tables: defaultdict[str, dict[bytes, bytes]] = defaultdict(dict)
-        self._ordered: dict[str, list[bytes]] = {}
-        self._checkpoint = Checkpoint()
-        self._before: list[tuple[str, bytes, bytes | None]] = []
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """The checkpoint that the rows stand at."""
-        return self._checkpoint
-
-    @property
-    def codec(self) -> RowCodec:
-        """How rows are stored."""
-        return self._codec
-
-    def need(self, record_ids: Iterable[RecordId]) -> None:
-        """Raise `KeysNotHeld` for all of these records at once, if keys are wanting."""
-        self._codec.need(record_ids)
-
-    def begin(self) -> Transaction:
-        """Start a transaction; one at a time."""
-        return Transaction(self)
-
-    def get(self, table: str, key: bytes) -> Row | None:
-        """Read a row."""
-        encoded = self._tables[table].get(key)
-        return None if encoded is None else self._codec.read(table, key, encoded)
-
-    def scan(self, table: str, prefix: bytes, *, start: bytes = b"") -> Iterator[tuple[bytes, Row]]:
-        """Yield the rows whose key starts with a prefix, in order of keys."""
-        for key, encoded in self.scan_stored(table, prefix, start=start):
-            yield key, self._codec.read(table, key, encoded)
-
-    def scan_open(
-        self, table: str, prefix: bytes, *, start: bytes = b""
-    ) -> Iterator[tuple[bytes, Row]]:
-        """Yield as `scan` does, but of each row at least what is open; needs no key."""
-        for key, encoded in self.scan_stored(table, prefix, start=start):
-            yield key, self._codec.read_open(table, encoded)
-
-    def count(self, table: str) -> int:
-        """Say how many rows a table has."""
-        return len(self._tables[table])
-
-    def load(self, table: str, key: bytes) -> bytes | None:
-        """Read a row as stored."""
-        return self._tables[table].get(key)
-
-    def scan_stored(
-        self, table: str, prefix: bytes, *, start: bytes = b""
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """Yield rows as stored, in order of keys."""
-        rows = self._tables[table]
-        if table not in self._ordered:
-            self._ordered[table] = sorted(rows)
-        ordered = self._ordered[table]
-        for index in range(bisect_left(ordered, max(prefix, start)), len(ordered)):
-            key = ordered[index]
-            if not key.startswith(prefix):
-                return
-            yield key, rows[key]
-
-    def write(self, changes: Changes) -> None:
-        """Take changes over, and note what was there before them."""
-        for table, changed in changes.items():
-            rows = self._tables[table]
-            self._before += [(table, key, rows.get(key)) for key in changed]
-        self._take_over(changes)
-
-    def commit(self, changes: Changes, checkpoint: Checkpoint) -> None:
-        """Take over a transaction's changes."""
-        self._take_over(changes)
-        self._before.clear()
-        self._checkpoint = checkpoint
-
-    def abort(self) -> None:
-        """Put back what was written."""
-        while self._before:
-            table, key, encoded = self._before.pop()
-            self._take_over({table: {key: encoded}})
-
-    def _take_over(self, changes: Changes) -> None:
-        for table, changed in changes.items():
-            rows = self._tables[table]
-            if table in self._ordered:
-                self._ordered[table] = reordered(self._ordered[table], rows, changed)
-            for key, encoded in changed.items():
-                if encoded is None:
-                    rows.pop(key, None)
-                else:
-                    rows[key] = encoded

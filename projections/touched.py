@@ -5,7 +5,8 @@ Used by `tables.py` alone.
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from projections.rows import Row, encode_row
@@ -31,11 +32,24 @@ class TouchedRows:
             if self.ordered is not None:
                 insort(self.ordered, key)
 
+    def forget(self, key: bytes) -> None:
+        """Know nothing of a row any more."""
+        self.rows.pop(key, None)
+        self.stored.pop(key, None)
+        self.changed.discard(key)
+        self.ordered = None
+
     def in_order(self) -> list[bytes]:
         """Give the changed keys in order."""
         if self.ordered is None:
             self.ordered = sorted(self.changed)
         return self.ordered
+
+    def changed_from(self, start: bytes) -> Iterator[bytes]:
+        """Yield the changed keys from one on, in order, while none is changed."""
+        ordered = self.in_order()
+        for place in range(bisect_left(ordered, start), len(ordered)):
+            yield ordered[place]
 
     def encoded(self) -> dict[bytes, bytes | None]:
         """Write what changed as open rows."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 
 from projections.copies import REPEATS, SIGNALS
-from projections.tables import MemoryTables
+from projections.memory import MemoryTables
 from replay.shares import Copy, short
 
 _FRAME = struct.Struct(">HI")

@@ -24,8 +24,8 @@ from eventlog.port import EMPTY, Entry, LogReader
 from projections import customers
 from projections.errors import CustomerErased
 from projections.fold import fold_excerpt, let_time_pass
+from projections.memory import MemoryTables
 from projections.segments.membership import read_membership
-from projections.tables import MemoryTables
 from projections.views import CustomerView, customer_view, record_holding
 from replay.as_of import Prefix, within
 

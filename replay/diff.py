@@ -21,7 +21,7 @@ from eventlog.port import Entry, LogReader
 from eventlog.registry import wire_name
 from projections.clock import time_moved_to
 from projections.fold import fold_excerpt, let_time_pass
-from projections.tables import MemoryTables
+from projections.memory import MemoryTables
 from projections.views import CustomerView
 from replay.as_of import Prefix, within
 from replay.customer import PastCustomers, erased_records, load_customers

@@ -15,8 +15,8 @@ from domain.ids import RecordId
 from eventlog.port import LogReader
 from projections.clock import BEGINNING
 from projections.fold import fold_excerpt
+from projections.memory import MemoryTables
 from projections.rows import Row
-from projections.tables import MemoryTables
 from replay.as_of import Prefix, within
 from replay.customer import load_customers
 from replay.diff import decisions_of

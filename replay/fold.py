@@ -10,8 +10,9 @@ from typing import Protocol
 from eventlog.errors import LogDamaged
 from eventlog.port import Entry, LogReader
 from projections.fold import Rows, fold_batch, memory_codec
+from projections.memory import MemoryTables
 from projections.row_keys import in_thread
-from projections.tables import MemoryTables, ReadTables
+from projections.tables import ReadTables
 from replay.chain import ChainCheck
 
 READ_EVENTS_MAX = 5_000

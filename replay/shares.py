@@ -22,13 +22,14 @@ from projections.clock import CLOCK, clock_rows
 from projections.copies import REPEATS, SIGNALS
 from projections.counts import COUNTS
 from projections.fold import TABLES, fold_share, let_time_pass
+from projections.memory import MemoryTables
 from projections.parking import Parked, parked
 from projections.row_keys import in_thread
 from projections.rows import Row, RowCodec, encode_row, row_digest
 from projections.rules import RULES
 from projections.segments.definitions import SEGMENT_RULES, SEGMENTS
 from projections.segments.journal import LOCAL_TABLES as JOURNAL_TABLES
-from projections.tables import DIGEST_MODULUS, Changes, Checkpoint, MemoryTables
+from projections.tables import DIGEST_MODULUS, Changes, Checkpoint
 from projections.tallies import TOTALS
 from replay.scanning import LogTimes, Scan
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from domain.rules import Rules
+from projections.memory import MemoryTables
 from projections.segments.evaluation import evaluator
 from projections.segments.facts import Facts
 from projections.segments.language import Expression
 from projections.segments.timelines import Sight
-from projections.tables import MemoryTables
 
 EVERYONE = "~everyone"
 PURPOSE_PREFIX = "~purpose."

@@ -9,10 +9,13 @@ decoded. Another generation of the read side may number customers otherwise: see
 from __future__ import annotations
 
 import os
+from collections import defaultdict
+from operator import itemgetter
 
 from pyroaring import BitMap
 
 from domain.ids import RecordId
+from projections.sets import SetChange, read_set
 from projections.tables import ReadTables, Tables
 
 NUMBERS = "customer_numbers"
@@ -32,47 +35,39 @@ class Bitmaps:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        self._loaded: dict[str, BitMap] = {}
-        self._changed: set[str] = set()
+        self._changes: defaultdict[str, SetChange] = defaultdict(SetChange)
 
     def add(self, name: str, root: RecordId) -> None:
         """Put a customer into a set."""
-        self._load(name).add(self._number(root))
-        self._changed.add(name)
+        self._changes[name].add(self._number(root))
 
     def discard(self, name: str, root: RecordId) -> None:
         """Take a customer out of a set."""
-        self._load(name).discard(self._number(root))
-        self._changed.add(name)
+        self._changes[name].discard(self._number(root))
 
     def members(self, name: str) -> BitMap:
-        """Give a set as the transaction has left it; it is not to be changed."""
-        return self._load(name)
+        """Give a set as the transaction has left it."""
+        members = read_bitmap(self._tables, name)
+        change = self._changes.get(name)
+        return members if change is None else change.applied_to(members)
 
     def clear(self, name: str) -> None:
         """Empty a set."""
-        self._loaded[name] = BitMap()
-        self._changed.add(name)
+        self._changes[name] = SetChange(removed=self.members(name))
 
     def store(self) -> None:
         """Hand the changed sets to the transaction."""
-        for name in sorted(self._changed):
-            self._tables.store(MEMBERS, name.encode(), self._loaded[name].serialize())
+        for name, change in sorted(self._changes.items(), key=itemgetter(0)):
+            self._tables.amend(MEMBERS, name.encode(), change)
             self._tables.store(VERSIONS, name.encode(), os.urandom(_DRAWN_BYTES))
-        self._changed.clear()
-
-    def _load(self, name: str) -> BitMap:
-        if name not in self._loaded:
-            self._loaded[name] = read_bitmap(self._tables, name)
-        return self._loaded[name]
+        self._changes.clear()
 
     def _number(self, root: RecordId) -> int:
         known = number_of(self._tables, root)
         if known is not None:
             return known
-        stored = self._tables.load(NUMBERS, _NEXT)
-        number = 0 if stored is None else _read_number(stored)
-        self._tables.store(NUMBERS, _NEXT, _write_number(number + 1))
+        number = next_number(self._tables)
+        number_from(self._tables, number + 1)
         if self._tables.load(NUMBERS, _NUMBERING) is None:
             self._tables.store(NUMBERS, _NUMBERING, os.urandom(_DRAWN_BYTES))
         self._tables.store(NUMBERS, root.encode(), _write_number(number))
@@ -82,8 +77,18 @@ class Bitmaps:
 
 def read_bitmap(tables: ReadTables, name: str) -> BitMap:
     """Read a set; empty where nobody was ever in it."""
-    stored = tables.load(MEMBERS, name.encode())
-    return BitMap() if stored is None else BitMap.deserialize(stored)
+    return read_set(tables.load(MEMBERS, name.encode()))
+
+
+def next_number(tables: ReadTables) -> int:
+    """Give the first number that no customer has."""
+    stored = tables.load(NUMBERS, _NEXT)
+    return 0 if stored is None else _read_number(stored)
+
+
+def number_from(tables: Tables, number: int) -> None:
+    """Let the next customer have this number."""
+    tables.store(NUMBERS, _NEXT, _write_number(number))
 
 
 def read_version(tables: ReadTables, name: str) -> bytes:

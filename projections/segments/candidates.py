@@ -163,6 +163,11 @@ class Candidates:
         return self._opened[name]
 
 
+def are_held(tables: ReadTables) -> bool:
+    """Say whether there are answers that a change of a customer makes void."""
+    return bool(_read_known(tables))
+
+
 def waiting_candidates(tables: ReadTables) -> Mapping[str, Candidate]:
     """Give what is defined and not in effect, by segment; read anew when the rules have changed."""
     digest = definitions.rules_digest(tables)

@@ -8,7 +8,7 @@ instant. The fold calls `settle` and `advance` before the read models, `after` b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import chain, islice
 
@@ -27,6 +27,7 @@ from projections.segments.active import EVERYONE, Indexes
 from projections.segments.changing_over import Change, change_over
 from projections.segments.definitions import heard_sources
 from projections.segments.effective import active_after, active_set
+from projections.segments.journal import Journal
 from projections.segments.letting_go import let_go
 from projections.segments.membership import Ledger, Moment
 from projections.segments.regrouping import is_as_it_was, regroup
@@ -42,31 +43,45 @@ _NONE: Indexes = frozenset()
 class Session:
     """Keeps the memberships in step with one transaction over the rows."""
 
-    def __init__(self, tables: Tables, reached: Callable[[int], int] | None = None) -> None:
-        """Begin; `reached` says by which revision the clock came to an instant, if not by ours."""
+    def __init__(
+        self,
+        tables: Tables,
+        reached: Callable[[int], int] | None = None,
+        *,
+        until: datetime | None = None,
+        concerns: timers.Concerns = timers.everybody,
+    ) -> None:
+        """Begin; `reached` says by which revision the clock came to an instant, if not by ours.
+
+        Instants are looked for up to a time only, if it is known how far this goes, and of those
+        customers alone whom it `concerns`.
+        """
         self._tables = tables
         self._reached = reached
+        self._concerns = concerns
         self._ledger = Ledger(tables, active_set(tables))
         self._time = clock.read_clock(tables)
         self._clock = microseconds(self._time)
-        self._ledger.earliest_due = timers.first_due(tables)
+        self._until = None if until is None else microseconds(until)
+        self._ledger.earliest_due = self._next_due()
         self._touched: dict[RecordId, Indexes] = {}
         self._retraited: set[RecordId] = set()
         self._erased: dict[RecordId, tuple[RecordId, ...]] = {}
         self._decision: DecisionId | None = None
         self._fired = 0
+        self.is_anybody_parked = parking.is_anybody_parked(tables)
+        """Or was, in this transaction."""
         self.revision = 0
         """Of the last event that was folded."""
 
-    def need_keys(self, entries: Sequence[Entry], until: datetime | None = None) -> None:
+    def need_keys(self, entries: Sequence[Entry]) -> None:
         """Ask at once for the keys of those whom these entries, or time, will touch.
 
-        `until` is the time to which they pass, if they do not all say so. Of very many only the
-        first are asked for: the others are when they are met.
+        Of very many only the first are asked for: the others are when they are met.
         """
-        times = [clock.time_moved_to(entry.event) for entry in entries if entry.event]
-        times += [until] if until else []
-        due = timers.due_until(self._tables, microseconds(max(times))) if times else ()
+        told = (clock.time_moved_to(entry.event) for entry in entries if entry.event)
+        until = max(map(microseconds, told), default=0) if self._until is None else self._until
+        due = self._due_until(until)
         wanted = {RecordId(e.stream.key) for e in entries if e.stream.kind is StreamKind.RECORD}
         roots = {customers.root(self._tables, record) or record for record in wanted}
         for root in chain(roots, islice(due, RECORDS_AHEAD_MAX)):
@@ -120,6 +135,7 @@ class Session:
 
     def hold_back(self, entry: Entry) -> None:
         """Note whom an event touches that was not applied: they may be parked now."""
+        self.is_anybody_parked = True
         self.revision, stream = entry.revision, entry.stream
         body = entry.event.body if entry.event else None
         records: set[RecordId] = set()
@@ -135,9 +151,8 @@ class Session:
 
     def passed(self, revision: int) -> None:
         """Note that a revision was folded, whatever became of it."""
-        self._ledger.journal.trim(revision)
-        if clock.is_marked(revision):
-            clock.mark_clock(self._tables, revision, self._time)
+        journal = self._ledger.journal
+        note_passed(self._tables, journal, revision, time_after=lambda _: self._time)
 
     def finish(self) -> None:
         """Judge what is left, and store the sets; the rows are whole then."""
@@ -195,7 +210,7 @@ class Session:
             root, is_living = customers.living(self._tables, record)
             if not is_living:
                 continue  # nothing more is ever judged of them
-            if parking.parked_with(self._tables, record, root) is not None:
+            if self._is_parked(record, root):
                 self._ledger.withdraw(record, moment)
                 continue
             unparked.append(record)
@@ -209,6 +224,11 @@ class Session:
         else:
             regroup(self._ledger, {*standing, *unparked}, moment)
 
+    def _is_parked(self, record: RecordId, root: RecordId | None) -> bool:
+        if not self.is_anybody_parked:
+            return False
+        return parking.parked_with(self._tables, record, root) is not None
+
     def _root(self, record: RecordId) -> RecordId:
         return customers.root(self._tables, record) or record
 
@@ -221,13 +241,15 @@ class Session:
     def _fire(self, moved_to: int, revision: int) -> None:
         """Judge, instant by instant, what changes by itself up to a time."""
         ahead = 0
-        while (instant := timers.first_due(self._tables)) is not None and instant <= moved_to:
+        while (instant := self._next_due()) is not None and instant <= moved_to:
             at = revision if self._reached is None else self._reached(instant)
             moment = Moment(at, instant, "time")
-            for root in timers.due_at(self._tables, instant, customers_max=RECORDS_AHEAD_MAX):
-                ahead = ahead or self._load_ahead(moved_to)
-                self._ledger.judge(root, self._due(root, instant), moment)
-                ahead -= 1
+            while roots := self._due_at(instant):
+                for root in roots:
+                    ahead = ahead or self._load_ahead(moved_to)
+                    self._ledger.judge(root, self._due(root, instant), moment)
+                    ahead -= 1
+            self._clock = instant
         self._ledger.earliest_due = instant
 
     def _load_ahead(self, moved_to: int) -> int:
@@ -235,11 +257,24 @@ class Session:
         if self._fired >= RECORDS_AHEAD_MAX:
             self._ledger.make_room()
             self._fired = 0
-        due = timers.due_until(self._tables, moved_to)
+        due = self._due_until(moved_to)
         found = ((root, customers.members(self._tables, root)) for root in due)
         part = next(in_slices(self._tables, found, lambda item: item[1]))
         self._fired += len(part)
         return len(part)
+
+    def _next_due(self) -> int | None:
+        return timers.next_due(
+            self._tables, after=self._clock, until=self._until, concerns=self._concerns
+        )
+
+    def _due_at(self, instant: int) -> list[RecordId]:
+        return timers.due_at(
+            self._tables, instant, customers_max=RECORDS_AHEAD_MAX, concerns=self._concerns
+        )
+
+    def _due_until(self, instant: int) -> Iterator[RecordId]:
+        return timers.due_until(self._tables, instant, after=self._clock, concerns=self._concerns)
 
     def _is_due(self, moved_to: int) -> bool:
         earliest = self._ledger.earliest_due
@@ -270,3 +305,12 @@ class Session:
             heard=heard_sources(self._tables),
             everyone=self._ledger.bitmaps.members(EVERYONE),
         )
+
+
+def note_passed(
+    tables: Tables, journal: Journal, revision: int, *, time_after: Callable[[int], datetime]
+) -> None:
+    """Note that all rows have come to a revision, and what the clock shows then."""
+    journal.trim(revision)
+    if clock.is_marked(revision):
+        clock.mark_clock(tables, revision, time_after(revision))

@@ -6,7 +6,7 @@ Instants are microseconds since the year 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from domain.ids import RecordId
@@ -15,28 +15,49 @@ from projections.tables import ReadTables, Tables
 TIMERS = "timers"
 TABLES = (TIMERS,)
 
+Concerns = Callable[[RecordId], bool]
+"""Says whether a customer's instants are looked at: of a part, those of some customers are."""
+
+
+def everybody(_root: RecordId) -> bool:
+    """Look at all instants."""
+    return True
+
 
 def first_due(tables: ReadTables) -> int | None:
     """Give the earliest instant at which anything is due; the steward advances the clock to it."""
-    for key, _ in tables.scan(TIMERS, b""):
-        return int(key.split(b"/")[0])
+    return next((instant for instant, _ in _timers(tables, b"")), None)
+
+
+def next_due(
+    tables: Tables, *, after: int, until: int | None = None, concerns: Concerns = everybody
+) -> int | None:
+    """Give the earliest instant after one, up to which everything has been done."""
+    for instant, root in map(_read_place, tables.keys_from(TIMERS, _place(after + 1, ""))):
+        if until is not None and instant > until:
+            return None
+        if concerns(root):
+            return instant
     return None
 
 
-def due_until(tables: ReadTables, instant: int) -> Iterator[RecordId]:
-    """Yield the customers with an instant up to this one."""
-    for key, _ in tables.scan(TIMERS, b""):
-        due, _, root = key.decode().partition("/")
-        if int(due) > instant:
+def due_until(
+    tables: ReadTables, instant: int, *, after: int = 0, concerns: Concerns = everybody
+) -> Iterator[RecordId]:
+    """Yield the customers with an instant up to this one, and after another one."""
+    for due, root in _timers(tables, b"", start=_place(after + 1, "")):
+        if due > instant:
             return
-        yield RecordId(root)
+        if concerns(root):
+            yield root
 
 
-def due_at(tables: ReadTables, instant: int, *, customers_max: int) -> list[RecordId]:
+def due_at(
+    tables: ReadTables, instant: int, *, customers_max: int, concerns: Concerns = everybody
+) -> list[RecordId]:
     """Name customers with this very instant, the first so many in order."""
-    prefix = _place(instant, "")
-    found = islice(tables.scan(TIMERS, prefix), customers_max)
-    return [RecordId(key[len(prefix) :].decode()) for key, _ in found]
+    found = (root for _, root in _timers(tables, _place(instant, "")) if concerns(root))
+    return list(islice(found, customers_max))
 
 
 def move(tables: Tables, root: RecordId, *, before: int | None, after: int | None) -> None:
@@ -47,6 +68,17 @@ def move(tables: Tables, root: RecordId, *, before: int | None, after: int | Non
         tables.delete(TIMERS, _place(before, root))
     if after is not None:
         tables.put(TIMERS, _place(after, root), {})
+
+
+def _timers(
+    tables: ReadTables, prefix: bytes, *, start: bytes = b""
+) -> Iterator[tuple[int, RecordId]]:
+    return (_read_place(key) for key, _ in tables.scan(TIMERS, prefix, start=start))
+
+
+def _read_place(key: bytes) -> tuple[int, RecordId]:
+    instant, _, root = key.decode().partition("/")
+    return int(instant), RecordId(root)
 
 
 def _place(instant: int, root: str) -> bytes:

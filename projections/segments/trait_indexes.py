@@ -8,10 +8,12 @@ no digest: `trait_index_state`: {next, builds: {purpose/trait: {build, told}}, o
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from operator import itemgetter
 
 import orjson
 from pyroaring import BitMap
@@ -23,6 +25,7 @@ from projections.rows import Row
 from projections.segments.bitmaps import number_of
 from projections.segments.facts import Facts
 from projections.segments.trait_values import value_key
+from projections.sets import SetChange, read_set
 from projections.tables import ReadTables, Tables
 
 STATE = "trait_index_state"
@@ -55,7 +58,7 @@ class TraitIndexes:
         self._tables = tables
         self._index_key = tables.codec.index_key
         self._sets: dict[bytes, BitMap] = {}
-        self._changed: set[bytes] = set()
+        self._changes: defaultdict[bytes, SetChange] = defaultdict(SetChange)
 
     def follow(self, rules: Rules, *, heard: frozenset[str], everyone: BitMap) -> bool:
         """Keep the indexes that the rules ask for; true if they were not the same."""
@@ -123,10 +126,9 @@ class TraitIndexes:
 
     def store(self) -> None:
         """Hand the changed sets to the transaction."""
-        for key in sorted(self._changed):
-            members = self._sets[key]
-            self._tables.store(SETS, key, members.serialize() if members else None)
-        self._changed.clear()
+        for key, change in sorted(self._changes.items(), key=itemgetter(0)):
+            self._tables.amend(SETS, key, change)
+        self._changes.clear()
 
     @cached_property
     def _state(self) -> Row:
@@ -178,21 +180,22 @@ class TraitIndexes:
 
     def _add(self, key: bytes, number: int) -> None:
         self._set(key).add(number)
-        self._changed.add(key)
+        self._changes[key].add(number)
 
     def _discard(self, key: bytes, number: int) -> None:
         members = self._set(key)
         if number in members:
             members.discard(number)
-            self._changed.add(key)
+            self._changes[key].discard(number)
 
     def _put(self, key: bytes, members: BitMap) -> None:
+        """Make a set that was not there."""
         self._sets[key] = members
-        self._changed.add(key)
+        self._changes[key] = SetChange(added=BitMap(members))
 
     def _set(self, key: bytes) -> BitMap:
         if key not in self._sets:
-            self._sets[key] = read_set(self._tables, key)
+            self._sets[key] = members_at(self._tables, key)
         return self._sets[key]
 
 
@@ -208,13 +211,12 @@ def build_for(tables: ReadTables, rules: Rules, trait: str, *, purpose: str) -> 
     if known is None or known["told"] != _wanted(rules).get(slot):
         return None
     build = _build(slot, known)
-    return None if read_set(tables, _place(build.number, PENDING)) else build
+    return None if members_at(tables, _place(build.number, PENDING)) else build
 
 
-def read_set(tables: ReadTables, key: bytes) -> BitMap:
+def members_at(tables: ReadTables, key: bytes) -> BitMap:
     """Read a set; empty where nobody is in it."""
-    stored = tables.load(SETS, key)
-    return BitMap() if stored is None else BitMap.deserialize(stored)
+    return read_set(tables.load(SETS, key))
 
 
 def set_place(build: Build, value: bytes) -> bytes:

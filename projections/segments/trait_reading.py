@@ -9,7 +9,14 @@ from domain.rules import Rules
 from domain.trait_indexes import TraitIndex, living
 from projections.segments.audience_parts import OfTrait, TraitIs, TraitKnown, TraitWithin
 from projections.segments.errors import IndexNotReady, RangeTooWide, TraitNotIndexed, TraitNotOpen
-from projections.segments.trait_indexes import PRESENT, SETS, Build, build_for, read_set, set_place
+from projections.segments.trait_indexes import (
+    PRESENT,
+    SETS,
+    Build,
+    build_for,
+    members_at,
+    set_place,
+)
 from projections.segments.trait_values import (
     Range,
     is_behind,
@@ -46,10 +53,10 @@ def trait_members(tables: ReadTables, rules: Rules, part: OfTrait, *, purpose: s
     build = _build(tables, rules, part.trait, purpose)
     match part:
         case TraitKnown():
-            return read_set(tables, set_place(build, PRESENT))
+            return members_at(tables, set_place(build, PRESENT))
         case TraitIs(values=values):
             keys = {_key(tables, build, value) for value in values}
-            return BitMap.union(BitMap(), *(read_set(tables, set_place(build, k)) for k in keys))
+            return BitMap.union(BitMap(), *(members_at(tables, set_place(build, k)) for k in keys))
         case TraitWithin(within=within):
             return _between(tables, build, within)
 

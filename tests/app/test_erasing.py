@@ -26,9 +26,10 @@ from eventlog.snapshots.memory import MemorySnapshotStore
 from eventlog.snapshots.port import Snapshot
 from projections.erasures import erasure_of
 from projections.fold import fold_batch, row_codec
+from projections.memory import MemoryTables
 from projections.row_keys import with_keys
 from projections.rows import RowCodec
-from projections.tables import MemoryTables, ReadTables
+from projections.tables import ReadTables
 from replay.erasure_receipt import receipt_of
 from replay.verify import verify
 from tests.actors.house import (

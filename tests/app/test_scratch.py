@@ -12,7 +12,7 @@ from app.scratch import scratch_for
 from eventlog.errors import LogDamaged
 from eventlog.port import EventLog
 from projections.fold import fold_batch
-from projections.tables import MemoryTables
+from projections.memory import MemoryTables
 from replay.fold import fold_into, fold_log
 from replay.verify import verify
 from tests.projections.histories import ListedLog, random_history

@@ -21,6 +21,7 @@ from projections.erasures import pending
 from projections.errors import CustomerErased
 from projections.fold import TABLES, fold_batch
 from projections.heads import HEADS
+from projections.memory import MemoryTables
 from projections.segments.active import EVERYONE
 from projections.segments.bitmaps import number_of, read_bitmap
 from projections.segments.journal import (
@@ -30,7 +31,6 @@ from projections.segments.journal import (
     everything_after,
 )
 from projections.store import Store
-from projections.tables import MemoryTables
 from projections.views import customer_of, record_holding
 from tests.projections.erasing import Erasing, erasing_history
 from tests.projections.histories import batches, identifier, record_id

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from domain.ids import RecordId
 from projections.fold import TABLES, fold_batch
+from projections.memory import MemoryTables
 from projections.rows import encode_row, row_digest
-from projections.tables import DIGEST_MODULUS, MemoryTables
+from projections.tables import DIGEST_MODULUS
 from projections.tallies import Tally
 from projections.views import CustomerView, customer_view
 from tests.projections import oracle

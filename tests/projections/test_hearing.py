@@ -6,7 +6,8 @@ from typing import cast
 
 from projections import forgetting
 from projections.fold import MODELS
-from projections.tables import MemoryTables, ReadTables, Tables
+from projections.memory import MemoryTables
+from projections.tables import ReadTables, Tables
 from tests.golden.recorded import decode, read_keys, read_messages
 
 

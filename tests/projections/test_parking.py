@@ -12,7 +12,7 @@ from domain.signal_events import TraitsSet
 from projections import counts, parking
 from projections.errors import CustomerParked, PoisonEvent
 from projections.fold import fold_batch
-from projections.tables import MemoryTables
+from projections.memory import MemoryTables
 from projections.views import customer_view, customer_view_by_identifier
 from tests.projections.histories import (
     History,

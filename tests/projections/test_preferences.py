@@ -17,7 +17,7 @@ from projections import contexts, preferences
 from projections.clock import read_clock
 from projections.consent_history import consent_history
 from projections.fold import fold_batch
-from projections.tables import MemoryTables
+from projections.memory import MemoryTables
 from projections.views import CustomerView, customer_view
 from tests.projections.histories import START, History, identifier, record_id
 

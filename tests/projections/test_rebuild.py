@@ -15,10 +15,11 @@ from eventlog.port import Entry
 from projections.errors import ReadSideNotReady, ReadSideOutdated
 from projections.fold import fold_batch
 from projections.generations import rebuilding_folder, request_rebuild, serving_folder
+from projections.memory import MemoryTables
 from projections.read_side import ReadSide
 from projections.rows import OpenRows
 from projections.store import Store
-from projections.tables import Checkpoint, MemoryTables
+from projections.tables import Checkpoint
 from tests.projections.growing import GrowingLog
 from tests.projections.histories import batches, random_history
 from tests.support.waiting import until

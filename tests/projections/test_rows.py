@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from domain.ids import RecordId
 from eventlog.keys.port import DataKey, KeyAnswer, NoKey
 from projections.errors import KeyDamaged, KeysNotHeld, RowUnreadable
+from projections.memory import MemoryTables
 from projections.profile import PROFILES
 from projections.row_keys import read_rows, with_keys
 from projections.rows import Row, Sealed, SealedRows, TaggedRows, encode_row, owned_by_key
 from projections.store import Store
-from projections.tables import MemoryTables
 from projections.tallies import TALLIES
 from projections.timeline import TIMELINE
 from tests.support.events import new_id

@@ -18,10 +18,10 @@ from eventlog.memory import MemoryEventLog
 from eventlog.port import EMPTY, Attempt, Draft, EventLog, Head, Stored
 from projections.errors import PoisonEvent
 from projections.fold import fold_batch
+from projections.memory import MemoryTables
 from projections.rules import read_rules
 from projections.runner import Projector
 from projections.store import Store, WritableStore
-from projections.tables import MemoryTables
 from tests.projections.histories import History, ListedLog, random_history
 
 WAIT_SECONDS = 10.0

@@ -14,8 +14,9 @@ from eventlog.errors import LogDamaged
 from projections import store as store_module
 from projections.errors import CheckpointMoved, ReadSideNotReady, ReadSideOutdated
 from projections.fold import fold_batch
+from projections.memory import MemoryTables
 from projections.store import Store, WritableStore
-from projections.tables import Checkpoint, MemoryTables
+from projections.tables import Checkpoint
 from tests.projections.histories import History, batches, random_history, record_id, signal
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from domain.ids import OpenMap, RecordId
 from domain.signals import EXACT
 from projections import tallies
 from projections.fold import fold_batch
-from projections.tables import MemoryTables
+from projections.memory import MemoryTables
 from projections.tallies import Tally, Totals
 from tests.projections.histories import History, record_id, signal
 

@@ -8,7 +8,7 @@ from domain.consent import ConsentState
 from domain.errors import NotFound
 from projections import counts
 from projections.fold import fold_batch
-from projections.tables import MemoryTables
+from projections.memory import MemoryTables
 from projections.views import CustomerView, customer_view, customer_view_by_identifier
 from tests.projections.histories import History, identifier, record_id, signal
 

@@ -20,8 +20,8 @@ from projections import customers
 from projections.clock import MARK_EVERY_REVISIONS, read_clock, time_moved_to
 from projections.errors import CustomerErased, CustomerParked
 from projections.fold import fold_batch, let_time_pass
+from projections.memory import MemoryTables
 from projections.segments.membership import read_membership
-from projections.tables import MemoryTables
 from projections.views import CustomerView, customer_view, record_holding
 from replay.as_of import AsOf, Prefix, find_prefix
 from replay.customer import fold_customers

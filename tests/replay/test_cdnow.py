@@ -20,8 +20,8 @@ from eventlog.port import LogReader
 from projections import timeline
 from projections.fold import fold_excerpt, let_time_pass
 from projections.instants import time_of
+from projections.memory import MemoryTables
 from projections.segments.membership import MEMBERSHIPS
-from projections.tables import MemoryTables
 from replay.as_of import AsOf, Prefix, find_prefix, within
 from replay.customer import fold_customers
 from tests.projections.histories import ListedLog, record_id

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from domain.errors import Invalid
 from eventlog.port import LogReader
 from projections.fold import fold_batch
-from projections.tables import MemoryTables
+from projections.memory import MemoryTables
 from replay.as_of import AsOf, find_prefix
 from replay.customer import PastCustomers
 from replay.diff import diff_customer, fields_of

@@ -12,7 +12,7 @@ from eventlog.errors import LogDamaged
 from eventlog.port import EventLog
 from projections.errors import CustomerParked
 from projections.fold import fold_batch
-from projections.tables import MemoryTables
+from projections.memory import MemoryTables
 from projections.views import customer_view
 from replay.fold import fold_log
 from tests.projections.histories import (

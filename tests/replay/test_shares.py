@@ -17,8 +17,9 @@ from domain.ids import DecisionId
 from eventlog.port import Entry
 from projections.copies import SIGNALS
 from projections.fold import TABLES, fold_batch
+from projections.memory import MemoryTables
 from projections.rows import OpenRows
-from projections.tables import Checkpoint, MemoryTables
+from projections.tables import Checkpoint
 from replay.copies_file import read_copies, write_copies
 from replay.scanning import EVERY_SHARE, LogTimes, Scan
 from replay.shares import Copy, Share, ShareFold, put_together

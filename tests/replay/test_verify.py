@@ -11,9 +11,10 @@ import pytest
 
 from eventlog.port import EventLog
 from projections.fold import TABLES, fold_batch
+from projections.memory import MemoryTables
 from projections.rows import Row
 from projections.store import Store
-from projections.tables import Checkpoint, MemoryTables
+from projections.tables import Checkpoint
 from replay.fold import Progress
 from replay.sharing import Refolded
 from replay.verify import RefoldFailed, Verification, verify

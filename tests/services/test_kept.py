@@ -16,8 +16,9 @@ from koseki.v1 import query_service_pb2
 from projections.clock import read_clock
 from projections.errors import CustomerParked, KeysNotHeld
 from projections.fold import SEALED, fold_batch
+from projections.memory import MemoryTables
 from projections.rows import RowCodec, SealedRows
-from projections.tables import MemoryTables, ReadTables
+from projections.tables import ReadTables
 from projections.views import customer_view
 from services import kept as module
 from services.answers import customer_message

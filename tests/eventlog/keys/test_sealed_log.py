@@ -26,8 +26,8 @@ from eventlog.keys.key_stream import KeyStream
 from eventlog.port import EMPTY, Draft, Entry, Stored
 from eventlog.server import EmbeddedServer
 from projections.fold import fold_batch, row_codec
+from projections.memory import MemoryTables
 from projections.row_keys import with_keys
-from projections.tables import MemoryTables
 from projections.views import customer_view
 from replay.fold import fold_log
 from replay.verify import verify

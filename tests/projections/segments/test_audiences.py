@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from domain.consent import ConsentState
 from domain.ids import RecordId
 from projections.fold import fold_batch
+from projections.memory import MemoryTables
 from projections.segments.audience_parts import (
     AUDIENCE_PARTS_MAX,
     AllOf,
@@ -31,7 +32,7 @@ from projections.segments.errors import (
 from projections.segments.membership import MEMBERSHIPS
 from projections.segments.pages import PIN_LIFE_SECONDS, PINS_MAX, Pages
 from projections.store import Store
-from projections.tables import MemoryTables, ReadTables
+from projections.tables import ReadTables
 from tests.projections.histories import record_id
 from tests.projections.segments.happenings import Happenings
 

@@ -6,6 +6,7 @@ import pytest
 
 from domain.ids import RecordId
 from projections.fold import fold_batch
+from projections.memory import MemoryTables
 from projections.segments.audience_parts import InSegment
 from projections.segments.audiences import Sets, audience_members, count_audience
 from projections.segments.bitmaps import NUMBERS
@@ -13,7 +14,6 @@ from projections.segments.errors import StaleToken
 from projections.segments.journal import behind
 from projections.segments.pages import Pages
 from projections.segments.watching import Place, SegmentWatch
-from projections.tables import MemoryTables
 from tests.projections.histories import batches, record_id
 from tests.projections.segments.happenings import Happenings
 

@@ -22,6 +22,7 @@ from eventlog.keys.memory import MemoryKeyStore
 from eventlog.keys.port import KeyAnswer
 from eventlog.port import EventLog
 from projections.fold import fold_batch, row_codec
+from projections.memory import MemoryTables
 from projections.parking import parked
 from projections.row_keys import read_long
 from projections.runner import Projector
@@ -29,7 +30,6 @@ from projections.segments.explaining import preview_counts
 from projections.segments.journal import changes
 from projections.segments.membership import MEMBERSHIPS
 from projections.store import Store
-from projections.tables import MemoryTables
 from replay.verify import verify
 from tests.projections.histories import ListedLog, record_id
 from tests.projections.segments.happenings import Happenings

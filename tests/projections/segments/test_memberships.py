@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from domain.consent import ConsentState, LawfulBasis
 from domain.ids import RecordId
 from domain.workspace_events import PurposeDefined
 from projections.fold import fold_batch
 from projections.instants import microseconds
+from projections.memory import MemoryTables
 from projections.segments.explaining import (
     check_definition,
     explain_membership,
@@ -16,12 +19,12 @@ from projections.segments.explaining import (
 from projections.segments.filling import fill_slice
 from projections.segments.journal import changes
 from projections.segments.membership import MEMBERSHIPS
-from projections.segments.timers import first_due
-from projections.tables import MemoryTables
+from projections.segments.timers import TIMERS, first_due
 from tests.projections.histories import batches, record_id, signal
 from tests.projections.segments.happenings import Happenings
 
 DAY = 86_400
+MANY = 200
 
 
 def begun() -> Happenings:
@@ -168,6 +171,34 @@ def test_an_agreement_that_runs_out_closes_by_itself() -> None:
     assert (last.change, last.customer, last.cause) == ("exited", record_id(1), "time")
     assert last.at == microseconds(history.time(100))
     assert first_due(tables) is None
+
+
+class Looked(MemoryTables):
+    """Counts the timers that are looked at."""
+
+    timers = 0
+
+    def scan_stored(
+        self, table: str, prefix: bytes, *, start: bytes = b""
+    ) -> Iterator[tuple[bytes, bytes]]:
+        for row in super().scan_stored(table, prefix, start=start):
+            self.timers += table == TIMERS
+            yield row
+
+
+def test_many_windows_that_close_one_after_the_other_are_looked_at_once_each() -> None:
+    history = begun()
+    history.segment("fresh", 'seen("Visited", "1d")')
+    for number in range(MANY):
+        history.now = number
+        history.did(number, "Visited")
+    tables = Looked()
+    fold_batch(tables, history.entries)
+    history.advance(2 * DAY)
+    tables.timers = 0
+    fold_batch(tables, history.entries[-1:])
+    assert members(tables, "fresh") == set()
+    assert tables.timers <= 10 * MANY
 
 
 def test_a_purpose_put_below_another_is_judged_anew() -> None:

@@ -7,11 +7,12 @@ import pytest
 from domain.ids import RecordId
 from projections.customers import CUSTOMERS
 from projections.fold import fold_batch
+from projections.memory import MemoryTables
 from projections.segments.effective import active_set
 from projections.segments.journal import MembershipChange, changes
 from projections.segments.membership import MEMBERSHIPS, Ledger, Moment
 from projections.segments.regrouping import regroup
-from projections.tables import MemoryTables, Transaction
+from projections.tables import Transaction
 from tests.projections.histories import record_id
 from tests.projections.segments.happenings import Happenings
 

@@ -11,11 +11,12 @@ from domain.ids import RecordId
 from eventlog.keys.port import DataKey, KeyAnswer
 from projections.errors import KeysNotHeld
 from projections.fold import SEALED, fold_batch
+from projections.memory import MemoryTables
 from projections.row_keys import with_keys
 from projections.rows import SealedRows
 from projections.segments.journal import changes
 from projections.segments.membership import MEMBERSHIPS
-from projections.tables import Checkpoint, MemoryTables
+from projections.tables import Checkpoint
 from tests.projections.histories import batches
 from tests.projections.segments.test_segments_against_oracle import world_of
 

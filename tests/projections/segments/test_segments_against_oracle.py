@@ -15,12 +15,13 @@ from domain.ids import RecordId
 from domain.workspace_events import PurposeDefined
 from projections.fold import TABLES, fold_batch
 from projections.instants import microseconds, time_of
+from projections.memory import MemoryTables
 from projections.segments.bitmaps import customer_numbered, read_bitmap
 from projections.segments.effective import active_set, build
 from projections.segments.filling import fill_slice
 from projections.segments.journal import CHANGES, MembershipChange, changes
 from projections.segments.membership import MEMBERSHIPS
-from projections.tables import MemoryTables, ReadTables
+from projections.tables import ReadTables
 from tests.projections.histories import PURPOSES, SOURCES, START, batches, identifier
 from tests.projections.segments import oracle
 from tests.projections.segments.happenings import Happenings

@@ -20,6 +20,7 @@ from domain.ids import RecordId
 from domain.workspace_events import SourceRegistered, TraitIndexDropped, TraitIndexed
 from eventlog.keys.port import DataKey, KeyAnswer
 from projections.fold import SEALED, fold_batch
+from projections.memory import MemoryTables
 from projections.rows import SealedRows
 from projections.segments import trait_indexes
 from projections.segments.audience_parts import (
@@ -36,7 +37,7 @@ from projections.segments.errors import InvalidAudience
 from projections.segments.filling import fill_slice
 from projections.segments.trait_values import Range
 from projections.store import Store
-from projections.tables import MemoryTables, ReadTables
+from projections.tables import ReadTables
 from tests.projections import oracle
 from tests.projections.erasing import Erasing
 from tests.projections.histories import PURPOSES, SOURCES, batches, record_id

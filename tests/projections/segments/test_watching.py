@@ -9,6 +9,7 @@ import pytest
 from domain.consent import ConsentState
 from domain.ids import RecordId
 from projections.fold import fold_batch
+from projections.memory import MemoryTables
 from projections.segments import journal
 from projections.segments.audience_parts import InSegment
 from projections.segments.audiences import Sets, audience_members
@@ -16,7 +17,6 @@ from projections.segments.bitmaps import customer_numbered
 from projections.segments.errors import ChangesNotKept, InvalidToken
 from projections.segments.following import CustomerWatch
 from projections.segments.watching import Place, SegmentWatch, Told, read_place
-from projections.tables import MemoryTables
 from tests.projections.erasing import Erasing
 from tests.projections.histories import batches, record_id
 from tests.projections.segments.happenings import Happenings

@@ -1,0 +1,220 @@
+"""Processes that fold parts of a projector's large batches (`parts.py`), each over a socket.
+
+`python -m projections.part_process FD` is such a process. It reads the rows of one generation with
+the keys that come with each task, writes nothing, asks nobody, and keeps nothing between two tasks.
+It is started when first there is a large batch, is started anew when it ended, and ends with the
+projector's end of its socket.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from struct import pack
+from typing import NamedTuple
+
+from eventlog.port import Entry
+from projections.errors import PartRefused
+from projections.fold import SEALED
+from projections.parts import Dealt, Folded, Here, PartFolder, Task, deal_out, fold_dealt, fold_task
+from projections.row_keys import GivenKeys, in_thread, with_keys
+from projections.rows import OpenRows, RowCodec, SealedRows
+from projections.store import Store, WritableStore
+from projections.tables import Checkpoint
+
+PROCESSES_MAX = 4
+PART_SECONDS_MAX = 120.0
+"""That a part may take; its process is ended then, and the batch folded whole."""
+
+RESTART_SECONDS = 5.0
+OWN_WEIGHT = 0.4
+"""What the projector folds, for each event of a single other process: it reads and stores as well.
+Beside several it folds nothing.
+"""
+
+_READY = b"ready"
+_SEND_TIMEOUT = pack("ll", int(PART_SECONDS_MAX), 0)
+"""As the C library has it; a process that is stopped takes nothing."""
+
+
+class Place(NamedTuple):
+    """Which rows a process reads, and the key of their indexes over traits."""
+
+    folder: Path
+    index_key: bytes | None
+
+
+class PartProcess:
+    """One process, as the projector sees it."""
+
+    def __init__(self, place: Place) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)
+        command = [sys.executable, "-m", __name__, str(theirs.fileno())]
+        with theirs:
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])  # noqa: S603
+        self._connection = Connection(ours.detach())
+        self._is_ready = False
+        self._send(pickle.dumps(place))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can take a task."""
+        with suppress(OSError, EOFError):
+            if not self._is_ready and self._connection.poll():
+                self._is_ready = self._connection.recv_bytes() == _READY
+        return self._is_ready
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended."""
+        return self._process.poll() is not None
+
+    def begin(self, task: Task) -> None:
+        """Send a task. Raises `PartRefused`."""
+        self._send(pickle.dumps(task))
+
+    def result(self) -> Folded:
+        """Wait for what it came to. Raises `PartRefused`."""
+        answer = pickle.loads(self._receive())  # noqa: S301  # from our own process
+        if isinstance(answer, Folded):
+            return answer
+        raise PartRefused(f"another process refused a part: {answer}")
+
+    def end(self) -> None:
+        """Kill it: it keeps nothing. Whoever waits for it waits no more."""
+        self._is_ready = False
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """End it, when nobody waits for it any more."""
+        self.end()
+        self._connection.close()
+
+    def _receive(self) -> bytes:
+        try:
+            if self._connection.poll(PART_SECONDS_MAX):
+                return self._connection.recv_bytes()
+        except (OSError, EOFError):
+            self.end()
+            raise PartRefused("a process that folds parts ended") from None
+        self.end()
+        raise PartRefused(f"a part took more than {PART_SECONDS_MAX} s")
+
+    def _send(self, message: bytes) -> None:
+        try:
+            self._connection.send_bytes(message)
+        except OSError:
+            self.end()
+            raise PartRefused("a process that folds parts ended") from None
+
+
+class PartProcesses:
+    """Folds large batches of one projector with other processes."""
+
+    def __init__(self, store: WritableStore, folder: Path, number: int) -> None:
+        self._store = store
+        self._place = Place(folder, store.codec.index_key)
+        self._number = min(number, PROCESSES_MAX)
+        self._processes: list[PartProcess] = []
+        self._started_at = 0.0
+        self._here = Here(store)
+
+    def are_ready(self) -> bool:
+        """Start those that are not there, and say whether all can take a task."""
+        self._keep_started()
+        ready = [process for process in self._processes if process.is_ready]
+        return len(ready) == self._number
+
+    async def fold(self, entries: Sequence[Entry], thread: Executor) -> Checkpoint | None:
+        """Fold a batch, a part of it in a thread; None, and nothing is stored, if it stays whole.
+
+        It is dealt out here, where no event is decoded meanwhile: all wait for their parts.
+        """
+        self._keep_started()
+        ready = [process for process in self._processes if process.is_ready]
+        if not ready:
+            return None
+        folders: dict[PartFolder, float] = {self._here: OWN_WEIGHT} if len(ready) == 1 else {}
+        folders |= dict.fromkeys(ready, 1.0)
+
+        async def deal() -> Dealt | None:
+            return deal_out(self._store, entries, list(folders.values()))
+
+        dealt = await with_keys(self._store.codec, deal)
+        if dealt is None:
+            return None
+        work = partial(fold_dealt, self._store, dealt, list(folders))
+        return await in_thread(work, self._store.codec, executor=thread)
+
+    def end(self) -> None:
+        """Kill the processes, so that no part is waited for."""
+        for process in self._processes:
+            process.end()
+
+    def close(self) -> None:
+        """End the processes, when no batch is being folded any more."""
+        for process in self._processes:
+            process.close()
+        self._processes.clear()
+
+    def _keep_started(self) -> None:
+        for process in [process for process in self._processes if process.has_ended]:
+            self._processes.remove(process)
+            process.close()
+            self._store.clear_readers()
+        now = time.monotonic()
+        if len(self._processes) < self._number and now - self._started_at >= RESTART_SECONDS:
+            self._started_at = now
+            with suppress(PartRefused):
+                while len(self._processes) < self._number:
+                    self._processes.append(PartProcess(self._place))
+
+
+def serve(connection: Connection) -> None:
+    """Fold the parts that come, until nobody is there any more."""
+    place: Place = pickle.loads(connection.recv_bytes())  # noqa: S301  # from our parent
+    connection.send_bytes(_READY)
+    while True:
+        task: Task = pickle.loads(connection.recv_bytes())  # noqa: S301  # as above
+        connection.send_bytes(pickle.dumps(_answer(place, task)))
+
+
+def _answer(place: Place, task: Task) -> Folded | str:
+    store = Store.open_beside(place.folder, _codec(place, task))
+    try:
+        with store.snapshot() as before:
+            return fold_task(before, task)
+    except Exception as error:  # noqa: BLE001  # whoever asked folds the batch whole, and sees it
+        return type(error).__name__  # the class alone: a text may hold what the person wrote
+    finally:
+        store.close()
+
+
+def _codec(place: Place, task: Task) -> RowCodec:
+    """Give a way to store rows that is let go of with the task: no key is kept."""
+    if task.keys is None:
+        return OpenRows()
+    return SealedRows(SEALED, GivenKeys(task.keys), index_key=place.index_key)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve the socket with the number that is given."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the projector ends it
+    with suppress(EOFError, OSError):
+        serve(Connection(int(arguments[0])))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

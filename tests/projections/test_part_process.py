@@ -1,0 +1,162 @@
+"""Processes that fold parts of large batches: the same rows, whatever becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import psutil
+import pytest
+
+from eventlog.keys.key_ring import KeyRing
+from eventlog.keys.memory import MemoryKeyStore
+from eventlog.port import Entry, EventLog
+from projections import part_process, runner
+from projections.fold import SEALED, Rows, fold_batch
+from projections.generations import serving_folder
+from projections.part_process import PartProcesses
+from projections.row_keys import RowKeys
+from projections.rows import RowCodec, SealedRows
+from projections.runner import Projector
+from projections.store import Store
+from projections.tables import Checkpoint
+from tests.projections.histories import ListedLog
+from tests.projections.test_parts import long_world
+
+START_SECONDS_MAX = 60.0
+LOOK_SECONDS = 0.01
+PEOPLE, STEPS, BATCH_EVENTS = 60, 1_500, 200
+
+
+@pytest.fixture(autouse=True)
+def smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "BATCH_EVENTS_MAX", BATCH_EVENTS)
+    monkeypatch.setattr(runner, "READ_EVENTS_MAX", 50)
+    monkeypatch.setattr(runner, "BESIDE_EVENTS_MIN", 50)
+
+
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The batches that were folded whole."""
+    folded: list[int] = []
+
+    def counting(rows: Rows, entries: Sequence[Entry]) -> Checkpoint:
+        folded.append(len(entries))
+        return fold_batch(rows, entries)
+
+    monkeypatch.setattr(runner, "fold_batch", counting)
+    return folded
+
+
+@pytest.fixture(scope="module")
+def entries() -> list[Entry]:
+    return long_world(5, people=PEOPLE, steps=STEPS)
+
+
+@pytest.fixture(scope="module")
+def wanted(entries: list[Entry], tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """What one fold of everything comes to."""
+    return in_one(tmp_path_factory.mktemp("wanted"), entries)
+
+
+class Folding:
+    """A store with its processes."""
+
+    def __init__(self, path: Path, *, processes: int, codec: RowCodec | None = None) -> None:
+        self.store = Store.open_writer(path, codec)
+        self.beside = PartProcesses(self.store, serving_folder(path), processes)
+
+    async def ready(self) -> list[psutil.Process]:
+        before = {child.pid for child in psutil.Process().children()}
+        async with asyncio.timeout(START_SECONDS_MAX):
+            while not self.beside.are_ready():  # noqa: ASYNC110  # it is asked
+                await asyncio.sleep(LOOK_SECONDS)
+        return [child for child in psutil.Process().children() if child.pid not in before]
+
+    async def fold(self, entries: Sequence[Entry]) -> Checkpoint:
+        log = cast("EventLog", ListedLog(entries))
+        await Projector(log, self.store, beside=self.beside).run()
+        return self.store.checkpoint
+
+
+@pytest.fixture
+def folding(tmp_path: Path) -> Iterator[Folding]:
+    made = Folding(tmp_path / "read", processes=1)
+    yield made
+    made.beside.close()
+    made.store.close()
+
+
+def in_one(path: Path, entries: Sequence[Entry], codec: RowCodec | None = None) -> Checkpoint:
+    store = Store.open_writer(path, codec)
+    try:
+        return fold_batch(store, entries)
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_large_batches_are_folded_with_others(
+    tmp_path: Path, entries: list[Entry], wanted: Checkpoint, whole: list[int], processes: int
+) -> None:
+    folding = Folding(tmp_path / "read", processes=processes)
+    started = await folding.ready()
+    assert await folding.fold(entries) == wanted
+    assert sum(whole) < len(entries) / 2
+    assert not any(child.is_running() for child in started)
+    folding.store.close()
+
+
+async def test_sealed_rows_need_no_keys_of_their_own(
+    tmp_path: Path, entries: list[Entry], whole: list[int]
+) -> None:
+    ring = KeyRing(MemoryKeyStore())
+    records = {entry.stream.key for entry in entries if entry.stream.kind == "record"}
+    await ring.ensure(known=(), new=records)  # type: ignore[arg-type]  # ids of the test's records
+    codecs = [SealedRows(SEALED, RowKeys(ring), index_key=b"index") for _ in range(2)]
+    folding = Folding(tmp_path / "read", processes=1, codec=codecs[0])
+    await folding.ready()
+    assert await folding.fold(entries) == in_one(tmp_path / "one", entries, codecs[1])
+    assert sum(whole) < len(entries) / 2
+    folding.store.close()
+
+
+async def test_a_process_that_is_killed_is_done_without_and_comes_again(
+    folding: Folding,
+    entries: list[Entry],
+    wanted: Checkpoint,
+    whole: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(part_process, "RESTART_SECONDS", 0.0)
+    (child,) = await folding.ready()
+    running = asyncio.create_task(folding.fold(entries))
+    await until_read(folding, 400)
+    child.kill()
+    assert await running == wanted
+    assert whole
+
+
+async def test_a_process_that_answers_no_more_is_ended(
+    folding: Folding,
+    entries: list[Entry],
+    wanted: Checkpoint,
+    whole: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(part_process, "PART_SECONDS_MAX", 0.5)
+    (child,) = await folding.ready()
+    os.kill(child.pid, signal.SIGSTOP)
+    assert await folding.fold(entries) == wanted
+    assert whole
+    assert not child.is_running()
+
+
+async def until_read(folding: Folding, revision: int) -> None:
+    async with asyncio.timeout(START_SECONDS_MAX):
+        while folding.store.checkpoint.revision < revision:  # noqa: ASYNC110  # LMDB is asked
+            await asyncio.sleep(LOOK_SECONDS)

@@ -1,0 +1,117 @@
+"""A batch folded in parts is the batch folded whole: the same rows, sets and changes (R17)."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.ids import RecordId
+from eventlog.port import Entry
+from projections.fold import TABLES, fold_batch
+from projections.memory import MemoryTables
+from projections.parts import Folded, Task, deal_out, fold_dealt, fold_task
+from projections.segments.bitmaps import MEMBERS, customer_numbered, read_bitmap
+from projections.segments.journal import behind, everything_after
+from projections.segments.trait_indexes import SETS, members_at
+from projections.tables import ReadTables, StoredTables
+from tests.projections.histories import batches, random_history
+from tests.projections.segments.test_segments_against_oracle import World, drawn_tree
+
+
+class ReadRows(MemoryTables):
+    """Rows in memory that can be read as they are."""
+
+    @contextmanager
+    def snapshot(self) -> Iterator[StoredTables]:
+        yield self
+
+
+class Apart:
+    """Folds what comes to it as if it came from another process."""
+
+    def __init__(self, rows: ReadRows) -> None:
+        self._rows = rows
+        self._task = b""
+
+    def begin(self, task: Task) -> None:
+        self._task = pickle.dumps(task)
+
+    def result(self) -> Folded:
+        folded = fold_task(self._rows, pickle.loads(self._task))  # our own
+        copied: Folded = pickle.loads(pickle.dumps(folded))  # our own
+        return copied
+
+
+def in_parts(rows: ReadRows, entries: Sequence[Entry], weights: Sequence[float]) -> bool:
+    """Fold a batch in parts, or whole where it must be; say which."""
+    folders = [Apart(rows) for _ in weights]
+    dealt = deal_out(rows, entries, weights)
+    if dealt is not None and fold_dealt(rows, dealt, folders) is not None:
+        return True
+    fold_batch(rows, entries)
+    return False
+
+
+def compare(
+    entries: Sequence[Entry], *, size: int, weights: Sequence[float] = (1.0, 1.0)
+) -> tuple[ReadRows, int]:
+    """Fold a history both ways; give the rows, and how many batches were folded in parts."""
+    whole, parts, dealt = MemoryTables(), ReadRows(), 0
+    for batch in batches(entries, size):
+        fold_batch(whole, batch)
+        dealt += in_parts(parts, batch, weights)
+        assert parts.checkpoint == whole.checkpoint
+    for table in TABLES:
+        assert list(parts.scan(table, b"")) == list(whole.scan(table, b"")), table
+    told, wanted = (list(everything_after(rows, behind(0))) for rows in (parts, whole))
+    assert told == wanted
+    assert members(parts, MEMBERS, read_bitmap_at) == members(whole, MEMBERS, read_bitmap_at)
+    assert members(parts, SETS, members_at) == members(whole, SETS, members_at)
+    return parts, dealt
+
+
+def read_bitmap_at(tables: ReadTables, key: bytes) -> Iterable[int]:
+    return read_bitmap(tables, key.decode())
+
+
+def members(
+    tables: ReadTables, table: str, read: Callable[[ReadTables, bytes], Iterable[int]]
+) -> Mapping[bytes, set[RecordId | None]]:
+    found = {
+        key: {customer_numbered(tables, number) for number in read(tables, key)}
+        for key, _ in tables.scan_stored(table, b"")
+    }
+    return {key: who for key, who in found.items() if who}
+
+
+def long_world(seed: int, *, people: int, steps: int) -> list[Entry]:
+    """A history of many people under rules that stand from its beginning."""
+    drawn = random.Random(seed)
+    world = World([drawn_tree(drawn, drawn.randrange(1, 5)) for _ in range(3)])
+    for _ in range(steps):
+        kind = drawn.choice((0, 1, 2, 3, 4, 5, 9, 10, 11, 12, 13))
+        when, passed = drawn.randrange(60), drawn.randrange(40)
+        world.step(kind, drawn.randrange(people), drawn.randrange(people), when=when, passed=passed)
+    return world.history.entries
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32), st.integers(2, 4), st.integers(10, 120))
+def test_random_segments_histories_and_clocks(seed: int, parts: int, size: int) -> None:
+    compare(long_world(seed, people=12, steps=160), size=size, weights=[1.0] * parts)
+
+
+@pytest.mark.parametrize("weights", [(0.3, 1.0), (1.0, 1.0, 1.0)])
+def test_most_batches_of_many_people_are_folded_in_parts(weights: Sequence[float]) -> None:
+    _, dealt = compare(long_world(5, people=60, steps=1_500), size=150, weights=weights)
+    assert dealt >= 6
+
+
+def test_a_long_history_of_merges_and_repeated_signals() -> None:
+    compare(random_history(11, events=1_500, records=40).entries, size=100)
