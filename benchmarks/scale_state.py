@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+
+import psutil
 
 LOOK_SECONDS = 2.0
 """How often the memory of the process is looked at, and what was measured is written down."""
@@ -51,7 +53,7 @@ class State:
         def note() -> None:
             seconds = before.get("seconds", 0.0) + perf_counter() - begun
             made = before.get("made", 0) + progress()
-            memory = max(before.get("memory_bytes", 0), own_memory_bytes())
+            memory = max(before.get("memory_bytes", 0), family_memory_bytes())
             peak = max(self.read().get(step, {}).get("memory_bytes", 0), memory)
             self._write(step, {"seconds": seconds, "made": made, "memory_bytes": peak})
 
@@ -83,3 +85,11 @@ def own_memory_bytes(process: int | str = "self") -> int:
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1_024
     return 0
+
+
+def family_memory_bytes() -> int:
+    """Give what this process and its children hold of memory themselves."""
+    children = psutil.Process().children(recursive=True)
+    with suppress(FileNotFoundError, ProcessLookupError):  # one may just have ended
+        return own_memory_bytes() + sum(own_memory_bytes(child.pid) for child in children)
+    return own_memory_bytes()
