@@ -44,7 +44,7 @@ def seen(tables: ReadTables) -> list[list[tuple[bytes, object]]]:
     ]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 @given(CHANGES, CHANGES)
 def test_every_scan_and_row_is_that_of_tables_apart(
     first: list[tuple[str, bytes, bool]], second: list[tuple[str, bytes, bool]]

@@ -101,7 +101,7 @@ def long_world(seed: int, *, people: int, steps: int) -> list[Entry]:
     return world.history.entries
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(st.integers(0, 2**32), st.integers(2, 4), st.integers(10, 120))
 def test_random_segments_histories_and_clocks(seed: int, parts: int, size: int) -> None:
     compare(long_world(seed, people=12, steps=160), size=size, weights=[1.0] * parts)
