@@ -53,7 +53,8 @@ class Bitmaps:
 
     def clear(self, name: str) -> None:
         """Empty a set."""
-        self._changes[name] = SetChange(removed=self.members(name))
+        left = SetChange(removed=self.members(name))
+        self._changes[name] = self._changes[name].then(left)
 
     def store(self) -> None:
         """Hand the changed sets to the transaction."""

@@ -10,6 +10,7 @@ from domain.workspace_events import PurposeDefined
 from projections.fold import fold_batch
 from projections.instants import microseconds
 from projections.memory import MemoryTables
+from projections.segments.bitmaps import read_bitmap
 from projections.segments.explaining import (
     check_definition,
     explain_membership,
@@ -199,6 +200,23 @@ def test_many_windows_that_close_one_after_the_other_are_looked_at_once_each() -
     fold_batch(tables, history.entries[-1:])
     assert members(tables, "fresh") == set()
     assert tables.timers <= 10 * MANY
+
+
+def test_nobody_stays_in_the_set_of_a_segment_that_goes_who_left_it_in_the_same_batch() -> None:
+    history = begun()
+    history.segment("fresh", 'seen("Visited", "1d")')
+    for number in (1, 2):
+        history.now = number
+        history.did(number, "Visited")
+    tables = MemoryTables()
+    fold_batch(tables, history.entries)
+    last = len(history.entries)
+    history.advance(DAY + 1)
+    history.now = DAY + 1
+    history.archive("fresh")
+    fold_batch(tables, history.entries[last:])
+    assert members(tables, "fresh") == set()
+    assert not read_bitmap(tables, "fresh")
 
 
 def test_a_purpose_put_below_another_is_judged_anew() -> None:
