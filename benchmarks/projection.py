@@ -163,15 +163,14 @@ async def projector_of(
 ) -> AsyncIterator[tuple[Projector, WritableStore]]:
     """Open an empty read side and its projector, with processes that are ready."""
     store = Store.open_writer(folder, row_codec(scene.log))
-    beside = PartProcesses(store, serving_folder(folder), processes) if processes else None
+    beside = PartProcesses(store, serving_folder(folder), processes)
     try:
         async with asyncio.timeout(START_SECONDS_MAX):
-            while beside is not None and not beside.are_ready():  # noqa: ASYNC110  # it is asked
+            while not beside.are_ready():  # noqa: ASYNC110  # it is asked
                 await asyncio.sleep(LOOK_SECONDS)
         yield Projector(scene.log, store, beside=beside), store
     finally:
-        if beside is not None:
-            beside.close()
+        beside.close()
         store.close()
 
 

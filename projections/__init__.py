@@ -1,6 +1,7 @@
 """The read side: read models in LMDB, folded from the log in order, and the views over them.
 
-`tables.py` is what a fold writes to and a view reads from; `store.py` keeps it in LMDB. There is
+`tables.py` is what a fold writes to and a view reads from; `store.py` keeps it in LMDB, `memory.py`
+in memory, and `stored_rows.py` reads rows from either. There is
 one file per read model (`profile.py`, `identifiers.py`, `customers.py`, `consents.py`,
 `timeline.py`, `tallies.py`, `rules.py`, `counts.py`), none importing another but for the tallies,
 which count what `timeline.py` has put. `clock.py` is the log's time, `segments/` who belongs

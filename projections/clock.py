@@ -8,14 +8,14 @@ consent and drop fast context by it. Table `clock_marks`: every `MARK_EVERY_REVI
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from domain.event import Event, Recorded
 from domain.workspace_events import ClockAdvanced
-from projections.instants import instant, instant_text
+from projections.instants import instant, instant_text, time_of
 from projections.rows import Row
 from projections.tables import ReadTables, Tables
 
@@ -34,6 +34,27 @@ class Reading:
 
     revision: int = 0
     at: datetime = BEGINNING
+
+
+class LogTimes:
+    """What the log's clock shows after each event from one on, as microseconds since the year 1."""
+
+    def __init__(self, shown: Sequence[int], *, first_revision: int = 1) -> None:
+        self._shown = shown
+        self.first_revision = first_revision
+
+    @property
+    def last_revision(self) -> int:
+        """The last event of which it is known."""
+        return self.first_revision + len(self._shown) - 1
+
+    def after(self, revision: int) -> datetime:
+        """Say what it shows after an event."""
+        return time_of(self._shown[revision - self.first_revision])
+
+    def reached(self, instant: int) -> int:
+        """Say by which event it came to an instant."""
+        return bisect_left(self._shown, instant) + self.first_revision
 
 
 def read_clock(tables: ReadTables) -> datetime:

@@ -8,10 +8,8 @@ is folded whole.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import chain, islice
 
 from domain.erasure_events import ErasureRequested
@@ -19,29 +17,14 @@ from domain.ids import DecisionId, IdentifierKey, RecordId, Stream, StreamKind, 
 from domain.signal_events import SignalsRecorded
 from eventlog.port import Entry
 from projections import clock, customers, identifiers
-from projections.instants import microseconds, time_of
+from projections.clock import LogTimes
+from projections.instants import microseconds
 from projections.segments import bitmaps, candidates, timers
 from projections.tables import ReadTables, StoredTables
 
 DUE_MAX = 5_000
 """Customers of whom something is due in a batch that is dealt out, each about as much as an event;
 of more it is put away slice by slice what came of them, which no part can."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatchTimes:
-    """What the log's clock shows after each event of a batch, in microseconds since the year 1."""
-
-    first_revision: int
-    shown: array[int]
-
-    def after(self, revision: int) -> datetime:
-        """Say what it shows after an event."""
-        return time_of(self.shown[revision - self.first_revision])
-
-    def reached(self, instant: int) -> int:
-        """Say by which event it came to an instant."""
-        return bisect_left(self.shown, instant) + self.first_revision
 
 
 @dataclass(slots=True)
@@ -59,7 +42,7 @@ class Hand:
 class Deal:
     """A batch dealt out."""
 
-    times: BatchTimes
+    times: LogTimes
     hands: Sequence[Hand]
 
 
@@ -73,7 +56,8 @@ def deal(tables: StoredTables, entries: Sequence[Entry], weights: Sequence[float
     if not all(map(_may_be_dealt, entries)):
         return None
     times = _times(tables, entries)
-    due = list(islice(timers.due_until(tables, times.shown[-1]), DUE_MAX + 1))
+    until = microseconds(times.after(times.last_revision))
+    due = list(islice(timers.due_until(tables, until), DUE_MAX + 1))
     if len(due) > DUE_MAX:
         return None
     groups = _Groups(_members(tables, entries, due))
@@ -90,14 +74,14 @@ def _may_be_dealt(entry: Entry) -> bool:
     return not isinstance(entry.event.body, ErasureRequested)
 
 
-def _times(tables: ReadTables, entries: Sequence[Entry]) -> BatchTimes:
+def _times(tables: ReadTables, entries: Sequence[Entry]) -> LogTimes:
     at = microseconds(clock.read_clock(tables))
     shown = array("q")
     for entry in entries:
         if entry.event is not None:
             at = max(at, microseconds(clock.time_moved_to(entry.event)))
         shown.append(at)
-    return BatchTimes(entries[0].revision, shown)
+    return LogTimes(shown, first_revision=entries[0].revision)
 
 
 def _members(

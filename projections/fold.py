@@ -50,7 +50,7 @@ from projections.segments import (
     trait_indexes,
 )
 from projections.segments.session import Session
-from projections.segments.timers import everybody
+from projections.segments.timers import concerns_all
 from projections.tables import Checkpoint, Tables, Transaction
 
 MODELS = (
@@ -263,7 +263,7 @@ def _fold_entries(
     *,
     times: Times | None = None,
     until: int | None = None,
-    concerns: Callable[[RecordId], bool] = everybody,
+    concerns: Callable[[RecordId], bool] = concerns_all,
 ) -> None:
     """Fold entries; with `times`, of a log of which only these are at hand, and up to `until`."""
     end = times.after(until or entries[-1].revision) if times else None

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator
 from domain.ids import RecordId
 from projections.clock import CLOCK
 from projections.rows import Row, RowCodec
+from projections.stored_rows import StoredRows
 from projections.tables import Checkpoint, ReadTables
 
 Scan = tuple[str, bytes, bytes]
 Found = list[tuple[bytes, bytes]]
 
 
-class Footprint:
+class Footprint(StoredRows):
     """Reads through to a snapshot, and notes what it has read."""
 
     def __init__(self, tables: ReadTables) -> None:
@@ -74,22 +75,8 @@ class Footprint:
         """Read a row; it is opened once."""
         place = (table, key)
         if place not in self._rows:
-            encoded = self.load(table, key)
-            opened = None if encoded is None else self.codec.read(table, key, encoded)
-            self._rows[place] = opened
+            self._rows[place] = super().get(table, key)
         return self._rows[place]
-
-    def scan(self, table: str, prefix: bytes, *, start: bytes = b"") -> Iterator[tuple[bytes, Row]]:
-        """Yield the rows whose key starts with a prefix."""
-        for key, encoded in self.scan_stored(table, prefix, start=start):
-            yield key, self.codec.read(table, key, encoded)
-
-    def scan_open(
-        self, table: str, prefix: bytes, *, start: bytes = b""
-    ) -> Iterator[tuple[bytes, Row]]:
-        """Yield as `scan` does, but of each row at least what is open."""
-        for key, encoded in self.scan_stored(table, prefix, start=start):
-            yield key, self.codec.read_open(table, encoded)
 
     def load(self, table: str, key: bytes) -> bytes | None:
         """Read what is stored."""

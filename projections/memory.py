@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 
-from domain.ids import RecordId
 from projections.key_order import reordered
-from projections.rows import OpenRows, Row, RowCodec
+from projections.rows import OpenRows, RowCodec
+from projections.stored_rows import StoredRows
 from projections.tables import Changes, Checkpoint, Transaction
 
 
-class MemoryTables:
+class MemoryTables(StoredRows):
     """Rows in dictionaries, in one transaction at a time."""
 
     def __init__(self, codec: RowCodec | None = None) -> None:
@@ -32,30 +32,9 @@ class MemoryTables:
         """How rows are stored."""
         return self._codec
 
-    def need(self, record_ids: Iterable[RecordId]) -> None:
-        """Raise `KeysNotHeld` for all of these records at once, if keys are wanting."""
-        self._codec.need(record_ids)
-
     def begin(self) -> Transaction:
         """Start a transaction; one at a time."""
         return Transaction(self)
-
-    def get(self, table: str, key: bytes) -> Row | None:
-        """Read a row."""
-        encoded = self._tables[table].get(key)
-        return None if encoded is None else self._codec.read(table, key, encoded)
-
-    def scan(self, table: str, prefix: bytes, *, start: bytes = b"") -> Iterator[tuple[bytes, Row]]:
-        """Yield the rows whose key starts with a prefix, in order of keys."""
-        for key, encoded in self.scan_stored(table, prefix, start=start):
-            yield key, self._codec.read(table, key, encoded)
-
-    def scan_open(
-        self, table: str, prefix: bytes, *, start: bytes = b""
-    ) -> Iterator[tuple[bytes, Row]]:
-        """Yield as `scan` does, but of each row at least what is open; needs no key."""
-        for key, encoded in self.scan_stored(table, prefix, start=start):
-            yield key, self._codec.read_open(table, encoded)
 
     def count(self, table: str) -> int:
         """Say how many rows a table has."""

@@ -16,8 +16,9 @@ from domain.ids import RecordId
 from eventlog.keys.port import KeyAnswer
 from eventlog.port import Entry
 from projections import clock
+from projections.clock import LogTimes
 from projections.counts import COUNTS
-from projections.dealing import BatchTimes, Deal, deal
+from projections.dealing import Deal, deal
 from projections.errors import FoldFailed, PartRefused
 from projections.fold import Rows, collector_at_rest, extend, fold_part, transaction_of
 from projections.rows import Row, RowCodec
@@ -52,7 +53,7 @@ class Task:
     """What is folded of a batch, over the rows at the revision before it."""
 
     entries: Sequence[Entry]
-    times: BatchTimes
+    times: LogTimes
     ours: frozenset[RecordId]
     """Whose events these are, and whose instants are due here."""
     first_number: int
@@ -65,15 +66,6 @@ class Task:
     def revision(self) -> int:
         """The revision before the batch."""
         return self.times.first_revision - 1
-
-    @property
-    def until(self) -> int:
-        """The last revision of the batch."""
-        return self.revision + len(self.times.shown)
-
-    def concerns(self, root: RecordId) -> bool:
-        """Say whether a customer's instants are looked at here."""
-        return root in self.ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +111,7 @@ class Dealt:
     """A batch that was dealt out: a task for each who is to fold."""
 
     entries: Sequence[Entry]
-    times: BatchTimes
+    times: LogTimes
     tasks: Sequence[Task]
 
 
@@ -183,9 +175,10 @@ def fold_task(before: ReadTables, task: Task) -> Folded:
     if before.checkpoint.revision != task.revision:
         raise PartRefused(f"the rows stand at {before.checkpoint.revision}, not at {task.revision}")
     tables = _PartTransaction(_Before(before))
+    until = task.times.last_revision
     bitmaps.number_from(tables, task.first_number)
     with collector_at_rest():
-        fold_part(tables, task.entries, task.times, until=task.until, concerns=task.concerns)
+        fold_part(tables, task.entries, task.times, until=until, concerns=task.ours.__contains__)
         if bitmaps.next_number(tables) > task.first_number + task.numbers:
             raise PartRefused("there are more new customers than new records")
         added = {table: _added(before, tables, table) for table in _TOTALS}

@@ -43,7 +43,7 @@ class _Generation:
     def __init__(self, log: EventLog, folder: Path, codec: RowCodec, *, processes: int) -> None:
         self.folder = folder
         self.store: WritableStore = Store.open_generation(folder, codec)
-        beside = PartProcesses(self.store, folder, processes) if processes else None
+        beside = PartProcesses(self.store, folder, processes)
         self.projector = Projector(log, self.store, beside=beside)
         self.folding: asyncio.Task[None] | None = None
 

@@ -6,7 +6,7 @@ reads through its own `snapshot`. Rows, digest, checkpoint and D(r) are one tran
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
@@ -14,12 +14,12 @@ from threading import Lock
 import lmdb
 import orjson
 
-from domain.ids import RecordId
 from projections.clusters import database_of, place_of, scan
 from projections.errors import ReadSideError, ReadSideNotReady, ReadSideOutdated, StoreFailed
 from projections.fold import LOCAL_TABLES, SCHEMA_VERSION, TABLES
 from projections.generations import Mark, serving_folder, serving_mark
-from projections.rows import OpenRows, Row, RowCodec
+from projections.rows import OpenRows, RowCodec
+from projections.stored_rows import StoredRows
 from projections.tables import (
     Changes,
     Checkpoint,
@@ -45,7 +45,7 @@ _SCHEMA = b"schema"
 _Databases = dict[str, lmdb._Database]  # noqa: SLF001  # the library has no public name for it
 
 
-class Snapshot:
+class Snapshot(StoredRows):
     """The rows as of one checkpoint, for as long as `Store.snapshot` keeps it open."""
 
     def __init__(
@@ -70,27 +70,6 @@ class Snapshot:
     def codec(self) -> RowCodec:
         """How rows are stored."""
         return self._codec
-
-    def need(self, record_ids: Iterable[RecordId]) -> None:
-        """Raise `KeysNotHeld` for all of these records at once, if keys are wanting."""
-        self._codec.need(record_ids)
-
-    def get(self, table: str, key: bytes) -> Row | None:
-        """Read a row."""
-        encoded = self.load(table, key)
-        return None if encoded is None else self._codec.read(table, key, encoded)
-
-    def scan(self, table: str, prefix: bytes, *, start: bytes = b"") -> Iterator[tuple[bytes, Row]]:
-        """Yield the rows whose key starts with a prefix, in order of keys."""
-        for key, encoded in self.scan_stored(table, prefix, start=start):
-            yield key, self._codec.read(table, key, encoded)
-
-    def scan_open(
-        self, table: str, prefix: bytes, *, start: bytes = b""
-    ) -> Iterator[tuple[bytes, Row]]:
-        """Yield as `scan` does, but of each row at least what is open; needs no key."""
-        for key, encoded in self.scan_stored(table, prefix, start=start):
-            yield key, self._codec.read_open(table, encoded)
 
     def load(self, table: str, key: bytes) -> bytes | None:
         """Read a row as stored."""

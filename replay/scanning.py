@@ -8,15 +8,13 @@ whoever it was merged with, is in two shares. `shares.py` folds what `assign` de
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
-from collections.abc import Collection, Sequence
-from datetime import datetime
+from collections.abc import Collection
 
 from domain.ids import DecisionId, StreamKind
 from eventlog.envelope import extend_log_digest
 from eventlog.port import ZERO_DIGEST, Entry
 from projections.clock import time_moved_to
-from projections.instants import microseconds, time_of
+from projections.instants import microseconds
 from replay.chain import ChainCheck
 
 EVERY_SHARE = 255
@@ -24,21 +22,6 @@ EVERY_SHARE = 255
 
 SHARES_MAX = 250
 UNREADABLE = -1
-
-
-class LogTimes:
-    """What the log's clock shows after each event, as microseconds since the year 1."""
-
-    def __init__(self, shown: Sequence[int]) -> None:
-        self._shown = shown
-
-    def after(self, revision: int) -> datetime:
-        """Say what it shows after an event."""
-        return time_of(self._shown[revision - 1])
-
-    def reached(self, instant: int) -> int:
-        """Say by which event it came to an instant."""
-        return bisect_left(self._shown, instant) + 1
 
 
 class Scan:

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 
 from domain.ids import StreamKind
 from eventlog.port import Entry
-from projections.clock import CLOCK, clock_rows
+from projections.clock import CLOCK, LogTimes, clock_rows
 from projections.copies import REPEATS, SIGNALS
 from projections.counts import COUNTS
 from projections.fold import TABLES, fold_share, let_time_pass
@@ -31,7 +31,7 @@ from projections.segments.definitions import SEGMENT_RULES, SEGMENTS
 from projections.segments.journal import LOCAL_TABLES as JOURNAL_TABLES
 from projections.tables import DIGEST_MODULUS, Changes, Checkpoint
 from projections.tallies import TOTALS
-from replay.scanning import LogTimes, Scan
+from replay.scanning import Scan
 
 FOLDED_AT_ONCE = 5_000
 PARKED_NAMED_MAX = 20

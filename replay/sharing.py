@@ -16,10 +16,11 @@ from domain.ids import DecisionId
 from eventlog.errors import LogDamaged
 from eventlog.incoming import Raw
 from eventlog.port import Entry
+from projections.clock import LogTimes
 from projections.parking import Parked
 from projections.tables import Checkpoint
 from replay.fold import READ_EVENTS_MAX, Progress
-from replay.scanning import LogTimes, Scan
+from replay.scanning import Scan
 from replay.shares import Share, ShareFolder, put_together
 from replay.spool import SpoolWriter, write_times
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import msgpack
 
 from eventlog.incoming import Raw
-from replay.scanning import EVERY_SHARE, LogTimes
+from projections.clock import LogTimes
+from replay.scanning import EVERY_SHARE
 
 READ_AT_ONCE = 2_000
 _FRAME = struct.Struct(">II")

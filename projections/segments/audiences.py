@@ -29,7 +29,7 @@ from projections.segments.audience_parts import (
     OfTrait,
     parts_of,
 )
-from projections.segments.bitmaps import MEMBERS, read_version
+from projections.segments.bitmaps import read_bitmap, read_version
 from projections.segments.definitions import read_segments, rules_digest
 from projections.segments.errors import (
     AudienceFault,
@@ -71,8 +71,7 @@ class Sets:
         if kept is not None and kept[0] == version:
             self._kept.move_to_end(name)
             return kept[1]
-        stored = tables.load(MEMBERS, name.encode())
-        found = BitMap() if stored is None else BitMap.deserialize(stored)
+        found = read_bitmap(tables, name)
         self._kept[name] = (version, found)
         self._kept.move_to_end(name)
         while len(self._kept) > SETS_CACHED_MAX:

@@ -25,6 +25,7 @@ from projections.segments.effective import sight_of
 from projections.segments.errors import InvalidExpression
 from projections.segments.evaluation import Answer
 from projections.segments.language import read_expression
+from projections.sets import read_set
 from projections.tables import ReadTables, Tables
 
 CANDIDATES = "candidates"
@@ -225,8 +226,7 @@ def _read_known(tables: ReadTables) -> dict[str, str]:
 
 
 def _read_set(tables: ReadTables, name: str, part: str) -> BitMap:
-    stored = tables.load(CANDIDATES, _part(name, part))
-    return BitMap() if stored is None else BitMap.deserialize(stored)
+    return read_set(tables.load(CANDIDATES, _part(name, part)))
 
 
 def _part(name: str, part: str) -> bytes:

@@ -49,7 +49,7 @@ class Session:
         reached: Callable[[int], int] | None = None,
         *,
         until: datetime | None = None,
-        concerns: timers.Concerns = timers.everybody,
+        concerns: timers.Concerns = timers.concerns_all,
     ) -> None:
         """Begin; `reached` says by which revision the clock came to an instant, if not by ours.
 

@@ -19,7 +19,7 @@ Concerns = Callable[[RecordId], bool]
 """Says whether a customer's instants are looked at: of a part, those of some customers are."""
 
 
-def everybody(_root: RecordId) -> bool:
+def concerns_all(_root: RecordId) -> bool:
     """Look at all instants."""
     return True
 
@@ -30,7 +30,7 @@ def first_due(tables: ReadTables) -> int | None:
 
 
 def next_due(
-    tables: Tables, *, after: int, until: int | None = None, concerns: Concerns = everybody
+    tables: Tables, *, after: int, until: int | None = None, concerns: Concerns = concerns_all
 ) -> int | None:
     """Give the earliest instant after one, up to which everything has been done."""
     for instant, root in map(_read_place, tables.keys_from(TIMERS, _place(after + 1, ""))):
@@ -42,7 +42,7 @@ def next_due(
 
 
 def due_until(
-    tables: ReadTables, instant: int, *, after: int = 0, concerns: Concerns = everybody
+    tables: ReadTables, instant: int, *, after: int = 0, concerns: Concerns = concerns_all
 ) -> Iterator[RecordId]:
     """Yield the customers with an instant up to this one, and after another one."""
     for due, root in _timers(tables, b"", start=_place(after + 1, "")):
@@ -53,7 +53,7 @@ def due_until(
 
 
 def due_at(
-    tables: ReadTables, instant: int, *, customers_max: int, concerns: Concerns = everybody
+    tables: ReadTables, instant: int, *, customers_max: int, concerns: Concerns = concerns_all
 ) -> list[RecordId]:
     """Name customers with this very instant, the first so many in order."""
     found = (root for _, root in _timers(tables, _place(instant, "")) if concerns(root))

@@ -24,6 +24,7 @@ from projections.segments.trait_values import (
     range_start,
     value_key,
 )
+from projections.sets import read_set
 from projections.tables import ReadTables
 
 RANGE_VALUES_MAX = 10_000
@@ -91,7 +92,7 @@ def _between(tables: ReadTables, build: Build, within: Range) -> BitMap:
         if is_behind(key, within):
             break
         if is_within(key, within):
-            found |= BitMap.deserialize(stored)
+            found |= read_set(stored)
             values += 1
             if values > RANGE_VALUES_MAX:
                 message = f"more than {RANGE_VALUES_MAX} values are within the range"

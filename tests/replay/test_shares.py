@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from domain.ids import DecisionId
 from eventlog.port import Entry
+from projections.clock import LogTimes
 from projections.copies import SIGNALS
 from projections.fold import TABLES, fold_batch
 from projections.memory import MemoryTables
 from projections.rows import OpenRows
 from projections.tables import Checkpoint
 from replay.copies_file import read_copies, write_copies
-from replay.scanning import EVERY_SHARE, LogTimes, Scan
+from replay.scanning import EVERY_SHARE, Scan
 from replay.shares import Copy, Share, ShareFold, put_together
 from tests.projections.erasing import erasing_history
 from tests.projections.histories import History, identifier, random_history, signal
