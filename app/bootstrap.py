@@ -232,7 +232,7 @@ async def build_projector(config: bytes, number: int) -> ProjectorComponent:
     log = await open_log(connection, settings)
     codec = row_codec(log, index_key=trait_index_key(settings))
     folder = settings.read_side_folders[number]
-    read_side = ReadSide(log, folder, codec, processes=cores() - 1)
+    read_side = ReadSide(log, folder, codec, processes=cores())
     guard = open_guard(connection, log, settings, checkpoint=lambda: read_side.checkpoint)
     return ProjectorComponent(read_side, guard, settings, signs=number == 0)
 

@@ -86,7 +86,7 @@ async def _measured(scene: Scene, load: Load) -> Metrics:
     events, ciphers = await _stored(scene, load)
 
     async def ours() -> list[float]:
-        return await _project(scene, events, processes=cores() - 1)
+        return await _project(scene, events, processes=cores())
 
     async def alone() -> list[float]:
         return await _project(scene, events, processes=0)

@@ -109,7 +109,7 @@ async def project(place: Place, state: State) -> None:
     goal = place.parts[1].last_revision
     async with _log(place) as log:
         store = Store.open_writer(place.read_side, row_codec(log))
-        beside = PartProcesses(store, serving_folder(place.read_side), cores() - 1)
+        beside = PartProcesses(store, serving_folder(place.read_side), cores())
         begun, projector = store.checkpoint.revision, Projector(log, store, beside=beside)
         with state.timing("project", lambda: projector.checkpoint.revision - begun):
             await _run_until(projector.run(), _when(lambda: projector.checkpoint.revision >= goal))
@@ -150,7 +150,7 @@ async def rebuild(place: Place, state: State) -> None:
     async with _log(place) as log:
         if not state.is_begun("rebuild"):
             request_rebuild(place.read_side)
-        read_side = ReadSide(log, place.read_side, row_codec(log), processes=cores() - 1)
+        read_side = ReadSide(log, place.read_side, row_codec(log), processes=cores())
         with state.timing("rebuild", lambda: 0):
             await _run_until(read_side.run(), _when(lambda: _serves_anew(place)))
         made = read_side.checkpoint.revision

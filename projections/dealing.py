@@ -22,7 +22,7 @@ from projections.instants import microseconds
 from projections.segments import bitmaps, candidates, timers
 from projections.tables import ReadTables, StoredTables
 
-DUE_MAX = 5_000
+DUE_MAX = 10_000
 """Customers of whom something is due in a batch that is dealt out, each about as much as an event;
 of more it is put away slice by slice what came of them, which no part can."""
 
@@ -46,8 +46,8 @@ class Deal:
     hands: Sequence[Hand]
 
 
-def deal(tables: StoredTables, entries: Sequence[Entry], weights: Sequence[float]) -> Deal | None:
-    """Deal a batch out, to each about as much as its weight; None where it is to stay whole.
+def deal(tables: StoredTables, entries: Sequence[Entry], hands: int) -> Deal | None:
+    """Deal a batch out to so many, about as much to each; None where it is to stay whole.
 
     `tables` stand where the batch begins. Who is due meanwhile is dealt out as well.
     """
@@ -65,7 +65,7 @@ def deal(tables: StoredTables, entries: Sequence[Entry], weights: Sequence[float
         groups.add(record_stream(root))
     for entry in entries:
         groups.add_event(entry)
-    return Deal(times, groups.dealt(entries, due, weights))
+    return Deal(times, groups.dealt(entries, due, [Hand() for _ in range(hands)]))
 
 
 def _may_be_dealt(entry: Entry) -> bool:
@@ -130,19 +130,18 @@ class _Groups:
                 self._join(key, self._told.setdefault((body.source, signal.message_id), key))
 
     def dealt(
-        self, entries: Sequence[Entry], due: Sequence[RecordId], weights: Sequence[float]
-    ) -> list[Hand]:
-        """Deal out events, and who is due: each group to who has least for its weight."""
-        hands = [Hand() for _ in weights]
+        self, entries: Sequence[Entry], due: Sequence[RecordId], hands: Sequence[Hand]
+    ) -> Sequence[Hand]:
+        """Deal out events, and who is due: each group to who has least."""
         sizes: dict[str, int] = {}
         for key in chain((entry.stream.key for entry in entries), due):
             group = self._first(key)
             sizes[group] = sizes.get(group, 0) + 1
-        loads = [0.0 for _ in weights]
+        loads = [0 for _ in hands]
         chosen: dict[str, int] = {}
         for group, size in sizes.items():
-            number = min(range(len(weights)), key=loads.__getitem__)
-            loads[number] += size / weights[number]
+            number = min(range(len(hands)), key=loads.__getitem__)
+            loads[number] += size
             chosen[group] = number
         for entry in entries:
             hands[chosen[self._first(entry.stream.key)]].entries.append(entry)

@@ -26,7 +26,7 @@ from typing import NamedTuple
 from eventlog.port import Entry
 from projections.errors import PartRefused
 from projections.fold import SEALED
-from projections.parts import Dealt, Folded, Here, PartFolder, Task, deal_out, fold_dealt, fold_task
+from projections.parts import Dealt, Folded, Task, deal_out, fold_dealt, fold_task
 from projections.row_keys import GivenKeys, in_thread, with_keys
 from projections.rows import OpenRows, RowCodec, SealedRows
 from projections.store import Store, WritableStore
@@ -37,10 +37,8 @@ PART_SECONDS_MAX = 120.0
 """That a part may take; its process is ended then, and the batch folded whole."""
 
 RESTART_SECONDS = 5.0
-OWN_WEIGHT = 0.4
-"""What the projector folds, for each event of a single other process: it reads and stores as well.
-Beside several it folds nothing.
-"""
+SHARING_MIN = 2
+"""Processes, between whom it is worth to deal a batch out; the projector reads and stores."""
 
 _READY = b"ready"
 _SEND_TIMEOUT = pack("ll", int(PART_SECONDS_MAX), 0)
@@ -126,10 +124,9 @@ class PartProcesses:
     def __init__(self, store: WritableStore, folder: Path, number: int) -> None:
         self._store = store
         self._place = Place(folder, store.codec.index_key)
-        self._number = min(number, PROCESSES_MAX)
+        self._number = min(number, PROCESSES_MAX) if number >= SHARING_MIN else 0
         self._processes: list[PartProcess] = []
         self._started_at = 0.0
-        self._here = Here(store)
 
     def are_ready(self) -> bool:
         """Start those that are not there, and say whether all can take a task."""
@@ -138,24 +135,22 @@ class PartProcesses:
         return len(ready) == self._number
 
     async def fold(self, entries: Sequence[Entry], thread: Executor) -> Checkpoint | None:
-        """Fold a batch, a part of it in a thread; None, and nothing is stored, if it stays whole.
+        """Fold a batch, and store it in a thread; None, and nothing is stored, if it stays whole.
 
         It is dealt out here, where no event is decoded meanwhile: all wait for their parts.
         """
         self._keep_started()
         ready = [process for process in self._processes if process.is_ready]
-        if not ready:
+        if len(ready) < SHARING_MIN:
             return None
-        folders: dict[PartFolder, float] = {self._here: OWN_WEIGHT} if len(ready) == 1 else {}
-        folders |= dict.fromkeys(ready, 1.0)
 
         async def deal() -> Dealt | None:
-            return deal_out(self._store, entries, list(folders.values()))
+            return deal_out(self._store, entries, len(ready))
 
         dealt = await with_keys(self._store.codec, deal)
         if dealt is None:
             return None
-        work = partial(fold_dealt, self._store, dealt, list(folders))
+        work = partial(fold_dealt, self._store, dealt, ready)
         return await in_thread(work, self._store.codec, executor=thread)
 
     def end(self) -> None:

@@ -88,24 +88,6 @@ class PartFolder(Protocol):
         """Give what it came to. Raises `PartRefused`, or what a fold raises."""
 
 
-class Here:
-    """Folds a part in this process, while others fold theirs."""
-
-    def __init__(self, rows: SnapshotRows) -> None:
-        self._rows = rows
-        self._task: Task | None = None
-
-    def begin(self, task: Task) -> None:
-        """Take a task."""
-        self._task = task
-
-    def result(self) -> Folded:
-        """Fold it."""
-        assert self._task is not None  # begun before
-        with self._rows.snapshot() as before:
-            return fold_task(before, self._task)
-
-
 @dataclass(frozen=True, slots=True)
 class Dealt:
     """A batch that was dealt out: a task for each who is to fold."""
@@ -115,15 +97,13 @@ class Dealt:
     tasks: Sequence[Task]
 
 
-def deal_out(
-    rows: SnapshotRows, entries: Sequence[Entry], weights: Sequence[float]
-) -> Dealt | None:
+def deal_out(rows: SnapshotRows, entries: Sequence[Entry], hands: int) -> Dealt | None:
     """Deal out a batch that continues the checkpoint; None where it must stay whole.
 
     Raises `KeysNotHeld`.
     """
     with rows.snapshot() as before:
-        dealt = deal(before, entries, weights)
+        dealt = deal(before, entries, hands)
         return Dealt(entries, dealt.times, tasks_of(before, dealt)) if dealt else None
 
 
@@ -135,8 +115,8 @@ def fold_dealt(
     Raises what a fold raises, but for what lies with an event: the batch is to be folded whole.
     """
     given = list(zip(folders, dealt.tasks, strict=True))
-    begun = [folder for folder, task in reversed(given) if _began(folder, task)]
-    folded = [one for folder in reversed(begun) if (one := _result(folder)) is not None]
+    begun = [folder for folder, task in given if _began(folder, task)]
+    folded = [one for folder in begun if (one := _result(folder)) is not None]
     if len(folded) < len(folders):
         return None
     return join(rows, dealt, folded)

@@ -244,11 +244,14 @@ class Session:
         while (instant := self._next_due()) is not None and instant <= moved_to:
             at = revision if self._reached is None else self._reached(instant)
             moment = Moment(at, instant, "time")
-            while roots := self._due_at(instant):
+            are_more = True
+            while are_more:
+                roots = self._due_at(instant)
                 for root in roots:
                     ahead = ahead or self._load_ahead(moved_to)
                     self._ledger.judge(root, self._due(root, instant), moment)
                     ahead -= 1
+                are_more = len(roots) == RECORDS_AHEAD_MAX
             self._clock = instant
         self._ledger.earliest_due = instant
 

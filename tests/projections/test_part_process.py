@@ -85,7 +85,7 @@ class Folding:
 
 @pytest.fixture
 def folding(tmp_path: Path) -> Iterator[Folding]:
-    made = Folding(tmp_path / "read", processes=1)
+    made = Folding(tmp_path / "read", processes=2)
     yield made
     made.beside.close()
     made.store.close()
@@ -99,7 +99,7 @@ def in_one(path: Path, entries: Sequence[Entry], codec: RowCodec | None = None) 
         store.close()
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [2, 3])
 async def test_large_batches_are_folded_with_others(
     tmp_path: Path, entries: list[Entry], wanted: Checkpoint, whole: list[int], processes: int
 ) -> None:
@@ -118,7 +118,7 @@ async def test_sealed_rows_need_no_keys_of_their_own(
     records = {entry.stream.key for entry in entries if entry.stream.kind == "record"}
     await ring.ensure(known=(), new=records)  # type: ignore[arg-type]  # ids of the test's records
     codecs = [SealedRows(SEALED, RowKeys(ring), index_key=b"index") for _ in range(2)]
-    folding = Folding(tmp_path / "read", processes=1, codec=codecs[0])
+    folding = Folding(tmp_path / "read", processes=2, codec=codecs[0])
     await folding.ready()
     assert await folding.fold(entries) == in_one(tmp_path / "one", entries, codecs[1])
     assert sum(whole) < len(entries) / 2
@@ -133,12 +133,22 @@ async def test_a_process_that_is_killed_is_done_without_and_comes_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(part_process, "RESTART_SECONDS", 0.0)
-    (child,) = await folding.ready()
+    child, _ = await folding.ready()
     running = asyncio.create_task(folding.fold(entries))
     await until_read(folding, 400)
     child.kill()
     assert await running == wanted
     assert whole
+
+
+async def test_one_process_alone_is_not_started(
+    tmp_path: Path, entries: list[Entry], wanted: Checkpoint, whole: list[int]
+) -> None:
+    folding = Folding(tmp_path / "read", processes=1)
+    assert await folding.ready() == []
+    assert await folding.fold(entries) == wanted
+    assert sum(whole) == len(entries)
+    folding.store.close()
 
 
 async def test_a_process_that_answers_no_more_is_ended(
@@ -149,7 +159,7 @@ async def test_a_process_that_answers_no_more_is_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(part_process, "PART_SECONDS_MAX", 0.5)
-    (child,) = await folding.ready()
+    child, _ = await folding.ready()
     os.kill(child.pid, signal.SIGSTOP)
     assert await folding.fold(entries) == wanted
     assert whole
