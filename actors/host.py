@@ -93,7 +93,8 @@ class CustomerHost:
         most, room = self._limits, self._limits.commands_in_turns_max
         self._commands = Lane(is_bulk=False, round_max=most.round_commands_max, in_turns_max=room)
         self._bulk = Lane(is_bulk=True, round_max=most.slice_commands_max, in_turns_max=room)
-        self._taker = TurnTaker(GroupCommit(log), rules=self._rules, guard=self._guard, clock=clock)
+        self._commit = GroupCommit(log)
+        self._taker = TurnTaker(self._commit, rules=self._rules, guard=self._guard, clock=clock)
         self._turns = Turns(
             taker=self._taker,
             keeper=self._keeper,
@@ -133,6 +134,7 @@ class CustomerHost:
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self._turns.close()
         await self._unread.close()
+        await self._commit.close()
         await self._snapshots.close()
 
     def status(self) -> dict[str, int | bool | str | list[str]]:

@@ -56,6 +56,17 @@ class GroupCommit:
         self._suspects: OrderedDict[Stream, None] = OrderedDict()
         self._flights_apart: set[asyncio.Task[None]] = set()
         self._deadlines = Deadlines(self._expire)
+        self._is_closed = False
+
+    async def close(self) -> None:
+        """Send nothing more; of what is on its way only the log knows the outcome."""
+        self._is_closed = True
+        for queue in (self._urgent, self._patient):
+            self._settle(queue.clear(), Refused(LOG_UNAVAILABLE))
+        flights = [*self._urgent.flights, *self._patient.flights, *self._flights_apart]
+        for flight in flights:
+            flight.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
 
     async def append(
         self, attempt: Attempt, *, timeout_seconds: float, may_wait: bool = False
@@ -104,6 +115,9 @@ class GroupCommit:
         part = Part(attempt, deadline, hear)
         if not attempt.drafts:
             self._tell(part, Refused(NO_EVENTS))
+            return part
+        if self._is_closed:
+            self._tell(part, Refused(LOG_UNAVAILABLE))
             return part
         part.ticket = self._deadlines.add(part, part.deadline)
         (self._patient if may_wait else self._urgent).put(part)

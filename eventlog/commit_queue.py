@@ -119,6 +119,13 @@ class CommitQueue:
         self._events += sum(part.events for part in left)
         return taken
 
+    def clear(self) -> list[Part]:
+        """Take all that wait."""
+        waiting = list(self._parts)
+        self._parts.clear()
+        self._events = 0
+        return waiting
+
     def _end_gathering(self) -> None:
         self._have_gathered = True
         self._go()

@@ -316,3 +316,19 @@ async def test_what_may_wait_is_not_forgotten_behind_an_append(
     outcomes = await asyncio.gather(*first, *waiting)
     assert all(isinstance(outcome, Stored) for outcome in outcomes)
     assert log.sizes == [1, 3]
+
+
+async def test_closing_leaves_nothing_on_its_way_and_sends_nothing_more(
+    log: WatchedLog, commit: GroupCommit
+) -> None:
+    log.gate.clear()
+    sent = send(commit, *singles(1))
+    await until(lambda: log.sizes == [1])
+    waiting = send(commit, *singles(2))
+    await asyncio.sleep(0)
+    await commit.close()
+    assert await asyncio.gather(*sent) == [Unknown()]
+    assert await asyncio.gather(*waiting) == [Refused("LOG_UNAVAILABLE")] * 2
+    assert await all_of(commit, *singles(1)) == [Refused("LOG_UNAVAILABLE")]
+    assert log.sizes == [1]
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "group-commit"]
