@@ -22,7 +22,7 @@ from projections.segments.errors import ExpressionFault, InvalidExpression, Unkn
 from projections.segments.evaluation import Reading, evaluator
 from projections.segments.facts import Facts
 from projections.segments.journal import MembershipChange, changes
-from projections.segments.language import Expression, read_expression
+from projections.segments.language import Expression, check_types, read_expression
 from projections.segments.membership import read_membership
 from projections.segments.slices import everybody
 from projections.segments.tokens import place, tokens
@@ -52,6 +52,7 @@ def check_definition(
 ) -> Expression:
     """Check an expression against the workspace as well; raises `InvalidExpression`."""
     read = read_expression(expression)
+    check_types(expression)
     known, segments = read_rules(tables).purposes, read_segments(tables)
     faults = [
         _fault(expression, "UNKNOWN_PURPOSE", name, "is not known here")

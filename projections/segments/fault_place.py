@@ -1,72 +1,76 @@
 """Where in an expression types do not fit: the smallest part that fails when it is tried alone.
 
-The library says that they do not, and not where. Not a parser: it takes an expression apart at its
-operators, as far as brackets and signs show them, and the library judges each part. Where no part
-fails alone, the fault is where they meet.
+The library says that they do not, and not where; and of what a short circuit passes over it says
+nothing. Not a parser: it takes an expression apart at its operators, as far as brackets and signs
+show them, and the library judges each part. Where none fails alone, the fault is where they meet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from enum import Enum, auto
 
+from projections.segments.errors import ExpressionFault
 from projections.segments.tokens import Token
+from projections.segments.trying import NOT_TRUE_OR_FALSE
 
-Judge = Callable[[str], str | None]
-"""Tries a part: the reason why it can be no rule, or None."""
+Judge = Callable[[str], ExpressionFault | None]
+"""Tries a part: why it can be no rule, or None."""
 
-WRONG_TYPE, NOT_TRUE_OR_FALSE = "WRONG_TYPE", "NOT_TRUE_OR_FALSE"
 _TERNARY = frozenset({"?", ":"})
+_NOT = "!"
 _LOGICAL = (frozenset({"||"}), frozenset({"&&"}))
 _OTHERS = (
     frozenset({"==", "!=", "<", "<=", ">", ">=", "in"}),
     frozenset({"+", "-"}),
     frozenset({"*", "/", "%"}),
 )
-_UNARY = frozenset({"!", "-"})
+_UNARY = frozenset({_NOT, "-"})
 _OPEN, _CLOSED = frozenset("([{"), frozenset(")]}")
 
 Words = Sequence[Token]
 
 
-def place_of_fault(source: str, words: Words, *, reason: str, judge: Judge) -> int:
-    """Give the offset of the smallest part that is at fault for a reason."""
-    part = words
-    while True:
-        inner, reason = _part_at_fault(source, _unwrapped(part), reason=reason, judge=judge)
-        if inner is None:
-            return part[0].offset
-        part = inner
+class _Role(Enum):
+    """What a part is to give."""
+
+    RESULT = auto()
+    """What the whole gives: true or false."""
+    TRUTH = auto()
+    """True or false, for an operator."""
+    VALUE = auto()
+    """Anything that fits."""
 
 
-def _part_at_fault(
-    source: str, part: Words, *, reason: str, judge: Judge
-) -> tuple[Words | None, str]:
+def fault_in(
+    source: str, words: Words, *, judge: Judge, role: _Role = _Role.RESULT
+) -> tuple[int, ExpressionFault] | None:
+    """Give the offset of the smallest part that is at fault, and why; None where all fit."""
+    part = _unwrapped(words)
     operators, operands = _apart(part)
-    judged = [(operand, judge(_text(source, operand))) for operand in operands]
-    for operand, found in judged:
-        if found == reason == WRONG_TYPE:
-            return operand, found
-    for operand in _that_must_be_true_or_false(operators, judged, reason=reason):
-        return operand, NOT_TRUE_OR_FALSE
-    return None, reason
+    for number, operand in enumerate(operands):
+        inner = _role_of(operators, number, role=role)
+        if found := fault_in(source, operand, judge=judge, role=inner):
+            return found
+    text = _text(source, part)
+    fault = judge(f"{_NOT}({text})" if role is _Role.TRUTH else text)
+    if fault is None or (fault.reason == NOT_TRUE_OR_FALSE and role is not _Role.RESULT):
+        return None
+    return words[0].offset, fault
 
 
-def _that_must_be_true_or_false(
-    operators: frozenset[str], judged: Sequence[tuple[Words, str | None]], *, reason: str
-) -> Iterator[Words]:
-    """Yield what is neither and has to be, for the whole is."""
-    if operators == _TERNARY:  # what stands before `?`; where the whole fails to be, what it gives
-        judged = judged[1:] if reason == NOT_TRUE_OR_FALSE else judged[:1]
-    elif operators not in _LOGICAL and operators != {"!"}:
-        return
-    yield from (operand for operand, found in judged if found == NOT_TRUE_OR_FALSE)
+def _role_of(operators: frozenset[str], number: int, *, role: _Role) -> _Role:
+    """Say what an operand is to give, where the whole has a role."""
+    if operators in _LOGICAL or operators == {_NOT}:
+        return _Role.TRUTH
+    if operators == _TERNARY:
+        return role if number else _Role.TRUTH
+    return _Role.VALUE
 
 
 def _apart(part: Words) -> tuple[frozenset[str], list[Words]]:
     """Take a part apart at its loosest operators."""
-    if any(word.text == "?" for _, word in _outside_brackets(part)):
-        return _TERNARY, _split(part, _TERNARY)
-    for operators in (*_LOGICAL, *_OTHERS):
+    for operators in (_TERNARY, *_LOGICAL, *_OTHERS):
         operands = _split(part, operators)
         if len(operands) > 1:
             return operators, operands

@@ -17,7 +17,7 @@ import cel
 
 from domain.workspace_events import EXPRESSION_CHARACTERS_MAX
 from projections.segments.errors import ExpressionFault, InvalidExpression
-from projections.segments.fault_place import place_of_fault
+from projections.segments.fault_place import fault_in
 from projections.segments.tokens import Token, place, tokens
 from projections.segments.trying import fault_of
 from projections.segments.vocabulary import (
@@ -148,20 +148,27 @@ def _read(source: str, variable: str) -> Expression:
     bound = _check_comprehensions(source, words)
     _check_names(source, words, program=program, known={variable, *bound})
     calls = _calls(source, words) if variable == TRAITS else frozenset()
-    fault = fault_of(program)
-    if fault is not None:
-        offset = place_of_fault(source, words, reason=fault.reason, judge=_judge)
-        _fail(source, offset, fault.reason, fault.message)
+    if fault_of(program) is not None:
+        check_types(source)
     return Expression(source, calls, _fields(words, variable), program)
 
 
-def _judge(part: str) -> str | None:
-    """Give the reason why a part of an expression can be no rule, if it is one at all."""
+def check_types(source: str) -> None:
+    """Require that types fit in every part of an expression; raises `InvalidExpression`.
+
+    Also where `read_expression` does not see it, for a short circuit passes over the part.
+    """
+    if found := fault_in(source, list(tokens(source)), judge=_judge):
+        offset, fault = found
+        _fail(source, offset, fault.reason, fault.message)
+
+
+def _judge(part: str) -> ExpressionFault | None:
+    """Say why a part of an expression can be no rule, if it is one at all."""
     try:
-        fault = fault_of(cel.compile(part))
+        return fault_of(cel.compile(part))
     except ValueError:
         return None
-    return None if fault is None else fault.reason
 
 
 def _compile(source: str) -> cel.Program:

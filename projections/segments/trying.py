@@ -15,6 +15,7 @@ import cel
 from projections.segments.errors import ExpressionFault
 from projections.segments.vocabulary import SIGNATURES
 
+WRONG_TYPE, NOT_TRUE_OR_FALSE = "WRONG_TYPE", "NOT_TRUE_OR_FALSE"
 _SOME_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 _WORDS = {"preference": "daily"}
 _TIMES = frozenset({"first", "last"})
@@ -28,13 +29,13 @@ def fault_of(program: cel.Program) -> ExpressionFault | None:
             found = program.execute(_person(is_so=is_so))
         except TypeError as error:
             kind = str(error).partition(".")[0].partition(":")[0]
-            return ExpressionFault("WRONG_TYPE", f"its types do not fit together: {kind}")
+            return ExpressionFault(WRONG_TYPE, f"its types do not fit together: {kind}")
         except (KeyboardInterrupt, SystemExit, MemoryError):
             raise
         except BaseException:  # noqa: BLE001, S112  # a trait that is missing; a panic is no `Exception`
             continue
         if not isinstance(found, bool):
-            return ExpressionFault("NOT_TRUE_OR_FALSE", "it gives neither true nor false")
+            return ExpressionFault(NOT_TRUE_OR_FALSE, "it gives neither true nor false")
     return None
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from domain.workspace_events import EXPRESSION_CHARACTERS_MAX
 from projections.segments.errors import InvalidExpression
-from projections.segments.language import read_expression
+from projections.segments.language import check_types, read_expression
 from projections.segments.vocabulary import Call
 
 
@@ -58,6 +58,42 @@ def test_a_fault_is_shown_at_its_place(
         read_expression(expression)
     fault = refused.value.faults[0]
     assert (fault.reason, fault.line, fault.column) == (reason, line, column)
+
+
+@pytest.mark.parametrize(
+    ("expression", "reason", "line", "column"),
+    [
+        ('count("A") > 5 && count("B")', "WRONG_TYPE", 1, 19),
+        ('count("A") > 0 || (seen("B") && first("A") > 3)', "WRONG_TYPE", 1, 33),
+        ('count("A") > 5 ? (seen("B") ? 1 : 2) : true', "NOT_TRUE_OR_FALSE", 1, 31),
+        ('has(traits.a) && count("A") > 5 && "x" + 1 == "x1"', "WRONG_TYPE", 1, 36),
+    ],
+)
+def test_types_are_checked_also_behind_a_short_circuit(
+    expression: str, reason: str, line: int, column: int
+) -> None:
+    read_expression(expression)
+    with pytest.raises(InvalidExpression) as refused:
+        check_types(expression)
+    fault = refused.value.faults[0]
+    assert (fault.reason, fault.line, fault.column) == (reason, line, column)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        'has(traits.a) && traits.a > 3 && traits.b == "x"',
+        'traits.vip && !traits.tags.exists(t, t == "no" || size(t) > 3)',
+        'last("A") - first("A") >= duration("2h") || last("A") > timestamp("2026-01-01T00:00:00Z")',
+        'preference("email", "news") in ["daily", "weekly"] || preference("email") == null',
+        '(count("A", "30d", "properties.x > 1 && properties.y") > 1 ? seen("B") : traits.c)',
+        'sum("A", "x") / 2.0 - max("A", "x") * -1.0 > 1.0 || count("B") % 2 == 0',
+        '{"a": 1, "b": 2}.exists(k, k == traits.key) ? !seen("A") : seen("B") ? true : false',
+    ],
+)
+def test_types_that_fit_pass(expression: str) -> None:
+    read_expression(expression)
+    check_types(expression)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from projections.segments.bitmaps import customer_numbered, read_bitmap
 from projections.segments.effective import active_set, build
 from projections.segments.filling import fill_slice
 from projections.segments.journal import CHANGES, MembershipChange, changes
+from projections.segments.language import check_types
 from projections.segments.membership import MEMBERSHIPS
 from projections.tables import ReadTables
 from tests.projections.histories import PURPOSES, SOURCES, START, batches, identifier
@@ -65,6 +66,11 @@ def drawn_tree(drawn: random.Random, leaves: int) -> Tree:
         one = drawn_tree(drawn, leaves // 2)
         tree = oracle.Both(one, drawn_tree(drawn, leaves - leaves // 2), drawn.choice(["&&", "||"]))
     return oracle.Not(tree) if drawn.random() < 0.25 else tree
+
+
+@given(SEEDS, st.integers(min_value=1, max_value=8))
+def test_types_fit_in_every_definition_that_is_drawn(seed: int, leaves: int) -> None:
+    check_types(drawn_tree(random.Random(seed), leaves).cel)
 
 
 class World:
