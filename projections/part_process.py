@@ -78,9 +78,9 @@ class PartProcess:
         """Whether it has ended."""
         return self._process.poll() is not None
 
-    def begin(self, task: Task) -> None:
+    def begin(self, task: bytes) -> None:
         """Send a task. Raises `PartRefused`."""
-        self._send(pickle.dumps(task))
+        self._send(task)
 
     def result(self) -> Folded:
         """Wait for what it came to. Raises `PartRefused`."""

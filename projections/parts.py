@@ -7,6 +7,7 @@ asked folds the batch whole. What holds something of everybody is put together h
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -81,8 +82,8 @@ class Folded:
 class PartFolder(Protocol):
     """Folds one part at a time."""
 
-    def begin(self, task: Task) -> None:
-        """Take a task. Raises `PartRefused`."""
+    def begin(self, task: bytes) -> None:
+        """Take a task as `deal_out` wrote it. Raises `PartRefused`."""
 
     def result(self) -> Folded:
         """Give what it came to. Raises `PartRefused`, or what a fold raises."""
@@ -94,7 +95,8 @@ class Dealt:
 
     entries: Sequence[Entry]
     times: LogTimes
-    tasks: Sequence[Task]
+    tasks: Sequence[bytes]
+    """Pickled."""
 
 
 def deal_out(rows: SnapshotRows, entries: Sequence[Entry], hands: int) -> Dealt | None:
@@ -104,7 +106,10 @@ def deal_out(rows: SnapshotRows, entries: Sequence[Entry], hands: int) -> Dealt 
     """
     with rows.snapshot() as before:
         dealt = deal(before, entries, hands)
-        return Dealt(entries, dealt.times, tasks_of(before, dealt)) if dealt else None
+        if dealt is None:
+            return None
+        tasks = [pickle.dumps(task) for task in tasks_of(before, dealt)]
+        return Dealt(entries, dealt.times, tasks)
 
 
 def fold_dealt(
@@ -122,7 +127,7 @@ def fold_dealt(
     return join(rows, dealt, folded)
 
 
-def _began(folder: PartFolder, task: Task) -> bool:
+def _began(folder: PartFolder, task: bytes) -> bool:
     try:
         folder.begin(task)
     except PartRefused:

@@ -15,7 +15,7 @@ from domain.ids import RecordId
 from eventlog.port import Entry
 from projections.fold import TABLES, fold_batch
 from projections.memory import MemoryTables
-from projections.parts import Folded, Task, deal_out, fold_dealt, fold_task
+from projections.parts import Folded, deal_out, fold_dealt, fold_task
 from projections.segments.bitmaps import MEMBERS, customer_numbered, read_bitmap
 from projections.segments.journal import behind, everything_after
 from projections.segments.trait_indexes import SETS, members_at
@@ -39,8 +39,8 @@ class Apart:
         self._rows = rows
         self._task = b""
 
-    def begin(self, task: Task) -> None:
-        self._task = pickle.dumps(task)
+    def begin(self, task: bytes) -> None:
+        self._task = task
 
     def result(self) -> Folded:
         folded = fold_task(self._rows, pickle.loads(self._task))  # our own
