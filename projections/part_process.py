@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from eventlog.port import Entry
 from projections.errors import PartRefused
-from projections.fold import SEALED
+from projections.fold import SEALED, collector_at_rest
 from projections.parts import Dealt, Folded, Task, deal_out, fold_dealt, fold_task
 from projections.row_keys import GivenKeys, in_thread, with_keys
 from projections.rows import OpenRows, RowCodec, SealedRows
@@ -182,8 +182,11 @@ def serve(connection: Connection) -> None:
     place: Place = pickle.loads(connection.recv_bytes())  # noqa: S301  # from our parent
     connection.send_bytes(_READY)
     while True:
-        task: Task = pickle.loads(connection.recv_bytes())  # noqa: S301  # as above
-        connection.send_bytes(pickle.dumps(_answer(place, task)))
+        message = connection.recv_bytes()
+        with collector_at_rest():
+            task: Task = pickle.loads(message)  # noqa: S301  # as above
+            answer = pickle.dumps(_answer(place, task))
+        connection.send_bytes(answer)
 
 
 def _answer(place: Place, task: Task) -> Folded | str:
