@@ -67,7 +67,7 @@ def move(tables: Tables, root: RecordId, *, before: int | None, after: int | Non
     if before is not None:
         tables.delete(TIMERS, _place(before, root))
     if after is not None:
-        tables.put(TIMERS, _place(after, root), {})
+        tables.add(TIMERS, _place(after, root), {})
 
 
 def _timers(
