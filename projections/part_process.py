@@ -182,11 +182,14 @@ def serve(connection: Connection) -> None:
     place: Place = pickle.loads(connection.recv_bytes())  # noqa: S301  # from our parent
     connection.send_bytes(_READY)
     while True:
-        message = connection.recv_bytes()
-        with collector_at_rest():
-            task: Task = pickle.loads(message)  # noqa: S301  # as above
-            answer = pickle.dumps(_answer(place, task))
-        connection.send_bytes(answer)
+        connection.send_bytes(_answer_to(place, connection.recv_bytes()))
+
+
+def _answer_to(place: Place, message: bytes) -> bytes:
+    """Fold the task of a message, and let go of it with all its keys."""
+    with collector_at_rest():
+        task: Task = pickle.loads(message)  # noqa: S301  # as above
+        return pickle.dumps(_answer(place, task))
 
 
 def _answer(place: Place, task: Task) -> Folded | str:
