@@ -256,10 +256,18 @@ async def membership_explained(
         return None if why is None else await _membership(past, found, why)
 
 
+def _time_text(instant: int | None) -> str | None:
+    return None if instant is None else time_of(instant).isoformat()
+
+
 async def _membership(past: Past, found: PastCustomers, why: Explanation) -> dict[str, Any]:
     shown: dict[str, Any] = asdict(why)
     for name in ("since_at", "sure_until"):
-        shown[name] = None if shown[name] is None else time_of(shown[name]).isoformat()
+        shown[name] = _time_text(shown[name])
+    shown["readings"] = [
+        {"call": str(read.call), "value": read.value, "sure_until": _time_text(read.due)}
+        for read in why.readings
+    ]
     since = shown["since_revision"] = await past.since(found, why)
     if since is not None and why.since_revision is not None:
         tables, revision = found.tables, why.since_revision

@@ -17,6 +17,7 @@ import orjson
 
 from domain.ids import RecordId
 from domain.rules import AUDIT
+from domain.segments import Segment
 from eventlog.port import LogReader
 from projections import customers, timeline
 from projections.consent_history import consent_history
@@ -26,7 +27,8 @@ from projections.instants import time_of
 from projections.row_keys import with_keys
 from projections.rows import RowCodec
 from projections.rules import read_rules
-from projections.segments.following import Membership, segments_of
+from projections.segments.definitions import read_segments
+from projections.segments.following import Membership, memberships_in, segments_of
 from projections.segments.membership import read_membership
 from projections.tables import ReadTables
 from projections.views import CustomerView, customer_view
@@ -154,6 +156,11 @@ class Export:
     log: LogReader
     now: datetime | None = None
     left_out: LeftOut = field(default_factory=LeftOut)
+    _definitions: Mapping[str, Segment] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read once what is the same for everybody."""
+        self._definitions = read_segments(self.tables)
 
     async def batches(self) -> AsyncIterator[Batch]:
         """Yield rows of everybody, in order of their ids.
@@ -232,13 +239,11 @@ class Export:
 
     def _segments(self, view: CustomerView) -> list[Membership]:
         if self.purpose != AUDIT:
-            return segments_of(self.tables, view.customer_id, self.purpose)
+            return segments_of(
+                self.tables, view.customer_id, self.purpose, segments=self._definitions
+            )
         row = read_membership(self.tables, view.customer_id)
-        return [
-            Membership(name, revision, at, row["due"].get(name))
-            for name, (revision, at) in sorted((row["in"] if row else {}).items())
-            if row and not name.startswith("~")
-        ]
+        return [] if row is None else memberships_in(self._definitions, row)
 
 
 def _roots(tables: ReadTables) -> Iterator[RecordId]:

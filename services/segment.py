@@ -12,6 +12,7 @@ from actors.rules import RulesKeeper
 from domain.commands import ArchiveSegment, DefineSegment, DropTraitIndex, IndexTrait
 from domain.errors import Invalid, NotFound
 from domain.ids import RecordId
+from domain.rules import decide_rules
 from domain.trait_indexes import living
 from koseki.v1 import segment_service_pb2, segment_service_pb2_grpc
 from projections.row_keys import read_long, read_rows
@@ -86,8 +87,6 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
         for purpose in command.purposes:
             self._rules.rules.purpose(purpose)
         await self._freshness.reach(self._rules.revision, timeout_seconds=context.time_remaining())
-        if request.dry_run:
-            return await read_long(self._store, lambda tables: _previewed(tables, command))
 
         def check(tables: ReadTables) -> Expression:
             return check_definition(
@@ -98,7 +97,11 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
             )
 
         uses = (await read_rows(self._store, check)).uses
-        done = await self._rules.execute(command.model_copy(update={"uses": tuple(sorted(uses))}))
+        command = command.model_copy(update={"uses": tuple(sorted(uses))})
+        if request.dry_run:
+            decide_rules(self._rules.rules, command)  # it refuses what the rules would not take
+            return await read_long(self._store, lambda tables: _previewed(tables, command))
+        done = await self._rules.execute(command)
         return segment_service_pb2.DefineSegmentResponse(
             revision=done.revision, command_id=command.command_id
         )
@@ -234,11 +237,11 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
             segment, purpose = request.segment, request.purpose
             check_serves(tables, self._sets, segment, purpose=purpose, may_be_archived=True)
             told = watch.read(tables)
-            if not told:  # of a segment that has ended, the exits come first
+            if not told and not watch.is_behind:  # of one that has ended, the exits come first
                 check_serves(tables, self._sets, segment, purpose=purpose)
             return told
 
-        async for told in self._watches.follow(look):
+        async for told in self._watches.follow(look, is_behind=lambda: watch.is_behind):
             yield segment_change_message(told)
 
     async def ExplainMembership(

@@ -39,21 +39,29 @@ class Watches:
         self._freshness = freshness
         self._open = 0
 
-    async def follow(self, read: Callable[[ReadTables], Sequence[T]]) -> AsyncIterator[T]:
+    async def follow(
+        self,
+        read: Callable[[ReadTables], Sequence[T]],
+        *,
+        is_behind: Callable[[], bool] = lambda: False,
+    ) -> AsyncIterator[T]:
         """Yield what `read` gives, again whenever the read side has moved on.
 
-        Raises `TooManyWatches`, and whatever `read` raises.
+        `is_behind` says whether the last read left something to be read at once. Raises
+        `TooManyWatches`, and whatever `read` raises.
         """
         if self._open >= WATCHES_MAX:
             raise TooManyWatches
         self._open += 1
         try:
-            async for item in self._follow(read):
+            async for item in self._follow(read, is_behind):
                 yield item
         finally:
             self._open -= 1
 
-    async def _follow(self, read: Callable[[ReadTables], Sequence[T]]) -> AsyncIterator[T]:
+    async def _follow(
+        self, read: Callable[[ReadTables], Sequence[T]], is_behind: Callable[[], bool]
+    ) -> AsyncIterator[T]:
         def look(tables: ReadTables) -> tuple[int, Sequence[T]]:
             return tables.checkpoint.revision, read(tables)
 
@@ -61,6 +69,6 @@ class Watches:
             revision, found = await read_long(self._store, look)
             for item in found:
                 yield item
-            if not found:
+            if not found and not is_behind():
                 with suppress(RevisionNotReached):  # nothing has happened for a while
                     await self._freshness.reach(revision + 1, timeout_seconds=None)

@@ -7,6 +7,7 @@ those whose word stands on any record}.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from hashlib import sha256
 
@@ -58,6 +59,17 @@ def read_segment(tables: ReadTables, name: str) -> Segment | None:
 def rules_digest(tables: ReadTables) -> str:
     """Digest everything that the workspace's stream has said."""
     return str(_rules(tables)["digest"])
+
+
+def first_due(segments: Mapping[str, Segment], due: Mapping[str, int], name: str) -> int | None:
+    """Give the first instant of a segment and of those that it uses, however indirectly."""
+    met, waiting = set[str](), [name]
+    while waiting:
+        segment = segments.get(one := waiting.pop())
+        if one not in met and segment is not None and segment.active is not None:
+            waiting += segment.active.uses
+        met.add(one)
+    return min((due[one] for one in met & due.keys()), default=None)
 
 
 def heard_sources(tables: ReadTables) -> frozenset[str]:

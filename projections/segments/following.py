@@ -7,16 +7,18 @@ revision of its records; the rest comes from the journal. A place is a function 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from domain.ids import RecordId
+from domain.segments import Segment
 from projections import customers, heads
 from projections.erasures import erasure_of
+from projections.rows import Row
 from projections.rules import read_rules
 from projections.segments.active import EVERYONE, PURPOSE_PREFIX
-from projections.segments.definitions import read_segments
+from projections.segments.definitions import first_due, read_segments
 from projections.segments.journal import (
     Cause,
     MembershipChange,
@@ -76,23 +78,43 @@ def is_open_for(tables: ReadTables, root: RecordId, purpose: str) -> bool:
     return row is not None and f"{PURPOSE_PREFIX}{purpose}" in row["in"]
 
 
-def segments_of(tables: ReadTables, root: RecordId, purpose: str) -> list[Membership]:
-    """List to what a customer belongs that serves a purpose, by name; nothing if it is closed."""
+def segments_of(
+    tables: ReadTables,
+    root: RecordId,
+    purpose: str,
+    *,
+    segments: Mapping[str, Segment] | None = None,
+) -> list[Membership]:
+    """List to what a customer belongs that serves a purpose, by name; nothing if it is closed.
+
+    Who asks for many gives the `segments`, read once.
+    """
     row = read_membership(tables, root)
     if row is None or not is_open_for(tables, root, purpose):
         return []
-    found = []
-    for name in sorted(served_by(tables, purpose) & row["in"].keys()):
-        revision, at = row["in"][name]
-        found.append(Membership(name, revision, at, row["due"].get(name)))
-    return found
+    known = read_segments(tables) if segments is None else segments
+    served = _serving(known, purpose)
+    return [found for found in memberships_in(known, row) if found.segment in served]
+
+
+def memberships_in(segments: Mapping[str, Segment], row: Row) -> list[Membership]:
+    """List the workspace's own segments that a row of `memberships` names, by name."""
+    return [
+        Membership(name, revision, at, first_due(segments, row["due"], name))
+        for name, (revision, at) in sorted(row["in"].items())
+        if not name.startswith("~")
+    ]
 
 
 def served_by(tables: ReadTables, purpose: str) -> set[str]:
     """Name the active segments that a purpose may use (R12)."""
+    return _serving(read_segments(tables), purpose)
+
+
+def _serving(segments: Mapping[str, Segment], purpose: str) -> set[str]:
     return {
         name
-        for name, segment in read_segments(tables).items()
+        for name, segment in segments.items()
         if segment.active
         and (segment.active.exception is not None or purpose in segment.active.purposes)
     }

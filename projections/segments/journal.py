@@ -101,10 +101,7 @@ class Journal:
             "cause": change.cause,
             "at": change.at,
         }
-        place = self._free_place(change)
-        self._tables.add(CHANGES, place, row)
-        for customer in _named(row):
-            self._tables.add(OF_CUSTOMER, _index_key(customer, place), {})
+        self._write(self._free_place(change), row)
 
     def _free_place(self, change: MembershipChange) -> bytes:
         """Give the place of a change: behind what was told of the same at the same moment."""
@@ -114,11 +111,16 @@ class Journal:
         return _place(change.revision, number)
 
     def forget(self, records: Collection[RecordId]) -> None:
-        """Leave nothing that was told of these records."""
+        """Leave nothing that was told of these records; of others, what became of them."""
         for record in records:
             prefix = _index_key(record, b"")
             for key, _ in list(self._tables.scan(OF_CUSTOMER, prefix)):
-                self._drop(key.removeprefix(prefix))
+                place = key.removeprefix(prefix)
+                row = self._tables.get(CHANGES, place)
+                self._drop(place)
+                left = row and _without(row, records)
+                if left:
+                    self._write(place, left)
 
     def trim(self, revision: int) -> None:
         """Forget what is older than is kept; called for every revision."""
@@ -134,6 +136,11 @@ class Journal:
             self._drop(key)
             if number % TRIMMED_AT_ONCE == 0:
                 self._tables.make_room()
+
+    def _write(self, place: bytes, row: Row) -> None:
+        self._tables.add(CHANGES, place, row)
+        for customer in _named(row):
+            self._tables.add(OF_CUSTOMER, _index_key(customer, place), {})
 
     def _drop(self, place: bytes) -> None:
         row = self._tables.get(CHANGES, place)
@@ -182,6 +189,18 @@ def oldest_kept(now: int) -> Position:
     """Give the place behind which every change is kept at a revision."""
     trimmed = now - now % TRIMMED_EVERY_REVISIONS
     return behind(max(trimmed - REVISIONS_KEPT, 1) - 1)
+
+
+def _without(row: Row, gone: Collection[RecordId]) -> Row | None:
+    """Give what a change was for the one of two who is not gone; None where it was none."""
+    customer, moved_from = row["customer"], row["from"]
+    if moved_from is None or (customer in gone and moved_from in gone):
+        return None
+    if customer not in gone:
+        return None if row["belonged"] else {**row, "change": "entered", "from": None}
+    if row["cause"] != "merged":  # who parted from it belongs or not by a word of its own
+        return None
+    return {**row, "change": "exited", "customer": moved_from, "from": None}
 
 
 def _named(row: Row) -> set[str]:

@@ -6,6 +6,7 @@ A window holds what is younger than it: at the instant `time + window` a signal 
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +33,10 @@ class Call(NamedTuple):
 
     function: str
     arguments: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Write it as an expression has it."""
+        return f"{self.function}({', '.join(map(json.dumps, self.arguments))})"
 
 
 @dataclass(frozen=True, slots=True)

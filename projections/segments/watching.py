@@ -90,15 +90,25 @@ class SegmentWatch:
         self._place = place
         self._sets: dict[str, BitMap] | None = None
         self._numbering = b""
+        self.is_behind = False
+        """Whether the last read stopped before the end of the journal."""
 
     def read(self, tables: ReadTables) -> list[Told]:
-        """Give what comes next, of a limited part of the journal. Raises `ChangesNotKept`."""
+        """Give what comes next, of a limited part of the journal. Raises `ChangesNotKept`.
+
+        It may be nothing that can be seen, and more come behind it: `is_behind` says so.
+        """
         require_kept(tables, self._place)
         if self._sets is None or self._numbering != numbering(tables):
             self._numbering = numbering(tables)
             self._sets = self._as_of(tables, self._place.position)
         found: list[Told] = []
+        rows, self.is_behind = 0, False
         for position, group in _groups(tables, self._place.position):
+            if rows >= JOURNAL_ROWS_READ_MAX:
+                self.is_behind = True
+                break
+            rows += len(group)
             told = self._fold(tables, [c for c in group if c.segment in self._sets])
             told.sort(key=_order)
             before = self._place
@@ -178,15 +188,11 @@ class SegmentWatch:
 def _groups(
     tables: ReadTables, after: Position
 ) -> Iterator[tuple[Position, list[MembershipChange]]]:
-    """Yield what changed instant by instant, with the last position; stops after enough rows."""
-    rows = 0
+    """Yield what changed instant by instant, with the last position."""
     by_instant = groupby(everything_after(tables, after), lambda row: (row[1].revision, row[1].at))
     for _, found in by_instant:
         group = list(found)
         yield group[-1][0], [change for _, change in group]
-        rows += len(group)
-        if rows >= JOURNAL_ROWS_READ_MAX:
-            return
 
 
 def _before(change: MembershipChange) -> Iterable[tuple[RecordId, bool]]:

@@ -18,6 +18,7 @@ from projections.segments.explaining import (
     ready_for_activation,
 )
 from projections.segments.filling import fill_slice
+from projections.segments.following import segments_of
 from projections.segments.journal import changes
 from projections.segments.membership import MEMBERSHIPS
 from projections.segments.timers import TIMERS, first_due
@@ -286,6 +287,24 @@ def test_a_membership_is_explained() -> None:
     why = explain_membership(folded(history), "loyal", record_id(1))
     assert why is not None
     assert (why.is_in, why.since_at) == (False, microseconds(history.time(30 * DAY)))
+
+
+def test_a_membership_by_another_segment_is_sure_as_long_as_that_is() -> None:
+    history = begun()
+    history.segment("buyers", 'seen("Bought", "30d")')
+    history.segment("named", 'segment("buyers") && traits.country == "JP"')
+    history.segment("deeper", '!segment("named") || true')
+    history.set(1, country="JP")
+    history.did(1, "Bought")
+    tables = folded(history)
+    until = microseconds(history.time(30 * DAY))
+    why = explain_membership(tables, "named", record_id(1))
+    assert why is not None
+    assert [why.sure_until, *(reading.due for reading in why.readings)] == [until, until]
+    found = segments_of(tables, record_id(1), "analytics")
+    assert {one.segment: one.sure_until for one in found} == dict.fromkeys(
+        ("buyers", "deeper", "named"), until
+    )
 
 
 def test_a_count_is_previewed_before_a_segment_is_saved() -> None:

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from domain.consent import ConsentState
-from domain.ids import RecordId
+from domain.ids import RecordId, StreamKind
 from projections.fold import fold_batch
 from projections.memory import MemoryTables
 from projections.segments import journal
@@ -17,7 +17,7 @@ from projections.segments.bitmaps import customer_numbered
 from projections.segments.errors import ChangesNotKept, InvalidToken
 from projections.segments.following import CustomerWatch
 from projections.segments.watching import Place, SegmentWatch, Told, read_place
-from tests.projections.erasing import Erasing
+from tests.projections.erasing import SEGMENTS, Erasing, erasing_history
 from tests.projections.histories import batches, record_id
 from tests.projections.segments.happenings import Happenings
 
@@ -48,8 +48,8 @@ def random_life(seed: int) -> Happenings:
     return made
 
 
-def audience(tables: MemoryTables) -> Audience:
-    numbers = audience_members(tables, Sets(), InSegment("buyers"), purpose=PURPOSE)
+def audience(tables: MemoryTables, segment: str = "buyers", purpose: str = PURPOSE) -> Audience:
+    numbers = audience_members(tables, Sets(), InSegment(segment), purpose=purpose)
     found = (customer_numbered(tables, number) for number in numbers)
     return frozenset(root for root in found if root is not None)
 
@@ -107,8 +107,11 @@ def assert_same(
 
 
 def everything(watch: SegmentWatch, tables: MemoryTables) -> list[Told]:
-    """Read until there is no more; an empty read only says that nothing of it could be seen."""
-    return [told for _ in range(200) for told in watch.read(tables)]
+    """Read until there is no more; an empty read may say that nothing of it could be seen."""
+    found: list[Told] = []
+    while (told := watch.read(tables)) or watch.is_behind:
+        found += told
+    return found
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -152,6 +155,28 @@ def test_a_watch_that_stood_within_a_revision_goes_on_after_an_erasure(
         assert others == [t for t in whole[number:] if t.change.customer != record_id(2)]
     left = [position for position, _ in journal.everything_after(tables, journal.behind(0))]
     assert {position for position in left if position.revision <= at_once} < {*positions}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_who_was_away_while_others_were_erased_ends_with_the_audience(seed: int) -> None:
+    history = erasing_history(seed, steps=160, people=6)
+    rules = sum(entry.stream.kind is StreamKind.WORKSPACE for entry in history.entries)
+    tables = MemoryTables()
+    audiences: dict[str, dict[int, Audience]] = {name: {} for name in SEGMENTS}
+    for append in batches(history.entries, 1):
+        fold_batch(tables, append)
+        for name, known in audiences.items() if append[-1].revision > rules else ():
+            known[append[-1].revision] = audience(tables, name, "analytics")
+    assert history.erased
+    for name, known in audiences.items():
+        for start in random.Random(seed).sample(sorted(known), 12):
+            members = set(known[start])
+            watch = SegmentWatch(name, "analytics", read_place("", after_revision=start))
+            for told in everything(watch, tables):
+                change = told.change
+                members.discard(change.moved_from if change.cause == "merged" else None)
+                (members.discard if change.change == "exited" else members.add)(change.customer)
+            assert members - history.erased == known[max(known)], (name, start)
 
 
 def test_a_place_that_the_journal_does_not_reach_back_to_is_refused(
