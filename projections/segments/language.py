@@ -8,7 +8,7 @@ them are read. `evaluation.py` refuses a call that is not in `Expression.reads`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import NamedTuple, NoReturn
@@ -149,15 +149,21 @@ def _read(source: str, variable: str) -> Expression:
     _check_names(source, words, program=program, known={variable, *bound})
     calls = _calls(source, words) if variable == TRAITS else frozenset()
     if fault_of(program) is not None:
-        check_types(source)
+        _check_parts(source)
     return Expression(source, calls, _fields(words, variable), program)
 
 
 def check_types(source: str) -> None:
-    """Require that types fit in every part of an expression; raises `InvalidExpression`.
+    """Require that types fit in every part of an expression and of its filters.
 
-    Also where `read_expression` does not see it, for a short circuit passes over the part.
+    Also where `read_expression` does not see it, for a short circuit passes over the part. Raises
+    `InvalidExpression`.
     """
+    _check_parts(source)
+    _calls(source, list(tokens(source)), check_filter=_check_parts)
+
+
+def _check_parts(source: str) -> None:
     if found := fault_in(source, list(tokens(source)), judge=_judge):
         offset, fault = found
         _fail(source, offset, fault.reason, fault.message)
@@ -226,7 +232,9 @@ def _check_names(source: str, words: list[Token], *, program: cel.Program, known
             _fail(source, _place_of(words, name), "UNKNOWN_FUNCTION", message)
 
 
-def _calls(source: str, words: list[Token]) -> frozenset[Call]:
+def _calls(
+    source: str, words: list[Token], *, check_filter: Callable[[str], object] | None = None
+) -> frozenset[Call]:
     calls: set[Call] = set()
     for index, word in enumerate(words):
         if word.kind != "name" or word.text not in SIGNATURES:
@@ -238,13 +246,15 @@ def _calls(source: str, words: list[Token]) -> frozenset[Call]:
         if is_member or not is_call:
             message = f"write {word.text}(...) with its arguments in brackets"
             _fail(source, word.offset, "NOT_A_CALL", message)
-        calls.add(_call(source, words, index))
+        calls.add(_call(source, words, index, check_filter=check_filter or read_filter))
     if len(calls) > CALLS_MAX:
         _fail(source, 0, "TOO_MANY_CALLS", f"at most {CALLS_MAX} different calls")
     return frozenset(calls)
 
 
-def _call(source: str, words: list[Token], index: int) -> Call:
+def _call(
+    source: str, words: list[Token], index: int, *, check_filter: Callable[[str], object]
+) -> Call:
     """Read a call whose name stands at `index`: literal texts between commas."""
     name, arguments = words[index], list[Token]()
     position = index + 2
@@ -260,17 +270,19 @@ def _call(source: str, words: list[Token], index: int) -> Call:
         check_call(call)
     except BadArgument as bad:
         _fail(source, name.offset, "BAD_ARGUMENT", str(bad))
-    _check_filter(source, call, arguments)
+    _check_filters(source, call, arguments, check=check_filter)
     return call
 
 
-def _check_filter(source: str, call: Call, arguments: list[Token]) -> None:
+def _check_filters(
+    source: str, call: Call, arguments: list[Token], *, check: Callable[[str], object]
+) -> None:
     named = zip(SIGNATURES[call.function].arguments, call.arguments, arguments, strict=False)
     for kind, value, argument in named:
         if kind != "filter":
             continue
         try:
-            read_filter(value)
+            check(value)
         except InvalidExpression as invalid:
             message = f"in the filter, {invalid.message}"
             _fail(source, argument.offset, invalid.faults[0].reason, message)

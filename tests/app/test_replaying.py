@@ -156,7 +156,9 @@ async def test_a_membership_is_explained_by_the_event_that_began_it(
     assert found is not None
     assert (found["is_in"], found["since_cause"]) == (True, "event")
     assert found["since_event_type"] == "koseki.record.signals-recorded.v1"
-    assert found["sure_until"] is not None
+    [reading] = orjson.loads(orjson.dumps(found))["readings"]  # as the command line prints it
+    assert (reading["call"], reading["value"]) == ('count("Order Completed", "30d")', 1)
+    assert reading["sure_until"] == found["sure_until"] is not None
 
 
 async def test_other_identity_rules_are_tried_on_the_log(

@@ -67,6 +67,7 @@ def test_a_fault_is_shown_at_its_place(
         ('count("A") > 0 || (seen("B") && first("A") > 3)', "WRONG_TYPE", 1, 33),
         ('count("A") > 5 ? (seen("B") ? 1 : 2) : true', "NOT_TRUE_OR_FALSE", 1, 31),
         ('has(traits.a) && count("A") > 5 && "x" + 1 == "x1"', "WRONG_TYPE", 1, 36),
+        ('count("A", "3d", "true || \'a\' + 1 == \'b\'") > 1', "WRONG_TYPE", 1, 18),
     ],
 )
 def test_types_are_checked_also_behind_a_short_circuit(
