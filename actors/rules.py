@@ -21,7 +21,9 @@ from eventlog.errors import LogDamaged, LogError
 from eventlog.outgoing import LOG_DAMAGED, NOBODYS_FAULT
 from eventlog.port import EMPTY, Attempt, Conflict, EventLog, Head, Refused, Stored, Unknown
 
-REFRESH_EVERY_SECONDS = 1.0
+REFRESH_EVERY_SECONDS = 0.25
+"""How long what stands in the log may be unknown to a host: its gate goes by the rules before."""
+
 TRIES_MAX = 16
 RULES_DAMAGED = "rules_damaged"
 _KINDS = dict.fromkeys(NOBODYS_FAULT, Kind.UNAVAILABLE) | {LOG_DAMAGED: Kind.DAMAGED}
