@@ -19,7 +19,7 @@ from domain.workspace_events import EXPRESSION_CHARACTERS_MAX
 from projections.segments.errors import ExpressionFault, InvalidExpression
 from projections.segments.fault_place import fault_in
 from projections.segments.tokens import Token, place, tokens
-from projections.segments.trying import fault_of
+from projections.segments.trying import fault_of, fault_of_part
 from projections.segments.vocabulary import (
     SIGNATURES,
     BadArgument,
@@ -172,7 +172,7 @@ def _check_parts(source: str) -> None:
 def _judge(part: str) -> ExpressionFault | None:
     """Say why a part of an expression can be no rule, if it is one at all."""
     try:
-        return fault_of(cel.compile(part))
+        return fault_of_part(cel.compile(part))
     except ValueError:
         return None
 

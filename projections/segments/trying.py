@@ -16,6 +16,7 @@ from projections.segments.errors import ExpressionFault
 from projections.segments.vocabulary import SIGNATURES
 
 WRONG_TYPE, NOT_TRUE_OR_FALSE = "WRONG_TYPE", "NOT_TRUE_OR_FALSE"
+ALWAYS_FAILS = "ALWAYS_FAILS"
 _SOME_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 _WORDS = {"preference": "daily"}
 _TIMES = frozenset({"first", "last"})
@@ -36,6 +37,24 @@ def fault_of(program: cel.Program) -> ExpressionFault | None:
             continue
         if not isinstance(found, bool):
             return ExpressionFault(NOT_TRUE_OR_FALSE, "it gives neither true nor false")
+    return None
+
+
+def fault_of_part(program: cel.Program) -> ExpressionFault | None:
+    """Say why a part of a rule can never be of use: as `fault_of`, or a constant that fails."""
+    fault = fault_of(program)
+    if (
+        fault is not None
+        or program.variables()
+        or not SIGNATURES.keys().isdisjoint(program.functions())
+    ):
+        return fault
+    try:
+        program.execute(cel.Context())
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException:  # noqa: BLE001  # as above
+        return ExpressionFault(ALWAYS_FAILS, "it fails, whatever is known of somebody")
     return None
 
 

@@ -68,6 +68,9 @@ def test_a_fault_is_shown_at_its_place(
         ('count("A") > 5 ? (seen("B") ? 1 : 2) : true', "NOT_TRUE_OR_FALSE", 1, 31),
         ('has(traits.a) && count("A") > 5 && "x" + 1 == "x1"', "WRONG_TYPE", 1, 36),
         ('count("A", "3d", "true || \'a\' + 1 == \'b\'") > 1', "WRONG_TYPE", 1, 18),
+        ('true || timestamp("garbage") < last("A")', "ALWAYS_FAILS", 1, 9),
+        ('seen("A") || (seen("B") && duration("1x") < duration("3h"))', "ALWAYS_FAILS", 1, 28),
+        ('count("A", "3d", "true || size(1) == 2") > 1', "ALWAYS_FAILS", 1, 18),
     ],
 )
 def test_types_are_checked_also_behind_a_short_circuit(
