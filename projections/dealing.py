@@ -65,7 +65,7 @@ def deal(tables: StoredTables, entries: Sequence[Entry], hands: int) -> Deal | N
         groups.add(record_stream(root))
     for entry in entries:
         groups.add_event(entry)
-    return Deal(times, groups.dealt(entries, due, [Hand() for _ in range(hands)]))
+    return Deal(times, groups.dealt(entries, due, hands))
 
 
 def _may_be_dealt(entry: Entry) -> bool:
@@ -129,10 +129,9 @@ class _Groups:
             for signal in body.signals:
                 self._join(key, self._told.setdefault((body.source, signal.message_id), key))
 
-    def dealt(
-        self, entries: Sequence[Entry], due: Sequence[RecordId], hands: Sequence[Hand]
-    ) -> Sequence[Hand]:
+    def dealt(self, entries: Sequence[Entry], due: Sequence[RecordId], parts: int) -> list[Hand]:
         """Deal out events, and who is due: each group to who has least."""
+        hands = [Hand() for _ in range(parts)]
         sizes: dict[str, int] = {}
         for key in chain((entry.stream.key for entry in entries), due):
             group = self._first(key)

@@ -21,7 +21,7 @@ from projections.clock import LogTimes
 from projections.counts import COUNTS
 from projections.dealing import Deal, deal
 from projections.errors import FoldFailed, PartRefused
-from projections.fold import Rows, collector_at_rest, extend, fold_part, transaction_of
+from projections.fold import Rows, extend, fold_part, transaction_of
 from projections.rows import Row, RowCodec
 from projections.segments import bitmaps
 from projections.segments.journal import Journal
@@ -162,13 +162,12 @@ def fold_task(before: ReadTables, task: Task) -> Folded:
     tables = _PartTransaction(_Before(before))
     until = task.times.last_revision
     bitmaps.number_from(tables, task.first_number)
-    with collector_at_rest():
-        fold_part(tables, task.entries, task.times, until=until, concerns=task.ours.__contains__)
-        if bitmaps.next_number(tables) > task.first_number + task.numbers:
-            raise PartRefused("there are more new customers than new records")
-        added = {table: _added(before, tables, table) for table in _TOTALS}
-        tables.take_out(clock.CLOCK, clock.KEY)
-        return Folded(tables.hand_over(), added, tables.sets)
+    fold_part(tables, task.entries, task.times, until=until, concerns=task.ours.__contains__)
+    if bitmaps.next_number(tables) > task.first_number + task.numbers:
+        raise PartRefused("there are more new customers than new records")
+    added = {table: _added(before, tables, table) for table in _TOTALS}
+    tables.take_out(clock.CLOCK, clock.KEY)
+    return Folded(tables.hand_over(), added, tables.sets)
 
 
 def join(rows: SnapshotRows, dealt: Dealt, folded: Sequence[Folded]) -> Checkpoint | None:

@@ -15,7 +15,7 @@ from domain.ids import RecordId
 from domain.rules import decide_rules
 from domain.trait_indexes import living
 from koseki.v1 import segment_service_pb2, segment_service_pb2_grpc
-from projections.row_keys import read_long, read_rows
+from projections.row_keys import read_long
 from projections.segments.audiences import Sets, audience_members, check_serves, count_audience
 from projections.segments.definitions import read_segment, read_segments
 from projections.segments.explaining import (
@@ -96,7 +96,7 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
                 exception=command.exception,
             )
 
-        uses = (await read_rows(self._store, check)).uses
+        uses = (await read_long(self._store, check)).uses
         command = command.model_copy(update={"uses": tuple(sorted(uses))})
         if request.dry_run:
             decide_rules(self._rules.rules, command)  # it refuses what the rules would not take

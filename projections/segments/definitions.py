@@ -7,7 +7,7 @@ those whose word stands on any record}.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from hashlib import sha256
 
@@ -61,14 +61,20 @@ def rules_digest(tables: ReadTables) -> str:
     return str(_rules(tables)["digest"])
 
 
-def first_due(segments: Mapping[str, Segment], due: Mapping[str, int], name: str) -> int | None:
-    """Give the first instant of a segment and of those that it uses, however indirectly."""
+def sure_until(
+    name: str, due: Mapping[str, int], *, read: Callable[[str], Segment | None]
+) -> int | None:
+    """Give the first instant of a segment and of those that it uses, however indirectly.
+
+    `due` are the instants of a row of `memberships`; `read` gives a segment by its name.
+    """
     met, waiting = set[str](), [name]
     while waiting:
-        segment = segments.get(one := waiting.pop())
-        if one not in met and segment is not None and segment.active is not None:
-            waiting += segment.active.uses
-        met.add(one)
+        if (one := waiting.pop()) not in met:
+            met.add(one)
+            segment = read(one)
+            if segment is not None and segment.active is not None:
+                waiting += segment.active.uses
     return min((due[one] for one in met & due.keys()), default=None)
 
 

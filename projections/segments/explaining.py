@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 
 from domain.ids import RecordId
@@ -16,7 +17,7 @@ from projections.instants import microseconds
 from projections.rules import read_rules
 from projections.segments.active import PURPOSE_PREFIX
 from projections.segments.candidates import is_filled, waiting_candidates
-from projections.segments.definitions import first_due, read_segments
+from projections.segments.definitions import read_segment, read_segments, sure_until
 from projections.segments.effective import active_set, sight_of
 from projections.segments.errors import ExpressionFault, InvalidExpression, UnknownSegment
 from projections.segments.evaluation import Reading, evaluator
@@ -103,14 +104,13 @@ def explain_membership(tables: ReadTables, segment: str, record_id: RecordId) ->
         return None
     standing = active.order[active.places[segment]]
     facts = Facts(tables, tuple(row["members"]), active.rules)
-    segments, due = read_segments(tables), row["due"]
+    until = partial(sure_until, due=row["due"], read=partial(read_segment, tables))
     readings = evaluator().explain(
         standing.expression, facts, sight=standing.sight, now=_now(tables), belongs=row["in"]
     )
     for number, reading in enumerate(readings):
         if reading.call.function == "segment":
-            until = first_due(segments, due, reading.call.arguments[0])
-            readings[number] = replace(reading, due=until)
+            readings[number] = replace(reading, due=until(reading.call.arguments[0]))
     since = row["in"].get(segment) or _last_exit(tables, segment, root)
     return Explanation(
         segment=segment,
@@ -118,7 +118,7 @@ def explain_membership(tables: ReadTables, segment: str, record_id: RecordId) ->
         is_in=segment in row["in"],
         since_revision=since[0] if since else None,
         since_at=since[1] if since else None,
-        sure_until=first_due(segments, due, segment),
+        sure_until=until(segment),
         readings=tuple(readings),
         traits=dict(facts.traits(standing.expression.traits, standing.sight)),
     )

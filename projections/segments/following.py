@@ -18,7 +18,7 @@ from projections.erasures import erasure_of
 from projections.rows import Row
 from projections.rules import read_rules
 from projections.segments.active import EVERYONE, PURPOSE_PREFIX
-from projections.segments.definitions import first_due, read_segments
+from projections.segments.definitions import read_segments, sure_until
 from projections.segments.journal import (
     Cause,
     MembershipChange,
@@ -100,7 +100,7 @@ def segments_of(
 def memberships_in(segments: Mapping[str, Segment], row: Row) -> list[Membership]:
     """List the workspace's own segments that a row of `memberships` names, by name."""
     return [
-        Membership(name, revision, at, first_due(segments, row["due"], name))
+        Membership(name, revision, at, sure_until(name, row["due"], read=segments.get))
         for name, (revision, at) in sorted(row["in"].items())
         if not name.startswith("~")
     ]

@@ -148,23 +148,30 @@ def _read(source: str, variable: str) -> Expression:
     bound = _check_comprehensions(source, words)
     _check_names(source, words, program=program, known={variable, *bound})
     calls = _calls(source, words) if variable == TRAITS else frozenset()
-    if fault_of(program) is not None:
-        _check_parts(source)
+    if (fault := fault_of(program)) is not None:
+        _check_parts(source, words)
+        _fail(source, words[0].offset, fault.reason, fault.message)  # no part shows it
     return Expression(source, calls, _fields(words, variable), program)
 
 
+@lru_cache(maxsize=EXPRESSIONS_CACHED_MAX)
 def check_types(source: str) -> None:
     """Require that types fit in every part of an expression and of its filters.
 
     Also where `read_expression` does not see it, for a short circuit passes over the part. Raises
     `InvalidExpression`.
     """
-    _check_parts(source)
-    _calls(source, list(tokens(source)), check_filter=_check_parts)
+    words = list(tokens(source))
+    _check_parts(source, words)
+    _calls(source, words, check_filter=_check_filter_parts)
 
 
-def _check_parts(source: str) -> None:
-    if found := fault_in(source, list(tokens(source)), judge=_judge):
+def _check_filter_parts(source: str) -> None:
+    _check_parts(source, list(tokens(source)))
+
+
+def _check_parts(source: str, words: list[Token]) -> None:
+    if found := fault_in(source, words, judge=_judge):
         offset, fault = found
         _fail(source, offset, fault.reason, fault.message)
 
@@ -233,7 +240,7 @@ def _check_names(source: str, words: list[Token], *, program: cel.Program, known
 
 
 def _calls(
-    source: str, words: list[Token], *, check_filter: Callable[[str], object] | None = None
+    source: str, words: list[Token], *, check_filter: Callable[[str], object] = read_filter
 ) -> frozenset[Call]:
     calls: set[Call] = set()
     for index, word in enumerate(words):
@@ -246,7 +253,7 @@ def _calls(
         if is_member or not is_call:
             message = f"write {word.text}(...) with its arguments in brackets"
             _fail(source, word.offset, "NOT_A_CALL", message)
-        calls.add(_call(source, words, index, check_filter=check_filter or read_filter))
+        calls.add(_call(source, words, index, check_filter=check_filter))
     if len(calls) > CALLS_MAX:
         _fail(source, 0, "TOO_MANY_CALLS", f"at most {CALLS_MAX} different calls")
     return frozenset(calls)

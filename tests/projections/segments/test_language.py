@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -12,6 +13,13 @@ from domain.workspace_events import EXPRESSION_CHARACTERS_MAX
 from projections.segments.errors import InvalidExpression
 from projections.segments.language import check_types, read_expression
 from projections.segments.vocabulary import Call
+
+
+def fault_found(check: Callable[[str], object], expression: str) -> tuple[str, int, int]:
+    with pytest.raises(InvalidExpression) as refused:
+        check(expression)
+    fault = refused.value.faults[0]
+    return fault.reason, fault.line, fault.column
 
 
 @pytest.mark.parametrize(
@@ -54,10 +62,7 @@ from projections.segments.vocabulary import Call
 def test_a_fault_is_shown_at_its_place(
     expression: str, reason: str, line: int, column: int
 ) -> None:
-    with pytest.raises(InvalidExpression) as refused:
-        read_expression(expression)
-    fault = refused.value.faults[0]
-    assert (fault.reason, fault.line, fault.column) == (reason, line, column)
+    assert fault_found(read_expression, expression) == (reason, line, column)
 
 
 @pytest.mark.parametrize(
@@ -77,10 +82,7 @@ def test_types_are_checked_also_behind_a_short_circuit(
     expression: str, reason: str, line: int, column: int
 ) -> None:
     read_expression(expression)
-    with pytest.raises(InvalidExpression) as refused:
-        check_types(expression)
-    fault = refused.value.faults[0]
-    assert (fault.reason, fault.line, fault.column) == (reason, line, column)
+    assert fault_found(check_types, expression) == (reason, line, column)
 
 
 @pytest.mark.parametrize(
