@@ -1,14 +1,19 @@
 """A large batch dealt out by customers, to be folded in parts side by side (`parts.py`).
 
-Who was one customer, what one decision touches and who has the same signal belongs together. Not
-every batch can be dealt out: what changes the rules, what nobody can read and what erases somebody
-is folded whole.
+Who was one customer, what one decision touches and who has the same signal belongs together. That
+is found out while the batch before is still being folded (`divide`); when the batch's turn comes it
+is dealt out as divided (`deal`), unless who was divided has become one customer since.
+
+Not every batch can be dealt out: what changes the rules, what nobody can read and what erases
+somebody is folded whole.
 """
 
 from __future__ import annotations
 
+import pickle
 from array import array
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
@@ -27,11 +32,27 @@ DUE_MAX = 10_000
 of more it is put away slice by slice what came of them, which no part can."""
 
 
+@dataclass(frozen=True, slots=True)
+class Division:
+    """Which events of a batch are one's to fold."""
+
+    entries: Sequence[Entry]
+    """The whole batch."""
+    packed: Sequence[bytes]
+    """The events of each, as `unpack` reads them."""
+    sizes: Sequence[int]
+    """How many each has."""
+    streams: Mapping[Stream, int]
+    """Whose the events of a stream are."""
+
+
 @dataclass(slots=True)
 class Hand:
     """What one folds of a batch, and what is its own."""
 
-    entries: list[Entry] = field(default_factory=list)
+    packed: bytes
+    size: int
+    """Events, and customers of whom something is due."""
     records: set[RecordId] = field(default_factory=set)
     """Of the customers whose events these are, all of them."""
     newcomers: int = 0
@@ -46,26 +67,44 @@ class Deal:
     hands: Sequence[Hand]
 
 
-def deal(tables: StoredTables, entries: Sequence[Entry], hands: int) -> Deal | None:
-    """Deal a batch out to so many, about as much to each; None where it is to stay whole.
+def divide(tables: StoredTables, entries: Sequence[Entry], hands: int) -> Division | None:
+    """Divide a batch among so many, about as much to each; None where it is to stay whole.
 
-    `tables` stand where the batch begins. Who is due meanwhile is dealt out as well.
+    `tables` stand where the batch begins, or somewhat before.
+    """
+    if not all(map(_may_be_dealt, entries)):
+        return None
+    members = _members(tables, {entry.stream for entry in entries})
+    groups = _Groups(members)
+    for entry in entries:
+        groups.add(entry)
+    return groups.divided(entries, hands)
+
+
+def unpack(packed: bytes) -> Sequence[Entry]:
+    """Give the events that `divide` has packed; they are our own."""
+    entries: Sequence[Entry] = pickle.loads(packed)  # noqa: S301  # as said
+    return entries
+
+
+def deal(tables: StoredTables, division: Division) -> Deal | None:
+    """Deal a batch out as it was divided; None where it is to stay whole.
+
+    `tables` stand where the batch begins. Who is due meanwhile is dealt out as well. The batch is
+    divided anew where who was divided is one customer by now.
     """
     if candidates.are_held(tables) or not bitmaps.numbering(tables):
         return None
-    if not all(map(_may_be_dealt, entries)):
-        return None
-    times = _times(tables, entries)
+    times = _times(tables, division.entries)
     until = microseconds(times.after(times.last_revision))
     due = list(islice(timers.due_until(tables, until), DUE_MAX + 1))
     if len(due) > DUE_MAX:
         return None
-    groups = _Groups(_members(tables, entries, due))
-    for root in due:
-        groups.add(record_stream(root))
-    for entry in entries:
-        groups.add_event(entry)
-    return Deal(times, groups.dealt(entries, due, hands))
+    hands = _hands(tables, division, due)
+    if hands is None:
+        anew = divide(tables, division.entries, len(division.packed))
+        hands = _hands(tables, anew, due) if anew else None
+    return Deal(times, hands) if hands else None
 
 
 def _may_be_dealt(entry: Entry) -> bool:
@@ -84,11 +123,30 @@ def _times(tables: ReadTables, entries: Sequence[Entry]) -> LogTimes:
     return LogTimes(shown, first_revision=entries[0].revision)
 
 
-def _members(
-    tables: StoredTables, entries: Sequence[Entry], due: Sequence[RecordId]
-) -> dict[str, tuple[RecordId, ...]]:
-    """Say of each stream of a batch which records were one customer with it, or held it."""
-    streams = {*(entry.stream for entry in entries), *map(record_stream, due)}
+def _hands(tables: StoredTables, division: Division, due: Sequence[RecordId]) -> list[Hand] | None:
+    """Say who is whose; None where one customer would be that of two."""
+    streams = dict.fromkeys(chain(division.streams, map(record_stream, due)))
+    members = _members(tables, streams)
+    hands = [Hand(*one) for one in zip(division.packed, division.sizes, strict=True)]
+    owners = {stream.key: number for stream, number in division.streams.items()}
+    for stream in streams:
+        known = members.get(stream.key, ())
+        among = {owners[key] for key in (stream.key, *known) if key in owners}
+        if len(among) > 1:
+            return None
+        number = among.pop() if among else min(range(len(hands)), key=lambda n: hands[n].size)
+        hand = hands[number]
+        hand.size += stream not in division.streams
+        hand.records.update(known)
+        owners |= dict.fromkeys(known, number)
+        if not known and stream.kind is StreamKind.RECORD:
+            hand.records.add(RecordId(stream.key))
+            hand.newcomers += 1
+    return hands
+
+
+def _members(tables: StoredTables, streams: Collection[Stream]) -> dict[str, tuple[RecordId, ...]]:
+    """Say of each stream, by key, which records are one customer with it, or hold it."""
     keys = [IdentifierKey(s.key) for s in streams if s.kind is StreamKind.IDENTIFIER]
     holders = identifiers.holders(tables, keys)
     holders |= {s.key: RecordId(s.key) for s in streams if s.kind is StreamKind.RECORD}
@@ -107,20 +165,16 @@ class _Groups:
         self._told: dict[tuple[str, str], str] = {}
         """Which stream told of a signal first, by source and message id."""
 
-    def add(self, stream: Stream) -> None:
-        """Take in a stream, with whom it was one customer."""
-        if stream.key not in self._streams:
-            self._streams[stream.key] = stream
-            for member in self._members.get(stream.key, ()):
-                self._join(stream.key, member)
-
-    def add_event(self, entry: Entry) -> None:
-        """Take in the next event."""
+    def add(self, entry: Entry) -> None:
+        """Take in the next event, with whom its stream was one customer."""
         before, self._before = self._before, None
         if entry.stream.kind is StreamKind.CLOCK or entry.event is None:
             return
         key, decision = entry.stream.key, entry.event.decision_id
-        self.add(entry.stream)
+        if key not in self._streams:
+            self._streams[key] = entry.stream
+            for member in self._members.get(key, ()):
+                self._join(key, member)
         if before is not None and before[0] == decision:
             self._join(before[1], key)
         self._before = (decision, key)
@@ -129,28 +183,20 @@ class _Groups:
             for signal in body.signals:
                 self._join(key, self._told.setdefault((body.source, signal.message_id), key))
 
-    def dealt(self, entries: Sequence[Entry], due: Sequence[RecordId], parts: int) -> list[Hand]:
-        """Deal out events, and who is due: each group to who has least."""
-        hands = [Hand() for _ in range(parts)]
-        sizes: dict[str, int] = {}
-        for key in chain((entry.stream.key for entry in entries), due):
-            group = self._first(key)
-            sizes[group] = sizes.get(group, 0) + 1
-        loads = [0 for _ in hands]
+    def divided(self, entries: Sequence[Entry], parts: int) -> Division:
+        """Divide events: each group goes to who has least."""
+        groups = [self._first(entry.stream.key) for entry in entries]
+        sizes = [0] * parts
         chosen: dict[str, int] = {}
-        for group, size in sizes.items():
-            number = min(range(len(hands)), key=loads.__getitem__)
-            loads[number] += size
+        for group, size in Counter(groups).items():
+            number = min(range(parts), key=sizes.__getitem__)
+            sizes[number] += size
             chosen[group] = number
-        for entry in entries:
-            hands[chosen[self._first(entry.stream.key)]].entries.append(entry)
-        for key, stream in self._streams.items():
-            hand, known = hands[chosen[self._first(key)]], self._members.get(key, ())
-            hand.records.update(known)
-            if not known and stream.kind is StreamKind.RECORD:
-                hand.records.add(RecordId(key))
-                hand.newcomers += 1
-        return hands
+        shares: list[list[Entry]] = [[] for _ in range(parts)]
+        for entry, group in zip(entries, groups, strict=True):
+            shares[chosen[group]].append(entry)
+        streams = {s: chosen[self._first(key)] for key, s in self._streams.items()}
+        return Division(entries, [pickle.dumps(share) for share in shares], sizes, streams)
 
     def _join(self, one: str, other: str) -> None:
         if one == other:

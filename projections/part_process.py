@@ -24,6 +24,7 @@ from struct import pack
 from typing import NamedTuple
 
 from eventlog.port import Entry
+from projections.dealing import Division, divide
 from projections.errors import PartRefused
 from projections.fold import SEALED, collector_at_rest
 from projections.parts import Dealt, Folded, Task, deal_out, fold_dealt, fold_task
@@ -131,21 +132,30 @@ class PartProcesses:
     def are_ready(self) -> bool:
         """Start those that are not there, and say whether all can take a task."""
         self._keep_started()
-        ready = [process for process in self._processes if process.is_ready]
-        return len(ready) == self._number
+        return len(self._ready()) == self._number
 
-    async def fold(self, entries: Sequence[Entry], thread: Executor) -> Checkpoint | None:
+    def divide(self, entries: Sequence[Entry]) -> Division | None:
+        """Divide a batch among the processes, while they may fold another one.
+
+        None where it is to stay whole. It takes a moment in which the loop does nothing else.
+        """
+        if not self._number:
+            return None
+        with self._store.snapshot() as before:
+            return divide(before, entries, self._number)
+
+    async def fold(self, division: Division, thread: Executor) -> Checkpoint | None:
         """Fold a batch, and store it in a thread; None, and nothing is stored, if it stays whole.
 
         It is dealt out here, where no event is decoded meanwhile: all wait for their parts.
         """
         self._keep_started()
-        ready = [process for process in self._processes if process.is_ready]
-        if len(ready) < SHARING_MIN:
+        ready = self._ready()
+        if len(ready) < len(division.packed):
             return None
 
         async def deal() -> Dealt | None:
-            return deal_out(self._store, entries, len(ready))
+            return deal_out(self._store, division)
 
         dealt = await with_keys(self._store.codec, deal)
         if dealt is None:
@@ -163,6 +173,9 @@ class PartProcesses:
         for process in self._processes:
             process.close()
         self._processes.clear()
+
+    def _ready(self) -> list[PartProcess]:
+        return [process for process in self._processes if process.is_ready]
 
     def _keep_started(self) -> None:
         for process in [process for process in self._processes if process.has_ended]:

@@ -19,7 +19,7 @@ from eventlog.port import Entry
 from projections import clock
 from projections.clock import LogTimes
 from projections.counts import COUNTS
-from projections.dealing import Deal, deal
+from projections.dealing import Deal, Division, deal, unpack
 from projections.errors import FoldFailed, PartRefused
 from projections.fold import Rows, extend, fold_part, transaction_of
 from projections.rows import Row, RowCodec
@@ -53,7 +53,8 @@ class SnapshotRows(Rows, Protocol):
 class Task:
     """What is folded of a batch, over the rows at the revision before it."""
 
-    entries: Sequence[Entry]
+    packed: bytes
+    """The events, as `unpack` reads them."""
     times: LogTimes
     ours: frozenset[RecordId]
     """Whose events these are, and whose instants are due here."""
@@ -99,17 +100,17 @@ class Dealt:
     """Pickled."""
 
 
-def deal_out(rows: SnapshotRows, entries: Sequence[Entry], hands: int) -> Dealt | None:
+def deal_out(rows: SnapshotRows, division: Division) -> Dealt | None:
     """Deal out a batch that continues the checkpoint; None where it must stay whole.
 
     Raises `KeysNotHeld`.
     """
     with rows.snapshot() as before:
-        dealt = deal(before, entries, hands)
+        dealt = deal(before, division)
         if dealt is None:
             return None
         tasks = [pickle.dumps(task) for task in tasks_of(before, dealt)]
-        return Dealt(entries, dealt.times, tasks)
+        return Dealt(division.entries, dealt.times, tasks)
 
 
 def fold_dealt(
@@ -150,7 +151,7 @@ def tasks_of(before: ReadTables, deal: Deal) -> list[Task]:
     for hand in deal.hands:
         ours = frozenset(hand.records)
         keys = before.codec.keys_of(ours)
-        tasks.append(Task(hand.entries, deal.times, ours, number, hand.newcomers, keys))
+        tasks.append(Task(hand.packed, deal.times, ours, number, hand.newcomers, keys))
         number += hand.newcomers
     return tasks
 
@@ -162,7 +163,8 @@ def fold_task(before: ReadTables, task: Task) -> Folded:
     tables = _PartTransaction(_Before(before))
     until = task.times.last_revision
     bitmaps.number_from(tables, task.first_number)
-    fold_part(tables, task.entries, task.times, until=until, concerns=task.ours.__contains__)
+    entries = unpack(task.packed)
+    fold_part(tables, entries, task.times, until=until, concerns=task.ours.__contains__)
     if bitmaps.next_number(tables) > task.first_number + task.numbers:
         raise PartRefused("there are more new customers than new records")
     added = {table: _added(before, tables, table) for table in _TOTALS}

@@ -11,32 +11,30 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from eventlog.errors import LogDamaged
 from eventlog.port import Entry, LogReader
+from projections.backlog import Backlog
+from projections.dealing import Division
 from projections.fold import Rows, fold_batch
 from projections.row_keys import in_thread
 from projections.segments.filling import fill_slice
 from projections.tables import Checkpoint
 
-BATCH_EVENTS_MAX = 5_000
-"""Events a transaction, when so many wait; a lone event is folded as soon as it comes."""
-
 BESIDE_EVENTS_MIN = 1_000
 """Of a batch that is folded with other processes; a smaller one is done before it is dealt out."""
 
 READ_EVENTS_MAX = 1_000
-QUEUED_READS_MAX = 10
-
-_Read = list[Entry] | Exception | None
-"""What came from the log: entries, why there are no more, or None at its end."""
 
 
 class Beside(Protocol):
     """Folds large batches together with other processes."""
 
-    async def fold(self, entries: Sequence[Entry], thread: Executor) -> Checkpoint | None:
+    def divide(self, entries: Sequence[Entry]) -> Division | None:
+        """Divide a batch, also while the one before is folded; None where it is to stay whole."""
+
+    async def fold(self, division: Division, thread: Executor) -> Checkpoint | None:
         """Fold a batch that continues the checkpoint; None, and nothing is stored, if it cannot."""
 
     def end(self) -> None:
@@ -44,6 +42,13 @@ class Beside(Protocol):
 
     def close(self) -> None:
         """Let go of them, when none is being folded any more."""
+
+
+class _Batch(NamedTuple):
+    """Whole appends, and how they are divided if they are to be folded with others."""
+
+    entries: Sequence[Entry]
+    division: Division | None
 
 
 class Projector:
@@ -72,11 +77,14 @@ class Projector:
     async def run(self) -> None:
         """Check, then fold what comes until cancelled, or until the log's reader ends."""
         await self.check()
-        reads: asyncio.Queue[_Read] = asyncio.Queue(QUEUED_READS_MAX)
-        reader = asyncio.create_task(self._receive(reads))
+        backlog = Backlog()
+        follow = self._log.follow(
+            after_revision=self._checkpoint.revision, batch_events_max=READ_EVENTS_MAX
+        )
+        reader = asyncio.create_task(backlog.read(follow))
         thread = ThreadPoolExecutor(1, "projector")  # a write transaction stays on its thread
         try:
-            await self._fold(reads, thread)
+            await self._fold(backlog, thread)
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
@@ -91,45 +99,44 @@ class Projector:
         async with asyncio.timeout(timeout_seconds), self._moved:
             await self._moved.wait_for(lambda: self._checkpoint.revision >= revision)
 
-    async def _receive(self, reads: asyncio.Queue[_Read]) -> None:
-        follow = self._log.follow(
-            after_revision=self._checkpoint.revision, batch_events_max=READ_EVENTS_MAX
-        )
-        try:
-            async for entries in follow:
-                await reads.put(entries)
-        except Exception as error:  # noqa: BLE001  # handed to `run`, which raises it
-            await reads.put(error)
-        else:
-            await reads.put(None)
-
-    async def _fold(self, reads: asyncio.Queue[_Read], thread: ThreadPoolExecutor) -> None:
-        pending: list[Entry] = []
-        is_ended = False
-        while not is_ended:
-            while await self._fill_slice(thread) and reads.empty():
+    async def _fold(self, backlog: Backlog, thread: Executor) -> None:
+        batch: _Batch | None = None
+        while True:
+            while await self._fill_slice(thread) and batch is None and backlog.is_empty:
                 pass
-            is_ended = await _gather(reads, pending)
-            whole = _whole_appends(pending)
-            if not whole:
-                continue
-            batch, pending = pending[:whole], pending[whole:]
-            checkpoint = await self._fold_batch(batch, thread)
+            batch = batch or self._divided(await backlog.take())
+            if not batch.entries:
+                return
+            ahead = asyncio.create_task(self._take_ahead(backlog))
+            try:
+                checkpoint = await self._fold_batch(batch, thread)
+            finally:
+                ahead.cancel()
+                await asyncio.gather(ahead, return_exceptions=True)
             async with self._moved:
                 self._checkpoint = checkpoint
                 self._moved.notify_all()
+            batch = None if ahead.cancelled() else ahead.result()
 
-    async def _fold_batch(self, batch: Sequence[Entry], thread: Executor) -> Checkpoint:
-        """Fold a batch, with others if it is large and they are there."""
+    async def _take_ahead(self, backlog: Backlog) -> _Batch:
+        """Take the next batch if it is full before the one at hand is folded."""
+        return self._divided(await backlog.take_full())
+
+    def _divided(self, entries: Sequence[Entry]) -> _Batch:
+        is_large = len(entries) >= BESIDE_EVENTS_MIN
+        return _Batch(entries, self._beside.divide(entries) if self._beside and is_large else None)
+
+    async def _fold_batch(self, batch: _Batch, thread: Executor) -> Checkpoint:
+        """Fold a batch, with others if it was divided and they are there."""
         checkpoint = None
-        if self._beside is not None and len(batch) >= BESIDE_EVENTS_MIN:
-            checkpoint = await self._beside.fold(batch, thread)
+        if self._beside is not None and batch.division is not None:
+            checkpoint = await self._beside.fold(batch.division, thread)
         if checkpoint is None:
-            work = partial(fold_batch, self._rows, batch)
+            work = partial(fold_batch, self._rows, batch.entries)
             checkpoint = await in_thread(work, self._rows.codec, executor=thread)
         return checkpoint
 
-    async def _fill_slice(self, thread: ThreadPoolExecutor) -> bool:
+    async def _fill_slice(self, thread: Executor) -> bool:
         """Back-fill the segments that wait for some customers; true where more are left."""
         work = partial(fill_slice, self._rows)
         return await in_thread(work, self._rows.codec, executor=thread)
@@ -148,25 +155,3 @@ async def require_checkpoint(log: LogReader, checkpoint: Checkpoint, last_revisi
                 return
             break
     raise LogDamaged(f"event {checkpoint.revision} is not the one that was folded")
-
-
-async def _gather(reads: asyncio.Queue[_Read], pending: list[Entry]) -> bool:
-    """Wait for something from the log and take what else is there; true at the log's end."""
-    read = await reads.get()
-    while True:
-        if read is None:
-            return True
-        if isinstance(read, Exception):
-            raise read
-        pending += read
-        if reads.empty() or len(pending) + READ_EVENTS_MAX > BATCH_EVENTS_MAX:
-            return False
-        read = reads.get_nowait()
-
-
-def _whole_appends(pending: Sequence[Entry]) -> int:
-    """Count the entries up to the last one that ends an append."""
-    for count in range(len(pending), 0, -1):
-        if pending[count - 1].ends_append:
-            return count
-    return 0

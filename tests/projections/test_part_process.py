@@ -15,7 +15,7 @@ import pytest
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.memory import MemoryKeyStore
 from eventlog.port import Entry, EventLog
-from projections import part_process, runner
+from projections import backlog, part_process, runner
 from projections.fold import SEALED, Rows, fold_batch
 from projections.generations import serving_folder
 from projections.part_process import PartProcesses
@@ -34,7 +34,7 @@ PEOPLE, STEPS, BATCH_EVENTS = 60, 1_500, 200
 
 @pytest.fixture(autouse=True)
 def smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "BATCH_EVENTS_MAX", BATCH_EVENTS)
+    monkeypatch.setattr(backlog, "BATCH_EVENTS_MAX", BATCH_EVENTS)
     monkeypatch.setattr(runner, "READ_EVENTS_MAX", 50)
     monkeypatch.setattr(runner, "BESIDE_EVENTS_MIN", 50)
 

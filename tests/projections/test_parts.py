@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from domain.ids import RecordId
 from eventlog.port import Entry
+from projections.dealing import Division, deal, divide
 from projections.fold import TABLES, fold_batch
 from projections.memory import MemoryTables
 from projections.parts import Folded, deal_out, fold_dealt, fold_task
@@ -20,7 +21,14 @@ from projections.segments.bitmaps import MEMBERS, customer_numbered, read_bitmap
 from projections.segments.journal import behind, everything_after
 from projections.segments.trait_indexes import SETS, members_at
 from projections.tables import ReadTables, StoredTables
-from tests.projections.histories import batches, random_history
+from tests.projections.histories import (
+    History,
+    batches,
+    identifier,
+    random_history,
+    record_id,
+    signal,
+)
 from tests.projections.segments.test_segments_against_oracle import World, drawn_tree
 
 
@@ -48,22 +56,32 @@ class Apart:
         return copied
 
 
-def in_parts(rows: ReadRows, entries: Sequence[Entry], hands: int) -> bool:
+def in_parts(rows: ReadRows, entries: Sequence[Entry], division: Division | None) -> bool:
     """Fold a batch in parts, or whole where it must be; say which."""
-    folders = [Apart(rows) for _ in range(hands)]
-    dealt = deal_out(rows, entries, hands)
-    if dealt is not None and fold_dealt(rows, dealt, folders) is not None:
-        return True
+    dealt = deal_out(rows, division) if division else None
+    if dealt is not None:
+        folders = [Apart(rows) for _ in dealt.tasks]
+        if fold_dealt(rows, dealt, folders) is not None:
+            return True
     fold_batch(rows, entries)
     return False
 
 
-def compare(entries: Sequence[Entry], *, size: int, hands: int = 2) -> tuple[ReadRows, int]:
-    """Fold a history both ways; give the rows, and how many batches were folded in parts."""
+def compare(
+    entries: Sequence[Entry], *, size: int, hands: int = 2, ahead: bool = False
+) -> tuple[ReadRows, int]:
+    """Fold a history both ways; give the rows, and how many batches were folded in parts.
+
+    Batches are divided when it is their turn, or `ahead`: before the one before is folded.
+    """
     whole, parts, dealt = MemoryTables(), ReadRows(), 0
-    for batch in batches(entries, size):
+    divided: list[Division | None] = []
+    cut = list(batches(entries, size))
+    for number, batch in enumerate(cut):
         fold_batch(whole, batch)
-        dealt += in_parts(parts, batch, hands)
+        due = cut[len(divided) : number + 1 + ahead]
+        divided += [divide(parts, later, hands) for later in due]
+        dealt += in_parts(parts, batch, divided[number])
         assert parts.checkpoint == whole.checkpoint
     for table in TABLES:
         assert list(parts.scan(table, b"")) == list(whole.scan(table, b"")), table
@@ -100,16 +118,44 @@ def long_world(seed: int, *, people: int, steps: int) -> list[Entry]:
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(0, 2**32), st.integers(2, 4), st.integers(10, 120))
-def test_random_segments_histories_and_clocks(seed: int, hands: int, size: int) -> None:
-    compare(long_world(seed, people=12, steps=160), size=size, hands=hands)
+@given(
+    seed=st.integers(0, 2**32),
+    hands=st.integers(2, 4),
+    size=st.integers(10, 120),
+    ahead=st.booleans(),
+)
+def test_random_segments_histories_and_clocks(
+    *, seed: int, hands: int, size: int, ahead: bool
+) -> None:
+    compare(long_world(seed, people=12, steps=160), size=size, hands=hands, ahead=ahead)
 
 
+@pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("hands", [2, 3])
-def test_most_batches_of_many_people_are_folded_in_parts(hands: int) -> None:
-    _, dealt = compare(long_world(5, people=60, steps=1_500), size=150, hands=hands)
+def test_most_batches_of_many_people_are_folded_in_parts(*, hands: int, ahead: bool) -> None:
+    _, dealt = compare(long_world(5, people=60, steps=1_500), size=150, hands=hands, ahead=ahead)
     assert dealt >= 6
 
 
 def test_a_long_history_of_merges_and_repeated_signals() -> None:
     compare(random_history(11, events=1_500, records=40).entries, size=100)
+
+
+def test_who_has_become_one_since_a_batch_was_divided_is_dealt_out_to_one() -> None:
+    history, rows = History(), ReadRows()
+    history.rules()
+    people = range(1, 9)
+    for number in people:
+        history.link(number, identifier(f"{number}@shop.example"))
+    fold_batch(rows, history.entries)
+    merged = history.merge(1, 2)
+    batch = [entry for n in people for entry in history.signals(n, signal(f"order-{n}"))]
+    division = divide(rows, batch, len(people))
+    assert division is not None
+    assert len(set(division.streams.values())) == len(people)
+    fold_batch(rows, merged)
+    dealt = deal(rows, division)
+    assert dealt is not None
+    [owner] = [hand for hand in dealt.hands if record_id(1) in hand.records]
+    assert record_id(2) in owner.records
+    assert in_parts(rows, batch, division)

@@ -76,7 +76,7 @@ async def test_an_append_is_folded_whole_across_reads(
     store: WritableStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("projections.runner.READ_EVENTS_MAX", 3)
-    monkeypatch.setattr("projections.runner.BATCH_EVENTS_MAX", 4)
+    monkeypatch.setattr("projections.backlog.BATCH_EVENTS_MAX", 4)
     history = random_history(6, events=300, records=10)
     await Projector(listed(history), store).run()
     expected = MemoryTables()

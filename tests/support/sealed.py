@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from domain.ids import RecordId, Stream
@@ -11,6 +12,8 @@ from eventlog.jetstream import JetStreamEventLog
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.workspace_key import WorkspaceKeys, new_workspace_key
+
+LOOKS_MAX = 20
 
 
 class Source:
@@ -50,5 +53,12 @@ def forms(value: str) -> Iterator[bytes]:
 
 
 def files_with(folder: Path, wanted: bytes) -> list[Path]:
-    """Name the files below a folder that hold these bytes."""
-    return [path for path in folder.rglob("*") if path.is_file() and wanted in path.read_bytes()]
+    """Name the files below a folder that hold these bytes.
+
+    A server that runs renames files as they are read, and what moves behind the reader would be
+    missed: the look is made anew until every file that it found stood still for it.
+    """
+    for _ in range(LOOKS_MAX):
+        with suppress(FileNotFoundError):
+            return [p for p in folder.rglob("*") if p.is_file() and wanted in p.read_bytes()]
+    raise TimeoutError(f"the files below {folder} do not stand still")

@@ -49,7 +49,7 @@ def _small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("projections.segments.session.RECORDS_AHEAD_MAX", SLICE)
     monkeypatch.setattr("projections.segments.filling.SLICE_CUSTOMERS_MAX", SLICE)
     monkeypatch.setattr("projections.runner.READ_EVENTS_MAX", BATCH_EVENTS // 2)
-    monkeypatch.setattr("projections.runner.BATCH_EVENTS_MAX", BATCH_EVENTS)
+    monkeypatch.setattr("projections.backlog.BATCH_EVENTS_MAX", BATCH_EVENTS)
     monkeypatch.setattr("replay.verify.ROWS_AT_ONCE_MAX", BATCH_EVENTS)
 
 
