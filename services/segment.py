@@ -298,7 +298,7 @@ def _why(
     """Explain as much as the purpose may see; None where it is not open for the person."""
     if not is_open_for(tables, root, request.purpose):
         return None
-    explanation = explain_membership(tables, request.segment, root)
+    explanation = explain_membership(tables, request.segment, root, purpose=request.purpose)
     if explanation is None:
         raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
     segment = read_segment(tables, request.segment)

@@ -7,7 +7,7 @@ those whose word stands on any record}.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from hashlib import sha256
 
@@ -62,13 +62,13 @@ def rules_digest(tables: ReadTables) -> str:
 
 
 def sure_until(
-    name: str, due: Mapping[str, int], *, read: Callable[[str], Segment | None]
+    names: Iterable[str], due: Mapping[str, int], *, read: Callable[[str], Segment | None]
 ) -> int | None:
-    """Give the first instant of a segment and of those that it uses, however indirectly.
+    """Give the first instant of what is evaluated by these names, and of what segments use.
 
     `due` are the instants of a row of `memberships`; `read` gives a segment by its name.
     """
-    met, waiting = set[str](), [name]
+    met, waiting = set[str](), [*names]
     while waiting:
         if (one := waiting.pop()) not in met:
             met.add(one)

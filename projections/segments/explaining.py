@@ -93,8 +93,13 @@ def preview_counts(
     return counts
 
 
-def explain_membership(tables: ReadTables, segment: str, record_id: RecordId) -> Explanation | None:
-    """Explain a membership of the customer of a record; None for nobody, or one that is parked."""
+def explain_membership(
+    tables: ReadTables, segment: str, record_id: RecordId, *, purpose: str | None = None
+) -> Explanation | None:
+    """Explain a membership of the customer of a record; None for nobody, or one that is parked.
+
+    It is as sure as the `purpose`, if one asks, is open.
+    """
     active = active_set(tables)
     if segment not in active.places:
         raise UnknownSegment("no active segment has this name")
@@ -104,13 +109,14 @@ def explain_membership(tables: ReadTables, segment: str, record_id: RecordId) ->
         return None
     standing = active.order[active.places[segment]]
     facts = Facts(tables, tuple(row["members"]), active.rules)
+    asked = [] if purpose is None else [f"{PURPOSE_PREFIX}{purpose}"]
     until = partial(sure_until, due=row["due"], read=partial(read_segment, tables))
     readings = evaluator().explain(
         standing.expression, facts, sight=standing.sight, now=_now(tables), belongs=row["in"]
     )
     for number, reading in enumerate(readings):
         if reading.call.function == "segment":
-            readings[number] = replace(reading, due=until(reading.call.arguments[0]))
+            readings[number] = replace(reading, due=until(reading.call.arguments))
     since = row["in"].get(segment) or _last_exit(tables, segment, root)
     return Explanation(
         segment=segment,
@@ -118,7 +124,7 @@ def explain_membership(tables: ReadTables, segment: str, record_id: RecordId) ->
         is_in=segment in row["in"],
         since_revision=since[0] if since else None,
         since_at=since[1] if since else None,
-        sure_until=until(segment),
+        sure_until=until([segment, *asked]),
         readings=tuple(readings),
         traits=dict(facts.traits(standing.expression.traits, standing.sight)),
     )

@@ -7,7 +7,7 @@ revision of its records; the rest comes from the journal. A place is a function 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -94,13 +94,19 @@ def segments_of(
         return []
     known = read_segments(tables) if segments is None else segments
     served = _serving(known, purpose)
-    return [found for found in memberships_in(known, row) if found.segment in served]
+    asked = (f"{PURPOSE_PREFIX}{purpose}",)
+    return [found for found in memberships_in(known, row, asked) if found.segment in served]
 
 
-def memberships_in(segments: Mapping[str, Segment], row: Row) -> list[Membership]:
-    """List the workspace's own segments that a row of `memberships` names, by name."""
+def memberships_in(
+    segments: Mapping[str, Segment], row: Row, asked: Sequence[str] = ()
+) -> list[Membership]:
+    """List the workspace's own segments that a row of `memberships` names, by name.
+
+    They are as sure as what else is `asked`.
+    """
     return [
-        Membership(name, revision, at, sure_until(name, row["due"], read=segments.get))
+        Membership(name, revision, at, sure_until((name, *asked), row["due"], read=segments.get))
         for name, (revision, at) in sorted(row["in"].items())
         if not name.startswith("~")
     ]

@@ -307,6 +307,21 @@ def test_a_membership_by_another_segment_is_sure_as_long_as_that_is() -> None:
     )
 
 
+def test_a_membership_is_as_sure_as_the_purpose_that_asks_is_open() -> None:
+    history = begun()
+    purposes = {"analytics": 30 * DAY, "marketing": DAY}
+    history.segment("buyers", 'seen("Bought", "30d")', purposes=tuple(purposes))
+    history.did(1, "Bought")
+    history.say(1, "marketing", ConsentState.GIVEN, until=DAY)
+    tables = folded(history)
+    for purpose, seconds in purposes.items():
+        until = microseconds(history.time(seconds))
+        why = explain_membership(tables, "buyers", record_id(1), purpose=purpose)
+        assert why is not None
+        assert why.sure_until == until
+        assert [one.sure_until for one in segments_of(tables, record_id(1), purpose)] == [until]
+
+
 def test_a_count_is_previewed_before_a_segment_is_saved() -> None:
     history = begun()
     for number in range(5):
