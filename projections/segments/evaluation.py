@@ -28,6 +28,7 @@ from projections.segments.language import (
     Sole,
     read_filter,
 )
+from projections.segments.running import run
 from projections.segments.timelines import Series, Sight
 from projections.segments.vocabulary import (
     AGGREGATES,
@@ -149,10 +150,10 @@ class Evaluator:
     @staticmethod
     def _execute(program: cel.Program, context: cel.Context) -> object:
         try:
-            return program.execute(context)
-        except (KeyboardInterrupt, SystemExit, MemoryError):
+            return run(program, context)
+        except MemoryError:
             raise
-        except BaseException:  # noqa: BLE001  # a panic of the library is no `Exception`
+        except Exception:  # noqa: BLE001  # whatever fails is answered with no
             return None
 
     def _resolve(self, name: str) -> object:

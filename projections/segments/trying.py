@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import cel
 
 from projections.segments.errors import ExpressionFault
+from projections.segments.running import run
 from projections.segments.vocabulary import SIGNATURES
 
 WRONG_TYPE, NOT_TRUE_OR_FALSE = "WRONG_TYPE", "NOT_TRUE_OR_FALSE"
@@ -27,13 +28,13 @@ def fault_of(program: cel.Program) -> ExpressionFault | None:
     """Say why a program can never be the rule of a segment, or a filter; None where it may be."""
     for is_so in (True, False):
         try:
-            found = program.execute(_person(is_so=is_so))
+            found = run(program, _person(is_so=is_so))
         except TypeError as error:
             kind = str(error).partition(".")[0].partition(":")[0]
             return ExpressionFault(WRONG_TYPE, f"its types do not fit together: {kind}")
-        except (KeyboardInterrupt, SystemExit, MemoryError):
+        except MemoryError:
             raise
-        except BaseException:  # noqa: BLE001, S112  # a trait that is missing; a panic is no `Exception`
+        except Exception:  # noqa: BLE001, S112  # such as a trait that is missing
             continue
         if not isinstance(found, bool):
             return ExpressionFault(NOT_TRUE_OR_FALSE, "it gives neither true nor false")
@@ -50,10 +51,10 @@ def fault_of_part(program: cel.Program) -> ExpressionFault | None:
     ):
         return fault
     try:
-        program.execute(cel.Context())
-    except (KeyboardInterrupt, SystemExit, MemoryError):
+        run(program, cel.Context())
+    except MemoryError:
         raise
-    except BaseException:  # noqa: BLE001  # as above
+    except Exception:  # noqa: BLE001  # whatever it is, it is for everybody
         return ExpressionFault(ALWAYS_FAILS, "it fails, whatever is known of somebody")
     return None
 

@@ -36,7 +36,8 @@ class Call(NamedTuple):
 
     def __str__(self) -> str:
         """Write it as an expression has it."""
-        return f"{self.function}({', '.join(map(json.dumps, self.arguments))})"
+        arguments = (json.dumps(argument, ensure_ascii=False) for argument in self.arguments)
+        return f"{self.function}({', '.join(arguments)})"
 
 
 @dataclass(frozen=True, slots=True)
