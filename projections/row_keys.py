@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 from domain.ids import RecordId
 from eventlog.errors import LogUnavailable
 from eventlog.keys.key_ring import KeyRing
-from eventlog.keys.port import KeyAnswer, NoKey
+from eventlog.keys.port import KeyAnswer
 from projections.errors import KeysNotHeld
 from projections.rows import RowCodec
 from projections.tables import ReadTables
@@ -66,9 +66,7 @@ class RowKeys:
         """Load keys. Raises `LogUnavailable`."""
         if len(self._pinned) > PINNED_MAX:
             self._pinned.clear()
-        found = await self._ring.load(record_ids)
-        # A key that was never made may be made any moment.
-        self._pinned |= {r: k for r, k in found.items() if k is not NoKey.NEVER_MADE}
+        self._pinned |= await self._ring.load(record_ids)
 
     def _forget(self, record_ids: Collection[RecordId] | None) -> None:
         """Let go of destroyed keys: the ring may have room for that word no longer than we do."""

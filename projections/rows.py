@@ -244,12 +244,11 @@ class SealedRows:
         return row_digest(table, key, opened, tag=tag)
 
     def need(self, record_ids: Iterable[RecordId]) -> None:
-        """Have the keys of all these records at hand; raise `KeysNotHeld` where they are not."""
+        """Have the keys at hand that these records have; raise `KeysNotHeld` where they are not."""
         missing = self._missing(record_ids)
-        if missing and self._here.load is not None:
-            self._here.load(missing)
-            missing = self._missing(missing)
         if missing:
+            self._load(missing)
+        if missing := self._missing(missing):
             raise KeysNotHeld(missing)
 
     def need_of(self, table: str, rows: Iterable[tuple[bytes, bytes]]) -> None:
@@ -290,6 +289,11 @@ class SealedRows:
         key_of = self._keys.key_of
         return frozenset([record for record in record_ids if key_of(record) is None])
 
+    def _load(self, missing: frozenset[RecordId]) -> None:
+        if self._here.load is None:
+            raise KeysNotHeld(missing)
+        self._here.load(missing)
+
     def _seal(self, cipher: AESGCM, plain: bytes, bound_to: bytes) -> bytes:
         nonce = next(self._nonces)
         return nonce + cipher.encrypt(nonce, plain, bound_to)
@@ -302,8 +306,8 @@ class SealedRows:
         answer, held = self._keys.key_of(record_id), self._ciphers.get(record_id)
         if held is not None and held.data_key == answer:
             return held
-        if answer is None:
-            self.need((record_id,))
+        if answer is None or answer is NoKey.NEVER_MADE:  # it may have been made since
+            self._load(frozenset((record_id,)))
             answer = self._keys.key_of(record_id)
         data_key = _require_key(record_id, answer)
         if data_key is None:

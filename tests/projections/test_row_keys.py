@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+
+import pytest
 
 from domain.ids import RecordId
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.memory import MemoryKeyStore
 from eventlog.keys.port import KeyAnswer, NoKey
+from projections import customers, parking
+from projections.errors import KeysNotHeld
+from projections.fold import SEALED, fold_batch
+from projections.memory import MemoryTables
 from projections.row_keys import THREADS_MAX, RowKeys, in_thread
 from projections.rows import SealedRows
-from tests.projections.histories import record_id
+from tests.projections.histories import History, identifier, record_id
 from tests.support.waiting import until
 
 GONE = record_id(1)
@@ -67,3 +73,39 @@ async def test_keys_come_where_all_who_read_wait_and_loading_takes_a_thread() ->
         reads = [in_thread(partial(codec.need, [GONE]), codec) for _ in range(THREADS_MAX)]
         await asyncio.gather(*reads)
     await ring.close()
+
+
+@pytest.fixture
+async def ring() -> AsyncIterator[KeyRing]:
+    ring = KeyRing(MemoryKeyStore())
+    yield ring
+    await ring.close()
+
+
+def linked(people: int) -> History:
+    history = History()
+    history.rules()
+    for number in range(1, people + 1):
+        history.link(number, identifier(f"{number}@shop.example"))
+    return history
+
+
+async def test_who_has_no_key_holds_up_nobody(ring: KeyRing) -> None:
+    history = linked(2)
+    history.spoil(len(history.entries))
+    await ring.store.ensure([record_id(1)])
+    rows = MemoryTables(SealedRows(SEALED, RowKeys(ring)))
+    await in_thread(partial(fold_batch, rows, history.entries), rows.codec)
+    assert customers.root(rows, record_id(1)) == record_id(1)
+    assert parking.parked_with(rows, record_id(2), record_id(2)) == len(history.entries)
+
+
+async def test_a_key_is_found_as_soon_as_it_is_made(ring: KeyRing) -> None:
+    history = linked(1)
+    rows = MemoryTables(SealedRows(SEALED, RowKeys(ring)))
+    await in_thread(partial(rows.codec.need, [record_id(1)]), rows.codec)
+    with pytest.raises(KeysNotHeld):
+        await in_thread(partial(fold_batch, rows, history.entries), rows.codec)
+    await ring.store.ensure([record_id(1)])
+    await in_thread(partial(fold_batch, rows, history.entries), rows.codec)
+    assert customers.root(rows, record_id(1)) == record_id(1)
