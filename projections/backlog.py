@@ -1,4 +1,8 @@
-"""What was read of the log and is not folded yet, given in batches of whole appends."""
+"""What was read of the log and is not folded yet, given in batches of whole appends.
+
+The projector's reader fills it and waits where it is full; its folder takes batches, the next one
+also while it is busy with another. An append is never parted, however long it is.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +28,9 @@ class Backlog:
         self._changed = asyncio.Condition()
 
     @property
-    def is_empty(self) -> bool:
-        """Whether nothing waits."""
-        return not self._entries
+    def has_more(self) -> bool:
+        """Whether `take` would wait for nothing: there is a whole append, or the end."""
+        return self._is_ended or self._whole() > 0
 
     async def read(self, log: AsyncIterator[list[Entry]]) -> None:
         """Take in what comes until its end; whoever takes events then is told why, after them."""
@@ -47,13 +51,11 @@ class Backlog:
 
         Raises what the reading raised.
         """
-        return await self._take_when(lambda: self._is_ended or self._whole() > 0)
+        return await self._take_when(lambda: self.has_more)
 
     async def take_full(self) -> list[Entry]:
         """Take a batch as `take`, but wait until it is as large as batches become."""
-        return await self._take_when(
-            lambda: self._is_ended or len(self._entries) >= BATCH_EVENTS_MAX
-        )
+        return await self._take_when(lambda: self.has_more and (self._is_full or self._is_ended))
 
     async def _take_when(self, may: Callable[[], bool]) -> list[Entry]:
         async with self._changed:
@@ -65,8 +67,12 @@ class Backlog:
             self._changed.notify_all()
             return taken
 
+    @property
+    def _is_full(self) -> bool:
+        return len(self._entries) >= BATCH_EVENTS_MAX
+
     def _has_room(self) -> bool:
-        return len(self._entries) < WAITING_EVENTS_MAX
+        return len(self._entries) < WAITING_EVENTS_MAX or not self._whole()
 
     def _whole(self) -> int:
         """Count the entries of a batch: up to the last append that ends in it, or to its first."""

@@ -63,6 +63,7 @@ class Hand:
 class Deal:
     """A batch dealt out."""
 
+    entries: Sequence[Entry]
     times: LogTimes
     hands: Sequence[Hand]
 
@@ -72,7 +73,7 @@ def divide(tables: StoredTables, entries: Sequence[Entry], hands: int) -> Divisi
 
     `tables` stand where the batch begins, or somewhat before.
     """
-    if not all(map(_may_be_dealt, entries)):
+    if not _are_whole(tables) or not all(map(_may_be_dealt, entries)):
         return None
     members = _members(tables, {entry.stream for entry in entries})
     groups = _Groups(members)
@@ -93,7 +94,7 @@ def deal(tables: StoredTables, division: Division) -> Deal | None:
     `tables` stand where the batch begins. Who is due meanwhile is dealt out as well. The batch is
     divided anew where who was divided is one customer by now.
     """
-    if candidates.are_held(tables) or not bitmaps.numbering(tables):
+    if not _are_whole(tables):
         return None
     times = _times(tables, division.entries)
     until = microseconds(times.after(times.last_revision))
@@ -104,7 +105,12 @@ def deal(tables: StoredTables, division: Division) -> Deal | None:
     if hands is None:
         anew = divide(tables, division.entries, len(division.packed))
         hands = _hands(tables, anew, due) if anew else None
-    return Deal(times, hands) if hands else None
+    return Deal(division.entries, times, hands) if hands else None
+
+
+def _are_whole(tables: StoredTables) -> bool:
+    """Say whether every row is as it will stay: no definition waits, and all have numbers."""
+    return bool(bitmaps.numbering(tables)) and not candidates.are_held(tables)
 
 
 def _may_be_dealt(entry: Entry) -> bool:

@@ -27,7 +27,7 @@ from eventlog.port import Entry
 from projections.dealing import Division, divide
 from projections.errors import PartRefused
 from projections.fold import SEALED, collector_at_rest
-from projections.parts import Dealt, Folded, Task, deal_out, fold_dealt, fold_task
+from projections.parts import Dealt, Folded, Task, deal_out, fold_dealt, fold_task, written
 from projections.row_keys import GivenKeys, in_thread, with_keys
 from projections.rows import OpenRows, RowCodec, SealedRows
 from projections.store import Store, WritableStore
@@ -128,6 +128,7 @@ class PartProcesses:
         self._number = min(number, PROCESSES_MAX) if number >= SHARING_MIN else 0
         self._processes: list[PartProcess] = []
         self._started_at = 0.0
+        self._is_folding = False
 
     def are_ready(self) -> bool:
         """Start those that are not there, and say whether all can take a task."""
@@ -135,14 +136,17 @@ class PartProcesses:
         return len(self._ready()) == self._number
 
     def divide(self, entries: Sequence[Entry]) -> Division | None:
-        """Divide a batch among the processes, while they may fold another one.
+        """Divide a batch among those that can take a task, also while they fold another one.
 
         None where it is to stay whole. It takes a moment in which the loop does nothing else.
         """
-        if not self._number:
+        if not self._is_folding:
+            self._keep_started()
+        hands = len(self._ready())
+        if hands < SHARING_MIN:
             return None
         with self._store.snapshot() as before:
-            return divide(before, entries, self._number)
+            return divide(before, entries, hands)
 
     async def fold(self, division: Division, thread: Executor) -> Checkpoint | None:
         """Fold a batch, and store it in a thread; None, and nothing is stored, if it stays whole.
@@ -150,18 +154,21 @@ class PartProcesses:
         It is dealt out here, where no event is decoded meanwhile: all wait for their parts.
         """
         self._keep_started()
-        ready = self._ready()
-        if len(ready) < len(division.packed):
+        folders = self._ready()[: len(division.packed)]
+        dealt = deal_out(self._store, division)
+        if dealt is None or len(folders) < len(division.packed):
             return None
 
-        async def deal() -> Dealt | None:
-            return deal_out(self._store, division)
+        async def write() -> Dealt:
+            return written(self._store, dealt)
 
-        dealt = await with_keys(self._store.codec, deal)
-        if dealt is None:
-            return None
-        work = partial(fold_dealt, self._store, dealt, ready)
-        return await in_thread(work, self._store.codec, executor=thread)
+        tasks = await with_keys(self._store.codec, write)
+        self._is_folding = True
+        try:
+            work = partial(fold_dealt, self._store, tasks, folders)
+            return await in_thread(work, self._store.codec, executor=thread)
+        finally:
+            self._is_folding = False
 
     def end(self) -> None:
         """Kill the processes, so that no part is waited for."""

@@ -84,7 +84,7 @@ class PartFolder(Protocol):
     """Folds one part at a time."""
 
     def begin(self, task: bytes) -> None:
-        """Take a task as `deal_out` wrote it. Raises `PartRefused`."""
+        """Take a task as it was `written`. Raises `PartRefused`."""
 
     def result(self) -> Folded:
         """Give what it came to. Raises `PartRefused`, or what a fold raises."""
@@ -100,17 +100,17 @@ class Dealt:
     """Pickled."""
 
 
-def deal_out(rows: SnapshotRows, division: Division) -> Dealt | None:
-    """Deal out a batch that continues the checkpoint; None where it must stay whole.
-
-    Raises `KeysNotHeld`.
-    """
+def deal_out(rows: SnapshotRows, division: Division) -> Deal | None:
+    """Deal out a batch that continues the checkpoint; None where it must stay whole."""
     with rows.snapshot() as before:
-        dealt = deal(before, division)
-        if dealt is None:
-            return None
+        return deal(before, division)
+
+
+def written(rows: SnapshotRows, dealt: Deal) -> Dealt:
+    """Write a task for each hand of a batch that continues the checkpoint. Raises `KeysNotHeld`."""
+    with rows.snapshot() as before:
         tasks = [pickle.dumps(task) for task in tasks_of(before, dealt)]
-        return Dealt(division.entries, dealt.times, tasks)
+    return Dealt(dealt.entries, dealt.times, tasks)
 
 
 def fold_dealt(

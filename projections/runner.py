@@ -102,7 +102,7 @@ class Projector:
     async def _fold(self, backlog: Backlog, thread: Executor) -> None:
         batch: _Batch | None = None
         while True:
-            while await self._fill_slice(thread) and batch is None and backlog.is_empty:
+            while await self._fill_slice(thread) and batch is None and not backlog.has_more:
                 pass
             batch = batch or self._divided(await backlog.take())
             if not batch.entries:

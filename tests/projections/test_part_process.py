@@ -16,9 +16,11 @@ from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.memory import MemoryKeyStore
 from eventlog.port import Entry, EventLog
 from projections import backlog, part_process, runner
+from projections.dealing import Division
 from projections.fold import SEALED, Rows, fold_batch
 from projections.generations import serving_folder
 from projections.part_process import PartProcesses
+from projections.parts import Dealt, PartFolder, SnapshotRows, fold_dealt
 from projections.row_keys import RowKeys
 from projections.rows import RowCodec, SealedRows
 from projections.runner import Projector
@@ -139,6 +141,42 @@ async def test_a_process_that_is_killed_is_done_without_and_comes_again(
     child.kill()
     assert await running == wanted
     assert whole
+
+
+async def test_the_others_go_on_without_one_that_was_killed(
+    tmp_path: Path, entries: list[Entry], wanted: Checkpoint, whole: list[int]
+) -> None:
+    folding = Folding(tmp_path / "read", processes=3)
+    child, *_ = await folding.ready()
+    child.kill()
+    assert await folding.fold(entries) == wanted
+    assert 0 < sum(whole) < len(entries) / 2
+    folding.store.close()
+
+
+async def test_a_batch_is_divided_while_the_one_before_is_folded(
+    folding: Folding, entries: list[Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    divide = PartProcesses.divide
+
+    def dividing(beside: PartProcesses, batch: Sequence[Entry]) -> Division | None:
+        happened.append("divided")
+        return divide(beside, batch)
+
+    def folding_dealt(
+        rows: SnapshotRows, dealt: Dealt, folders: Sequence[PartFolder]
+    ) -> Checkpoint | None:
+        happened.append("begun")
+        checkpoint = fold_dealt(rows, dealt, folders)
+        happened.append("ended")
+        return checkpoint
+
+    monkeypatch.setattr(PartProcesses, "divide", dividing)
+    monkeypatch.setattr(part_process, "fold_dealt", folding_dealt)
+    await folding.ready()
+    await folding.fold(entries)
+    assert ["begun", "divided", "ended", "begun"] in [happened[n : n + 4] for n in range(10)]
 
 
 async def test_one_process_alone_is_not_started(

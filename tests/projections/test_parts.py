@@ -16,7 +16,7 @@ from eventlog.port import Entry
 from projections.dealing import Division, deal, divide
 from projections.fold import TABLES, fold_batch
 from projections.memory import MemoryTables
-from projections.parts import Folded, deal_out, fold_dealt, fold_task
+from projections.parts import Folded, deal_out, fold_dealt, fold_task, written
 from projections.segments.bitmaps import MEMBERS, customer_numbered, read_bitmap
 from projections.segments.journal import behind, everything_after
 from projections.segments.trait_indexes import SETS, members_at
@@ -60,8 +60,8 @@ def in_parts(rows: ReadRows, entries: Sequence[Entry], division: Division | None
     """Fold a batch in parts, or whole where it must be; say which."""
     dealt = deal_out(rows, division) if division else None
     if dealt is not None:
-        folders = [Apart(rows) for _ in dealt.tasks]
-        if fold_dealt(rows, dealt, folders) is not None:
+        folders = [Apart(rows) for _ in dealt.hands]
+        if fold_dealt(rows, written(rows, dealt), folders) is not None:
             return True
     fold_batch(rows, entries)
     return False
@@ -159,3 +159,6 @@ def test_who_has_become_one_since_a_batch_was_divided_is_dealt_out_to_one() -> N
     [owner] = [hand for hand in dealt.hands if record_id(1) in hand.records]
     assert record_id(2) in owner.records
     assert in_parts(rows, batch, division)
+    whole = MemoryTables()
+    fold_batch(whole, history.entries)
+    assert rows.checkpoint == whole.checkpoint

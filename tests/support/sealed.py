@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 
 from domain.ids import RecordId, Stream
 from eventlog.connection import Connection
@@ -60,5 +61,10 @@ def files_with(folder: Path, wanted: bytes) -> list[Path]:
     """
     for _ in range(LOOKS_MAX):
         with suppress(FileNotFoundError):
-            return [p for p in folder.rglob("*") if p.is_file() and wanted in p.read_bytes()]
+            return [path for path in folder.rglob("*") if _holds(path, wanted)]
     raise TimeoutError(f"the files below {folder} do not stand still")
+
+
+def _holds(path: Path, wanted: bytes) -> bool:
+    """Raise `FileNotFoundError` where it has moved."""
+    return S_ISREG(path.stat().st_mode) and wanted in path.read_bytes()
