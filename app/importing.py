@@ -21,7 +21,7 @@ import orjson
 from actors.clock import SystemClock
 from actors.intake.imported import LineDecoder
 from actors.intake.line_queue import LineFaults, LineQueue, LineReader, Place
-from actors.intake.lines import Columns, Line, csv_lines, json_lines
+from actors.intake.lines import Columns, Line, csv_lines, csv_text, json_lines
 from actors.intake.worker import IngestWorker, WorkerLimits
 from actors.lanes import HostTable, PartedLane
 from actors.router import CommandRouter
@@ -149,22 +149,23 @@ def _reading(
     file: Path, form: Format, columns: Columns, note: _Note
 ) -> Iterator[tuple[LineReader, _Note]]:
     """Open a file behind what an import settled before; at its start if it is another by now."""
-    with _lines(file, form, columns) as lines:
+    with lines_of(file, form, columns) as lines:
         reader = LineReader(lines)
         if reader.skip_to(note.place):
             yield reader, note
             return
-    with _lines(file, form, columns) as lines:
+    with lines_of(file, form, columns) as lines:
         yield LineReader(lines), _Note(note.path)
 
 
 @contextmanager
-def _lines(file: Path, form: Format, columns: Columns) -> Iterator[Iterator[Line]]:
-    if form == "jsonl":
-        with file.open("rb") as raw:
+def lines_of(file: Path, form: Format, columns: Columns) -> Iterator[Iterator[Line]]:
+    """Open a file and read its lines as what its form says. Raises `Invalid` and `OSError`."""
+    with file.open("rb") as raw:
+        if form == "jsonl":
             yield json_lines(raw)
-    else:
-        with file.open(encoding="utf-8-sig", errors="replace", newline="") as text:
+            return
+        with csv_text(raw) as text:
             yield csv_lines(text, columns)
 
 

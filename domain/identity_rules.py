@@ -21,8 +21,8 @@ BLOCKED_PATTERNS_MAX = 64
 PARTS_MAX = 8
 
 Normaliser = Literal["text", "lower_case", "email", "phone", "words"]
-"""How a value is written: NFKC and trimmed, also in lower case, or as an address or E.164; or as
-its words alone, whatever their order and what stands between them."""
+"""How a value is written: NFKC, trimmed and without unseen characters, also in lower case, or as an
+address or E.164; or as its words alone, whatever their order and what stands between them."""
 
 
 class Part(BaseModel):
@@ -66,7 +66,7 @@ class Namespace(BaseModel):
             return True
         if any(text == blocked.lower() for blocked in self.blocked_values):
             return True
-        return any(fnmatchcase(text, pattern.lower()) for pattern in self.blocked_patterns)
+        return any(_fits(text, pattern.lower()) for pattern in self.blocked_patterns)
 
 
 class IdentityRules(BaseModel):
@@ -122,6 +122,11 @@ DEFAULT_IDENTITY_RULES = IdentityRules(
     )
 )
 """The rules of a new workspace."""
+
+
+def _fits(text: str, pattern: str) -> bool:
+    """Compare with a pattern of `*` and `?`; a bracket means itself, no class of characters."""
+    return fnmatchcase(text, pattern.replace("[", "[[]"))
 
 
 def _is_all_zeros(text: str) -> bool:

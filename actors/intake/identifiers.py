@@ -1,9 +1,9 @@
 """Normalise identifiers and give them their keys, at the edge where raw values enter.
 
-Two writings of one value (full-width, upper case, spaces) get one key; the key is an HMAC, so it
-may stand where the value may not. Values that name nobody are told apart here, and composites are
-made of their parts, by the workspace's rules. No error here ever contains a value. Called by intake
-and by `services`; the domain sees only the result.
+Two writings of one value (full-width, upper case, with characters that nobody sees) get one key;
+the key is an HMAC, so it may stand where the value may not. Values that name nobody are told apart
+here, and composites are made of their parts, by the workspace's rules. No error here ever contains
+a value. Called by intake and by `services`; the domain sees only the result.
 """
 
 from __future__ import annotations
@@ -39,7 +39,18 @@ PEPPER_BYTES_MIN = 16
 UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Unicode categories that no id or name may hold: controls, surrogates, line separators."""
 
+REPLACEMENT_CHARACTER = "\ufffd"
+"""What a decoder leaves where bytes were lost: two ids that hold it could be one by accident."""
+
+_FORMAT = "Cf"
+_IGNORABLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
+    "\U000e0000-\U000e0fff]"
+)
+"""Unicode's default-ignorable code points of other categories: fillers, variation selectors."""
+
 _APOSTROPHES = re.compile("['\u2019\u02bc`]")
+_DASHES = re.compile("[\u2010-\u2015\u2212]")
 _PHONE = re.compile(r"\+[\d\s().\-/]+")
 
 
@@ -141,22 +152,53 @@ def _joined(values: list[str]) -> str:
 
 
 def _normal_form(normaliser: Normaliser, namespace: str, raw: str) -> str:
-    text = unicodedata.normalize("NFKC", raw).strip()
+    text = _seen(raw)
     if not text:
         raise Invalid("EMPTY_IDENTIFIER", f"an identifier of namespace {namespace} is empty")
-    if len(text) > IDENTIFIER_CHARACTERS_MAX or has_unprintable(text):
+    if REPLACEMENT_CHARACTER in text or has_unprintable(text):
         raise _invalid(namespace)
+    _check_length(namespace, text)
+    value = _written(normaliser, namespace, text)
+    # Some letters are longer in lower case.
+    _check_length(namespace, value)
+    return value
+
+
+def _check_length(namespace: str, text: str) -> None:
+    if len(text) > IDENTIFIER_CHARACTERS_MAX:
+        raise _invalid(namespace)
+
+
+def _seen(raw: str) -> str:
+    """Give what is seen of a text, in NFKC and trimmed.
+
+    Joiners mean something in some scripts, but no two people are told apart by them.
+    """
+    text = unicodedata.normalize("NFKC", raw)
+    if not text.isascii():
+        seen = (c for c in _IGNORABLE.sub("", text) if unicodedata.category(c) != _FORMAT)
+        # Letters and marks that an unseen character parted stand side by side now.
+        text = unicodedata.normalize("NFKC", "".join(seen))
+    return text.strip()
+
+
+def _written(normaliser: Normaliser, namespace: str, text: str) -> str:
     match normaliser:
         case "email":
             return _email(text)
         case "phone":
             return _phone(text)
         case "lower_case":
-            return " ".join(text.lower().split())
+            return " ".join(_lower(text).split())
         case "words":
             return _words(namespace, text)
         case "text":
             return text
+
+
+def _lower(text: str) -> str:
+    """Write in lower case, in NFKC: a small letter may join with a mark that no capital joins."""
+    return unicodedata.normalize("NFKC", text.lower())
 
 
 def _words(namespace: str, text: str) -> str:
@@ -175,7 +217,7 @@ def _email(text: str) -> str:
         address = validate_email(text, check_deliverability=False, test_environment=True)
     except (EmailNotValidError, ValueError):
         raise _invalid("email") from None
-    return address.normalized.lower()
+    return _lower(address.normalized)
 
 
 def _phone(text: str) -> str:
@@ -183,10 +225,11 @@ def _phone(text: str) -> str:
 
     Whether a range is in use is not asked: new ranges open faster than the tables are updated.
     """
-    if not _PHONE.fullmatch(text):
+    dialled = _DASHES.sub("-", text)
+    if not _PHONE.fullmatch(dialled):
         raise _invalid("phone")
     try:
-        number = phonenumbers.parse(text, None)
+        number = phonenumbers.parse(dialled, None)
     except phonenumbers.NumberParseException:
         raise _invalid("phone") from None
     if not phonenumbers.is_possible_number(number):

@@ -44,6 +44,7 @@ FAULT = "line-fault"
 """The header that says why a line is no call at all."""
 
 CONSENT = "consent"
+_WHO_AND_WHEN = frozenset({"type", "messageId", "timestamp", "userId", "anonymousId", "context"})
 _STATES = {state.value: state for state in ConsentState if state is not ConsentState.UNKNOWN}
 
 
@@ -58,6 +59,12 @@ class _Act(BaseModel):
     jurisdiction: ShortText | None = None
     method: ShortText | None = None
     evidence: OpenMap = Field(default_factory=dict)
+
+
+_FIELDS = _WHO_AND_WHEN.union(
+    {"state", "validUntil"}, (field.alias or name for name, field in _Act.model_fields.items())
+)
+"""All that a `consent` line may say: it is our own form, not Segment's, which is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +136,8 @@ def _require_time(time: object) -> None:
 
 def _consent(given: Given) -> ConsentCall:
     line = given.call
+    if not line.keys() <= _FIELDS:
+        raise Invalid("UNKNOWN_FIELD", "a field of the act means nothing here")
     state = line.get("state")
     if not isinstance(state, str) or state not in _STATES:
         raise Invalid("INVALID_CONSENT_STATE", "the state is not one that an act brings about")
@@ -137,7 +146,7 @@ def _consent(given: Given) -> ConsentCall:
     except ValidationError:
         raise Invalid("INVALID_FIELD", "a field of the act is not what it should be") from None
     details: dict[str, Any] = act.model_dump(exclude={"purpose"})
-    if line.get("validUntil"):
+    if line.get("validUntil") is not None:
         details["valid_until"] = parse_time(line["validUntil"])
     return ConsentCall(
         identifiers=given.distinct(named_identifiers(given)),

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import NamedTuple, Protocol
+from io import TextIOWrapper
+from typing import BinaryIO, NamedTuple, Protocol
 
 import orjson
 
@@ -91,16 +92,19 @@ def json_lines(file: Iterable[bytes]) -> Iterator[Line]:
             yield Line(number, data, ids.of(data))
 
 
-def csv_lines(file: Iterable[str], columns: Columns) -> Iterator[Line]:
-    """Read one call a row; the first row names the columns. Raises `UnknownColumn`.
+def csv_text(file: BinaryIO) -> TextIOWrapper:
+    """Read bytes as text for `csv_lines`, which refuses only those rows that are not UTF-8."""
+    return TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
-    A row is numbered by the line on which it ends.
+
+def csv_lines(file: Iterable[str], columns: Columns) -> Iterator[Line]:
+    """Read one call a row; the first row names the columns.
+
+    A row is numbered by the line on which it ends. Raises `UnknownColumn`, and `Invalid` /
+    MALFORMED_CSV where the first row cannot be read.
     """
     rows = csv.reader(file, strict=True)
-    try:
-        cells = [columns.cell(name) for name in next(rows, [])]
-    except csv.Error:
-        raise Invalid("MALFORMED_CSV", "the first row cannot be read") from None
+    cells = [columns.cell(name) for name in _next_row(rows) or []]
     return _rows(rows, cells, columns)
 
 
@@ -108,14 +112,27 @@ def _rows(rows: _Reader, cells: list[Cell | None], columns: Columns) -> Iterator
     ids = LineIds()
     while True:
         try:
-            row = next(rows, None)
-        except csv.Error:
-            yield Line(rows.line_num, b"", f"malformed-{rows.line_num}", "MALFORMED_CSV")
+            row = _next_row(rows)
+        except Invalid as fault:
+            yield Line(rows.line_num, b"", f"malformed-{rows.line_num}", fault.reason)
             continue
         if row is None:
             return
         if row:
             yield _row(rows.line_num, row, cells, columns=columns, ids=ids)
+
+
+def _next_row(rows: _Reader) -> list[str] | None:
+    """Read a row; None at the end. Raises `Invalid` / MALFORMED_CSV."""
+    try:
+        row = next(rows, None)
+        # A byte that is not UTF-8 was read as half a surrogate pair, which cannot be written.
+        "".join(row or ()).encode()
+    except (csv.Error, UnicodeEncodeError):
+        raise Invalid(
+            "MALFORMED_CSV", f"line {rows.line_num} cannot be read as CSV in UTF-8"
+        ) from None
+    return row
 
 
 class _Reader(Protocol):

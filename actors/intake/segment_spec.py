@@ -18,7 +18,12 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from actors.intake.consent_choices import category_preferences
-from actors.intake.identifiers import Blocked, IdentifierNormaliser, has_unprintable
+from actors.intake.identifiers import (
+    REPLACEMENT_CHARACTER,
+    Blocked,
+    IdentifierNormaliser,
+    has_unprintable,
+)
 from actors.intake.json_values import check_json
 from domain.consent import ConsentState
 from domain.errors import Invalid
@@ -29,8 +34,6 @@ from domain.signals import Signal
 MESSAGE_ID_CHARACTERS_MAX = 256
 NAME_CHARACTERS_MAX = 256
 IDENTIFIERS_PER_CALL_MAX = 32
-REPLACEMENT_CHARACTER = "\ufffd"
-"""What a decoder leaves where bytes were lost: two ids that hold it could be one by accident."""
 
 JsonObject = Mapping[str, Any]  # Any: a publisher's JSON, before it is checked
 

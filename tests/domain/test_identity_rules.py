@@ -54,6 +54,26 @@ def test_values_that_name_nobody(value: str, *, is_blocked: bool) -> None:
     assert namespace.blocks(value) is is_blocked
 
 
+@pytest.mark.parametrize(
+    ("pattern", "value", "is_blocked"),
+    [
+        ("[test]*", "emma", False),
+        ("[test]*", "[TEST]1", True),
+        ("[!a]?", "[!a]b", True),
+        ("[!a]?", "bc", False),
+        ("[[]", "[[]", True),
+        ("[[]", "[", False),
+        ("a]*", "a]b", True),
+        ("test-?", "test-12", False),
+    ],
+)
+def test_in_a_pattern_only_stars_and_question_marks_stand_for_others(
+    pattern: str, value: str, *, is_blocked: bool
+) -> None:
+    rule = Namespace(name="a", values_max=1, blocked_patterns=(pattern,))
+    assert rule.blocks(value) is is_blocked
+
+
 def test_rules_that_say_nothing_or_twice_are_refused() -> None:
     one = Namespace(name="a", values_max=1)
     for wrong in ((), (one, one)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 from actors.intake.cloud_events import Decoded, Rejection
 from actors.intake.imported import FAULT, LINE_ID, LineDecoder
 from actors.intake.line_queue import LineFaults, LineQueue, LineReader, Place
-from actors.intake.lines import Columns, Line, UnknownColumn, csv_lines, json_lines
+from actors.intake.lines import Columns, Line, UnknownColumn, csv_lines, csv_text, json_lines
 from actors.intake.port import RejectedMessage
 from actors.intake.segment_spec import ConsentCall, IdentifyCall, SignalCall
 from domain.consent import ConsentState, LawfulBasis
+from domain.errors import Invalid
 from domain.rules import Purpose, Rules, Source
 from tests.intake.messages import NORMALISER, RECEIVED_AT, event, message, track
 
@@ -28,6 +30,15 @@ PURPOSES = {
 DECODER = LineDecoder("shop", NORMALISER, lambda: Rules(1, PURPOSES, {"shop": SHOP}))
 
 
+CONSENT = {
+    "type": "consent",
+    "userId": "1",
+    "purpose": "marketing",
+    "state": "given",
+    "timestamp": TIME,
+}
+
+
 def ids(lines: Iterable[bytes]) -> list[str]:
     return [line.line_id for line in json_lines(lines)]
 
@@ -36,6 +47,11 @@ def rows(text: str, **columns: Any) -> list[dict[str, Any]]:
     return [
         orjson.loads(line.data) for line in csv_lines(text.splitlines(True), Columns(**columns))
     ]
+
+
+def read(data: bytes) -> list[Line]:
+    """Read the bytes of a CSV file."""
+    return list(csv_lines(csv_text(io.BytesIO(data)), Columns()))
 
 
 def decoded(line: object) -> list[Any]:
@@ -94,6 +110,47 @@ def test_a_row_that_cannot_be_read_is_named_and_the_next_one_is_read() -> None:
     ]
 
 
+def test_rows_that_are_not_utf_8_are_named_and_those_around_them_are_read() -> None:
+    named = ["Jörg".encode("latin-1"), b"7", "Jürg".encode(), "Jör".encode("latin-1")[:2]]
+    quoted = b'"two\nl\xefnes"'
+    lines = read(b"\n".join([b"\xef\xbb\xbfuserId", *named, quoted, b"8", b""]))
+    assert [(line.number, line.fault) for line in lines] == [
+        (2, "MALFORMED_CSV"),
+        (3, None),
+        (4, None),
+        (5, "MALFORMED_CSV"),
+        (7, "MALFORMED_CSV"),
+        (8, None),
+    ]
+    users = [orjson.loads(line.data)["userId"] for line in lines if line.fault is None]
+    assert users == ["7", "Jürg", "8"]
+
+
+def test_a_row_that_is_not_utf_8_is_refused_for_columns_that_are_left_out_too() -> None:
+    text = csv_text(io.BytesIO(b"userId,note\n1,J\xf6rg\n"))
+    [line] = csv_lines(text, Columns(named={"note": ""}))
+    assert line.fault == "MALFORMED_CSV"
+
+
+@pytest.mark.parametrize("name", ["traits.größe", "größe"])
+def test_a_first_row_that_is_not_utf_8_is_refused(name: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        read(f"userId,{name}\n1,2\n".encode("latin-1"))
+    assert refused.value.reason == "MALFORMED_CSV"
+
+
+def test_a_json_line_that_is_not_utf_8_is_refused_alone() -> None:
+    good = orjson.dumps(track(timestamp=TIME))
+    bad = good.replace(b'"1"', '"Jörg"'.encode("latin-1"))
+    first, second = json_lines([bad, good])
+    assert decoded(first.data) == ["MALFORMED_JSON"]
+    assert isinstance(decoded(second.data)[0], SignalCall)
+
+
+def test_an_id_that_lost_bytes_before_names_nobody() -> None:
+    assert decoded(track(timestamp=TIME, userId="J\ufffdrg")) == ["INVALID_IDENTIFIER"]
+
+
 def test_a_line_is_a_call_or_a_cloud_event() -> None:
     (call,) = decoded(track(timestamp=TIME))
     assert isinstance(call, SignalCall)
@@ -129,11 +186,7 @@ def test_choices_become_imports_one_for_each_purpose_before_what_they_came_with(
 
 def test_a_consent_line_is_an_act_with_its_details() -> None:
     line = {
-        "type": "consent",
-        "userId": "1",
-        "purpose": "marketing",
-        "state": "given",
-        "timestamp": TIME,
+        **CONSENT,
         "noticeVersion": "3",
         "validUntil": "2030-01-01T00:00:00Z",
         "evidence": {"form": "paper"},
@@ -149,6 +202,49 @@ def test_a_consent_line_is_an_act_with_its_details() -> None:
     assert decoded({**line, "purpose": "No Purpose"}) == ["INVALID_FIELD"]
     assert decoded({**line, "evidence": "paper"}) == ["INVALID_FIELD"]
     assert decoded({**line, "timestamp": "yesterday"}) == ["INVALID_TIMESTAMP"]
+
+
+@pytest.mark.parametrize("wrong", [0, False, "", [], {}, 1, 1.5, True, "soon"])
+def test_an_agreement_whose_end_cannot_be_read_is_not_taken_for_an_endless_one(
+    wrong: object,
+) -> None:
+    assert decoded({**CONSENT, "validUntil": wrong}) == ["INVALID_TIMESTAMP"]
+
+
+def test_an_agreement_that_names_no_end_has_none() -> None:
+    for line in (CONSENT, {**CONSENT, "validUntil": None}):
+        (act,) = decoded(line)
+        assert act.details.get("valid_until") is None
+
+
+@pytest.mark.parametrize("name", ["valid_until", "validuntil", "ValidUntil", "event", "traits"])
+def test_a_consent_line_says_nothing_that_is_lost_without_a_word(name: str) -> None:
+    assert decoded({**CONSENT, name: "2030-01-01T00:00:00Z"}) == ["UNKNOWN_FIELD"]
+
+
+def test_a_consent_line_may_say_all_that_its_form_has() -> None:
+    (act,) = decoded(
+        {
+            **CONSENT,
+            "messageId": "m1",
+            "anonymousId": "a1",
+            "context": {"externalIds": [{"type": "loyalty_id", "id": "L1"}], "else": 1},
+            "noticeVersion": "3",
+            "noticeLanguage": "de",
+            "jurisdiction": "DE",
+            "method": "form",
+            "validUntil": TIME,
+            "evidence": {"form": "paper"},
+        }
+    )
+    assert [identifier.value for identifier in act.identifiers] == ["1", "L1", "a1"]
+    assert act.details["valid_until"].isoformat() == "2024-05-01T10:00:00+00:00"
+
+
+@pytest.mark.parametrize("kind", ["track", "identify", "page", "screen"])
+def test_a_call_of_the_segment_spec_may_have_fields_that_are_unknown(kind: str) -> None:
+    call = {**track(type=kind, timestamp=TIME), "sentAt": TIME, "valid_until": 0}
+    assert isinstance(decoded(call)[0], SignalCall | IdentifyCall)
 
 
 async def test_lines_that_came_back_go_first_and_the_place_stays_before_them() -> None:
