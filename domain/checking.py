@@ -11,14 +11,21 @@ from domain.consent_events import VerdictRecorded
 from domain.decision import Change, Decision
 from domain.errors import NotFound
 from domain.gate import Gate
+from domain.identity import LeftOutReason
 from domain.ids import record_stream
 from domain.replies import Verdict
-from domain.resolution import Resolution
+from domain.resolution import IDENTIFIER_ERASED, Resolution
 from domain.rules import Rules
 
 
 def check_consent(gate: Gate, resolution: Resolution, command: CheckConsent) -> Decision:
-    """Judge a purpose; where the verdict is to be a proof, record it on the customer."""
+    """Judge a purpose; where the verdict is to be a proof, record it on the customer.
+
+    Who is not known, and came with what somebody erased held, is taken for that person.
+    """
+    dropped = {item.reason for item in resolution.left_out}
+    if not resolution.is_known and LeftOutReason.ERASED in dropped:
+        raise NotFound(IDENTIFIER_ERASED, "who held an identifier was erased")
     judged = gate.standing(gate.rules.purpose(command.purpose))
     verdict = verdict_of(
         command.purpose, judged, rules_version=gate.rules.version, decided_at=gate.at

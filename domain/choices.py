@@ -1,9 +1,9 @@
 """Choices of consent that a source passes on with what it sends: which of them become acts.
 
-A source repeats what its own banner holds with every call, so only a change counts. What it says
-of a person for the first time opens a purpose that nobody closed, and never one that was closed
-elsewhere: a banner that was not told of a withdrawal would undo it with the next page view. A
-choice that brings its own date (a TCF string) is left to R9.
+A source repeats its banner with every call, so only a change counts. Its first word of a person
+opens what nobody closed, never what was closed elsewhere: a banner that was not told of a
+withdrawal would undo it with the next page view. A choice with its own date (TCF) is left to R9.
+Where a call means several customers, a no is old only if each of them said it.
 """
 
 from __future__ import annotations
@@ -133,28 +133,56 @@ def closes_something(gate: Gate, acts: Iterable[ConsentAct]) -> bool:
 
 def _state(gate: Gate, choices: Choices, purpose: Purpose, *, is_yes: bool) -> ConsentState | None:
     """Give the state that a choice brings about; None where it only says the same again."""
-    said = [act for act in _said(gate, choices, purpose.name) if act.is_grant or act.is_closing]
-    shown = gate.standing(purpose).state
-    if choices.is_dated:
-        day = choices.opened_at.date()
-        if any(act.is_grant is is_yes and act.effective_at.date() == day for act in said):
-            return None
-    else:
-        until = choices.opened_at if is_yes else choices.closed_at
-        said = [act for act in said if act.effective_at <= until]
-        last = max(said, key=lambda act: (act.effective_at, act.revision), default=None)
-        if last is not None and last.is_grant is is_yes:
-            return None
-        if is_yes and last is None and shown not in _SAYING_NOTHING:
-            return None
     if is_yes:
-        return ConsentState.GIVEN
-    agreed = shown in _AGREED or any(act.is_grant for act in said)
+        return None if _is_old_yes(gate, choices, purpose) else ConsentState.GIVEN
+    if all(_is_old_no(part, choices, purpose) for part in gate.each):
+        return None
+    said = _said(gate, choices, purpose, until=choices.closed_at)
+    agreed = gate.standing(purpose).state in _AGREED or any(act.is_grant for act in said)
     return ConsentState.WITHDRAWN if agreed else ConsentState.REFUSED
 
 
-def _said(gate: Gate, choices: Choices, purpose: str) -> Iterator[ConsentAct]:
-    for acts in gate.acts.values():
-        for act in acts:
-            if act.purpose == purpose and act.source == choices.source:
-                yield act
+def _is_old_yes(gate: Gate, choices: Choices, purpose: Purpose) -> bool:
+    """Say whether a yes changes nothing, or would undo what was said elsewhere."""
+    until = choices.opened_at
+    said = _said(gate, choices, purpose, until=until)
+    if choices.is_dated:
+        return any(act.is_grant and act.effective_at.date() == until.date() for act in said)
+    last = _last(said)
+    if last is None:
+        shown = gate.standing(purpose)
+        has_lapsed = shown.state is ConsentState.EXPIRED and shown.act and shown.act.is_grant
+        return not (has_lapsed or shown.state in _SAYING_NOTHING)
+    # A no of the same instant, or one that came late, still stands over the yes before.
+    return last.is_grant and not any(
+        act.is_closing
+        and act.effective_at < until
+        and (act.effective_at >= last.effective_at or act.revision > last.revision)
+        for act in said
+    )
+
+
+def _is_old_no(gate: Gate, choices: Choices, purpose: Purpose) -> bool:
+    until = choices.closed_at
+    said = _said(gate, choices, purpose, until=until)
+    if choices.is_dated:
+        return any(act.is_closing and act.effective_at.date() == until.date() for act in said)
+    last = _last(said)
+    return last is not None and last.is_closing
+
+
+def _last(said: Iterable[ConsentAct]) -> ConsentAct | None:
+    return max(said, key=lambda act: (act.effective_at, act.revision), default=None)
+
+
+def _said(gate: Gate, choices: Choices, purpose: Purpose, *, until: datetime) -> list[ConsentAct]:
+    """Give what the source said before, up to a time unless it dates what it says."""
+    return [
+        act
+        for acts in gate.acts.values()
+        for act in acts
+        if act.purpose == purpose.name
+        and act.source == choices.source
+        and (act.is_grant or act.is_closing)
+        and (choices.is_dated or act.effective_at <= until)
+    ]

@@ -36,13 +36,19 @@ def check_act(gate: Gate, purpose: Purpose, command: RecordConsent) -> str | Non
 
 
 def _is_imported(gate: Gate, command: RecordConsent) -> bool:
-    """Whether an import has brought this very act before: to import twice changes nothing."""
+    """Whether an import has brought this very act before: to import twice changes nothing.
+
+    It has not where one of those that are meant lacks it: they are not joined by what is ignored.
+    """
     at = counted_from(command.happened_at, gate.at, body=body_of(command))
-    return any(
-        act.is_imported
-        and (act.purpose, act.state, act.effective_at) == (command.purpose, command.state, at)
-        for acts in gate.acts.values()
-        for act in acts
+    said = (command.purpose, command.state, at)
+    return all(
+        any(
+            act.is_imported and (act.purpose, act.state, act.effective_at) == said
+            for acts in part.acts.values()
+            for act in acts
+        )
+        for part in gate.each
     )
 
 

@@ -10,14 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from domain.checking import check_consent, no_of_erased
-from domain.choices import (
-    Choices,
-    acts_of_choices,
-    by_purpose,
-    closes_something,
-    pending_act,
-    recorded_choices,
-)
+from domain.choices import acts_of_choices, recorded_choices
 from domain.commands import (
     CheckConsent,
     EraseCustomer,
@@ -45,15 +38,16 @@ from domain.errors import DomainError, NotFound, PurposeClosed, Refused
 from domain.event import Event
 from domain.expectation import expectation_of
 from domain.fates import GATE_CLOSED, declined, fates_of, recorded, repeated_outcome, results_of
-from domain.gate import Gate, gate_of
+from domain.gate import Gate, joint_gate
 from domain.identity import LeftOut, LeftOutReason, Tombstone
 from domain.ids import IdentifierKey, RecordId, record_stream
 from domain.joining import joining, link_identifiers, merge_customers
 from domain.parting import undo
+from domain.passing import on_every_record, pass_gate
 from domain.preference_events import HouseholdLinked, HouseholdUnlinked, PreferencesSet
 from domain.releasing import readmit, unlink
 from domain.replies import SignalResult
-from domain.resolution import ERASED, Resolution, resolve
+from domain.resolution import ERASED, Resolution, held_by_erased, resolve
 from domain.rules import Rules
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import Signal, earliest
@@ -143,7 +137,7 @@ def _resolve(
     tombstoned: Mapping[IdentifierKey, Tombstone],
 ) -> Decision:
     resolution = resolve(rules.identity, customers, command, tombstoned=tombstoned)
-    gate = gate_of(rules, resolution.records, at=now)
+    gate = joint_gate(rules, resolution.customers, at=now)
     return _decide_resolved(gate, resolution, command)
 
 
@@ -171,12 +165,13 @@ def _decide_resolved(gate: Gate, resolution: Resolution, command: Resolved) -> D
 
 
 def _identify(gate: Gate, resolution: Resolution, command: Identify) -> Decision:
+    _require_not_of_erased(resolution, command)
     message_ids = (command.message_id,) if command.message_id else ()
     fates = fates_of(resolution.records, command.source, message_ids)
     if fates:
         return _settled(resolution, fates)
     at = command.happened_at
-    acts, is_admitted = _pass_gate(gate, resolution, command, opened_at=at, closed_at=at)
+    acts, is_admitted = pass_gate(gate, resolution, command, opened_at=at, closed_at=at)
     if not is_admitted:
         if command.on_closed == "refuse":
             raise PurposeClosed(command.source)
@@ -193,12 +188,19 @@ def _identify(gate: Gate, resolution: Resolution, command: Identify) -> Decision
 
 
 def _set_traits(gate: Gate, resolution: Resolution, command: SetTraits) -> Decision:
+    _require_not_of_erased(resolution, command)
     _require_one(resolution)
     _require_admitted(gate, command.source)
     message_ids = (command.message_id,) if command.message_id else ()
     if fates_of(resolution.records, command.source, message_ids):
         return Decision(resolution.root)
     return _decided(resolution, [_traits(resolution.address, command, resolution.left_out)])
+
+
+def _require_not_of_erased(resolution: Resolution, command: Identify | SetTraits) -> None:
+    """Refuse traits of somebody erased, whoever else is named: they would stay with another."""
+    if command.traits and resolution.is_of_erased:
+        raise held_by_erased()
 
 
 def _require_one(resolution: Resolution) -> None:
@@ -225,10 +227,10 @@ def _record_signals(gate: Gate, resolution: Resolution, command: RecordSignals) 
     source = gate.rules.source(command.source)
     if not fresh:
         results = tuple(known[message_id] for message_id in message_ids)
-        return Decision(resolution.root if resolution.is_known else None, signals=results)
+        return Decision(_root_meant(resolution), signals=results)
     signals = tuple(fresh.values())
     at = earliest(signals)
-    acts, is_admitted = _pass_gate(
+    acts, is_admitted = pass_gate(
         gate, resolution, command, opened_at=at, closed_at=max(s.happened_at for s in signals)
     )
     results = results_of(command.signals, known, is_admitted=is_admitted)
@@ -246,52 +248,15 @@ def _record_signals(gate: Gate, resolution: Resolution, command: RecordSignals) 
     return _decided(resolution, changes, results)
 
 
-def _pass_gate(
-    gate: Gate,
-    resolution: Resolution,
-    command: Identify | RecordSignals,
-    *,
-    opened_at: datetime,
-    closed_at: datetime,
-) -> tuple[list[Change], bool]:
-    """Judge the gate after the choices that came along (R11); give their acts, and the answer.
-
-    Of somebody unknown whom the gate keeps out, only a no that closes something is kept.
-    """
-    source = gate.rules.source(command.source)
-    if not command.category_preferences:
-        return [], gate.admits(command.source)
-    chosen = by_purpose(command.category_preferences, source.consent_categories)
-    choices = Choices(command.source, chosen, opened_at, closed_at)
-    acts = list(acts_of_choices(gate, choices, command_id=command.command_id))
-    pending = [pending_act(body, at, now=gate.at) for body, at in acts]
-    is_admitted = gate.after(pending).admits(command.source)
-    if not (resolution.is_known or is_admitted or closes_something(gate, pending)):
-        return [], False
-    if not acts:
-        return [], is_admitted
-    return _on_every_record(resolution, recorded_choices(choices, acts), closed_at), is_admitted
-
-
-def _on_every_record(resolution: Resolution, body: Event, at: datetime) -> list[Change]:
-    """Put acts first where they were said: an undo leaves a grant with that record alone (R6).
-
-    One event on each record, whatever its acts: so they always fit one append (R7).
-    """
-    others = sorted(resolution.records.keys() - {resolution.address})
-    return [Change(record_stream(r), body, at) for r in (resolution.address, *others)]
-
-
 def _record_consent(
     gate: Gate, resolution: Resolution, command: RecordConsent | RecordTcfChoices
 ) -> Decision:
     body, ignored = _act_of(gate, command)
     at, left_out = command.happened_at, resolution.left_out
     if body is None:
-        known = resolution.root if resolution.is_known else None
-        return Decision(known, ignored=ignored, left_out=left_out)
+        return Decision(_root_meant(resolution), ignored=ignored, left_out=left_out)
     changes = joining(gate.rules, resolution, command, source=None, at=at, left_out=left_out)
-    return _decided(resolution, [*changes, *_on_every_record(resolution, body, at)])
+    return _decided(resolution, [*changes, *on_every_record(resolution, body, at)])
 
 
 def _act_of(
@@ -370,11 +335,19 @@ def _decline(
         changes = joining(gate.rules, resolution, command, source=None, at=at, left_out=left_out)
     body = SignalsDeclined(source=command.source, reason=GATE_CLOSED, message_ids=message_ids)
     changes += [*acts, Change(record_stream(resolution.address), body, at)]
-    return replace(_decided(resolution, changes, results), merge_ids=())
+    decision = _decided(resolution, changes, results)
+    return replace(
+        decision, customer_id=_root_meant(resolution) or decision.customer_id, merge_ids=()
+    )
 
 
 def _settled(resolution: Resolution, fates: dict[str, SignalResult]) -> Decision:
-    return Decision(resolution.root, signals=tuple(fates.values()))
+    return Decision(_root_meant(resolution), signals=tuple(fates.values()))
+
+
+def _root_meant(resolution: Resolution) -> RecordId | None:
+    """Name who is meant most strongly, where nobody is joined or made."""
+    return resolution.addressee.root if resolution.addressee else None
 
 
 def _decided(

@@ -49,7 +49,8 @@ def _named(
             met[customer.root] = customer
     if not met:
         raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
-    if len(met) > 1:
+    held = {key for customer in met.values() for key in keys if customer.holds(key)}
+    if len(met) > 1 or not set(keys) <= held | tombstoned.keys():
         raise Refused("AMBIGUOUS_CUSTOMER", "the identifiers are not all held by one customer")
     return next(iter(met.values()))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from domain.consent import NOTHING_SAID, ConsentAct, Standing, standing
+from domain.customer import Customer
 from domain.ids import RecordId
 from domain.record import Record
 from domain.rules import Purpose, Rules
@@ -17,11 +18,20 @@ _NOBODY_YET = RecordId("")
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The rules, and the acts on each record of one customer, as of a time."""
+    """The rules, and the acts on each record of one customer, as of a time.
+
+    `parts` are the gates of those who would become that customer, if there are several.
+    """
 
     rules: Rules
     acts: Mapping[RecordId, tuple[ConsentAct, ...]]
     at: datetime
+    parts: tuple[Gate, ...] = ()
+
+    @property
+    def each(self) -> tuple[Gate, ...]:
+        """The gate of each customer, as they are now."""
+        return self.parts or (self,)
 
     def standing(self, purpose: Purpose) -> Standing:
         """Judge a purpose."""
@@ -49,7 +59,16 @@ class Gate:
         if not more:
             return self
         held = self.acts or {_NOBODY_YET: ()}
-        return replace(self, acts={record: (*own, *more) for record, own in held.items()})
+        return replace(self, acts={record: (*own, *more) for record, own in held.items()}, parts=())
+
+
+def joint_gate(rules: Rules, customers: Sequence[Customer], *, at: datetime) -> Gate:
+    """Give the gate for the customer that these would be together; none: as `gate_of`."""
+    records = {r.id: r for customer in customers for r in customer.records.values()}
+    joint = gate_of(rules, records, at=at)
+    if len(customers) < 2:  # noqa: PLR2004  # there is nothing to join
+        return joint
+    return replace(joint, parts=tuple(gate_of(rules, c.records, at=at) for c in customers))
 
 
 def gate_of(rules: Rules, records: Mapping[RecordId, Record], *, at: datetime) -> Gate:

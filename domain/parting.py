@@ -100,7 +100,7 @@ def _parts(customer: Customer, removed: Sequence[Edge]) -> list[_Part]:
     parts = []
     for members in components(customer.records, live):
         inside = set(members)
-        own = tuple(s for s in separations if s.one in inside or s.other in inside)
+        own = tuple(_seen_from(inside, s) for s in separations if {s.one, s.other} & inside)
         if len(own) > SEPARATIONS_PER_CUSTOMER_MAX:
             raise Refused("TOO_MANY_SEPARATIONS", "too many undos have parted this customer")
         acts = {m: _foreign(customer.records[m].acts, homes, inside) for m in members}
@@ -119,6 +119,13 @@ def _separations(customer: Customer, removed: Sequence[Edge]) -> tuple[Separatio
     for edge in removed:
         pairs[edge.older, edge.newer] = Separation(one=edge.older, other=edge.newer)
     return tuple(pairs[place] for place in sorted(pairs))
+
+
+def _seen_from(inside: set[RecordId], separation: Separation) -> Separation:
+    """Give a separation as one side keeps it: what held both its records together is gone."""
+    if {separation.one, separation.other} <= inside:
+        return separation
+    return separation.model_copy(update={"lifted_by": ()})
 
 
 def _homes(records: Mapping[RecordId, Record]) -> dict[str, RecordId]:

@@ -7,7 +7,7 @@ admits one, or cross a separation is left out, never the command.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from domain.commands import CustomerCommand
 from domain.customer import Customer
@@ -31,7 +31,8 @@ class Resolution:
     `address` is the record that gets the events, `root` the id of the customer as it will be,
     `unclaimed` the identifiers that nobody holds, `edges` the merges that it would take, the
     customers in the order in which they join. `records` are those of the customer as it will be,
-    without one still to be created; `left_out` says what was not used.
+    without one still to be created; `left_out` says what was not used, `is_of_erased` whether the
+    strongest identifier is that of somebody erased.
     """
 
     customers: tuple[Customer, ...]
@@ -41,11 +42,17 @@ class Resolution:
     unclaimed: tuple[Identifier, ...]
     edges: tuple[Edge, ...]
     left_out: tuple[LeftOut, ...] = ()
+    is_of_erased: bool = False
 
     @property
     def is_known(self) -> bool:
         """Whether anybody was found."""
         return bool(self.customers)
+
+    @property
+    def addressee(self) -> Customer | None:
+        """The customer, as it is now, that the strongest identifier means."""
+        return self.customers[0] if self.customers else None
 
 
 @dataclass(slots=True)
@@ -95,7 +102,8 @@ def resolve(
     if command.record_id is not None:
         met.meet(owner_of(given, RecordId(command.record_id)), RecordId(command.record_id))
     distinct = {item.key: item for item in command.identifiers}
-    for identifier in sorted(distinct.values(), key=rules.strength):
+    ordered = sorted(distinct.values(), key=rules.strength)
+    for identifier in ordered:
         if identifier.key in tombstoned:
             erased = LeftOut(key=identifier.key, reason=LeftOutReason.ERASED)
             met.left_out.append(erased)
@@ -103,7 +111,8 @@ def resolve(
             met.take(identifier, _holder(given, identifier.key))
     if not met.records and not met.assembly.claims:
         raise _nothing_left(met.left_out)
-    return _resolved(met, command)
+    is_of_erased = command.record_id is None and ordered[0].key in tombstoned
+    return replace(_resolved(met, command), is_of_erased=is_of_erased)
 
 
 def owner_of(customers: Iterable[Customer], record_id: RecordId) -> Customer:
@@ -150,7 +159,12 @@ def _edges(command_id: CommandId, met: list[RecordId]) -> tuple[Edge, ...]:
     )
 
 
+def held_by_erased() -> Refused:
+    """Refuse what is about somebody erased (R14)."""
+    return Refused(IDENTIFIER_ERASED, "who held the identifiers was erased: readmit them")
+
+
 def _nothing_left(left_out: list[LeftOut]) -> Refused:
     if any(item.reason is LeftOutReason.ERASED for item in left_out):
-        return Refused(IDENTIFIER_ERASED, "who held the identifiers was erased: readmit them")
+        return held_by_erased()
     return Refused("IDENTIFIER_BLOCKED", "nothing is left of the identifiers that name nobody")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -22,10 +23,10 @@ from domain.rules import Rules, fold_rules
 from domain.signal_events import SignalsDeclined, SignalsRecorded
 from domain.workspace_events import PurposeDefined, SourceRegistered
 from tests.domain.asking import act, check, envelope, identify, signal, signals
-from tests.domain.facts import LATE, at, command_id, email, linked, on, recorded, user
+from tests.domain.facts import LATE, at, command_id, email, linked, on, record_id, recorded, user
 from tests.domain.scenario import Scenario, crowd, given
 
-A, B = email("a"), email("b")
+A, B, C = email("a"), email("b"), user("c")
 PURPOSES = {
     "marketing": LawfulBasis.CONSENT,
     "analytics": LawfulBasis.LEGITIMATE_INTEREST,
@@ -133,6 +134,68 @@ def test_a_banner_that_was_not_told_of_a_withdrawal_does_not_undo_it() -> None:
     assert acts(toggled, choosing(5, 4, Advertising=True)) == [("given", "marketing")]
 
 
+def test_a_yes_counts_where_the_one_before_did_not() -> None:
+    at_once = KNOWN.after(choosing(2, 1, Advertising=False))  # type: ignore[arg-type] # ours
+    at_once = at_once.after(choosing(3, 1, Advertising=True))  # type: ignore[arg-type] # ours
+    assert not is_open(at_once)
+    assert acts(at_once, choosing(4, 1, Advertising=True)) == []
+    assert acts(at_once, choosing(4, 2, Advertising=True)) == [("given", "marketing")]
+    late = KNOWN.after(choosing(2, 5, Advertising=True))  # type: ignore[arg-type] # ours
+    late = late.after(choosing(3, 3, Advertising=False))  # type: ignore[arg-type] # ours
+    assert not is_open(late)
+    again = late.after(choosing(4, 6, Advertising=True))  # type: ignore[arg-type] # ours
+    assert is_open(again)
+    assert acts(again, choosing(5, 7, Advertising=True)) == []
+
+
+def test_a_yes_after_one_that_ran_out_opens_what_nobody_closed() -> None:
+    lapsed = KNOWN.after(act(2, "given", A, happened_at=at(-2), valid_until=at(-1)))
+    assert acts(lapsed, choosing(3, Advertising=True)) == [("given", "marketing")]
+
+
+TWO = given(on(1, linked(A)), on(2, linked(C))).under(rules())
+
+
+def of_both(number: int, minute: float, source: str, **chosen: bool) -> RecordSignals:
+    """Let a signal name two people who are not one yet; C is the stronger identifier."""
+    messages = [signal(f"m{number}", minute)]
+    return signals(number, A, C, source=source, messages=messages, category_preferences=chosen)
+
+
+def test_where_nobody_is_joined_a_yes_is_theirs_alone_who_are_meant() -> None:
+    command = of_both(3, 1, "web", Measuring=False, Advertising=True)
+    decision = TWO.when(command).decision
+    assert decision is not None
+    assert (decision.customer_id, decision.merge_ids) == (record_id(2), ())
+    after = TWO.after(command)
+    assert is_open(after, who=C)
+    assert not is_open(after, who=A)
+    assert not any(is_open(after, "analytics", who) for who in (A, C))
+
+
+def test_a_no_is_new_for_whoever_did_not_say_it() -> None:
+    one = TWO.after(signals(3, A, source="web", category_preferences={"Measuring": False}))
+    command = of_both(4, 2, "web", Measuring=False)
+    assert is_open(one, "analytics", C)
+    both = one.after(command)
+    assert not is_open(both, "analytics", C)
+    assert acts(both, of_both(5, 3, "web", Measuring=False)) == []
+
+
+def test_a_no_in_a_tcf_string_is_new_for_whoever_did_not_say_it() -> None:
+    agreed = TWO.after(act(3, "given", C, happened_at=at(-3_000)))
+    one = agreed.after(tcf(4, -1, consented=set(), interests=set(), who=[A]))
+    assert is_open(one, who=C)
+    assert not is_open(one.after(tcf(5, -1, consented=set(), interests=set(), who=[A, C])), who=C)
+
+
+def test_an_imported_no_is_new_for_whoever_did_not_say_it() -> None:
+    told = {"happened_at": at(5), "is_imported": True}
+    given_one = TWO.after(act(3, "given", C)).after(act(4, "withdrawn", A, **told))
+    assert is_open(given_one, who=C)
+    assert not is_open(given_one.after(act(5, "withdrawn", A, C, **told)), who=C)
+
+
 def test_a_yes_where_one_stands_already_records_nothing() -> None:
     agreed = KNOWN.after(act(2, "given", A))
     assert acts(agreed, choosing(3, 2, Advertising=True)) == []
@@ -197,7 +260,7 @@ def test_choices_of_many_purposes_reach_every_record_of_the_largest_customer_at_
     largest = crowd(RECORDS_PER_CUSTOMER_MAX).under(of_many_purposes())
     agreed = largest.after(choosing_of_many(2, is_yes=True))
     assert all(is_open(agreed, purpose, user("1-0")) for purpose in MANY)
-    objecting = tcf(5, 1, consented=set(), interests=set(), who=user("9-0"))
+    objecting = tcf(5, 1, consented=set(), interests=set(), who=[user("9-0")])
     for closing in (choosing_of_many(4, is_yes=False), objecting):
         decision = agreed.when(closing).decision
         assert decision is not None
@@ -232,11 +295,16 @@ def test_the_acts_of_one_call_keep_their_own_times() -> None:
 
 
 def tcf(
-    number: int, day: int, *, consented: set[int], interests: set[int], who: Identifier = A
+    number: int,
+    day: int,
+    *,
+    consented: set[int],
+    interests: set[int],
+    who: Sequence[Identifier] = (A,),
 ) -> RecordTcfChoices:
     return RecordTcfChoices(
         **envelope(number, {}),
-        identifiers=(who,),
+        identifiers=tuple(who),
         source="ads",
         consented=frozenset(consented),
         interests=frozenset(interests),

@@ -99,6 +99,7 @@ def test_a_dry_run_lists_the_records_that_would_go() -> None:
 def test_who_means_two_people_erases_nobody() -> None:
     PAIR.when(erasing(7, ANNE, TABLET)).then_fails("AMBIGUOUS_CUSTOMER")
     PAIR.when(erasing(7, BOB)).then_fails("UNKNOWN_CUSTOMER")
+    PAIR.when(erasing(7, ANNE, BOB)).then_fails("AMBIGUOUS_CUSTOMER")
 
 
 def test_nothing_of_the_person_stays_in_the_state() -> None:
@@ -151,6 +152,27 @@ def test_what_was_held_is_dropped_from_what_has_others_and_refused_alone() -> No
     assert decision.left_out == left_out("ERASED", MAIL)
     ERASED.when(signals(8, MAIL, ANNE)).then_fails("IDENTIFIER_ERASED")
     ERASED.when(identify(8, ANNE, new=9)).then_fails("IDENTIFIER_ERASED")
+
+
+def test_what_is_known_of_somebody_erased_is_not_kept_with_another() -> None:
+    for other in (TABLET, BOB):
+        ERASED.when(identify(8, ANNE, other, traits={"name": "Anne"})).then_fails(
+            "IDENTIFIER_ERASED"
+        )
+        assert ERASED.when(identify(8, ANNE, other)).decision is not None
+    ERASED.when(set_traits(8, ANNE, TABLET)).then_fails("IDENTIFIER_ERASED")
+    decision = ERASED.when(identify(8, BOB, MAIL, traits={"name": "Bob"})).decision
+    assert decision is not None
+    assert decision.left_out == left_out("ERASED", MAIL)
+
+
+def test_somebody_unknown_who_comes_with_what_was_erased_is_taken_for_the_erased() -> None:
+    decision = ERASED.when(check(8, MAIL, BOB, purpose="service")).then_nothing()
+    assert decision.verdict is not None
+    assert (decision.verdict.is_open, decision.verdict.reason) == (False, "IDENTIFIER_ERASED")
+    decision = ERASED.when(check(8, MAIL, TABLET, purpose="service")).then_nothing()
+    assert decision.verdict is not None
+    assert decision.verdict.is_open
 
 
 def test_erasing_twice_is_once_by_id_by_what_was_held_and_by_the_same_command() -> None:

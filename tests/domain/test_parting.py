@@ -117,6 +117,18 @@ def test_an_explicit_merge_lifts_the_separation_and_its_undo_brings_it_back() ->
     assert people(again.after(identify(15, A, B))) == [[1], [2, 3], [4]]
 
 
+def test_what_held_two_records_together_lifts_nothing_once_they_are_apart() -> None:
+    parted = CHAIN.after(undo(12, AB.merge_id, named=1)).after(undo(13, BC.merge_id, named=2))
+    ends = parted.after(identify(14, A, C)).after(identify(15, B, D))
+    joined = ends.after(merge(16, 3, 4))
+    assert people(joined) == [[1, 2, 3, 4]]
+    left = joined.after(unmerge(17, 1)).after(unmerge(18, 2))
+    assert people(left) == [[1], [2], [3, 4]]
+    assert people(left.after(identify(19, A, B))) == people(left)
+    again = left.after(unmerge(20, 3))
+    assert people(again.after(identify(21, A, B))) == [[1], [2], [3], [4]]
+
+
 def test_merging_one_customer_with_itself_changes_nothing() -> None:
     CHAIN.when(merge(13, 1, 3)).then_nothing()
     CHAIN.when(merge(13, 1, 77)).then_fails("UNKNOWN_CUSTOMER")

@@ -340,12 +340,12 @@ async def test_preferences_households_and_context_are_shown_with_the_customer(
 
 
 async def test_the_context_of_signals_holds_as_long_as_their_source_declares(edge: Edge) -> None:
-    await edge.register(source="shop", purposes=["service"], context_ttl_seconds=3_600)
+    await edge.register(source="till", purposes=["service"], context_ttl_seconds=3_600)
     fresh, old = signal("m1", user("1")), signal("m2", user("1"))
     fresh.context.update({"device": "phone", "externalIds": []})
     old.context.update({"campaign": "spring"})
     old.happened_at.FromDatetime(datetime.now(UTC) - timedelta(hours=2))
-    outcomes = await edge.ingest(fresh, old)
+    outcomes = await edge.ingest(fresh, old, source="till")
     seen = await edge.get(user("1"), at_least_revision=outcomes[0].revision)
     assert [(claim.key, claim.value.string_value) for claim in seen.context] == [
         ("device", "phone")
