@@ -49,7 +49,8 @@ LettersKeptOption = Annotated[
     float, typer.Option(help="A dead letter can be read so long at most, in seconds.")
 ]
 TurnOverOption = Annotated[
-    float, typer.Option(help="Destroyed keys leave replicas' logs so soon, in seconds.")
+    float,
+    typer.Option(help="Destroyed keys leave replicas' logs within so long, in seconds."),
 ]
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="The customer data platform.")

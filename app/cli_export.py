@@ -47,7 +47,8 @@ def export(
     """Write everybody whom a purpose may see to Parquet files, whole or not at all.
 
     `audit` sees everything. What is personal stands in the files in the clear: an erasure cannot
-    reach them. A past state is folded in memory; the read side as it stands is not.
+    reach them. A past state is folded for it: in memory or, of more than 100,000 events, in a
+    folder of its own below TMPDIR, which needs as much room as a read side.
     """
     settings = settings_of(
         data=data.resolve(), workspace=workspace, nats_cluster=cluster_of(nats, credentials)

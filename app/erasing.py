@@ -110,12 +110,15 @@ class ErasureDuty:
         return min(reached)
 
     def _is_turn_over_due(self, done: Sequence[Erasure]) -> bool:
-        """Whether destroyed keys have rested long enough: a turn-over serves all that wait."""
+        """Whether destroyed keys have rested long enough: a turn-over serves all that wait.
+
+        It begins at half of the time within which they are to be gone, and has the other half.
+        """
         if not self._times.has_replicas:
             return True
         oldest = min(erasure.requested_at for erasure in done)
         rested = self._clock.recorded_now() - oldest
-        return rested >= timedelta(seconds=self._times.turn_over)
+        return rested * 2 >= timedelta(seconds=self._times.turn_over)
 
     async def _complete(self, erasure: Erasure) -> None:
         """Say in the log that it is done, unless that was said."""

@@ -34,7 +34,7 @@ async def export_tables(
 ) -> dict[str, Any]:
     """Write Parquet files of what a purpose may see; give their figures and the rate.
 
-    From the read side as it stands; as of a past state, from the log, folded into memory for it.
+    From the read side as it stands; as of a past state, from the log, folded for it.
     Raises `NotFound`, `Invalid`, `ExportExists`, `ReadSideError`, and as `past_of`.
     """
     opening = _standing(settings, purpose) if as_of is None else _past(settings, purpose, as_of)

@@ -14,7 +14,7 @@ from domain.gate import Gate
 from domain.identity import LeftOutReason
 from domain.ids import record_stream
 from domain.replies import Verdict
-from domain.resolution import IDENTIFIER_ERASED, Resolution
+from domain.resolution import Resolution, held_by_erased
 from domain.rules import Rules
 
 
@@ -25,7 +25,7 @@ def check_consent(gate: Gate, resolution: Resolution, command: CheckConsent) -> 
     """
     dropped = {item.reason for item in resolution.left_out}
     if not resolution.is_known and LeftOutReason.ERASED in dropped:
-        raise NotFound(IDENTIFIER_ERASED, "who held an identifier was erased")
+        raise held_by_erased()
     judged = gate.standing(gate.rules.purpose(command.purpose))
     verdict = verdict_of(
         command.purpose, judged, rules_version=gate.rules.version, decided_at=gate.at

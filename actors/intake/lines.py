@@ -78,7 +78,7 @@ class LineIds:
         """Make the id of one more line with this content. Raises `Invalid` / TOO_MANY_LINES."""
         digest = blake2b(content, digest_size=_DIGEST_BYTES)
         if len(self._seen) >= LINES_WITHOUT_ID_MAX:
-            raise Invalid("TOO_MANY_LINES", "give the lines a messageId, or part the file")
+            raise Invalid("TOO_MANY_LINES", "part the file: it has too many different lines")
         self._seen[digest.digest()] += 1
         return f"line-{digest.hexdigest()}-{self._seen[digest.digest()]}"
 

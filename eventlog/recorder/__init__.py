@@ -12,12 +12,14 @@ at a log of its own with `KOSEKI_APPLICATION`, at a workspace of Koseki with `KO
 | `KOSEKI_WORKSPACE_KEY` | opens its seals: `file:PATH`, `env:NAME` or `command:WORDS` | none |
 | `KOSEKI_REPLICAS` | of an application's streams: 1, 3 or 5; 3 where events must last | 1 |
 | `KOSEKI_TIMEOUT_SECONDS` | the deadline of one call of a recorder | 10 |
-| `KOSEKI_NATS_CREDENTIALS` | the path of a file of NATS credentials | none |
+| `KOSEKI_NATS_CREDENTIALS` | the path of a file of NATS credentials (`.creds`) | none |
 | `ORIGINATOR_ID_TYPE` | `uuid` or `text`, as in the library's own modules | `uuid` |
 
 As everywhere in the library, a variable that begins with the application's name in capitals, as in
-`ACCOUNTS_KOSEKI_NATS_URL`, comes before the plain one. The library's own variables (transcoder,
-cipher, compressor, mapper, snapshotting) keep their meaning on a log of the application's own.
+`ACCOUNTS_KOSEKI_NATS_URL`, comes before the plain one. Name `KOSEKI_NATS_CREDENTIALS` so where the
+command `koseki` has the same environment: to it the plain one is a TOML file of roles. The
+library's own variables (transcoder, cipher, compressor, mapper, snapshotting) keep their meaning on
+a log of the application's own.
 
 **A log of an application's own.** Events lie in the stream `koseki-<name>-log` under
 `koseki.<name>.record.<originator id>`, and nothing else does. Bodies are what the library's own

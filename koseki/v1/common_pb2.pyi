@@ -6,7 +6,9 @@ What the services share: identifiers, references to customers, states and lawful
 Errors, the same for every method. A call fails with a standard status code. Its details hold one
 google.rpc.ErrorInfo with a stable `reason` and the domain "koseki.dev". A request with malformed
 fields (INVALID_FIELD) also gets a google.rpc.BadRequest that names them where they can be named.
-No error text holds personal data.
+No error text holds personal data. What gRPC itself refuses has no details: RESOURCE_EXHAUSTED
+for a message of more than 4 MiB, and for a call beyond the 2,000 that a server process serves at
+once.
 
   INVALID_ARGUMENT: the request can never succeed as it is
     INVALID_FIELD           a field breaks its limits; too many or too few items
@@ -48,7 +50,8 @@ No error text holds personal data.
     UNKNOWN_ACT             the person has no such act of consent that the purpose may see
     UNKNOWN_SEGMENT         no segment of this name is active
   PERMISSION_DENIED
-    AUDITOR_ONLY            only an auditor may name the purpose `audit`
+    AUDITOR_ONLY            only ReplayEvents, Verify and DiffCustomer of AuditService answer for
+                            the purpose `audit`, on a server that was started for auditors
   FAILED_PRECONDITION: a rule forbids it in the present state
     PURPOSE_CLOSED          no purpose of the source is open for the person
     CONSENT_NEVER_GIVEN     nothing was agreed to that could be renewed or could run out
@@ -68,7 +71,7 @@ No error text holds personal data.
     TOO_MANY_EVENTS         the change would take more than 1,000 events
     TOO_MANY_SEGMENTS       the workspace would have more than 1,000 segments
     SEGMENT_IN_USE          another segment uses it
-    DEFINITION_CHANGED      another definition of the segment has come since
+    DEFINITION_CHANGED      the steward alone meets it: another definition has come since
     PURPOSE_NOT_SERVED      a segment does not serve the purpose that was named
     TRAIT_NOT_INDEXED       no index over the trait serves the purpose: declare one; NOT_FOUND of
                             an index that is to be dropped
@@ -78,7 +81,8 @@ No error text holds personal data.
     STALE_PAGE_TOKEN        the list is not kept any more: start again
     CHANGES_NOT_KEPT        what is asked for is older than the changes that are kept
     COMMAND_TOO_OLD         a command id is good for 24 hours
-    EVENT_TOO_LARGE, EVENT_NOT_ENCODABLE, LOG_FULL, LOG_REJECTED
+    RECORD_ERASED           the record's key is destroyed: nothing personal is stored for it
+    EVENT_TOO_LARGE, EVENT_NOT_ENCODABLE, LOG_REJECTED
                             the log does not take the event; nothing was stored
   ABORTED
     CONFLICT_BUDGET_SPENT   others kept changing the customer or the rules: send again
@@ -86,11 +90,17 @@ No error text holds personal data.
                             anew; ErrorInfo.metadata holds its `current_revision`
   UNAVAILABLE: send again with the same command id, nothing is lost and nothing counts twice
     LOG_UNAVAILABLE         the log cannot be reached
+    LOG_FULL                the log's disk has no room but its reserve
+    CLOCK_DIFFERS           the clock of who would store differs by more than 2 s from the server's
+    WORKSPACE_KEY_MISSING   the workspace key that opens the data keys is not at hand
     HOST_OVERLOADED, HOST_FAULT, ALWAYS_MOVING, DEADLINE_EXCEEDED
                             the customer's host did not carry out the command in time
     REVISION_NOT_REACHED    the read side is still behind `at_least_revision`
     READ_SIDE_FAILED, READ_SIDE_NOT_READY, READ_SIDE_OUTDATED, STORE_FAILED
                             the read side cannot answer now
+    KEYS_NOT_HELD, KEY_DAMAGED, ROW_UNREADABLE
+                            a sealed row cannot be opened: its key is missing or unreadable, or it
+                            is not what was written; an operator has to look
     VERIFICATION_RUNNING    this server makes a proof already
     INDEX_NOT_READY         the index over the trait is being made
     TOO_MANY_LISTS          as many lists as may be are being read
@@ -109,8 +119,10 @@ No error text holds personal data.
     INTERNAL                a fault of the server
 
 Where a command failed in the customer's host, ErrorInfo.metadata holds its `command_id`. Each
-method names the reasons that are its own; those of reaching the log, the hosts or the read side
-(UNAVAILABLE, DATA_LOSS, INTERNAL) are every method's.
+method names the reasons that are its own. Those of reaching the log, the hosts or the read side
+(UNAVAILABLE, DATA_LOSS, INTERNAL) are every method's; IDENTIFIER_BLOCKED is one of every method
+that takes identifiers, TOO_MANY_WATCHES of both watches, TOO_MANY_EVENTS, RECORD_ERASED and what
+the log does not take of every change of a customer.
 """
 
 from collections import abc as _abc

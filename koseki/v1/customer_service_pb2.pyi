@@ -378,8 +378,8 @@ class RecordConsentResponse(_message.Message):
     command_id: _builtins.str
     """The command's id, as sent or as made by the server."""
     ignored: _builtins.str
-    """Why the act changed nothing and was not stored: ALREADY_GIVEN, ALREADY_CLOSED or ALREADY_ENDED;
-    empty if it was stored.
+    """Why the act changed nothing and was not stored: ALREADY_GIVEN, ALREADY_CLOSED, ALREADY_ENDED,
+    or ALREADY_IMPORTED of an import; empty if it was stored.
     """
     def __init__(
         self,

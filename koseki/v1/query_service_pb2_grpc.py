@@ -108,9 +108,10 @@ class QueryServiceServicer:
         Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
         INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, MISSING_PURPOSE), NOT_FOUND
         (UNKNOWN_WORKSPACE, UNKNOWN_PURPOSE; UNKNOWN_CUSTOMER for a `customer_id`, or with `record` if
-        nobody is known), PERMISSION_DENIED (AUDITOR_ONLY), FAILED_PRECONDITION (COMMAND_TOO_OLD),
-        ABORTED (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS (with `record`), UNKNOWN
-        (UNKNOWN_OUTCOME, with `record`).
+        nobody is known; CUSTOMER_ERASED, with `record`), PERMISSION_DENIED (AUDITOR_ONLY),
+        FAILED_PRECONDITION (COMMAND_TOO_OLD; IDENTIFIER_ERASED, with `record`), ABORTED
+        (CONFLICT_BUDGET_SPENT), UNAVAILABLE, DATA_LOSS (with `record`), UNKNOWN (UNKNOWN_OUTCOME, with
+        `record`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1062,7 +1062,9 @@ class ExplainMembershipRequest(_message.Message):
 
     @_builtins.property
     def as_of(self) -> _common_pb2.AsOf:
-        """Answer from a past state instead, as GetCustomer does: of the segment as it was defined then."""
+        """Answer from a past state instead, as GetCustomer does: of the segment as it was defined then.
+        `at_least_revision` is not waited for.
+        """
 
     def __init__(
         self,
@@ -1115,7 +1117,7 @@ class ExplainMembershipResponse(_message.Message):
 
     @_builtins.property
     def sure_until(self) -> _timestamp_pb2.Timestamp:
-        """When the answer may change with nothing happening; unset: never."""
+        """When the answer may change with nothing happening, be it that the purpose closes; unset: never."""
 
     @_builtins.property
     def readings(self) -> _containers.RepeatedCompositeFieldContainer[Global___SegmentReading]:

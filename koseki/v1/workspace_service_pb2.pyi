@@ -42,7 +42,7 @@ class _NormaliserEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Normaliser
     """
 
 class Normaliser(_Normaliser, metaclass=_NormaliserEnumTypeWrapper):
-    """How a value is written before it is compared. All are NFKC and trimmed."""
+    """How a value is written before it is compared. All are NFKC, trimmed and without unseen characters."""
 
 NORMALISER_UNSPECIFIED: Normaliser.ValueType  # 0
 """The default of the field."""
@@ -121,7 +121,7 @@ class DefinePurposeResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The log's revision that holds the change; 0 if nothing changed."""
+    """The log's revision that holds the change, or the newest one of the rules if nothing changed."""
     command_id: _builtins.str
     """The command's id, as sent or as made by the server."""
     def __init__(
@@ -189,7 +189,7 @@ class PublishNoticeResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The log's revision that holds the change; 0 if nothing changed."""
+    """The log's revision that holds the change, or the newest one of the rules if nothing changed."""
     command_id: _builtins.str
     """The command's id, as sent or as made by the server."""
     def __init__(
@@ -344,7 +344,7 @@ class RegisterSourceResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The log's revision that holds the change; 0 if nothing changed."""
+    """The log's revision that holds the change, or the newest one of the rules if nothing changed."""
     command_id: _builtins.str
     """The command's id, as sent or as made by the server."""
     def __init__(
@@ -464,7 +464,9 @@ class SetIdentityRulesResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The log's revision that holds the change; 0 if nothing ever changed the rules."""
+    """The log's revision that holds the change, or the newest one of the rules if nothing changed: 0
+    if nothing ever did.
+    """
     command_id: _builtins.str
     """The command's id, as sent or as made by the server."""
     def __init__(

@@ -248,7 +248,7 @@ async def test_destroyed_keys_rest_in_replicas_no_longer_than_is_said() -> None:
         assert set((await found.keys.load(found.records)).values()) == {NoKey.DESTROYED}
         assert not await found.house.count(CustomerErased)
         later = HandClock()
-        later.ahead = timedelta(seconds=3_700)
+        later.ahead = timedelta(seconds=1_900)
         found.house.clock = later
         await found.duty(times=hour).do()
         await found.assert_erased()

@@ -1,4 +1,4 @@
-"""R9 once more, slowly and straight from its wording, for comparison with `domain.consent`.
+"""R9 of `docs/rules.md` once more, slowly, for comparison with `domain.consent`.
 
 Knows nothing of how acts are kept: it takes who acted when, and when records were joined. Of
 records that were joined and parted again it takes who was one customer at which time.
