@@ -7,6 +7,7 @@ an attestation of where it ends, if this machine has the key that signs them.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ async def restore_log(
 ) -> dict[str, Any]:
     """Restore a backup into the empty log of a server; no key comes back that it says is gone.
 
-    Without a number of `replicas` log and keys have as many as `koseki up` requires of them.
+    What is refused has destroyed no key. Without a number of `replicas` log and keys have as many
+    as `koseki up` requires of them.
     Raises `StartFailed`, `ArchiveFault`, `LogError` and `OSError`.
     """
     archive = Archive.of(folder)
@@ -67,13 +69,13 @@ async def restore_log(
             connection, settings.workspace, source=settings.workspace_key_source
         )
         await keys.open(replicas=replicas)
-        await keys.destroy(destroyed)
         log = JetStreamEventLog(connection, settings.workspace)
         end = await restore(
             archive,
             Restoration(connection, settings.workspace),
             log,
             replicas=replicas,
+            once_checked=partial(keys.destroy, destroyed),
             progress=progress,
         )
         await log.ensure_stream(replicas=replicas)
@@ -124,7 +126,9 @@ def _attest(settings: Settings, folder: Path, end: Mark) -> str | None:
     if not settings.attestation_key_file.exists():
         return None
     key = ensure_attestation_key(settings)
-    checkpoint = Checkpoint(revision=end.revision, log_digest=end.log_digest)
+    checkpoint = Checkpoint(
+        revision=end.revision, event_digest=end.event_digest, log_digest=end.log_digest
+    )
     signed = attest(settings.workspace, checkpoint, key, now=datetime.now(UTC))
     path = folder / f"attestation-{end.revision:020}.json"
     write_atomically(path, signed.model_dump_json().encode())

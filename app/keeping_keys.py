@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,18 @@ async def save_keys(
 async def put_back_keys(settings: Settings, file: Path, *, progress: Progress) -> dict[str, Any]:
     """Restore wrapped keys to a server on which the log is, and is whole.
 
-    The log comes first: it says which keys are gone, and those are destroyed again.
+    The log comes first: it says which keys are gone, and those are destroyed again before others
+    are put back, but not for a file that is refused.
     """
     async with _opened(settings, "operator") as (workspace, store, log):
-        await destroy_erased(log, store)
-        done = await restore_keys(store, file, workspace, now=datetime.now(UTC), progress=progress)
+        done = await restore_keys(
+            store,
+            file,
+            workspace,
+            now=datetime.now(UTC),
+            once_checked=partial(destroy_erased, log, store),
+            progress=progress,
+        )
     return done._asdict()
 
 

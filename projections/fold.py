@@ -88,7 +88,7 @@ LOCAL_TABLES: tuple[str, ...] = tuple(
 )
 """What each replica makes for itself; in no digest."""
 
-SCHEMA_VERSION = 14
+SCHEMA_VERSION = 15
 """Raised whenever a fold or a row changes: rows of another version are made again from the log."""
 
 _NOT_THE_EVENTS_FAULT = (ReadSideError, LogError, OSError, MemoryError)
@@ -126,12 +126,18 @@ def row_codec(log: LogReader, *, index_key: bytes | None = None) -> RowCodec:
     """
     if log.keys is None:
         return OpenRows()
-    return SealedRows(SEALED, RowKeys(log.keys), index_key=index_key)
+    codec = SealedRows(SEALED, RowKeys(log.keys), index_key=index_key)
+    log.keys.listen(codec.forget)  # after its keys were told
+    return codec
 
 
 def memory_codec(log: LogReader) -> RowCodec:
     """Give the way to hold rows in memory, with the digests of those that `row_codec` stores."""
-    return OpenRows() if log.keys is None else TaggedRows(SEALED, RowKeys(log.keys))
+    if log.keys is None:
+        return OpenRows()
+    codec = TaggedRows(SEALED, RowKeys(log.keys))
+    log.keys.listen(codec.forget)
+    return codec
 
 
 def fold_batch(rows: Rows, entries: Sequence[Entry]) -> Checkpoint:

@@ -55,6 +55,7 @@ class RowKeys:
     def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
         self._pinned: dict[RecordId, KeyAnswer] = {}
+        self._fetching: list[set[RecordId]] = []
         ring.listen(self._forget)
 
     def key_of(self, record_id: RecordId) -> KeyAnswer | None:
@@ -66,12 +67,24 @@ class RowKeys:
         """Load keys. Raises `LogUnavailable`."""
         if len(self._pinned) > PINNED_MAX:
             self._pinned.clear()
-        self._pinned |= await self._ring.load(record_ids)
+        await self._ring.load(())  # from here on it follows, and tells what is destroyed
+        wanted = set(record_ids)
+        self._fetching.append(wanted)
+        try:
+            found = await self._ring.load(wanted)
+        finally:
+            self._fetching = [other for other in self._fetching if other is not wanted]
+        self._pinned |= {record_id: found[record_id] for record_id in wanted}
 
     def _forget(self, record_ids: Collection[RecordId] | None) -> None:
-        """Let go of destroyed keys: the ring may have room for that word no longer than we do."""
+        """Let go of destroyed keys, and do not take up those that are on their way.
+
+        The ring may have room for that word no longer than we do.
+        """
         for record_id in list(self._pinned) if record_ids is None else record_ids:
             self._pinned.pop(record_id, None)
+        for wanted in self._fetching:
+            wanted.difference_update(list(wanted) if record_ids is None else record_ids)
 
 
 class GivenKeys:

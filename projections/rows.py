@@ -10,7 +10,7 @@ destroyed a row reads with its personal fields as they are declared for an erase
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -285,6 +285,11 @@ class SealedRows:
         """The key of the HMACs that stand for personal values in indexes."""
         return self._index_key
 
+    def forget(self, record_ids: Collection[RecordId] | None) -> None:
+        """Let go of what was made of destroyed keys; None: of any."""
+        for record_id in list(self._ciphers) if record_ids is None else record_ids:
+            self._ciphers.pop(record_id, None)
+
     def _missing(self, record_ids: Iterable[RecordId]) -> frozenset[RecordId]:
         key_of = self._keys.key_of
         return frozenset([record for record in record_ids if key_of(record) is None])
@@ -316,6 +321,8 @@ class SealedRows:
         if len(self._ciphers) >= CIPHERS_HELD_MAX:
             self._ciphers.clear()
         made = self._ciphers[record_id] = row_cipher(data_key)
+        if self._keys.key_of(record_id) != data_key:  # it was destroyed before we held this
+            self._ciphers.pop(record_id, None)
         return made
 
 

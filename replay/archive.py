@@ -142,21 +142,37 @@ class Archive:
                 subject, headers, body = (file.read(length) for length in lengths)
                 yield Raw(subject.decode(), revision, parse_header_block(headers), body)
 
+    def require_whole(self) -> Mark:
+        """Require every chunk as it was written, each after the one before; give the end.
+
+        Raises `ArchiveFault`.
+        """
+        end = Mark()
+        for _, mark in self._checked_chunks():
+            end = mark
+        return end
+
     def checked_events(self) -> Iterator[tuple[Raw, Mark]]:
         """Yield every event with the mark at it, everything checked on the way.
 
         Raises `ArchiveFault` for a damaged or missing chunk, and for a digest that is not right.
         """
         mark = Mark()
-        for chunk in self.chunks():
-            before, end = self.check(chunk)
-            if before != mark:
-                raise ArchiveFault(f"{chunk.path.name} does not follow the chunk before it")
+        for chunk, end in self._checked_chunks():
             for event in self.events(chunk):
                 mark = advance(mark, event)
                 yield event, mark
             if mark != end:
                 raise ArchiveFault(f"{chunk.path.name} does not hold what its digest says")
+
+    def _checked_chunks(self) -> Iterator[tuple[Chunk, Mark]]:
+        mark = Mark()
+        for chunk in self.chunks():
+            before, end = self.check(chunk)
+            if before != mark:
+                raise ArchiveFault(f"{chunk.path.name} does not follow the chunk before it")
+            yield chunk, end
+            mark = end
 
     def writer(self, after: Mark) -> ChunkWriter:
         """Begin the chunk after a mark; what a killed writer left is written over."""

@@ -6,7 +6,7 @@ compared first, so a log that lost events, or another one, never goes on in an a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing
 from itertools import islice
 
@@ -59,21 +59,24 @@ async def restore(
     log: JetStreamEventLog,
     *,
     replicas: int = 1,
+    once_checked: Callable[[], Awaitable[None]] | None = None,
     progress: Progress = silent,
 ) -> Mark:
     """Fill the empty log of a server from an archive, and prove that it is the same log.
 
-    A restore that was interrupted is taken up where it ended. Until all is proved, the stream says
-    that it is being restored, and nothing starts on it. Raises `RestoreRefused`, `ArchiveFault` and
-    `LogError`.
+    `once_checked` is done before the first event is there, once the archive is known to be whole
+    and the log to be empty. A restore that was interrupted is taken up where it ended. Until all is
+    proved, the stream says that it is being restored, and nothing starts on it. Raises
+    `RestoreRefused`, `ArchiveFault` and `LogError`.
     """
-    end = archive.end()
+    end = archive.require_whole()
     if not end.revision:
         raise ArchiveFault(f"{archive.folder} holds no backup")
     begun = await restoration.begin(end.revision, replicas=replicas)
+    if once_checked is not None:
+        await once_checked()
     for chunk in archive.chunks():
         if chunk.last_revision > begun:
-            archive.check(chunk)
             await _send(archive, chunk, begun, restoration, progress=progress)
     await _require_restored(archive, log, progress=progress)
     await restoration.finish()

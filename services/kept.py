@@ -4,12 +4,14 @@ An answer is kept encoded, with all rows that it was made of as they are stored
 (`projections/footprint.py`), and is given again only where the snapshot of the call holds the same,
 nothing in it has run out, and every key is still there: exactly what would be made anew, for a
 tenth of the work. A change of a customer, of its keys or of the rules makes its answer another one
-at once; nothing is kept for longer than `KEPT_SECONDS_MAX`.
+at once; nothing is kept for longer than `KEPT_SECONDS_MAX`, whether it is asked for or not.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -28,6 +30,7 @@ CUSTOMERS_KEPT_MAX = 8_192
 """About 4 KB each."""
 
 KEPT_SECONDS_MAX = 60.0
+LOOK_EVERY_SECONDS = 1.0
 PLACES_READ_MAX = 256
 """Of an answer that is kept: more would take as long to compare as to make."""
 
@@ -39,11 +42,17 @@ Name = tuple[Literal["id", "key"], str, str]
 class _Kept:
     encoded: bytes
     footprint: Footprint
+    made_at: datetime
     judged_at: datetime
     sure_until: datetime
 
     def is_sure_at(self, time: datetime) -> bool:
         return self.judged_at <= time < self.sure_until
+
+    def may_stay(self, now: datetime) -> bool:
+        """Say whether it may be there still when the next look is taken."""
+        age = (now - self.made_at).total_seconds()
+        return abs(age) <= KEPT_SECONDS_MAX - LOOK_EVERY_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +70,16 @@ class _Stand:
 
 
 class KeptCustomers:
-    """The answers of one process, the one that was not asked for longest leaves first."""
+    """The answers of one process, the oldest leaves first.
 
-    def __init__(self) -> None:
+    With a clock, which takes a running loop, they leave in time though nobody asks any more.
+    """
+
+    def __init__(self, now: Callable[[], datetime] | None = None) -> None:
+        self._now = now
         self._kept: OrderedDict[Name, _Kept] = OrderedDict()
         self._stand: _Stand | None = None
+        self._ageing: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -81,7 +95,6 @@ class KeptCustomers:
             return None
         if not kept.footprint.is_at(checkpoint, codec):
             return None
-        self._kept.move_to_end(name)
         return Encoded(kept.encoded + stand.revision)
 
     def answer(self, tables: ReadTables, name: Name, *, now: datetime) -> Encoded | None:
@@ -89,18 +102,30 @@ class KeptCustomers:
 
         It is judged as of `now` or the log's clock. Raises as `customer_view`.
         """
+        self.let_go(now)
         stand = self._stand
         if stand is None or stand.checkpoint is not tables.checkpoint:
             stand = self._stand = _Stand.of(tables)
-        encoded = self._customer(tables, name, time=max(now, stand.clock))
+        encoded = self._customer(tables, name, now=now, time=max(now, stand.clock))
         # Messages of one type that are put together are read as one: so encoding is defined.
         return None if encoded is None else Encoded(encoded + stand.revision)
 
-    def _customer(self, tables: ReadTables, name: Name, *, time: datetime) -> bytes | None:
+    def let_go(self, now: datetime) -> None:
+        """Let go of whatever would be too old when the next look is taken."""
+        while self._kept and not next(iter(self._kept.values())).may_stay(now):
+            self._kept.popitem(last=False)
+
+    async def _age(self, now: Callable[[], datetime]) -> None:
+        while self._kept:
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            self.let_go(now())
+
+    def _customer(
+        self, tables: ReadTables, name: Name, *, now: datetime, time: datetime
+    ) -> bytes | None:
         kept = self._kept.get(name)
         if kept is not None:
             if kept.is_sure_at(time) and kept.footprint.is_in(tables):
-                self._kept.move_to_end(name)
                 return kept.encoded
             del self._kept[name]
         footprint = Footprint(tables)
@@ -113,13 +138,16 @@ class KeptCustomers:
         if len(footprint) <= PLACES_READ_MAX:
             footprint.let_go()
             end = time + timedelta(seconds=KEPT_SECONDS_MAX)
-            self._keep(name, _Kept(encoded, footprint, time, min(view.sure_until or end, end)))
+            sure_until = min(view.sure_until or end, end)
+            self._keep(name, _Kept(encoded, footprint, now, time, sure_until))
         return encoded
 
     def _keep(self, name: Name, kept: _Kept) -> None:
         self._kept[name] = kept
         if len(self._kept) > CUSTOMERS_KEPT_MAX:
             self._kept.popitem(last=False)
+        if self._now is not None and (self._ageing is None or self._ageing.done()):
+            self._ageing = asyncio.create_task(self._age(self._now))
 
 
 def _view(tables: ReadTables, name: Name, time: datetime) -> CustomerView | None:

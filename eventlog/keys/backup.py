@@ -10,27 +10,35 @@ from __future__ import annotations
 import os
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from tempfile import mkstemp
 from typing import NamedTuple
 
 import orjson
 
 from domain.ids import RecordId
-from eventlog.errors import LogError, WorkspaceKeyMissing
+from eventlog.errors import LogError, LogUnavailable, WorkspaceKeyMissing
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.key_stream import DESTROYED, KEYS_PER_REQUEST_MAX, WORKSPACE, KeyMessage
 from eventlog.keys.port import Progress, silent
 from eventlog.keys.workspace_key import WrappingBroken
 
 KIND = "koseki.keys.v1"
+TRIES_MAX = 3
+UNFINISHED_MAX = timedelta(hours=6)
+"""After which a backup that is not finished is taken for one that was killed."""
+
 _TIME = "%Y%m%dT%H%M%SZ"
-_NAME = re.compile(r"keys-\d{8}T\d{6}Z-until-(\d{8}T\d{6}Z)\.koseki")
-_UNFINISHED = "keys.unfinished"
-_MODE = 0o600
+_NAME = re.compile(
+    r"keys-(?P<made>\d{8}T\d{6}Z)-until-(?P<until>\d{8}T\d{6}Z)"
+    r"(\.koseki|(?P<unfinished>\..+\.unfinished))"
+)
+_UNFINISHED_ONCE = "keys.unfinished"
+"""What earlier releases wrote into."""
 
 
 class KeyBackupRefused(LogError):
@@ -56,27 +64,21 @@ async def back_up_keys(
     retention: timedelta,
     progress: Progress = silent,
 ) -> Path:
-    """Write all wrapped keys to a file that only its owner may read."""
-    until = (now + retention).astimezone(UTC).strftime(_TIME)
+    """Write all wrapped keys to a file that only its owner may read.
+
+    It is begun anew where a rotation ended meanwhile, so that no key of it needs the version that
+    goes. Raises `LogUnavailable`, also where that happens each time, and `OSError`.
+    """
+    made, until = (time.astimezone(UTC).strftime(_TIME) for time in (now, now + retention))
     head = {"kind": KIND, "workspace": workspace, "until": until}
-    unfinished = _ensured(folder) / _UNFINISHED
-    seal, count = sha256(), 0
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
-    with os.fdopen(descriptor, "wb") as file:
-        block = orjson.dumps(head) + b"\n"
-        async with aclosing(store.messages()) as pages:
-            async for page in pages:
-                block += b"".join(map(_line, page))
-                file.write(block)
-                seal.update(block)
-                block = b""
-                count += len(page)
-                progress(count)
-        file.write(orjson.dumps({"lines": count, "sha256": seal.hexdigest()}) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    made = now.astimezone(UTC).strftime(_TIME)
-    return unfinished.rename(folder / f"keys-{made}-until-{until}.koseki")
+    place = _ensured(folder) / f"keys-{made}-until-{until}.koseki"
+    for _ in range(TRIES_MAX):
+        begins_at = await store.begins_at()
+        unfinished = await _write(store, place, head, progress=progress)
+        if await store.begins_at() == begins_at:
+            return unfinished.replace(place)
+        _destroy(unfinished)
+    raise LogUnavailable("the workspace key was rotated each time that the keys were backed up")
 
 
 async def restore_keys(
@@ -85,41 +87,84 @@ async def restore_keys(
     workspace: str,
     *,
     now: datetime,
+    once_checked: Callable[[], Awaitable[object]] | None = None,
     progress: Progress = silent,
 ) -> PutBack:
     """Put back the keys of records that have none, and never one that was destroyed.
 
-    Raises `KeyBackupRefused`, and `WorkspaceKeyMissing` where the workspace key is not the one.
+    `once_checked` is done before anything is written, once the file is known to be whole and to
+    open. Raises `KeyBackupRefused`, and `WorkspaceKeyMissing` where the workspace key is not the
+    one.
     """
     _require_usable(path, workspace, now)
+    await _require_opened(store, path)
+    if once_checked is not None:
+        await once_checked()
     destroyed = restored = 0
     for page in _pages(path):
         gone = [m.owner for m in page if m.is_tombstone]
         await store.destroy(gone)
         destroyed += len(gone)
     for page in _pages(path):
-        try:
-            restored += await store.put_back(page)
-        except WrappingBroken:
-            raise WorkspaceKeyMissing("the backup was made under another workspace key") from None
+        restored += await store.put_back(page)
         progress(restored)
     return PutBack(restored, destroyed)
 
 
 def destroy_expired(folder: Path, now: datetime) -> list[Path]:
-    """Overwrite and remove every key backup whose time is up; name them."""
-    expired = [
-        path
-        for path in sorted(folder.iterdir())
-        if (name := _NAME.fullmatch(path.name)) and _time_of(name[1]) <= now
-    ]
+    """Overwrite and remove every key backup whose time is up; name them.
+
+    That of one which was never finished is up after `UNFINISHED_MAX`. Raises `OSError`.
+    """
+    expired = [path for path in sorted(folder.iterdir()) if _is_expired(path.name, now)]
     for path in expired:
-        with path.open("r+b") as file:
-            file.write(bytes(path.stat().st_size))
+        _destroy(path)
+    return expired
+
+
+def _is_expired(name: str, now: datetime) -> bool:
+    parts = _NAME.fullmatch(name)
+    if parts is None:
+        return name == _UNFINISHED_ONCE
+    is_given_up = parts["unfinished"] and _time_of(parts["made"]) + UNFINISHED_MAX <= now
+    return bool(is_given_up) or _time_of(parts["until"]) <= now
+
+
+def _destroy(path: Path) -> None:
+    """Overwrite a file and remove it, unless another backup was faster."""
+    with suppress(FileNotFoundError), path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+        file.flush()
+        os.fsync(file.fileno())
+        path.unlink()
+
+
+async def _write(
+    store: JetStreamKeyStore, place: Path, head: Mapping[str, str], *, progress: Progress
+) -> Path:
+    """Write what will lie in a place to a file of its own beside it, or leave nothing there."""
+    descriptor, unfinished = mkstemp(
+        prefix=f"{place.stem}.", suffix=".unfinished", dir=place.parent
+    )
+    seal, count = sha256(), 0
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            block = orjson.dumps(head) + b"\n"
+            async with aclosing(store.messages()) as pages:
+                async for page in pages:
+                    block += b"".join(map(_line, page))
+                    file.write(block)
+                    seal.update(block)
+                    block = b""
+                    count += len(page)
+                    progress(count)
+            file.write(orjson.dumps({"lines": count, "sha256": seal.hexdigest()}) + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        path.unlink()
-    return expired
+    except BaseException:
+        _destroy(Path(unfinished))
+        raise
+    return Path(unfinished)
 
 
 def _ensured(folder: Path) -> Path:
@@ -143,6 +188,14 @@ def _require_usable(path: Path, workspace: str, now: datetime) -> None:
         raise KeyBackupRefused(f"{path.name} is not a key backup of workspace {workspace}")
     if _time_of(str(head["until"])) <= now:
         raise KeyBackupRefused(f"{path.name} should be gone since {head['until']}: destroy it")
+
+
+async def _require_opened(store: JetStreamKeyStore, path: Path) -> None:
+    for page in _pages(path):
+        try:
+            await store.unwrap(page)
+        except WrappingBroken:
+            raise WorkspaceKeyMissing("the backup was made under another workspace key") from None
 
 
 def _pages(path: Path) -> Iterator[list[KeyMessage]]:

@@ -28,10 +28,13 @@ from eventlog.keys.key_stream import (
     KeyDraft,
     KeyMessage,
     KeyStream,
+    is_destroyed,
+    newest_sequence,
 )
 from eventlog.keys.places import RECORD_KEYS
 from eventlog.keys.port import DATA_KEY_BYTES, DataKey, KeyAnswer, NoKey, Progress, silent
 from eventlog.keys.renewal import Renewal
+from eventlog.keys.scanning import read_whole
 from eventlog.keys.turn_over import TurnOver
 from eventlog.keys.workspace_key import KeySource, WorkspaceKeys, WrappingBroken
 from eventlog.pull_consumer import PullConsumer
@@ -132,35 +135,40 @@ class JetStreamKeyStore:
         destroyed = by_version.pop(0, 0)
         return Census(self._active, dict(sorted(by_version.items())), destroyed)
 
-    async def messages(self) -> AsyncGenerator[list[KeyMessage], None]:
-        """Yield pages of all that the store holds as of now, wrapped, as a backup needs it."""
-        last = await self._stream.newest("*")
-        if last is None:
-            return
-        async with aclosing(self._stream.scan(last.sequence + 1)) as pages:
-            async for page in pages:
-                yield [message for message in page if message.owner != PADDING]
+    def messages(self) -> AsyncGenerator[list[KeyMessage], None]:
+        """Yield pages of all that the store holds, wrapped, as a backup needs it."""
+        return read_whole(self._stream)
+
+    async def begins_at(self) -> int:
+        """Give the place of the first message: another one once a rotation has moved them all."""
+        return (await self._stream.extent()).first
 
     async def destroyed(self) -> list[RecordId]:
         """Name the records whose keys are destroyed. The store need not be open."""
         return await self._stream.destroyed()
 
-    async def put_back(self, messages: Sequence[KeyMessage]) -> int:
-        """Write keys for records that have neither key nor tombstone; say how many were.
+    async def unwrap(self, messages: Sequence[KeyMessage]) -> dict[RecordId, DataKey]:
+        """Give the keys in messages of a backup.
 
         Raises `WorkspaceKeyMissing` where the version that wraps one is not at hand, and
         `WrappingBroken` where it is another key.
         """
         await self._know(messages)
-        wanted = {m.owner: m for m in messages if not m.is_tombstone and m.owner != WORKSPACE}
+        wrapped = [m for m in messages if not m.is_tombstone and m.owner != WORKSPACE]
+        return {m.owner: self._keys.unwrap(m.owner, m.body, m.version) for m in wrapped}
+
+    async def put_back(self, messages: Sequence[KeyMessage]) -> int:
+        """Write keys for records that have neither key nor tombstone; say how many were.
+
+        Raises as `unwrap`.
+        """
+        keys = await self.unwrap(messages)
         for _ in range(TRIES_MAX):
-            found = await self._stream.read(list(wanted))
-            wanted = {owner: m for owner, m in wanted.items() if owner not in found}
+            found = await self._stream.read(list(keys))
             drafts = [
-                self._draft(
-                    m.owner, self._keys.unwrap(m.owner, m.body, m.version), self._active, after=0
-                )
-                for m in wanted.values()
+                self._draft(owner, key, self._active, after=0)
+                for owner, key in keys.items()
+                if owner not in found
             ]
             if not drafts or await self._stream.write(drafts):
                 return len(drafts)
@@ -183,7 +191,7 @@ class JetStreamKeyStore:
 
     async def position(self) -> int:
         """Give the place from which `follow` goes on."""
-        return await self._stream.last_sequence()
+        return (await self._stream.extent()).last
 
     async def follow(self, after: int) -> AsyncGenerator[list[RecordId], None]:
         """Yield the records whose keys are destroyed, and go on for ever."""
@@ -283,11 +291,11 @@ class JetStreamKeyStore:
         for _ in range(TRIES_MAX):
             found = await self._stream.read(record_ids)
             keys = [m for messages in found.values() for m in messages if not m.is_tombstone]
-            standing = [r for r in record_ids if not _is_destroyed(found.get(r, []))]
+            standing = [r for r in record_ids if not is_destroyed(found.get(r, []))]
             if not standing and not keys:
                 return
             tombstones = [
-                KeyDraft(r, DESTROYED, b"", _newest_sequence(found.get(r, []))) for r in standing
+                KeyDraft(r, DESTROYED, b"", newest_sequence(found.get(r, []))) for r in standing
             ]
             if not tombstones or await self._stream.write(tombstones):
                 await self._stream.erase(message.sequence for message in keys)
@@ -305,8 +313,8 @@ class JetStreamKeyStore:
         """Write anew what an owner's messages say; a damaged key stays as it is."""
         newest = max(held, key=lambda message: message.sequence)
         drafts = [] if newest.owner == WORKSPACE else list(self._rewrapped(held))
-        mark = DESTROYED if _is_destroyed(held) else newest.mark
-        body = b"" if _is_destroyed(held) else newest.body
+        mark = DESTROYED if is_destroyed(held) else newest.mark
+        body = b"" if is_destroyed(held) else newest.body
         return drafts[0] if drafts else KeyDraft(newest.owner, mark, body, newest.sequence)
 
     async def _finish_destructions(self) -> None:
@@ -345,20 +353,20 @@ class JetStreamKeyStore:
             message.sequence
             for held in found.values()
             for message in held
-            if _is_destroyed(held) or any(m.version >= self._active for m in held)
-            if not message.is_tombstone and (_is_destroyed(held) or message.version < self._active)
+            if is_destroyed(held) or any(m.version >= self._active for m in held)
+            if not message.is_tombstone and (is_destroyed(held) or message.version < self._active)
         ]
         await self._stream.erase(old)
         return len(old)
 
     def _rewrapped(self, held: Sequence[KeyMessage]) -> Iterator[KeyDraft]:
-        if _is_destroyed(held) or any(m.version >= self._active for m in held):
+        if is_destroyed(held) or any(m.version >= self._active for m in held):
             return
         key = self._answer(held)
         if isinstance(key, NoKey):
-            _logger.error("key_damaged", sequence=_newest_sequence(held))
+            _logger.error("key_damaged", sequence=newest_sequence(held))
             return
-        yield self._draft(held[0].owner, key, self._active, after=_newest_sequence(held))
+        yield self._draft(held[0].owner, key, self._active, after=newest_sequence(held))
 
     def _draft(self, record_id: RecordId, key: DataKey, version: int, *, after: int) -> KeyDraft:
         wrapped = self._keys.wrap(record_id, key, version)
@@ -384,14 +392,6 @@ def _slices(record_ids: Iterable[RecordId]) -> Iterator[list[RecordId]]:
     distinct = list(dict.fromkeys(record_ids))
     for start in range(0, len(distinct), KEYS_PER_REQUEST_MAX):
         yield distinct[start : start + KEYS_PER_REQUEST_MAX]
-
-
-def _is_destroyed(messages: Iterable[KeyMessage]) -> bool:
-    return any(message.is_tombstone for message in messages)
-
-
-def _newest_sequence(messages: Iterable[KeyMessage]) -> int:
-    return max((message.sequence for message in messages), default=0)
 
 
 async def _pause() -> None:

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import aclosing, suppress
 from typing import NamedTuple
+from weakref import WeakMethod
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -26,7 +27,7 @@ KEYS_PER_REQUEST_MAX = 1_000
 
 
 Forgetting = Callable[[Collection[RecordId] | None], None]
-"""Told whose keys are destroyed; None: any may be."""
+"""A method that is told whose keys are destroyed; None: any may be."""
 
 
 class Begun(NamedTuple):
@@ -48,11 +49,11 @@ class KeyRing:
         self._makes = Gathering(store.ensure, per_request_max=KEYS_PER_REQUEST_MAX)
         self._follower: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
-        self._listeners: list[Forgetting] = []
+        self._listeners: list[WeakMethod[Forgetting]] = []
 
     def listen(self, forget: Forgetting) -> None:
-        """Have somebody who keeps keys of this ring too told to let go of them."""
-        self._listeners.append(forget)
+        """Have somebody who keeps keys of this ring too told to let go of them, while they live."""
+        self._listeners.append(WeakMethod(forget, self._listeners.remove))
 
     def __len__(self) -> int:
         return len(self._held)
@@ -168,13 +169,17 @@ class KeyRing:
             self._held[record_id] = NoKey.DESTROYED
             self._held.move_to_end(record_id)
             self._ciphers.forget(record_id)
-        for forget in self._listeners:
-            forget(record_ids)
+        self._tell(record_ids)
         self._shrink()
 
     def _let_go(self) -> None:
         self._held.clear()
         self._ciphers.clear()
+
+    def _tell(self, record_ids: Collection[RecordId] | None) -> None:
+        for listener in tuple(self._listeners):
+            if forget := listener():
+                forget(record_ids)
 
     def _shrink(self) -> None:
         while len(self._held) > self._keys_max:
@@ -186,8 +191,7 @@ class KeyRing:
             if self._is_following:
                 return
             self._let_go()  # whoever does not follow may hold what was destroyed
-            for forget in self._listeners:
-                forget(None)
+            self._tell(None)
             position = await self.store.position()
             self._follower = asyncio.create_task(self._follow(position), name="follow-keys")
 

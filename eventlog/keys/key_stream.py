@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import (
-    AsyncGenerator,
     Awaitable,
     Callable,
     Iterable,
@@ -18,7 +17,6 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -39,7 +37,7 @@ from eventlog.jetstream_api import (
     StoredMessage,
     checked,
 )
-from eventlog.keys.places import RECORD_KEYS, REQUIRED, TURNOVER, Phase, Place, Places
+from eventlog.keys.places import RECORD_KEYS, REQUIRED, Phase, Place, Places
 from eventlog.leader import LeaderReader
 from eventlog.nats_client import Received
 from eventlog.pull_consumer import Delivery, PullConsumer
@@ -93,6 +91,24 @@ class KeyMessage(NamedTuple):
         return 0 if self.is_tombstone else int(self.mark)
 
 
+class Extent(NamedTuple):
+    """Where a stream begins and ends, and how many messages were ever removed from it."""
+
+    first: int
+    last: int
+    removed: int
+
+
+def is_destroyed(messages: Iterable[KeyMessage]) -> bool:
+    """Say whether one of an owner's messages is a tombstone."""
+    return any(message.is_tombstone for message in messages)
+
+
+def newest_sequence(messages: Iterable[KeyMessage]) -> int:
+    """Give the sequence of the newest of an owner's messages; 0 where there are none."""
+    return max((message.sequence for message in messages), default=0)
+
+
 class KeyDraft(NamedTuple):
     """A message to be written after the newest one of its owner (0: after none)."""
 
@@ -144,12 +160,14 @@ class KeyStream:
         self._look_in(found[0].name)
         return found[0]
 
-    async def last_sequence(self) -> int:
-        """Give the sequence of the last message."""
+    async def extent(self) -> Extent:
+        """Say from where to where the stream goes."""
 
-        async def ask(timeout_seconds: float) -> int:
+        async def ask(timeout_seconds: float) -> Extent:
             info = await self._api.call(f"STREAM.INFO.{self.name}", timeout_seconds=timeout_seconds)
-            return int(info["state"]["last_seq"])
+            state = info["state"]
+            last = int(state["last_seq"])
+            return Extent(int(state["first_seq"]), last, last - int(state["messages"]))
 
         return await self._ask(ask)
 
@@ -237,25 +255,24 @@ class KeyStream:
             return None
         return self._message(found.subject, found.revision, found.body)
 
-    async def scan(self, before: int) -> AsyncGenerator[list[KeyMessage], None]:
-        """Yield pages of what lies before a sequence, if there is a message there or after it."""
-        after = 0
-        page: list[KeyMessage] = []
-        while after < before - 1:
+    async def consume(self, first: int) -> PullConsumer:
+        """Begin to receive what lies from a sequence on, wherever the keys lie now."""
+
+        async def ask(_timeout_seconds: float) -> PullConsumer:
             consumer = PullConsumer(self._api, self.name, events_max=SCAN_KEYS_MAX)
             try:
-                await consumer.create(after + 1)
-                while after < before - 1 and (deliveries := await consumer.receive()):
-                    after = deliveries[-1].revision
-                    found = (self._delivered(d) for d in deliveries if d.revision < before)
-                    page += (message for message in found if message.owner != TURNOVER)
-                    while len(page) >= SCAN_KEYS_MAX:
-                        yield page[:SCAN_KEYS_MAX]
-                        page = page[SCAN_KEYS_MAX:]
-            finally:
-                with suppress(LogUnavailable):  # the server drops it by itself after a while
-                    await consumer.close()
-        yield page
+                await consumer.create(first)
+            except LogUnavailable:
+                await consumer.close()
+                raise
+            return consumer
+
+        return await self._ask(ask)
+
+    def delivered(self, delivery: Delivery) -> KeyMessage:
+        """Read what a consumer received."""
+        message = delivery.message
+        return self._message(message.subject, delivery.revision, message.data)
 
     async def pad(self) -> None:
         """Write more than a block of nothing, unless there is some."""
@@ -346,10 +363,6 @@ class KeyStream:
     def _received(self, message: Received) -> KeyMessage:
         headers = message.headers or {}
         return self._message(headers["Nats-Subject"], int(headers["Nats-Sequence"]), message.data)
-
-    def _delivered(self, delivery: Delivery) -> KeyMessage:
-        message = delivery.message
-        return self._message(message.subject, delivery.revision, message.data)
 
     def _message(self, subject: str, sequence: int, body: bytes) -> KeyMessage:
         mark = subject.rpartition(".")[2]

@@ -16,6 +16,7 @@ from domain.ids import RecordId
 from eventlog.errors import LogUnavailable
 from eventlog.keys.key_stream import PADDING, WORKSPACE, KeyDraft, KeyMessage, KeyStream
 from eventlog.keys.port import Progress
+from eventlog.keys.scanning import scan
 
 TRIES_MAX = 40
 PAUSE_SECONDS_MAX = 0.05
@@ -45,7 +46,7 @@ class Renewal:
             return 0  # another one renewed, and has finished
         start = padding.sequence + 1
         await self._carry([RecordId(WORKSPACE)], start)
-        async with aclosing(self._stream.scan(start)) as pages:
+        async with aclosing(scan(self._stream, start)) as pages:
             async for page in pages:
                 owners = dict.fromkeys(m.owner for m in page if m.owner not in (PADDING, WORKSPACE))
                 await self._carry(list(owners), start)

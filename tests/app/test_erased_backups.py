@@ -15,13 +15,21 @@ import pytest
 from app.backing_up import back_up_log, restore_log
 from app.keeping_keys import put_back_keys, save_keys
 from app.reaching import reached
-from app.settings import Settings, ensure_pepper, ensure_workspace_key
+from app.settings import (
+    Settings,
+    ensure_attestation_key,
+    ensure_pepper,
+    ensure_workspace_key,
+)
 from domain.erasure_events import ErasureRequested
 from domain.ids import RecordId, Stream
 from eventlog.jetstream import JetStreamEventLog
+from eventlog.keys.backup import KeyBackupRefused
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.port import NoKey
+from eventlog.restoring import RestoreRefused
+from replay.attestation import Attestation
 from tests.support.events import draft, new_record, store, traits
 
 pytestmark = pytest.mark.timeout(180)
@@ -96,6 +104,67 @@ async def test_keys_put_back_on_a_log_that_went_on_do_not_undo_its_erasures(tmp_
         await connection.request("$JS.API.STREAM.DELETE.koseki-main-keys", b"", timeout_seconds=5)
     put_back = await put_back_keys(settings, Path(saved["file"]), progress=print)
     assert put_back["restored"] == 0
+
+
+async def test_a_refused_restore_destroys_no_key_of_the_log_that_is_there(tmp_path: Path) -> None:
+    """The backup is of a copy of the workspace, in which the person was erased."""
+    settings, copy, log_backup = settings_in(tmp_path / "data"), tmp_path / "copy", tmp_path / "log"
+    settings.nats_folder.mkdir(parents=True)
+    kept = new_record()
+    async with reached(settings, role="operator") as (_, connection):
+        log, _ = await opened(connection, settings)
+        await store(log, draft(kept, traits(a=1)))
+    shutil.copytree(settings.data, copy)
+    async with reached(settings_in(copy), role="operator") as (_, connection):
+        _, ring = await opened(connection, settings_in(copy))
+        await ring.destroy([record_of(kept)])
+    assert (await back_up_log(settings_in(copy), log_backup, progress=print))["destroyed_keys"] == 1
+    with pytest.raises(RestoreRefused):
+        await restore_log(settings, log_backup, progress=print)
+    async with reached(settings, role="operator") as (_, connection):
+        _, ring = await opened(connection, settings)
+        assert isinstance((await ring.load([record_of(kept)]))[record_of(kept)], bytes)
+        await ring.close()
+
+
+async def test_a_refused_file_of_keys_destroys_none_that_the_log_says_is_erased(
+    tmp_path: Path,
+) -> None:
+    settings = settings_in(tmp_path / "data")
+    settings.nats_folder.mkdir(parents=True)
+    gone = new_record()
+    async with reached(settings, role="operator") as (_, connection):
+        log, _ = await opened(connection, settings)
+        first = await store(log, draft(gone, traits(a=1)))
+        erased = ErasureRequested(root=gone.key, component=(gone.key,))
+        await store(log, draft(gone, erased), after=first)
+    damaged = tmp_path / "keys"
+    damaged.write_bytes(b"nothing")
+    with pytest.raises(KeyBackupRefused):
+        await put_back_keys(settings, damaged, progress=print)
+    async with reached(settings, role="operator") as (_, connection):
+        _, ring = await opened(connection, settings)
+        assert isinstance((await ring.load([record_of(gone)]))[record_of(gone)], bytes)
+        await ring.close()
+
+
+async def test_the_attestation_of_a_backup_signs_the_digest_of_its_last_event(
+    tmp_path: Path,
+) -> None:
+    settings = settings_in(tmp_path / "data")
+    ensure_attestation_key(settings)
+    settings.nats_folder.mkdir(parents=True)
+    async with reached(settings, role="operator") as (_, connection):
+        log, _ = await opened(connection, settings)
+        await store(log, draft(new_record(), traits(a=1)))
+        [last] = [entry async for batch in log.read() for entry in batch]
+    backed_up = await back_up_log(settings, tmp_path / "log", progress=print)
+    signed = attestation_in(backed_up["attestation"])
+    assert (signed.revision, signed.event_digest) == (last.revision, last.digest.hex())
+
+
+def attestation_in(file: str) -> Attestation:
+    return Attestation.model_validate_json(Path(file).read_bytes())
 
 
 def record_of(stream: Stream) -> RecordId:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -13,10 +13,12 @@ from domain.ids import RecordId
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.memory import MemoryKeyStore
 from eventlog.keys.port import KeyAnswer, NoKey
+from eventlog.memory import MemoryEventLog
 from projections import customers, parking
 from projections.errors import KeysNotHeld
-from projections.fold import SEALED, fold_batch
+from projections.fold import SEALED, fold_batch, memory_codec, row_codec
 from projections.memory import MemoryTables
+from projections.profile import PROFILES
 from projections.row_keys import THREADS_MAX, RowKeys, in_thread
 from projections.rows import SealedRows
 from tests.projections.histories import History, identifier, record_id
@@ -53,6 +55,60 @@ async def test_a_ring_that_did_not_follow_for_a_while_has_all_keys_asked_for_ane
     await store.destroy([GONE])
     await ring.load([RecordId(record_id(2))])
     assert not isinstance(keys.key_of(GONE), bytes)
+    await ring.close()
+
+
+async def test_a_key_that_is_destroyed_while_it_is_loaded_is_not_held_beside_the_ring() -> None:
+    class Waiting(MemoryKeyStore):
+        """Answers when it is told to."""
+
+        may_answer = asyncio.Event()
+
+        async def load(self, record_ids: Iterable[RecordId]) -> Mapping[RecordId, KeyAnswer]:
+            await self.may_answer.wait()
+            return await super().load(record_ids)
+
+    store = Waiting()
+    others = [record_id(number) for number in range(2, 8)]
+    await store.ensure([GONE, *others])
+    ring = KeyRing(store, keys_max=3)
+    keys = RowKeys(ring)
+    store.may_answer.set()
+    await keys.fetch([GONE])
+    store.may_answer.clear()
+    fetching = asyncio.create_task(keys.fetch([GONE, others[0]]))
+    await asyncio.sleep(0)
+    await store.destroy([GONE])
+    await until(lambda: ring.held(GONE) is NoKey.DESTROYED)
+    store.may_answer.set()
+    await fetching
+    await ring.load(others)
+    assert ring.held(GONE) is None
+    assert not isinstance(keys.key_of(GONE), bytes)
+    assert isinstance(keys.key_of(others[0]), bytes)
+    await ring.close()
+
+
+@pytest.mark.parametrize("make", [row_codec, memory_codec])
+async def test_what_was_made_of_a_destroyed_key_leaves_the_codec(
+    make: Callable[[MemoryEventLog], SealedRows],
+) -> None:
+    store = MemoryKeyStore()
+    other = record_id(2)
+    await store.ensure([GONE, other])
+    ring = KeyRing(store)
+    codec = make(MemoryEventLog("w", keys=ring))
+    await codec.fetch([GONE, other])
+    profile = {"identifiers": {}, "traits": {"city": "Kyoto"}}
+    for record in (GONE, other):
+        codec.write(PROFILES, record.encode(), profile)
+    assert codec._ciphers.keys() == {GONE, other}
+    await store.destroy([GONE])
+    await until(lambda: ring.held(GONE) is NoKey.DESTROYED)
+    assert codec._ciphers.keys() == {other}
+    await ring.close()
+    await ring.load([])
+    assert not codec._ciphers, "a ring that did not follow may not know all"
     await ring.close()
 
 

@@ -207,3 +207,17 @@ async def test_nothing_personal_rests_in_the_store(tmp_path: Path) -> None:
     read = await read_rows(store, lambda tables: tables.get(TALLIES, f"{me}/x".encode()))
     assert read == tally
     store.close()
+
+
+def test_a_key_that_is_destroyed_while_its_cipher_is_made_leaves_none() -> None:
+    class Destroyed(Keys):
+        """The second look finds it destroyed."""
+
+        def key_of(self, record_id: RecordId) -> KeyAnswer | None:
+            found = super().key_of(record_id)
+            self.held[record_id] = NoKey.DESTROYED
+            return found
+
+    rows = SealedRows(SEALED, Destroyed({ME: KEY}))
+    rows.write("people", key_of_row(), {"traits": {"a": 1}, "note": None})
+    assert not rows._ciphers

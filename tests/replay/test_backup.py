@@ -222,6 +222,35 @@ async def test_only_an_empty_stream_is_restored_into(
         await restored(archive, far)
 
 
+async def test_what_cannot_be_undone_waits_until_log_and_archive_are_checked(
+    log: JetStreamEventLog, archive: Archive, far: Connection
+) -> None:
+    done: list[int] = []
+
+    async def restored_into(log: JetStreamEventLog, connection: Connection) -> None:
+        async def note() -> None:
+            done.append((await log.shape()).last_revision)
+
+        restoration = Restoration(connection, log.workspace)
+        await restore(archive, restoration, log, once_checked=note)
+
+    for _ in range(3):
+        await grow(log, 1)
+        await back_up(log, archive)
+    with pytest.raises(RestoreRefused, match="is not empty"):
+        await restored_into(log, log._api.connection)
+    middle = archive.chunks()[1].path
+    whole = middle.read_bytes()
+    middle.write_bytes(whole[:-1])
+    there = JetStreamEventLog(far, log.workspace)
+    with pytest.raises(ArchiveFault, match="is damaged"):
+        await restored_into(there, far)
+    assert done == []
+    middle.write_bytes(whole)
+    await restored_into(there, far)
+    assert done == [0], "once, and before any event is there"
+
+
 @pytest.mark.parametrize("dies_at", [1, 3])
 async def test_an_interrupted_restore_is_taken_up_and_nothing_starts_on_it_before(
     log: JetStreamEventLog,

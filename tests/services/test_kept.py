@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.consent import ConsentState
-from domain.ids import RecordId
+from domain.ids import RecordId, record_stream
+from domain.preference_events import HouseholdLinked
 from eventlog.keys.port import DataKey, KeyAnswer, NoKey
 from koseki.v1 import query_service_pb2
 from projections.clock import read_clock
@@ -23,7 +25,8 @@ from projections.views import customer_view
 from services import kept as module
 from services.answers import customer_message
 from services.kept import KeptCustomers, Name
-from tests.projections.histories import History, batches, random_history, record_id, signal
+from tests.projections.histories import START, History, batches, random_history, record_id, signal
+from tests.support.waiting import until
 
 RECORDS = 5
 PURPOSES = ("analytics", "marketing", "service")
@@ -172,6 +175,34 @@ def test_nothing_is_kept_for_long_nor_without_number(
     assert len(kept) == 1
 
 
+def test_an_answer_that_is_too_old_leaves_whoever_is_asked_for(history: History) -> None:
+    tables, kept = CountingTables(), KeptCustomers()
+    fold_batch(tables, history.entries)
+    now = read_clock(tables)
+    ask(kept, tables, record_id(1), now=now)
+    ask(kept, tables, record_id(2), now=now + timedelta(seconds=30))
+    ask(kept, tables, record_id(1), now=now + timedelta(seconds=50))
+    assert len(kept) == 2
+    ask(kept, tables, record_id(2), now=now + timedelta(seconds=module.KEPT_SECONDS_MAX))
+    assert [name for _, name, _ in kept._kept] == [record_id(2)], "used at 50, but made at 0"
+
+
+async def test_an_answer_that_is_too_old_leaves_though_nobody_asks(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_EVERY_SECONDS", 0.01)
+    tables = CountingTables()
+    fold_batch(tables, history.entries)
+    now = read_clock(tables)
+    kept = KeptCustomers(lambda: now)
+    ask(kept, tables, record_id(1), now=now)
+    now += timedelta(seconds=module.KEPT_SECONDS_MAX)
+    await until(lambda: len(kept) == 0)
+    ask(kept, tables, record_id(1), now=now)
+    now += timedelta(seconds=module.KEPT_SECONDS_MAX)
+    await until(lambda: len(kept) == 0)
+
+
 def test_a_parked_customer_is_never_given_from_what_is_kept(history: History) -> None:
     tables, kept = CountingTables(), KeptCustomers()
     fold_batch(tables, history.entries)
@@ -181,3 +212,26 @@ def test_a_parked_customer_is_never_given_from_what_is_kept(history: History) ->
     fold_batch(tables, history.entries[-len(spoilt) :])
     with pytest.raises(CustomerParked):
         ask(kept, tables, record_id(1))
+
+
+def test_who_is_of_a_household_is_made_anew_when_another_one_changes(history: History) -> None:
+    for number in (1, 2):
+        linked = HouseholdLinked(household_id=str(UUID(int=7)), source="shop")
+        history.append((record_stream(record_id(number)), linked))
+    until = START + timedelta(days=1)
+    history.consent(1, "marketing", ConsentState.GIVEN)
+    history.consent(2, "marketing", ConsentState.GIVEN, until=until)
+    tables, kept = CountingTables(), KeptCustomers()
+    fold_batch(tables, history.entries)
+
+    def named(now: datetime = LONG_AGO) -> list[str]:
+        ask(kept, tables, record_id(1), purpose="marketing", now=now)
+        found = ask(kept, tables, record_id(1), purpose="marketing", now=now)
+        assert found is not None
+        return list(found.households[0].customer_ids)
+
+    assert named() == [record_id(1), record_id(2)]
+    assert named(until) == [record_id(1)]
+    assert named(until - timedelta(seconds=1)) == [record_id(1), record_id(2)]
+    fold_batch(tables, history.consent(2, "marketing", ConsentState.WITHDRAWN))
+    assert named() == [record_id(1)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,14 +13,26 @@ import pytest_asyncio
 
 from domain.ids import RecordId
 from eventlog.connection import Connection
-from eventlog.errors import WorkspaceKeyMissing
-from eventlog.keys.backup import KeyBackupRefused, back_up_keys, destroy_expired, restore_keys
+from eventlog.errors import LogUnavailable, WorkspaceKeyMissing
+from eventlog.jetstream_api import JetStreamApi
+from eventlog.keys.backup import (
+    UNFINISHED_MAX,
+    KeyBackupRefused,
+    back_up_keys,
+    destroy_expired,
+    restore_keys,
+)
 from eventlog.keys.jetstream import JetStreamKeyStore
+from eventlog.keys.key_stream import KeyMessage, KeyStream
 from eventlog.keys.port import NoKey
+from eventlog.keys.turn_over import TurnOver
 from eventlog.server import EmbeddedServer
 from tests.contracts.key_store import some_ids
 from tests.support.nats import connect
 from tests.support.sealed import Source
+
+PAGES_KEYS = 5_000
+"""More than are on their way to a reader who has one page."""
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 WEEK = timedelta(days=7)
@@ -92,10 +106,14 @@ async def test_a_backup_of_another_workspace_key_is_refused(
     connection: Connection, far: Connection, tmp_path: Path
 ) -> None:
     store = await opened(connection, Source(), "foreign")
-    await store.ensure(some_ids(2))
+    ids = some_ids(3)
+    await store.ensure(ids)
+    await store.destroy(ids[:1])
     file = await back_up_keys(store, tmp_path, "foreign", now=NOW, retention=WEEK)
+    there = await opened(far, Source(), "foreign")
     with pytest.raises(WorkspaceKeyMissing, match="another workspace key"):
-        await restore_keys(await opened(far, Source(), "foreign"), file, "foreign", now=NOW)
+        await restore_keys(there, file, "foreign", now=NOW)
+    assert await there.destroyed() == [], "not even what the file says is destroyed"
 
 
 async def test_a_backup_whose_time_is_up_is_refused_and_destroyed(
@@ -127,3 +145,154 @@ async def test_a_damaged_file_is_refused_before_anything_is_restored(
         with pytest.raises(KeyBackupRefused):
             await restore_keys(there, file, "hurt", now=NOW)
     assert (await there.census()).by_version == {}
+
+
+class Disturbed(JetStreamKeyStore):
+    """A store of which the first page is read before something else is done."""
+
+    meanwhile: Callable[[], Awaitable[object]]
+
+    async def messages(self) -> AsyncGenerator[list[KeyMessage], None]:
+        async with aclosing(super().messages()) as pages:
+            yield await anext(pages)
+            await self.meanwhile()
+            async for page in pages:
+                yield page
+
+
+async def disturbed(
+    connection: Connection,
+    source: Source,
+    workspace: str,
+    *,
+    meanwhile: Callable[[], Awaitable[object]],
+) -> Disturbed:
+    store = Disturbed(connection, workspace, source=source)
+    store.meanwhile = meanwhile
+    await store.open()
+    return store
+
+
+async def test_a_backup_needs_only_the_newest_workspace_key_of_a_rotation_meanwhile(
+    connection: Connection, far: Connection, tmp_path: Path
+) -> None:
+    source = Source()
+    other = await opened(connection, source, "rotated")
+    made = dict(await other.ensure(some_ids(PAGES_KEYS)))
+
+    async def rotate_once() -> None:
+        if source.keys.newest == 1:
+            source.renew()
+            await other.rotate()
+        made.update(await other.ensure(some_ids(10)))
+
+    store = await disturbed(connection, source, "rotated", meanwhile=rotate_once)
+    file = await back_up_keys(store, tmp_path / "keys", "rotated", now=NOW, retention=WEEK)
+    newest = Source()
+    newest.keys = type(source.keys)({2: source.keys.by_version[2]})
+    there = await opened(far, newest, "rotated")
+    assert await restore_keys(there, file, "rotated", now=NOW) == (PAGES_KEYS + 20, 0)
+    assert await there.load(made) == made
+    assert list((tmp_path / "keys").iterdir()) == [file]
+
+
+async def test_a_backup_fails_where_keys_are_rotated_each_time(
+    connection: Connection, tmp_path: Path
+) -> None:
+    source = Source()
+    other = await opened(connection, source, "always")
+    await other.ensure(some_ids(5))
+
+    async def rotate() -> None:
+        source.renew()
+        await other.rotate()
+
+    store = await disturbed(connection, source, "always", meanwhile=rotate)
+    with pytest.raises(LogUnavailable, match="was rotated each time"):
+        await back_up_keys(store, tmp_path / "keys", "always", now=NOW, retention=WEEK)
+    assert list((tmp_path / "keys").iterdir()) == []
+
+
+async def test_a_backup_holds_keys_that_are_moved_one_by_one_meanwhile(
+    connection: Connection, far: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Source()
+    late, other = [await opened(connection, source, "moved") for _ in range(2)]
+    source.renew()
+    await other.rotate()
+    made = dict(await other.ensure(some_ids(PAGES_KEYS)))
+
+    async def die(*_: object) -> None:
+        """Hear of no rotation any more."""
+
+    monkeypatch.setattr(late, "_keep_up", die)
+    made.update(await late.ensure(some_ids(5)))
+    store = await disturbed(connection, source, "moved", meanwhile=other.rotate)
+    file = await back_up_keys(store, tmp_path / "keys", "moved", now=NOW, retention=WEEK)
+    assert (await other.census()).by_version == {2: len(made)}
+    there = await opened(far, source, "moved")
+    await restore_keys(there, file, "moved", now=NOW)
+    assert await there.load(made) == made
+
+
+async def test_a_backup_goes_on_where_keys_were_turned_over_meanwhile(
+    connection: Connection, far: Connection, tmp_path: Path
+) -> None:
+    source, api = Source(), JetStreamApi(connection)
+    made = await (await opened(connection, source, "turned")).ensure(some_ids(PAGES_KEYS))
+    places = KeyStream(api, "turned").places
+
+    async def turn_over() -> None:
+        [place] = await places.find()
+        await places.close(place)
+        await TurnOver(api, places).finish()
+
+    store = await disturbed(connection, source, "turned", meanwhile=turn_over)
+    file = await back_up_keys(store, tmp_path / "keys", "turned", now=NOW, retention=WEEK)
+    there = await opened(far, source, "turned")
+    await restore_keys(there, file, "turned", now=NOW)
+    assert await there.load(made) == made
+
+
+async def test_two_backups_at_once_are_both_whole(
+    connection: Connection, far: Connection, tmp_path: Path
+) -> None:
+    source, both = Source(), asyncio.Barrier(2)
+    await (await opened(connection, source, "twice")).ensure(some_ids(3_000))
+    stores = [await disturbed(connection, source, "twice", meanwhile=both.wait) for _ in range(2)]
+    files = await asyncio.gather(
+        *(
+            back_up_keys(
+                store, tmp_path / "keys", "twice", now=NOW + timedelta(seconds=n), retention=WEEK
+            )
+            for n, store in enumerate(stores)
+        )
+    )
+    there = await opened(far, source, "twice")
+    for file, restored in zip(files, (3_000, 0), strict=True):
+        assert await restore_keys(there, file, "twice", now=NOW) == (restored, 0)
+
+
+async def test_a_backup_that_is_not_finished_leaves_no_keys(
+    connection: Connection, tmp_path: Path
+) -> None:
+    source, folder = Source(), tmp_path / "keys"
+    await (await opened(connection, source, "ended")).ensure(some_ids(3))
+    begun: list[Path] = []
+
+    async def fail() -> None:
+        begun.extend(folder.iterdir())
+        assert [path.stat().st_mode & 0o777 for path in begun] == [0o600]
+        raise OSError("the disk is full")
+
+    store = await disturbed(connection, source, "ended", meanwhile=fail)
+    with pytest.raises(OSError, match="full"):
+        await back_up_keys(store, folder, "ended", now=NOW, retention=WEEK)
+    assert list(folder.iterdir()) == []
+    [killed], earlier = begun, folder / "keys.unfinished"
+    for path in (killed, earlier):
+        path.write_bytes(b"keys")
+    until = NOW + UNFINISHED_MAX
+    assert destroy_expired(folder, until - timedelta(seconds=1)) == [earlier], "of older releases"
+    assert destroy_expired(folder, until) == [killed]
+    assert list(folder.iterdir()) == []

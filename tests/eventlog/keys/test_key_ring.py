@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Collection
+
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from domain.ids import RecordId
@@ -55,3 +58,24 @@ def test_ciphers_that_were_not_used_for_longest_go_first() -> None:
     ciphers.hold(third, AESGCM(bytes(32)))
     assert ciphers.find(second) is None
     assert ciphers.find(first) is not None
+
+
+async def test_who_listens_is_told_while_it_lives_and_is_not_kept_alive() -> None:
+    class Listener:
+        def __init__(self) -> None:
+            self.told: list[Collection[RecordId] | None] = []
+
+        def forget(self, record_ids: Collection[RecordId] | None) -> None:
+            self.told.append(record_ids)
+
+    ring = KeyRing(MemoryKeyStore())
+    gone, stays = Listener(), Listener()
+    ring.listen(gone.forget)
+    ring.listen(stays.forget)
+    del gone
+    gc.collect()
+    record_id = RecordId(new_id())
+    await ring.destroy([record_id])
+    assert stays.told == [[record_id]]
+    assert len(ring._listeners) == 1
+    await ring.close()
