@@ -7,6 +7,7 @@ starts. It says who accepted what, and is never shortened.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -44,6 +45,16 @@ class Acceptance(_Part):
     records: tuple[ClosedRecord, ...]
 
 
+class AcceptedLosses(NamedTuple):
+    """How often a loss was accepted, and the revision that the log ended with the last time."""
+
+    times: int = 0
+    last_revision: int = 0
+
+
+NOTHING_LOST = AcceptedLosses()
+
+
 class _File(_Part):
     acceptances: tuple[Acceptance, ...] = ()
 
@@ -57,6 +68,12 @@ def closed_records(settings: Settings) -> dict[RecordId, Head]:
         for acceptance in _read(settings).acceptances
         for record in acceptance.records
     }
+
+
+def accepted_losses(settings: Settings) -> AcceptedLosses:
+    """Count the losses that were accepted. Raises `LogDamaged`, `OSError`."""
+    acceptances = _read(settings).acceptances
+    return AcceptedLosses(len(acceptances), acceptances[-1].last_revision if acceptances else 0)
 
 
 def note_acceptance(settings: Settings, acceptance: Acceptance) -> None:

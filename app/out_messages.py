@@ -29,8 +29,9 @@ Data = dict[str, Any]  # Any: JSON
 class OutWriter:
     """Write the changes of one snapshot."""
 
-    def __init__(self, tables: ReadTables, workspace: str) -> None:
+    def __init__(self, tables: ReadTables, workspace: str, *, losses: int) -> None:
         self._tables = tables
+        self._losses = losses
         self._source = f"/koseki/{workspace}"
         self._purposes: Mapping[str, tuple[str, ...]] = {
             name: (segment.active or segment.latest).purposes
@@ -56,7 +57,7 @@ class OutWriter:
         """Write that changes up to a place were lost: list the members anew."""
         headers = self._headers("gap", position, at)
         body = orjson.dumps({"revision": position.revision})
-        return OutMessage(GAP_SUBJECT, headers, body, write_position(position))
+        return OutMessage(GAP_SUBJECT, headers, body, write_position(position), self._losses)
 
     def _joined_or_parted(self, position: Position, change: MembershipChange) -> OutMessage | None:
         if change.cause == "erased":
@@ -95,17 +96,23 @@ class OutWriter:
             **data,
         }
         headers = self._headers(kind, position, at)
-        return OutMessage(subject, headers, orjson.dumps(told), write_position(position))
+        body = orjson.dumps(told)
+        return OutMessage(subject, headers, body, write_position(position), self._losses)
 
     def _headers(self, kind: str, position: Position, at: str) -> dict[str, str]:
         return {
             "ce-specversion": "1.0",
-            "ce-id": write_position(position),
+            "ce-id": self._id(position),
             "ce-type": f"koseki.out.{kind}.v1",
             "ce-source": self._source,
             "ce-time": at,
             "content-type": "application/json",
         }
+
+    def _id(self, position: Position) -> str:
+        """Name a place, apart from what was told of it before a loss freed its revision."""
+        place = write_position(position)
+        return f"{place}.{self._losses}" if self._losses else place
 
 
 def _moved(change: MembershipChange) -> Data:

@@ -1,7 +1,8 @@
 """Tells the outside what the journal of changes holds: a duty of the steward.
 
 The read side decides what is told and the out stream how far it was told, so there is nothing to
-remember: killed anywhere, or doubled, it tells every change once and in order.
+remember: killed anywhere, or doubled, it tells every change once and in order. A read side that is
+behind what was told (made anew, or one of several) is waited for: places are the same in each.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from itertools import islice
 
 import structlog
 
+from app.closed import NOTHING_LOST, AcceptedLosses
 from app.out_messages import OutWriter
 from eventlog.out_stream import BATCH_CHANGES_MAX, OutEnd, OutMessage, OutMoved, OutStream
 from projections.clock import read_clock
@@ -34,10 +36,18 @@ _log = structlog.get_logger()
 class OutPublisher:
     """Publish the changes of one workspace."""
 
-    def __init__(self, out: OutStream, store: Store, *, workspace: str) -> None:
+    def __init__(
+        self,
+        out: OutStream,
+        store: Store,
+        *,
+        workspace: str,
+        losses: AcceptedLosses = NOTHING_LOST,
+    ) -> None:
         self._out = out
         self._store = store
         self._workspace = workspace
+        self._losses = losses
         self._end: OutEnd | None = None
         self._looked_at = Position(0, 0)
 
@@ -66,24 +76,32 @@ class OutPublisher:
             if isinstance(error, OutMoved):
                 _log.info("out_stream_moved")
             raise
-        self._end = OutEnd(sequence, messages[-1].position)
+        self._end = OutEnd(sequence, messages[-1].position, messages[-1].losses)
 
     def _begin(self, end: OutEnd) -> Position:
-        if end.position is not None:
-            return read_position(end.position)
-        with self._store.snapshot() as tables:
-            now = tables.checkpoint.revision
-        # A stream that was emptied does not say what it held: told again would be twice.
-        return Position(0, 0) if end.sequence == 0 else behind(now)
+        if end.sequence == 0:
+            return Position(0, 0)
+        if end.position is None:
+            # A stream that was emptied does not say what it held: told again would be twice.
+            with self._store.snapshot() as tables:
+                return behind(tables.checkpoint.revision)
+        told = read_position(end.position)
+        # The revisions behind the end that the log had then were given out again.
+        return min(told, behind(self._losses.last_revision)) if self._is_gap(end) else told
+
+    def _is_gap(self, end: OutEnd) -> bool:
+        """Say whether what was told before is unknown, or was told of a log that lost events."""
+        return end.sequence > 0 and (end.position is None or end.losses < self._losses.times)
 
     def _read(self, end: OutEnd) -> tuple[list[OutMessage], Position, bool]:
         """Write what comes next; give also how far that looked, and whether there is more."""
         with self._store.snapshot() as tables:
-            writer = OutWriter(tables, self._workspace)
+            writer = OutWriter(tables, self._workspace, losses=self._losses.times)
             now, after = tables.checkpoint.revision, self._looked_at
+            if now < after.revision:
+                return [], after, False
             messages: list[OutMessage] = []
-            is_emptied = end.position is None and end.sequence > 0
-            if is_emptied or not is_kept_after(max(after.revision - 1, 0), now=now):
+            if self._is_gap(end) or not is_kept_after(max(after.revision - 1, 0), now=now):
                 after = max(after, oldest_kept(now))
                 _log.error("changes_not_told", until_revision=after.revision)
                 messages.append(writer.gap(after, instant_text(read_clock(tables))))

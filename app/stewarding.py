@@ -22,6 +22,7 @@ from app.bootstrap import (
     open_log,
     open_read_side,
 )
+from app.closed import accepted_losses
 from app.dead_letters import open_letter_keys
 from app.erasing import ErasureDuty, ErasureTimes
 from app.integrity import open_guard
@@ -87,7 +88,9 @@ async def build_steward(config: bytes, _number: int) -> StewardComponent:
     rules = RulesKeeper(log, clock, on_damage=guard.condemn)
     out = OutStream(connection, settings.workspace)
     await out.open(replicas=settings.replicas)
-    publisher = OutPublisher(out, store, workspace=settings.workspace)
+    publisher = OutPublisher(
+        out, store, workspace=settings.workspace, losses=accepted_losses(settings)
+    )
     read_sides = [store, *[await open_read_side(log, f) for f in settings.read_side_folders[1:]]]
     erasing = build_erasing(settings, connection, log, read_sides=read_sides, clock=clock)
     letter_keys = await open_letter_keys(connection, settings)

@@ -28,6 +28,7 @@ BATCH_CHANGES_MAX = 500
 APPEND_SECONDS_MAX = 10.0
 DUPLICATE_WINDOW_SECONDS = 1
 POSITION = "koseki-position"
+LOSSES = "koseki-losses"
 EXPECTED_LAST = "Nats-Expected-Last-Sequence"
 
 _REQUIRED = {
@@ -45,12 +46,16 @@ class OutMoved(LogUnavailable):
 
 
 class OutMessage(NamedTuple):
-    """A change to tell: its subject below `out.`, its CloudEvent, its position."""
+    """A change to tell: its subject below `out.`, its CloudEvent, its position.
+
+    A position is one of the log as it is after so many accepted losses, for a loss frees revisions.
+    """
 
     subject: str
     headers: Mapping[str, str]
     body: bytes
     position: str
+    losses: int = 0
 
 
 class OutEnd(NamedTuple):
@@ -58,6 +63,7 @@ class OutEnd(NamedTuple):
 
     sequence: int
     position: str | None
+    losses: int = 0
 
 
 class OutStream:
@@ -84,7 +90,8 @@ class OutStream:
         """Find the end, as the leader knows it. Raises `LogUnavailable`."""
         [last] = await self._leader.newest([f"{self._prefix}>"])
         if last is not None:
-            return OutEnd(last.revision, last.headers.get(POSITION))
+            losses = int(last.headers.get(LOSSES, 0))
+            return OutEnd(last.revision, last.headers.get(POSITION), losses)
         info = await self._leader.info()
         return OutEnd(int(info["state"]["last_seq"]), None)
 
@@ -106,7 +113,11 @@ class OutStream:
     def _outbound(self, messages: Sequence[OutMessage], after: int) -> Iterator[Outbound]:
         self._batches += 1
         for number, message in enumerate(messages, start=1):
-            headers = {**message.headers, POSITION: message.position}
+            headers = {
+                **message.headers,
+                POSITION: message.position,
+                LOSSES: str(message.losses),
+            }
             if number == 1:
                 headers[EXPECTED_LAST] = str(after)
             if len(messages) > 1:

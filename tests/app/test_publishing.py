@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from app.closed import AcceptedLosses
 from app.publishing import OutPublisher
 from domain.consent import ConsentState
 from eventlog.connection import Connection
@@ -19,7 +20,7 @@ from eventlog.out_stream import POSITION, OutMoved, OutStream
 from eventlog.server import EmbeddedServer
 from projections.fold import fold_batch
 from projections.segments import journal
-from projections.segments.journal import write_position
+from projections.segments.journal import read_position, write_position
 from projections.store import Store
 from tests.projections.erasing import Erasing
 from tests.projections.histories import batches, record_id
@@ -95,6 +96,10 @@ def expected(store: Store) -> list[str]:
 
 def places(messages: list[StoredMessage]) -> list[str]:
     return [message.headers[POSITION] for message in messages]
+
+
+def is_behind(place: str, revision: int) -> bool:
+    return read_position(place).revision > revision
 
 
 async def published(publisher: OutPublisher) -> None:
@@ -183,6 +188,101 @@ async def test_two_publishers_tell_together_what_one_would(
         fold_batch(store, entries[first : first + 20])
         await asyncio.gather(*(publish(publisher) for publisher in pair))
     assert places(await told(connection, out)) == expected(store)
+    store.close()
+
+
+async def test_a_read_side_that_is_made_anew_tells_nothing_twice_and_goes_on(
+    connection: Connection, tmp_path: Path
+) -> None:
+    out, workspace = await open_stream(connection)
+    made, store = history(people=30), Store.open_writer(tmp_path / "rows")
+    fold_batch(store, made.entries)
+    await published(OutPublisher(out, store, workspace=workspace))
+    store.close()
+    told_before = made.entries[-1].revision
+    made.now += 7_200
+    made.did(0, "Bought")
+    anew = Store.open_writer(tmp_path / "anew")
+    publisher = OutPublisher(out, anew, workspace=workspace)
+    await published(publisher)
+    for append in batches(made.entries, 10):
+        fold_batch(anew, append)
+        await published(publisher)
+    messages = await told(connection, out)
+    assert places(messages) == expected(anew)
+    assert is_behind(places(messages)[-1], told_before)
+    anew.close()
+
+
+async def test_of_two_read_sides_the_one_behind_tells_nothing_again(
+    connection: Connection, tmp_path: Path
+) -> None:
+    out, workspace = await open_stream(connection)
+    stores = [Store.open_writer(tmp_path / name) for name in ("ahead", "behind")]
+    ahead, late = (OutPublisher(out, store, workspace=workspace) for store in stores)
+    appends = list(batches(history(people=30).entries, 10))
+    fold_batch(stores[1], appends[0])
+    await published(late)
+    for append in appends:
+        fold_batch(stores[0], append)
+    await published(ahead)
+    for append in appends[1:]:
+        fold_batch(stores[1], append)
+        with suppress(OutMoved):
+            await published(late)
+        await published(late)
+    assert places(await told(connection, out)) == expected(stores[0])
+    for store in stores:
+        store.close()
+
+
+async def test_where_a_reopened_log_gave_revisions_out_again_a_gap_is_told_and_all_behind_it(
+    connection: Connection, tmp_path: Path
+) -> None:
+    out, workspace = await open_stream(connection)
+    store = Store.open_writer(tmp_path / "rows")
+    fold_batch(store, history(people=60).entries)
+    await published(OutPublisher(out, store, workspace=workspace))
+    store.close()
+    told_before = len(await told(connection, out))
+
+    made = history(people=30)
+    left = made.entries[-1].revision
+    for number in range(100, 140):
+        made.now += 60
+        made.did(number, "Bought")
+    store = Store.open_writer(tmp_path / "anew")
+    losses = AcceptedLosses(times=1, last_revision=left)
+    for append in batches(made.entries, 20):
+        fold_batch(store, append)
+        await published(OutPublisher(out, store, workspace=workspace, losses=losses))
+    messages = await told(connection, out)
+    gap, *after = messages[told_before:]
+    assert gap.headers["ce-type"] == "koseki.out.gap.v1"
+    assert orjson.loads(gap.body) == {"revision": left}
+    assert places(after) == [place for place in expected(store) if is_behind(place, left)]
+    assert len(after) >= 40
+    assert len({message.headers["ce-id"] for message in messages}) == len(messages)
+    store.close()
+
+
+async def test_a_loss_behind_what_was_told_is_a_gap_that_passes_over_no_change(
+    connection: Connection, tmp_path: Path
+) -> None:
+    out, workspace = await open_stream(connection)
+    made, store = history(people=10), Store.open_writer(tmp_path / "rows")
+    fold_batch(store, made.entries)
+    await published(OutPublisher(out, store, workspace=workspace))
+    known, before = len(made.entries), await told(connection, out)
+    for number in range(10, 20):
+        made.did(number, "Bought")
+    fold_batch(store, made.entries[known:])
+    losses = AcceptedLosses(times=1, last_revision=made.entries[-1].revision)
+    for _ in range(2):
+        await published(OutPublisher(out, store, workspace=workspace, losses=losses))
+    gap, *after = (await told(connection, out))[len(before) :]
+    assert gap.headers["ce-type"] == "koseki.out.gap.v1"
+    assert places([*before, *after]) == expected(store)
     store.close()
 
 

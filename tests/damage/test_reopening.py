@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.closed import closed_records
+from app.closed import NOTHING_LOST, AcceptedLosses, accepted_losses, closed_records
 from app.reopening import NotReopened, reopen
 from app.settings import Settings
 from domain.replies import Done, Failed
@@ -51,10 +51,12 @@ async def test_what_is_proved_whole_is_open_again_and_what_was_touched_stays_clo
     with pytest.raises(NotReopened, match="to accept that: --accept-lost") as refused:
         await reopen(settings, accept_lost=None, by="ann")
     assert closed_records(settings) == {}
+    assert accepted_losses(settings) == NOTHING_LOST
     lost = int(str(refused.value).rpartition(" ")[2])
     found = await reopen(settings, accept_lost=lost, by="ann")
     closed = closed_records(settings)
     left = written.last_revision - lost
+    assert accepted_losses(settings) == AcceptedLosses(times=1, last_revision=left)
     touched = {e.stream.key for e in written.entries[left:] if e.stream.kind == "record"}
     assert closed.keys() == touched
     assert 0 < len(touched) == found["records_closed"] < PEOPLE
