@@ -8,9 +8,10 @@ closed customer nothing personal is given. A parked customer raises `CustomerPar
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 
 from domain.consent import Standing
 from domain.gate import Gate
@@ -49,7 +50,7 @@ class PurposeStanding:
 
 @dataclass(frozen=True, slots=True)
 class Household:
-    """A household that the customer is of, and the customers who are of it too."""
+    """A household that the customer is of, and all customers of it whom the purpose may see."""
 
     household_id: str
     customers: tuple[RecordId, ...]
@@ -92,6 +93,7 @@ class _Sight:
     """Whose word a reader may see; no sources named: everything, as an auditor does."""
 
     rules: Rules
+    purpose: str
     sources: frozenset[str] | None
 
     def sees(self, *sources: str) -> bool:
@@ -132,8 +134,12 @@ def customer_view(
             consents=tuple(asked),
             sure_until=_next_of(ends, at),
         )
-    sight = _Sight(rules, None if purpose == AUDIT else rules.sources_serving(purpose))
+    sources = None if purpose == AUDIT else rules.sources_serving(purpose)
+    sight = _Sight(rules, purpose, sources)
     context = _context(tables, customer.members, sight, at=at)
+    housemates = _housemates(tables, customer.members, sight)
+    for other in _judged(housemates, sight):
+        ends += _ends_of_consent(tables, other.members)
     return CustomerView(
         customer_id=customer.root,
         revision=revision,
@@ -146,7 +152,7 @@ def customer_view(
         tallies=_tallies(tables, customer.members, sight),
         context=context,
         preferences=preferences.preferences(tables, customer.members),
-        households=_households(tables, customer.members, sight),
+        households=_households(tables, housemates, sight, of=customer.root, at=at),
         sure_until=_next_of([*ends, *(claim.expires_at for claim in context)], at),
     )
 
@@ -291,19 +297,57 @@ def _context(
     return tuple(newest[key] for key in sorted(newest))
 
 
-def _households(
+def _housemates(
     tables: ReadTables, members: Iterable[RecordId], sight: _Sight
-) -> tuple[Household, ...]:
+) -> dict[str, list[Component]]:
+    """Find each household with its customers, as far as a source that is seen told of them."""
     linked = {
         household
         for member in members
         for household, source in preferences.households(tables, member).items()
         if sight.sees(source)
     }
-    found = []
-    for household in sorted(linked):
-        roots = (
-            customers.root(tables, r) for r in preferences.household_members(tables, household)
-        )
-        found.append(Household(household, tuple(sorted({root for root in roots if root}))))
-    return tuple(found)
+    return {household: _linked_to(tables, household, sight) for household in sorted(linked)}
+
+
+def _linked_to(tables: ReadTables, household: str, sight: _Sight) -> list[Component]:
+    found: dict[RecordId, Component] = {}
+    for record_id in preferences.household_members(tables, household):
+        source = preferences.households(tables, record_id).get(household, "")
+        customer = customers.component(tables, record_id) if sight.sees(source) else None
+        if customer is not None:
+            found[customer.root] = customer
+    return [found[root] for root in sorted(found)]
+
+
+def _judged(housemates: Mapping[str, list[Component]], sight: _Sight) -> Iterable[Component]:
+    """Give those by whose consent it is decided whether they are named; none for auditors."""
+    return () if sight.purpose == AUDIT else chain.from_iterable(housemates.values())
+
+
+def _households(
+    tables: ReadTables,
+    housemates: Mapping[str, list[Component]],
+    sight: _Sight,
+    *,
+    of: RecordId,
+    at: datetime,
+) -> tuple[Household, ...]:
+    """Name of each household the customer and the others for whom the purpose is open too."""
+    hidden = {
+        other.root
+        for other in _judged(housemates, sight)
+        if other.root != of and not _is_open_for(tables, other, sight, at=at)
+    }
+    return tuple(
+        Household(household, tuple(known.root for known in all_ if known.root not in hidden))
+        for household, all_ in housemates.items()
+    )
+
+
+def _is_open_for(tables: ReadTables, other: Component, sight: _Sight, *, at: datetime) -> bool:
+    """Judge the purpose for somebody else; of a parked one nothing is sure, so it is closed."""
+    if any(parked_since(tables, member) is not None for member in other.members):
+        return False
+    acts = {member: consents.acts(tables, member) for member in other.members}
+    return Gate(sight.rules, acts, at).standing(sight.rules.purpose(sight.purpose)).is_open

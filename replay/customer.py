@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from domain.erasure_events import ErasureRequested
 from domain.identity_events import CustomersMerged, IdentifierClaimed, IdentifiersLinked
@@ -40,9 +40,13 @@ class PastCustomers:
     erased: frozenset[RecordId]
 
     def view(self, record_id: RecordId, purpose: str) -> CustomerView | None:
-        """See a customer. Raises as `customer_view`, and `CustomerErased`."""
+        """See a customer, of households nobody else. Raises as `customer_view`, `CustomerErased`.
+
+        Who else was of a household is on streams that the customer's own do not name.
+        """
         self._require_kept(record_id)
-        return customer_view(self.tables, record_id, purpose)
+        view = customer_view(self.tables, record_id, purpose)
+        return None if view is None else _without_housemates(view)
 
     def holder(self, key: IdentifierKey) -> RecordId | None:
         """Find who held an identifier. Raises `CustomerParked`."""
@@ -70,13 +74,19 @@ async def fold_customers(
 ) -> PastCustomers:
     """Fold the customers of these records, and of whoever held these identifiers.
 
-    Views and memberships equal those over the whole prefix; the digests of so few events mean
-    nothing. Raises `LogUnavailable` and `LogDamaged`.
+    Views and memberships equal those over the whole prefix, but for who else is of a household;
+    the digests of so few events mean nothing. Raises `LogUnavailable` and `LogDamaged`.
     """
     loaded = await load_customers(log, prefix, record_ids=record_ids, identifiers=identifiers)
     entries = within(loaded, prefix)
     tables = await asyncio.to_thread(_folded, entries, prefix)
     return PastCustomers(tables, prefix, tuple(entries), erased_records(loaded))
+
+
+def _without_housemates(view: CustomerView) -> CustomerView:
+    alone = (view.customer_id,)
+    households = tuple(replace(household, customers=alone) for household in view.households)
+    return replace(view, households=households)
 
 
 def _folded(entries: Sequence[Entry], prefix: Prefix) -> MemoryTables:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 
+import orjson
 from pydantic import JsonValue
 
 from domain.errors import Invalid
@@ -20,9 +21,13 @@ from domain.rules import AUDIT
 from eventlog.port import Entry, LogReader
 from eventlog.registry import wire_name
 from projections.clock import time_moved_to
+from projections.contexts import ContextClaim
 from projections.fold import fold_excerpt, let_time_pass
 from projections.memory import MemoryTables
-from projections.views import CustomerView
+from projections.preferences import StatedPreference
+from projections.profile import KnownIdentifier
+from projections.tallies import Tally
+from projections.views import CustomerView, PurposeStanding, Trait
 from replay.as_of import Prefix, within
 from replay.customer import PastCustomers, erased_records, load_customers
 
@@ -82,7 +87,7 @@ class _Walk:
         """Note what is not as it was at the last look."""
         before, self.seen = self.seen, fields_of(self.past, self.record_id)
         for name in sorted(before.keys() | self.seen.keys()):
-            if before.get(name) != self.seen.get(name):
+            if _encoded(before, name) != _encoded(self.seen, name):
                 step = Step(revision, tuple(events), self.seen.get(name))
                 self.steps.setdefault(name, []).append(step)
 
@@ -121,7 +126,10 @@ async def diff_customer(
 
 
 def fields_of(past: PastCustomers, record_id: RecordId) -> Fields:
-    """Flatten what an auditor sees of a customer into named fields; none for nobody."""
+    """Flatten what an auditor sees of a customer into named fields; none for nobody.
+
+    What else is known of a field stands under its name: `source.traits.tier` beside `traits.tier`.
+    """
     view = past.view(record_id, AUDIT)
     if view is None:
         return {}
@@ -132,20 +140,80 @@ def fields_of(past: PastCustomers, record_id: RecordId) -> Fields:
 def _seen(view: CustomerView) -> dict[str, JsonValue]:
     records: list[JsonValue] = list(view.members)
     fields: dict[str, JsonValue] = {"customer_id": view.customer_id, "record_ids": records}
-    for known in view.identifiers:
-        fields[f"identifiers.{known.namespace}:{known.value}"] = True
-    for trait in view.traits:
-        fields[f"traits.{trait.name}"] = trait.winner.value
-    for place in view.consents:
-        shown = place.standing
-        open_ = "open" if shown.is_open else "closed"
-        fields[f"consents.{place.purpose.name}"] = f"{open_}, {shown.state.value}"
-    for tally in view.tallies:
-        name = f"signals.{tally.source}.{tally.name}"
-        fields[f"{name}.count"] = tally.count
-        for summed, total in tally.sums.items():
-            fields[f"{name}.sums.{summed}"] = format(total.total, "f")
-    return fields
+    for part in (
+        map(_identifier, view.identifiers),
+        map(_trait, view.traits),
+        map(_consent, view.consents),
+        map(_tally, view.tallies),
+        map(_context, view.context),
+        map(_preference, view.preferences),
+    ):
+        for told in part:
+            fields |= told
+    return fields | {f"households.{home.household_id}": True for home in view.households}
+
+
+def _identifier(known: KnownIdentifier) -> dict[str, JsonValue]:
+    name = f"identifiers.{known.namespace}:{known.value}"
+    return {name: True, f"sources.{name}": list(known.sources)}
+
+
+def _trait(trait: Trait) -> dict[str, JsonValue]:
+    name, winner = f"traits.{trait.name}", trait.winner
+    losers: list[JsonValue] = [
+        {"value": claim.value, "source": claim.source, "happened_at": _text(claim.effective_at)}
+        for claim in trait.losers
+    ]
+    return {
+        name: winner.value,
+        f"source.{name}": winner.source,
+        f"happened_at.{name}": _text(winner.effective_at),
+        **({f"losers.{name}": losers} if losers else {}),
+    }
+
+
+def _consent(place: PurposeStanding) -> dict[str, JsonValue]:
+    name, shown = f"consents.{place.purpose.name}", place.standing
+    told: dict[str, JsonValue] = {
+        name: f"{'open' if shown.is_open else 'closed'}, {shown.state.value}"
+    }
+    if shown.act is not None:
+        told[f"happened_at.{name}"] = _text(shown.act.effective_at)
+        if shown.act.notice_version is not None:
+            told[f"notice_version.{name}"] = shown.act.notice_version
+    if shown.valid_until is not None:
+        told[f"valid_until.{name}"] = _text(shown.valid_until)
+    return told
+
+
+def _tally(tally: Tally) -> dict[str, JsonValue]:
+    name = f"signals.{tally.source}.{tally.name}"
+    sums = {f"{name}.sums.{of}": format(total.total, "f") for of, total in tally.sums.items()}
+    return {f"{name}.count": tally.count, **sums}
+
+
+def _context(claim: ContextClaim) -> dict[str, JsonValue]:
+    name = f"context.{claim.key}"
+    return {
+        name: claim.value,
+        f"source.{name}": claim.source,
+        f"happened_at.{name}": _text(claim.effective_at),
+        f"expires_at.{name}": _text(claim.expires_at),
+    }
+
+
+def _preference(stated: StatedPreference) -> dict[str, JsonValue]:
+    name = f"preferences.{stated.channel}/{stated.topic}"
+    return {name: stated.frequency, f"happened_at.{name}": _text(stated.effective_at)}
+
+
+def _text(time: datetime) -> str:
+    return time.isoformat()
+
+
+def _encoded(fields: Fields, name: str) -> bytes | None:
+    """Write a value, so that 1 is not true, and null is not nothing."""
+    return orjson.dumps(fields[name], option=orjson.OPT_SORT_KEYS) if name in fields else None
 
 
 def decisions_of(entries: Sequence[Entry]) -> Iterator[list[Entry]]:

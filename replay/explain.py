@@ -152,7 +152,7 @@ async def _explained(
         root=RecordId(body.root),
         reason=body.reason,
         rules_version=body.rules_version,
-        evidence=tuple(_evidence(entries, body, before=merge.revision + merge.parts)),
+        evidence=tuple(_evidence(entries, body, through=_last_revision(merge))),
         event_id=merge.event_id,
         revision=merge.revision,
         recorded_at=merge.recorded_at,
@@ -177,13 +177,18 @@ def _is_root(entry: Entry, merge_id: MergeId) -> bool:
     return merge is not None and bool(merge.body.component)
 
 
-def _evidence(entries: Iterable[Entry], body: CustomersMerged, *, before: int) -> list[Evidence]:
+def _last_revision(event: Recorded[CustomersMerged]) -> int:
+    """Give the revision that the event's decision ends at; its events stand side by side."""
+    return event.revision - event.part + event.parts
+
+
+def _evidence(entries: Iterable[Entry], body: CustomersMerged, *, through: int) -> list[Evidence]:
     return [
         Evidence(key, RecordId(entry.stream.key), entry.event.event_id, entry.revision)
         for entry in entries
         if entry.event is not None
         and isinstance(entry.event.body, IdentifiersLinked)
-        and entry.revision <= before
+        and entry.revision <= through
         for key in entry.event.body.keys
         if key in body.evidence
     ]

@@ -1,7 +1,8 @@
 """Everything that is known about one person, readable, with where each part of it came from.
 
 For `koseki export --customer`: what a person may ask for. Folded from the customer's own streams,
-for the purpose `audit`: nothing is left out. Of somebody erased there is nothing to give.
+for the purpose `audit`: nothing is left out, but who else is of a household. Of somebody erased
+there is nothing to give.
 """
 
 from __future__ import annotations

@@ -361,7 +361,11 @@ class FieldChange(_message.Message):
     AFTER_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     field: _builtins.str
-    """Such as `traits.tier`, `consents.marketing`, `segments.buyers` or `record_ids`."""
+    """Such as `traits.tier`, `consents.marketing`, `segments.buyers`, `context.city`,
+    `preferences.email/news`, `households.ID` or `record_ids`. What else is shown of a field stands
+    under its name: `source.`, `sources.`, `happened_at.`, `expires_at.`, `valid_until.`,
+    `notice_version.` and `losers.`, such as `source.traits.tier`.
+    """
     @_builtins.property
     def before(self) -> _struct_pb2.Value:
         """Its value in the earlier state; unset if it had none."""
@@ -406,7 +410,7 @@ class FieldStep(_message.Message):
     revision: _builtins.int
     """The revision of the decision's last event; of a change by time, the last one before it."""
     by_time: _builtins.bool
-    """Whether it changed because time passed: a window closed, or a grant ran out."""
+    """Whether it changed because time passed: a window closed, a grant or a context ran out."""
     auth_id: _builtins.str
     """Who did it."""
     @_builtins.property

@@ -93,7 +93,9 @@ class AuditServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DiffCustomer(self, request, context):
-        """Says what changed for a customer between two past states, field by field, and by which events.
+        """Says what changed for a customer between two past states, field by field, and by which events:
+        everything that GetCustomer shows for `audit`, but for who else is of a household, and the
+        segments.
 
         Errors: INVALID_ARGUMENT (INVALID_AS_OF, INVALID_FIELD also for more events than one answer takes),
         NOT_FOUND (CUSTOMER_ERASED), UNAVAILABLE (CUSTOMER_PARKED).

@@ -52,7 +52,9 @@ class AuditServiceStub:
     Errors: UNAVAILABLE (VERIFICATION_RUNNING).
     """
     DiffCustomer: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.DiffCustomerRequest, _audit_service_pb2.DiffCustomerResponse]
-    """Says what changed for a customer between two past states, field by field, and by which events.
+    """Says what changed for a customer between two past states, field by field, and by which events:
+    everything that GetCustomer shows for `audit`, but for who else is of a household, and the
+    segments.
 
     Errors: INVALID_ARGUMENT (INVALID_AS_OF, INVALID_FIELD also for more events than one answer takes),
     NOT_FOUND (CUSTOMER_ERASED), UNAVAILABLE (CUSTOMER_PARKED).
@@ -93,7 +95,9 @@ class AuditServiceAsyncStub(AuditServiceStub):
     Errors: UNAVAILABLE (VERIFICATION_RUNNING).
     """
     DiffCustomer: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.DiffCustomerRequest, _audit_service_pb2.DiffCustomerResponse]  # type: ignore[assignment]
-    """Says what changed for a customer between two past states, field by field, and by which events.
+    """Says what changed for a customer between two past states, field by field, and by which events:
+    everything that GetCustomer shows for `audit`, but for who else is of a household, and the
+    segments.
 
     Errors: INVALID_ARGUMENT (INVALID_AS_OF, INVALID_FIELD also for more events than one answer takes),
     NOT_FOUND (CUSTOMER_ERASED), UNAVAILABLE (CUSTOMER_PARKED).
@@ -149,7 +153,9 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.DiffCustomerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.DiffCustomerResponse, _abc.Awaitable[_audit_service_pb2.DiffCustomerResponse]]:
-        """Says what changed for a customer between two past states, field by field, and by which events.
+        """Says what changed for a customer between two past states, field by field, and by which events:
+        everything that GetCustomer shows for `audit`, but for who else is of a household, and the
+        segments.
 
         Errors: INVALID_ARGUMENT (INVALID_AS_OF, INVALID_FIELD also for more events than one answer takes),
         NOT_FOUND (CUSTOMER_ERASED), UNAVAILABLE (CUSTOMER_PARKED).

@@ -67,9 +67,11 @@ async def test_a_customer_is_shown_and_compared(edge: Edge, settings: Settings) 
     shown = [found["traits"][0]["winner"]["value"] for found in (then, now)]
     assert (shown, then["revision"]) == (["silver", "gold"], first.revision)
     assert await show_customer(settings, who, as_of="1") is None
-    (change,) = await compare_customer(settings, who, earlier=str(first.revision), later=None)
-    assert (change["field"], change["before"], change["after"]) == ("traits.tier", "silver", "gold")
-    assert [step["revision"] for step in change["steps"]] == [gold.revision]
+    since, tier = await compare_customer(settings, who, earlier=str(first.revision), later=None)
+    assert (tier["field"], tier["before"], tier["after"]) == ("traits.tier", "silver", "gold")
+    assert since["field"] == "happened_at.traits.tier"
+    for change in (since, tier):
+        assert [step["revision"] for step in change["steps"]] == [gold.revision]
 
 
 async def test_a_customer_is_shown_by_what_it_held_then(edge: Edge, settings: Settings) -> None:

@@ -79,6 +79,63 @@ def test_a_household_lists_customers_and_merges_nobody(history: History) -> None
     ]
 
 
+def live_together(history: History, **sources: str) -> None:
+    """Link customers to the household: `_1="shop"` is the first one, by the shop."""
+    for number, source in sources.items():
+        linked = HouseholdLinked(household_id=HOUSEHOLD, source=source)
+        history.append((record_stream(record_id(int(number[1:]))), linked))
+
+
+def named(tables: MemoryTables, purpose: str, *, now: datetime | None = None) -> list[int]:
+    """Number those whom a view of the first customer names in its household."""
+    found = customer_view(tables, record_id(1), purpose, now=now)
+    assert found is not None
+    (household,) = found.households
+    return [number for number in (1, 2, 3) if record_id(number) in household.customers]
+
+
+def test_of_a_household_only_those_are_named_whose_link_the_purpose_may_see(
+    history: History,
+) -> None:
+    live_together(history, _1="shop", _2="crm", _3="web")
+    tables = folded(history)
+    assert named(tables, "service") == [1, 2]
+    assert named(tables, "analytics") == [1, 3]
+    assert named(tables, "audit") == [1, 2, 3]
+    history.merge(2, 3)
+    assert named(folded(history), "analytics") == [1, 2]
+
+
+def test_of_a_household_only_those_are_named_for_whom_the_purpose_is_open(
+    history: History,
+) -> None:
+    live_together(history, _1="shop", _2="shop", _3="shop")
+    until = START + timedelta(days=1)
+    for number, ends in ((1, None), (2, until)):
+        history.consent(number, "marketing", ConsentState.GIVEN, until=ends)
+    tables = folded(history)
+    assert named(tables, "marketing") == [1, 2]
+    found = customer_view(tables, record_id(1), "marketing")
+    assert found is not None
+    assert found.sure_until == until
+    assert named(tables, "marketing", now=until) == [1]
+    history.consent(2, "marketing", ConsentState.WITHDRAWN)
+    tables = folded(history)
+    assert named(tables, "marketing") == [1]
+    assert named(tables, "audit") == [1, 2, 3]
+
+
+def test_of_a_household_nobody_is_named_of_whom_it_is_not_sure_what_is_open(
+    history: History,
+) -> None:
+    live_together(history, _1="shop", _2="shop", _3="shop")
+    (entry,) = history.consent(2, "service", ConsentState.WITHDRAWN)
+    history.spoil(entry.revision)
+    tables = folded(history)
+    assert named(tables, "service") == [1, 3]
+    assert named(tables, "audit") == [1, 2, 3]
+
+
 def test_context_is_seen_until_its_time_is_over_by_the_logs_clock(history: History) -> None:
     until = read_clock(folded(history)) + timedelta(seconds=3)
     body = TraitsSet(source="shop", traits={"city": "Kyoto"}, expires_at=until)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from domain.consent import ConsentState
 from domain.errors import Invalid
+from domain.ids import record_stream
+from domain.preference_events import HouseholdLinked, HouseholdUnlinked
 from eventlog.port import LogReader
+from koseki.v1.query_service_pb2 import Customer
 from projections.fold import fold_batch
 from projections.memory import MemoryTables
-from replay.as_of import AsOf, find_prefix
-from replay.customer import PastCustomers
-from replay.diff import diff_customer, fields_of
-from tests.projections.histories import ListedLog, record_id
+from replay.as_of import AsOf, Prefix, find_prefix
+from replay.customer import PastCustomers, fold_customers
+from replay.diff import Fields, diff_customer, fields_of
+from services.answers import customer_message
+from tests.projections.histories import ListedLog, identifier, record_id
 from tests.projections.segments.happenings import Happenings
 from tests.projections.segments.test_segments_against_oracle import RECORDS, SEEDS, world_of
 from tests.replay.test_as_of import LATER, listed
@@ -68,6 +75,100 @@ async def test_a_window_that_closed_is_told_as_time_and_an_order_as_its_event() 
     entered, left = buyers.steps
     assert (entered.revision, entered.value, len(entered.events)) == (ordered, True, 1)
     assert (left.value, left.events) == (None, ())
+
+
+async def end_of(history: Happenings, revision: int | None = None) -> Prefix:
+    """Find what a history has come to, its clock where it is then."""
+    as_of = AsOf(revision=revision or len(history.entries))
+    return await find_prefix(listed(history.entries), as_of, now=LATER)
+
+
+def told_of_all(history: Happenings) -> None:
+    """Let everything happen to one customer that a view shows."""
+    first = record_stream(record_id(1))
+    history.set(1, tier="silver")
+    history.now = 60
+    history.set(1, tier="silver")
+    history.set(1, source="web", tier="gold")
+    history.set(1, source="crm", tier="silver")
+    for wish in ("never", "never", "daily"):
+        history.now += 1
+        history.prefer(1, "email", "news", frequency=wish)
+    linked = HouseholdLinked(household_id=str(UUID(int=7)), source="shop")
+    history.append((first, linked))
+    for source, city, until in (("shop", "Oslo", 900), ("shop", "Oslo", 999), ("web", "Oslo", 999)):
+        history.traits(1, {"city": city}, source=source, until=history.time(until))
+    for source in ("shop", "crm"):
+        history.link(1, identifier("ada@example.com"), source=source)
+    history.did(1, "Order", amount=3)
+    for until in (500, 600):
+        history.say(1, "marketing", ConsentState.GIVEN, until=until)
+        history.now += 1
+    history.merge(1, 2)
+    history.unlink(1, identifier("ada@example.com").key)
+    history.append((first, HouseholdUnlinked(household_id=linked.household_id)))
+    history.undo(1, 0)
+    history.advance(2_000)
+
+
+async def test_whatever_a_read_would_show_otherwise_is_named() -> None:
+    history = Happenings()
+    history.rules()
+    begun = len(history.entries)
+    told_of_all(history)
+    shown: tuple[Customer, Fields] | None = None
+    for entry in history.entries[begun:]:
+        prefix = await end_of(history, entry.revision)
+        past = await fold_customers(listed(history.entries), prefix, record_ids=[record_id(1)])
+        view = past.view(record_id(1), "audit")
+        assert view is not None
+        now = (customer_message(replace(view, revision=0)), fields_of(past, record_id(1)))
+        if shown is not None:
+            assert (now[0] == shown[0]) == (now[1] == shown[1]), entry
+        shown = now
+
+
+async def test_preferences_households_context_and_other_words_are_named() -> None:
+    history = Happenings()
+    history.rules()
+    history.set(1, tier="silver")
+    earlier = await end_of(history)
+    history.now = 60
+    history.prefer(1, "email", "news", frequency="never")
+    linked = HouseholdLinked(household_id=str(UUID(int=7)), source="shop")
+    history.append((record_stream(record_id(1)), linked))
+    history.traits(1, {"city": "Oslo"}, until=history.time(900))
+    history.set(1, source="web", at=1, tier="gold")
+    later = await end_of(history)
+    found = await diff_customer(listed(history.entries), record_id(1), earlier=earlier, later=later)
+    changes = {change.name: (change.before, change.after) for change in found}
+    lost = {"value": "gold", "source": "web", "happened_at": history.time(1).isoformat()}
+    assert changes == {
+        "context.city": (None, "Oslo"),
+        "expires_at.context.city": (None, history.time(900).isoformat()),
+        "happened_at.context.city": (None, history.time(60).isoformat()),
+        "source.context.city": (None, "shop"),
+        f"households.{UUID(int=7)}": (None, True),
+        "losers.traits.tier": (None, [lost]),
+        "preferences.email/news": (None, "never"),
+        "happened_at.preferences.email/news": (None, history.time(60).isoformat()),
+    }
+
+
+async def test_one_is_not_true_and_context_runs_out_by_time() -> None:
+    history = Happenings()
+    history.rules()
+    history.set(1, member=True)
+    history.traits(1, {"city": "Oslo"}, until=history.time(900))
+    earlier = await end_of(history)
+    history.set(1, member=1)
+    history.advance(1_000)
+    later = await end_of(history)
+    found = await diff_customer(listed(history.entries), record_id(1), earlier=earlier, later=later)
+    changes = {change.name: change for change in found}
+    assert changes["traits.member"].after == 1
+    city = changes["context.city"]
+    assert (city.before, city.after, city.steps[0].events) == ("Oslo", None, ())
 
 
 async def test_states_in_the_wrong_order_are_refused() -> None:
