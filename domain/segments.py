@@ -101,10 +101,15 @@ def _define(
 
 
 def _check_uses(segments: Mapping[str, Segment], command: DefineSegment) -> None:
-    """Require that what is used is active, and that nothing uses itself, however indirectly."""
+    """Require that what is used is active, and that nothing uses itself, however indirectly.
+
+    Nor may those that use this one, however indirectly, come to nest too deep.
+    """
     level = set(command.uses)
-    for _ in range(SEGMENT_NESTING_MAX + 1):
+    for depth in range(SEGMENT_NESTING_MAX + 1):
         if not level:
+            if depth and depth + _height_above(segments, command.segment) > SEGMENT_NESTING_MAX:
+                break
             return
         if command.segment in level:
             raise Invalid("CIRCULAR_SEGMENT", "the segment would depend on itself")
@@ -114,6 +119,18 @@ def _check_uses(segments: Mapping[str, Segment], command: DefineSegment) -> None
                 raise NotFound("UNKNOWN_SEGMENT", f"the segment {name} is not active")
         level = {further for name in level for further in _uses(segments[name])}
     raise Invalid("SEGMENT_TOO_DEEP", f"segments nest at most {SEGMENT_NESTING_MAX} deep")
+
+
+def _height_above(segments: Mapping[str, Segment], name: str) -> int:
+    """Count how deep a segment is nested in others; no more than may be."""
+    height, level = 0, {name}
+    while height <= SEGMENT_NESTING_MAX:
+        living = ((user, s) for user, s in segments.items() if not s.is_archived)
+        level = {user for user, segment in living if level.intersection(_uses(segment))}
+        if not level:
+            break
+        height += 1
+    return height
 
 
 def _check_purposes(segments: Mapping[str, Segment], command: DefineSegment) -> None:

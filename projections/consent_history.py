@@ -110,10 +110,11 @@ def consent_history(
     tables: ReadTables, members: Iterable[RecordId]
 ) -> tuple[ConsentTransition, ...]:
     """Combine the transitions of records, the oldest first; an act on several counts once."""
-    found: dict[tuple[str, str], ConsentTransition] = {}
+    found: dict[tuple[object, ...], ConsentTransition] = {}
     for member in members:
         for transition in _transitions(tables, member):
-            key = (transition.act_id, transition.purpose)
+            told = (transition.state, transition.effective_at)  # a caller may give an id twice
+            key = (transition.act_id, transition.purpose, *told)
             known = found.get(key)
             first, second = transition, known or transition
             if second.revision < first.revision:

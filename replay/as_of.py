@@ -13,6 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from domain.consent_events import ChoicesRecorded
 from domain.errors import Invalid
 from domain.event import Event, Recorded
 from domain.identity_events import (
@@ -160,6 +161,9 @@ def _body_by(event: Recorded[Event], by: datetime) -> Event | None:
             latest = microseconds(by)
             signals = tuple(s for s in recorded.signals if signal_time(event, s) <= latest)
             return recorded.model_copy(update={"signals": signals}) if signals else None
+        case ChoicesRecorded() as recorded:
+            acts = tuple(act for act in recorded.acts if act.happened_at <= by)
+            return recorded.model_copy(update={"acts": acts}) if acts else None
         case body if isinstance(body, _WHO_IS_WHO) or event.stream.kind is not StreamKind.RECORD:
             return body
         case body:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Literal
 
 from actors.router import CommandRouter
@@ -86,7 +87,7 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         self._watches = watches
         self._reader = reader
         self._people = People(reader)
-        self._kept = KeptCustomers()
+        self._kept = KeptCustomers(reader.now)
 
     async def GetCustomer(  # type: ignore[override]  # also what is encoded, as `Methods` allows
         self, request: query_service_pb2.GetCustomerRequest, context: CallContext
@@ -181,8 +182,10 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
                     past, told.segment, told.since_revision, at=at
                 )
             return answer
+        now = self._reader.now()
         return await read_rows(
-            self._store, lambda tables: _segments(tables, self._find(tables, request), request)
+            self._store,
+            lambda tables: _segments(tables, self._find(tables, request), request, now=now),
         )
 
     async def ListTimeline(
@@ -196,8 +199,10 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         if request.HasField("as_of"):
             past, root = await self._past.find(request.as_of, request.reference, request.purpose)
             return _timeline(past.tables, root, request)
+        now = self._reader.now()
         return await read_long(
-            self._store, lambda tables: _timeline(tables, self._find(tables, request), request)
+            self._store,
+            lambda tables: _timeline(tables, self._find(tables, request), request, now=now),
         )
 
     async def WatchCustomer(
@@ -306,18 +311,26 @@ def _unknown() -> NotFound:
 
 
 def _segments(
-    tables: ReadTables, root: RecordId, request: query_service_pb2.ListSegmentsOfRequest
+    tables: ReadTables,
+    root: RecordId,
+    request: query_service_pb2.ListSegmentsOfRequest,
+    *,
+    now: datetime | None = None,
 ) -> query_service_pb2.ListSegmentsOfResponse:
     return query_service_pb2.ListSegmentsOfResponse(
         customer_id=root,
         revision=tables.checkpoint.revision,
-        purpose_open=is_open_for(tables, root, request.purpose),
-        memberships=membership_messages(segments_of(tables, root, request.purpose)),
+        purpose_open=is_open_for(tables, root, request.purpose, now=now),
+        memberships=membership_messages(segments_of(tables, root, request.purpose, now=now)),
     )
 
 
 def _timeline(
-    tables: ReadTables, root: RecordId, request: query_service_pb2.ListTimelineRequest
+    tables: ReadTables,
+    root: RecordId,
+    request: query_service_pb2.ListTimelineRequest,
+    *,
+    now: datetime | None = None,
 ) -> query_service_pb2.ListTimelineResponse:
     size = request.page_signals or PAGE_SIGNALS_DEFAULT
     view = TimelineView(
@@ -330,7 +343,7 @@ def _timeline(
     answer = query_service_pb2.ListTimelineResponse(
         customer_id=root, revision=tables.checkpoint.revision
     )
-    if not is_open_for(tables, root, request.purpose):
+    if not is_open_for(tables, root, request.purpose, now=now):
         return answer
     answer.purpose_open = True
     found = view.newest(tables, customers.members(tables, root), limit=size + 1)

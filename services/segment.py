@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import datetime
 
 from actors.rules import RulesKeeper
 from domain.commands import ArchiveSegment, DefineSegment, DropTraitIndex, IndexTrait
@@ -205,7 +206,9 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
                 tables, token, purpose=request.purpose, page_members=page_members
             )
         audience = read_audience(request.audience)
-        members = audience_members(tables, self._sets, audience, purpose=request.purpose)
+        members = audience_members(
+            tables, self._sets, audience, purpose=request.purpose, now=self._reader.now()
+        )
         return self._pages.first(
             tables, members, purpose=request.purpose, page_members=page_members
         )
@@ -220,7 +223,9 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
         await self._reach(request.at_least_revision, context)
         with self._store.snapshot() as tables:
             return segment_service_pb2.CountAudienceResponse(
-                count=count_audience(tables, self._sets, audience, purpose=request.purpose),
+                count=count_audience(
+                    tables, self._sets, audience, purpose=request.purpose, now=self._reader.now()
+                ),
                 revision=tables.checkpoint.revision,
             )
 
@@ -254,12 +259,14 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
             return await self._explained_then(request)
         await self._reach(request.at_least_revision, context)
 
+        now = self._reader.now()
+
         def explained(
             tables: ReadTables,
         ) -> segment_service_pb2.ExplainMembershipResponse:
             check_serves(tables, self._sets, request.segment, purpose=request.purpose)
             root = self._people.find(tables, request.reference)
-            why = _why(tables, root, request)
+            why = _why(tables, root, request, now=now)
             return _explained(why, root, revision=tables.checkpoint.revision)
 
         return await read_long(self._store, explained)
@@ -293,10 +300,14 @@ def _previewed(
 
 
 def _why(
-    tables: ReadTables, root: RecordId, request: segment_service_pb2.ExplainMembershipRequest
+    tables: ReadTables,
+    root: RecordId,
+    request: segment_service_pb2.ExplainMembershipRequest,
+    *,
+    now: datetime | None = None,
 ) -> Explanation | None:
     """Explain as much as the purpose may see; None where it is not open for the person."""
-    if not is_open_for(tables, root, request.purpose):
+    if not is_open_for(tables, root, request.purpose, now=now):
         return None
     explanation = explain_membership(tables, request.segment, root, purpose=request.purpose)
     if explanation is None:

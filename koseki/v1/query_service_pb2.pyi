@@ -106,6 +106,7 @@ class GetCustomerRequest(_message.Message):
     @_builtins.property
     def as_of(self) -> _common_pb2.AsOf:
         """Answer from a past state instead, folded from the log; `at_least_revision` is waited for first.
+        Of a household it names this customer alone: the others are not in what is folded.
         Errors of its own: INVALID_ARGUMENT (INVALID_AS_OF), NOT_FOUND (CUSTOMER_ERASED).
         """
 
@@ -426,7 +427,7 @@ Global___StatedPreference: _TypeAlias = StatedPreference  # noqa: Y015
 
 @_typing.final
 class Household(_message.Message):
-    """A household, and the customers who are of it."""
+    """A household, and the customers of it whom the purpose may see."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -436,7 +437,10 @@ class Household(_message.Message):
     """Its id (a UUID)."""
     @_builtins.property
     def customer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The ids of all customers of it, this one included, in order."""
+        """The ids, in order, of this customer and of every other one who was linked to it by a source that
+        serves the purpose, and for whom the purpose is open; for `audit` of all. Of a past state this
+        one's alone, whoever else was of it.
+        """
 
     def __init__(
         self,

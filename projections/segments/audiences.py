@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from datetime import datetime
 from functools import reduce
 from operator import and_, or_
 
@@ -17,6 +18,8 @@ from pyroaring import BitMap
 from domain.errors import DomainError
 from domain.rules import Rules
 from domain.segments import Segment
+from projections.errors import ReadSideNotReady
+from projections.instants import microseconds
 from projections.rules import read_rules
 from projections.segments.active import EVERYONE, PURPOSE_PREFIX
 from projections.segments.audience_parts import (
@@ -29,7 +32,7 @@ from projections.segments.audience_parts import (
     OfTrait,
     parts_of,
 )
-from projections.segments.bitmaps import read_bitmap, read_version
+from projections.segments.bitmaps import number_of, read_bitmap, read_version
 from projections.segments.definitions import read_segments, rules_digest
 from projections.segments.errors import (
     AudienceFault,
@@ -38,8 +41,13 @@ from projections.segments.errors import (
     SegmentError,
     UnknownSegment,
 )
+from projections.segments.membership import read_membership
+from projections.segments.timers import due_until
 from projections.segments.trait_reading import check_trait, trait_members
 from projections.tables import ReadTables
+
+OVERDUE_MAX = 10_000
+"""Of whom something is due that the log's clock has not come to: no more are looked at."""
 
 SETS_CACHED_MAX = 256
 
@@ -79,16 +87,52 @@ class Sets:
         return found
 
 
-def count_audience(tables: ReadTables, sets: Sets, audience: Audience, *, purpose: str) -> int:
-    """Count an audience; raises `NotFound` for the purpose, `InvalidAudience` for its parts."""
+def count_audience(
+    tables: ReadTables,
+    sets: Sets,
+    audience: Audience,
+    *,
+    purpose: str,
+    now: datetime | None = None,
+) -> int:
+    """Count an audience; raises `NotFound` for the purpose, `InvalidAudience` for its parts.
+
+    Nobody is in it for whom the purpose is closed `now`, though the log's clock shows less.
+    """
     found, having = _found(tables, sets, audience, purpose)
-    return int(found.intersection_cardinality(having))
+    lapsed = _lapsed(tables, purpose, now)
+    return int(found.intersection_cardinality(having - lapsed if lapsed else having))
 
 
-def audience_members(tables: ReadTables, sets: Sets, audience: Audience, *, purpose: str) -> BitMap:
+def audience_members(
+    tables: ReadTables,
+    sets: Sets,
+    audience: Audience,
+    *,
+    purpose: str,
+    now: datetime | None = None,
+) -> BitMap:
     """Give the numbers of an audience's customers. Raises as `count_audience`."""
     found, having = _found(tables, sets, audience, purpose)
-    return found & having
+    return (found & having) - _lapsed(tables, purpose, now)
+
+
+def _lapsed(tables: ReadTables, purpose: str, now: datetime | None) -> BitMap:
+    """Name who had the purpose open up to an instant that the log's clock has not come to.
+
+    Raises `ReadSideNotReady` where it is too far behind.
+    """
+    lapsed, place = BitMap(), f"{PURPOSE_PREFIX}{purpose}"
+    if now is None:
+        return lapsed
+    until = microseconds(now)
+    for looked_at, root in enumerate(due_until(tables, until)):
+        if looked_at == OVERDUE_MAX:
+            raise ReadSideNotReady("the read side is behind: it cannot say who still agrees")
+        row, number = read_membership(tables, root), number_of(tables, root)
+        if row is not None and number is not None and row["due"].get(place, until + 1) <= until:
+            lapsed.add(number)
+    return lapsed
 
 
 def _found(

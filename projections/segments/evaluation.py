@@ -8,7 +8,7 @@ while the rows stay, the answer is the same. An expression that fails is answere
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from threading import local
@@ -28,7 +28,7 @@ from projections.segments.language import (
     Sole,
     read_filter,
 )
-from projections.segments.running import run
+from projections.segments.running import Budget, run
 from projections.segments.timelines import Series, Sight
 from projections.segments.vocabulary import (
     AGGREGATES,
@@ -77,7 +77,8 @@ class Evaluator:
         self._is_asked = False
         self._is_refused = False
         self._fault: Exception | None = None
-        self._properties: object = None
+        self._budget, self._filter_budget = Budget(), Budget()
+        self._properties: Mapping[str, JsonValue] = {}
         self._functions = self._named_functions()
         guarded = {name: self._guarded(name, read) for name, read in self._functions.items()}
         self._context = cel.Context(functions=guarded)
@@ -141,10 +142,11 @@ class Evaluator:
 
     def _result(self) -> Result:
         self._is_refused, self._fault = False, None
+        self._budget.renew()
         result = self._execute(self._expression.program, self._context)
         if self._fault is not None:
             raise self._fault  # the read side's, such as a key that is not at hand
-        is_failed = self._is_refused or not isinstance(result, bool)
+        is_failed = self._is_refused or self._budget.is_spent or not isinstance(result, bool)
         return Result(not is_failed and result is True, is_failed)
 
     @staticmethod
@@ -160,13 +162,13 @@ class Evaluator:
         if name != TRAITS:
             return None
         try:
-            return self._facts.traits(self._expression.traits, self._sight)
+            return self._budget.hand_out(self._facts.traits(self._expression.traits, self._sight))
         except Exception as fault:  # noqa: BLE001  # raised again by `answer`
             self._keep(fault)
             return None
 
     def _resolve_in_filter(self, name: str) -> object:
-        return self._properties if name == PROPERTIES else None
+        return self._filter_budget.hand_out(self._properties) if name == PROPERTIES else None
 
     def _named_functions(self) -> dict[str, Callable[[Any], Value]]:  # Any: what the call reads
         return {
@@ -285,8 +287,10 @@ class Evaluator:
         known = self._facts.matches.get(place)
         if known is None:
             self._properties = self._facts.properties(signal)
+            self._filter_budget.renew()
             result = self._execute(read_filter(read.filter), self._filter_context)
-            known = self._facts.matches[place] = result is True
+            is_so = result is True and not self._filter_budget.is_spent
+            known = self._facts.matches[place] = is_so
         return known
 
     def _has_sequence(self, read: SequenceRead) -> bool:

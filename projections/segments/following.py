@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from domain.ids import RecordId
 from domain.segments import Segment
 from projections import customers, heads
 from projections.erasures import erasure_of
+from projections.instants import microseconds
 from projections.rows import Row
 from projections.rules import read_rules
 from projections.segments.active import EVERYONE, PURPOSE_PREFIX
@@ -72,10 +74,15 @@ class CustomerChange:
     at: int | None = None
 
 
-def is_open_for(tables: ReadTables, root: RecordId, purpose: str) -> bool:
-    """Say whether a purpose is open for a customer, as of the checkpoint."""
-    row = read_membership(tables, root)
-    return row is not None and f"{PURPOSE_PREFIX}{purpose}" in row["in"]
+def is_open_for(
+    tables: ReadTables, root: RecordId, purpose: str, *, now: datetime | None = None
+) -> bool:
+    """Say whether a purpose is open for a customer, as of the checkpoint, and still is `now`."""
+    row, place = read_membership(tables, root), f"{PURPOSE_PREFIX}{purpose}"
+    if row is None or place not in row["in"]:
+        return False
+    due = row["due"].get(place)
+    return now is None or due is None or microseconds(now) < due
 
 
 def segments_of(
@@ -84,13 +91,14 @@ def segments_of(
     purpose: str,
     *,
     segments: Mapping[str, Segment] | None = None,
+    now: datetime | None = None,
 ) -> list[Membership]:
     """List to what a customer belongs that serves a purpose, by name; nothing if it is closed.
 
     Who asks for many gives the `segments`, read once.
     """
     row = read_membership(tables, root)
-    if row is None or not is_open_for(tables, root, purpose):
+    if row is None or not is_open_for(tables, root, purpose, now=now):
         return []
     known = read_segments(tables) if segments is None else segments
     served = _serving(known, purpose)

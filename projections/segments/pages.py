@@ -1,8 +1,8 @@
 """Pages of an audience that stay as they are while membership moves: the first one pins its set.
 
 A pin is a copy of the bitmap in this process, with a named life and number; a token names the pin
-and how far it was read. A token whose pin is gone, or whose numbers stand for others since the read
-side was made anew, is refused, never answered from another set. Where there are too many pins, the
+and how far it was read. Who was erased meanwhile is left out. A token whose pin is gone, or of a
+read side made anew, is refused, never answered from another set. Where there are too many pins, the
 oldest that was read to its end makes room.
 """
 
@@ -16,6 +16,7 @@ from uuid import uuid4
 from pyroaring import BitMap
 
 from domain.ids import RecordId
+from projections.customers import erased_since
 from projections.segments.bitmaps import customer_numbered, numbering
 from projections.segments.errors import StaleToken, TooManyPins
 from projections.tables import ReadTables
@@ -105,5 +106,5 @@ def _page(tables: ReadTables, pin: _Pin, position: int, page_members: int) -> Pa
     assert 0 < page_members <= PAGE_MEMBERS_MAX
     numbers = pin.members[position : position + page_members]
     found = (customer_numbered(tables, number) for number in numbers)
-    customers = tuple(root for root in found if root is not None)
-    return Page(customers, len(pin.members), pin.revision, None)
+    living = (root for root in found if root is not None and not erased_since(tables, root))
+    return Page(tuple(living), len(pin.members), pin.revision, None)

@@ -211,7 +211,7 @@ class Session:
             if not is_living:
                 continue  # nothing more is ever judged of them
             if self._is_parked(record, root):
-                self._ledger.withdraw(record, moment)
+                self._ledger.withdraw(root or record, moment)
                 continue
             unparked.append(record)
             if root is not None:

@@ -12,6 +12,7 @@ from domain.commands import ActivateSegment, ArchiveSegment, DefineSegment, Rule
 from domain.errors import Invalid, NotFound, Refused
 from domain.event import Event
 from domain.rules import Rules, decide_rules, fold_rules
+from domain.segments import SEGMENT_NESTING_MAX
 from domain.workspace_events import (
     PurposeDefined,
     SegmentActivated,
@@ -101,6 +102,24 @@ def test_a_segment_may_use_active_ones_but_never_itself() -> None:
         with pytest.raises(Invalid) as refused:
             decide_rules(rules, circle)
         assert refused.value.reason == "CIRCULAR_SEGMENT"
+
+
+def test_segments_nest_so_deep_and_no_deeper_whichever_is_defined_last() -> None:
+    def chain(name: str, length: int) -> list[Event]:
+        uses = [(f"{name}{n}", [f"{name}{n - 1}"] if n else []) for n in range(length)]
+        return [e for one, used in uses for e in (defined(one, *used), activated(one))]
+
+    rules = given(*chain("a", SEGMENT_NESTING_MAX), *chain("z", 3))
+    top = f"a{SEGMENT_NESTING_MAX - 1}"
+    assert decide_rules(rules, define("over", top))
+    assert decide_rules(rules, define("a0", "z0"))
+    for deeper in (define("a0", "z1"), define("a1", "z2")):
+        with pytest.raises(Invalid) as refused:
+            decide_rules(rules, deeper)
+        assert refused.value.reason == "SEGMENT_TOO_DEEP"
+    with pytest.raises(Invalid) as refused:
+        decide_rules(rules, define("a0", top))
+    assert refused.value.reason == "CIRCULAR_SEGMENT"
 
 
 def test_a_waiting_definition_cannot_close_a_circle_either() -> None:

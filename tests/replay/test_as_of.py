@@ -8,13 +8,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import cast
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.errors import Invalid, NotFound
-from domain.ids import IdentifierKey, RecordId
+from domain.ids import IdentifierKey, RecordId, record_stream
+from domain.preference_events import HouseholdLinked
 from eventlog.port import Entry, LogReader
 from projections import customers
 from projections.clock import MARK_EVERY_REVISIONS, read_clock, time_moved_to
@@ -22,7 +24,7 @@ from projections.errors import CustomerErased, CustomerParked
 from projections.fold import fold_batch, let_time_pass
 from projections.memory import MemoryTables
 from projections.segments.membership import read_membership
-from projections.views import CustomerView, customer_view, record_holding
+from projections.views import CustomerView, Household, customer_view, record_holding
 from replay.as_of import AsOf, Prefix, find_prefix
 from replay.customer import fold_customers
 from replay.explain import revision_since
@@ -191,6 +193,24 @@ async def test_what_happened_by_a_time_is_known_from_later_events() -> None:
         assert past.segments(record_id(1)) == segments
 
 
+async def test_of_choices_that_came_together_those_count_that_had_been_made() -> None:
+    history = Happenings()
+    history.rules()
+    history.now = 9_000
+    history.did(1, "Order", at=1_000)
+    history.choose(1, happened=5_000, analytics=False, marketing=True)
+    analytics, marketing = 5_000, 5_001
+    told = [(analytics - 1, True, False), (analytics, False, False), (marketing, False, True)]
+    for second, *wanted in told:
+        as_of = AsOf(happened=START + timedelta(seconds=second))
+        prefix = await find_prefix(listed(history.entries), as_of, now=LATER)
+        past = await fold_customers(listed(history.entries), prefix, record_ids=[record_id(1)])
+        view = past.view(record_id(1), "audit")
+        assert view is not None
+        standing = {one.purpose.name: one.standing.is_open for one in view.consents}
+        assert [standing["analytics"], standing["marketing"]] == wanted
+
+
 async def test_whoever_held_an_identifier_then_is_found_by_it() -> None:
     history = Happenings()
     history.rules()
@@ -210,6 +230,22 @@ async def test_whoever_held_an_identifier_then_is_found_by_it() -> None:
         live = MemoryTables()
         fold_batch(live, history.entries[:revision])
         assert record_holding(live, shared.key) == expected
+
+
+async def test_a_past_view_tells_of_a_household_and_of_nobody_else_in_it() -> None:
+    history = Happenings()
+    history.rules()
+    household = str(UUID(int=7))
+    for number in (1, 2):
+        linked = HouseholdLinked(household_id=household, source="shop")
+        history.append((record_stream(record_id(number)), linked))
+    prefix = await find_prefix(listed(history.entries), AsOf(), now=LATER)
+    for asked in ([1], [1, 2]):
+        records = [record_id(number) for number in asked]
+        past = await fold_customers(listed(history.entries), prefix, record_ids=records)
+        view = past.view(record_id(1), "audit")
+        assert view is not None
+        assert view.households == (Household(household, (record_id(1),)),)
 
 
 async def test_of_the_erased_nothing_is_told_as_of_any_time() -> None:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.consent import ConsentState
-from domain.ids import RecordId
+from domain.erasure_events import ErasureRequested
+from domain.ids import RecordId, record_stream
 from projections.fold import fold_batch
 from projections.memory import MemoryTables
 from projections.segments.audience_parts import (
@@ -163,6 +164,24 @@ def test_pages_are_of_one_set_while_membership_moves() -> None:
         listed += page.customers
     assert (len(listed), set(listed)) == (len(wanted), wanted)
     assert page.revision == known
+
+
+def test_whoever_is_erased_while_pages_are_read_is_on_none_that_is_left() -> None:
+    made, pages = history(), Pages()
+    tables = tables_of(made)
+    members = audience_members(tables, Sets(), InSegment("a"), purpose="analytics")
+    page = pages.first(tables, members, purpose="analytics", page_members=3)
+    gone = next(c for c in sorted(asked_of_rows(tables, InSegment("a"))) if c not in page.customers)
+    known = len(made.entries)
+    body = ErasureRequested(root=gone, component=(gone,))
+    made.append((record_stream(gone), body))
+    fold_batch(tables, made.entries[known:])
+    rest: list[RecordId] = []
+    while page.next_token:
+        page = pages.next(tables, page.next_token, purpose="analytics", page_members=3)
+        rest += page.customers
+    assert rest
+    assert gone not in rest
 
 
 def test_a_list_that_is_not_kept_any_more_is_refused_and_pins_are_limited() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import perf_counter
+
+import pytest
 
 from domain.consent import ConsentState, LawfulBasis
 from domain.ids import RecordId
@@ -10,7 +13,9 @@ from domain.workspace_events import PurposeDefined
 from projections.fold import fold_batch
 from projections.instants import microseconds
 from projections.memory import MemoryTables
-from projections.segments.bitmaps import read_bitmap
+from projections.segments.audience_parts import InSegment
+from projections.segments.audiences import Sets, audience_members, count_audience
+from projections.segments.bitmaps import customer_numbered, read_bitmap
 from projections.segments.explaining import (
     check_definition,
     explain_membership,
@@ -18,7 +23,7 @@ from projections.segments.explaining import (
     ready_for_activation,
 )
 from projections.segments.filling import fill_slice
-from projections.segments.following import segments_of
+from projections.segments.following import is_open_for, segments_of
 from projections.segments.journal import changes
 from projections.segments.membership import MEMBERSHIPS
 from projections.segments.timers import TIMERS, first_due
@@ -27,6 +32,7 @@ from tests.projections.segments.happenings import Happenings
 
 DAY = 86_400
 MANY = 200
+LOOP_SECONDS_MAX = 5.0
 
 
 def begun() -> Happenings:
@@ -246,6 +252,53 @@ def test_a_parked_customer_leaves_everything() -> None:
     last = list(changes(tables))[-1]
     assert (last.change, last.customer) == ("exited", record_id(1))
     assert explain_membership(tables, "buyers", record_id(1)) is None
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_merged_customer_of_whom_any_record_is_parked_leaves_everything(number: int) -> None:
+    history = begun()
+    history.segment("buyers", 'seen("Bought", "1d")')
+    for one in (1, 2):
+        history.did(one, "Bought")
+    history.merge(1, 2)
+    history.did(number, "Bought")
+    history.spoil(len(history.entries))
+    tables = folded(history)
+    assert members(tables, "buyers") == members(tables, "~everyone") == set()
+    assert first_due(tables) is None
+
+
+def test_a_loop_over_loops_ends_where_it_would_take_for_ever() -> None:
+    history = begun()
+    history.segment("pairs", "traits.l.exists(x, traits.l.exists(y, x + y < 0.0))")
+    history.segment("lists", "traits.l.map(x, traits.l).size() > 0")
+    numbers = [float(n) for n in range(2_000)]
+    history.set(1, l=numbers)
+    history.set(2, l=[*numbers[:100], -1_000.0])
+    begun_at = perf_counter()
+    tables = folded(history)
+    assert perf_counter() - begun_at < LOOP_SECONDS_MAX
+    assert members(tables, "pairs") == members(tables, "lists") == {record_id(2)}
+
+
+def test_whoever_agreed_until_now_is_in_no_answer_though_the_log_was_not_told() -> None:
+    history = begun()
+    history.segment("buyers", 'seen("Bought", "30d")', purposes=("analytics", "marketing"))
+    for number, until in ((1, DAY), (2, 2 * DAY), (3, None)):
+        history.did(number, "Bought")
+        history.say(number, "marketing", ConsentState.GIVEN, until=until)
+    tables, sets = folded(history), Sets()
+    for seconds, left in ((DAY - 1, {1, 2, 3}), (DAY, {2, 3}), (5 * DAY, {3})):
+        now, asked = history.time(seconds), InSegment("buyers")
+        count = count_audience(tables, sets, asked, purpose="marketing", now=now)
+        numbers = audience_members(tables, sets, asked, purpose="marketing", now=now)
+        wanted = {record_id(number) for number in left}
+        assert count == len(wanted)
+        assert {customer_numbered(tables, number) for number in numbers} == wanted
+        for number in (1, 2, 3):
+            assert is_open_for(tables, record_id(number), "marketing", now=now) is (number in left)
+            listed = segments_of(tables, record_id(number), "marketing", now=now)
+            assert bool(listed) is (number in left)
 
 
 def test_an_expression_that_fails_says_no_and_stops_nobody() -> None:
