@@ -9,6 +9,8 @@ import uuid_utils
 
 from domain.ids import made_at_milliseconds
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class Clock(Protocol):
     """Give the time and new ids."""
@@ -59,4 +61,5 @@ class SystemClock:
 def id_age(command_id: str, now: datetime) -> timedelta | None:
     """Say how long ago a UUIDv7 was made; None for any other id."""
     made_at = made_at_milliseconds(command_id)
-    return now - datetime.fromtimestamp(made_at / 1_000, UTC) if made_at else None
+    # An id may name a time that no calendar here has: only how long ago that is can be said.
+    return now - _EPOCH - timedelta(milliseconds=made_at) if made_at else None

@@ -5,28 +5,29 @@ from __future__ import annotations
 from datetime import datetime
 
 from domain.commands import CheckConsent
-from domain.consent import ConsentState
+from domain.consent import ConsentState, Standing
 from domain.consent_acts import verdict_of
 from domain.consent_events import VerdictRecorded
 from domain.decision import Change, Decision
 from domain.errors import NotFound
-from domain.gate import Gate
+from domain.gate import Gate, gate_of
 from domain.identity import LeftOutReason
 from domain.ids import record_stream
 from domain.replies import Verdict
 from domain.resolution import Resolution, held_by_erased
-from domain.rules import Rules
+from domain.rules import Purpose, Rules
 
 
 def check_consent(gate: Gate, resolution: Resolution, command: CheckConsent) -> Decision:
     """Judge a purpose; where the verdict is to be a proof, record it on the customer.
 
+    Of several who are named all must allow it, also those who would not be joined.
     Who is not known, and came with what somebody erased held, is taken for that person.
     """
     dropped = {item.reason for item in resolution.left_out}
     if not resolution.is_known and LeftOutReason.ERASED in dropped:
         raise held_by_erased()
-    judged = gate.standing(gate.rules.purpose(command.purpose))
+    judged = _judged(gate, resolution, gate.rules.purpose(command.purpose))
     verdict = verdict_of(
         command.purpose, judged, rules_version=gate.rules.version, decided_at=gate.at
     )
@@ -47,6 +48,12 @@ def check_consent(gate: Gate, resolution: Resolution, command: CheckConsent) -> 
     roots = [customer.root for customer in resolution.customers]
     changes = tuple(Change(record_stream(root), body, gate.at) for root in roots)
     return Decision(customer_id, changes, verdict=verdict)
+
+
+def _judged(gate: Gate, resolution: Resolution, purpose: Purpose) -> Standing:
+    apart = (gate_of(gate.rules, c.records, at=gate.at) for c in resolution.apart)
+    found = [part.standing(purpose) for part in (*gate.each, *apart)]
+    return next((one for one in found if not one.is_open), gate.standing(purpose))
 
 
 def no_of_erased(rules: Rules, command: CheckConsent, *, now: datetime, reason: str) -> Decision:

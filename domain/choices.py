@@ -69,6 +69,9 @@ def acts_of_choices(
         if purpose is None or purpose.basis not in _JUDGED_BY_ACTS:
             continue
         is_yes = choices.by_purpose[name]
+        laws = purpose.jurisdictions
+        if is_yes and laws and choices.jurisdiction not in (None, *laws):
+            continue  # an agreement under another law opens nothing here
         state = _state(gate, choices, purpose, is_yes=is_yes)
         if state is not None:
             yield (

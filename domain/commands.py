@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+)
 
 from domain.consent import ConsentState, LawfulBasis
 from domain.event import ShortText
@@ -42,6 +49,9 @@ CONTEXT_TTL_SECONDS_MAX = 31_536_000
 
 CategoryPreferences = Annotated[dict[ShortText, bool], Field(max_length=CATEGORIES_MAX)]
 """What a source says that the person chose, by the source's own categories."""
+
+GivenReason = Annotated[ShortText, StringConstraints(pattern=r"\S")]
+"""Why a rule is set aside: it is kept as proof, so a blank text is none."""
 
 
 class Command(BaseModel):
@@ -309,7 +319,7 @@ class DefineSegment(Command):
     expression: SegmentExpression
     purposes: Annotated[tuple[Name, ...], Field(min_length=1, max_length=PURPOSES_PER_SOURCE_MAX)]
     uses: tuple[Name, ...] = ()
-    exception: ShortText | None = None
+    exception: GivenReason | None = None
     description: ShortText = ""
 
 
@@ -334,7 +344,7 @@ class IndexTrait(Command):
     kind: Literal["index_trait"] = "index_trait"
     trait: TraitName
     purposes: Annotated[tuple[Name, ...], Field(min_length=1, max_length=PURPOSES_PER_SOURCE_MAX)]
-    open_reason: ShortText | None = None
+    open_reason: GivenReason | None = None
 
 
 class DropTraitIndex(Command):

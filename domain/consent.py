@@ -197,17 +197,23 @@ def _unanswered(case: _Case) -> list[_PlacedAct]:
     return unbeaten or case.closing
 
 
+_Told = tuple[str, str, ConsentState, datetime]
+
+
 def _place(
     purposes: set[str], acts_by_record: Mapping[RecordId, Iterable[ConsentAct]]
 ) -> list[_PlacedAct]:
-    """Join the copies of each act, and say on which records it stands."""
-    first: dict[tuple[str, str], ConsentAct] = {}
-    records: dict[tuple[str, str], set[RecordId]] = {}
+    """Join the copies of each act, and say on which records it stands.
+
+    An id alone does not make two acts one: a caller may give it twice, to people who join later.
+    """
+    first: dict[_Told, ConsentAct] = {}
+    records: dict[_Told, set[RecordId]] = {}
     for record_id, acts in acts_by_record.items():
         for act in acts:
             if act.purpose not in purposes:
                 continue
-            key = (act.purpose, act.act_id)
+            key = (act.purpose, act.act_id, act.state, act.effective_at)
             known = first.get(key)
             if known is None or act.revision < known.revision:
                 first[key] = act

@@ -31,8 +31,8 @@ class Resolution:
     `address` is the record that gets the events, `root` the id of the customer as it will be,
     `unclaimed` the identifiers that nobody holds, `edges` the merges that it would take, the
     customers in the order in which they join. `records` are those of the customer as it will be,
-    without one still to be created; `left_out` says what was not used, `is_of_erased` whether the
-    strongest identifier is that of somebody erased.
+    without one still to be created; `left_out` says what was not used, `apart` who holds it and is
+    not joined, `is_of_erased` whether the strongest identifier is that of somebody erased.
     """
 
     customers: tuple[Customer, ...]
@@ -42,6 +42,7 @@ class Resolution:
     unclaimed: tuple[Identifier, ...]
     edges: tuple[Edge, ...]
     left_out: tuple[LeftOut, ...] = ()
+    apart: tuple[Customer, ...] = ()
     is_of_erased: bool = False
 
     @property
@@ -62,6 +63,7 @@ class _Met:
     assembly: Assembly
     records: dict[RecordId, RecordId] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
+    apart: dict[RecordId, Customer] = field(default_factory=dict)
 
     def take(self, identifier: Identifier, holder: tuple[Customer, RecordId] | None) -> None:
         if holder is None:
@@ -75,6 +77,8 @@ class _Met:
             bar = self.assembly.bar_to_customer(customer)
             if bar is None:
                 self.meet(customer, record_id)
+            else:
+                self.apart[customer.root] = customer
         if bar is not None:
             self.left_out.append(LeftOut(key=identifier.key, reason=bar))
 
@@ -136,6 +140,7 @@ def _resolved(met: _Met, command: CustomerCommand) -> Resolution:
         unclaimed=tuple(met.assembly.claims.values()),
         edges=_edges(command.command_id, list(met.records.values())),
         left_out=tuple(met.left_out),
+        apart=tuple(met.apart.values()),
     )
 
 

@@ -173,6 +173,8 @@ async def test_a_command_id_is_taken_for_a_day(
 async def test_a_command_id_is_a_uuid_of_version_7(house: Workspace) -> None:
     version_4 = "9b2c8f0e-5d1a-4c3b-8e7f-0a1b2c3d4e5f"
     assert await house.fails(traits(A, command_id=version_4)) == "INVALID_COMMAND_ID"
+    beyond_all_calendars = "ffffffff-ffff-7fff-bfff-ffffffffffff"
+    assert await house.fails(traits(A, command_id=beyond_all_calendars)) == "INVALID_COMMAND_ID"
 
 
 async def test_a_command_is_remembered_until_its_id_is_too_old(house: Workspace) -> None:

@@ -40,8 +40,11 @@ CATEGORIES = {
 }
 
 
-def rules() -> Rules:
-    bodies = [PurposeDefined(purpose=name, basis=basis) for name, basis in PURPOSES.items()]
+def rules(*jurisdictions: str) -> Rules:
+    bodies = [
+        PurposeDefined(purpose=name, basis=basis, jurisdictions=jurisdictions)
+        for name, basis in PURPOSES.items()
+    ]
     sources = [
         SourceRegistered(
             source=name,
@@ -320,6 +323,17 @@ def test_a_tcf_string_says_yes_and_no_by_the_map_of_the_source() -> None:
     upheld = KNOWN.after(tcf(2, 0, consented=set(), interests={7}))
     assert not is_open(upheld)
     assert is_open(upheld, "analytics")
+
+
+def test_a_tcf_string_of_another_law_opens_nothing_and_closes() -> None:
+    known, said = KNOWN.under(rules("JP")), tcf(2, -2, consented={1}, interests=set())
+    for law, told in (
+        ("JP", ["refused", "given"]),
+        ("DE", ["refused"]),
+        (None, ["refused", "given"]),
+    ):
+        command = said.model_copy(update={"jurisdiction": law})
+        assert [state for state, _ in acts(known, command)] == told
 
 
 def test_the_same_tcf_string_twice_changes_nothing() -> None:

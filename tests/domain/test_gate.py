@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from domain.consent import ConsentState, LawfulBasis
+from domain.identity import Identifier
 from domain.identity_events import IdentifiersLinked
+from domain.identity_rules import DEFAULT_IDENTITY_RULES
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from tests.domain.asking import act, check, identify, set_traits, signal, signals
-from tests.domain.facts import at, claim, consent, email, linked, on, record_id, rules_of, user
-from tests.domain.scenario import given
+from tests.domain.facts import (
+    RULES,
+    at,
+    claim,
+    consent,
+    email,
+    linked,
+    on,
+    record_id,
+    rules_of,
+    user,
+)
+from tests.domain.scenario import Scenario, given
 
 A, B, C = user("a"), email("b"), user("c")
 KNOWN = given(on(1, linked(A)))
 TWO = given(on(1, linked(A)), on(2, linked(C)))
+
+
+def opened(scenario: Scenario, *identifiers: Identifier) -> bool:
+    verdict = scenario.when(check(99, *identifiers)).then_nothing().verdict
+    assert verdict is not None
+    return verdict.is_open
 
 
 def declined(*message_ids: str, source: str = "ads") -> SignalsDeclined:
@@ -169,6 +190,19 @@ def test_a_recorded_verdict_stands_on_the_root() -> None:
     body = change.body.model_dump()
     assert (body["is_open"], body["purpose"], body["notice_version"]) == (True, "marketing", "v7")
     assert body["act_event_id"] == decision.verdict.act_event_id
+
+
+def test_of_several_customers_all_must_allow_it_joined_or_not() -> None:
+    strict = replace(RULES, identity=DEFAULT_IDENTITY_RULES)
+    people = given(on(1, linked(user("1"))), on(2, linked(user("2"))), on(3, linked(B)))
+    people = people.under(strict).after(act(4, "given", user("1")))
+    for others in ([B], [user("2")], [B, user("2")]):
+        for asked in ([user("1"), *others], [*others, user("1")]):
+            assert not opened(people, *asked)
+    agreed = people.after(act(5, "given", B)).after(act(6, "given", user("2")))
+    assert opened(agreed, user("1"), B, user("2"))
+    closed = agreed.after(act(7, "withdrawn", user("2"), happened_at=at(9)))
+    assert not opened(closed, user("1"), B, user("2"))
 
 
 def test_a_verdict_on_several_customers_stands_on_the_root_of_each() -> None:

@@ -6,7 +6,7 @@ from domain.identity import Separation
 from domain.identity_events import CustomersMerged, CustomersParted
 from domain.ids import derived_id
 from tests.domain.asking import act, check, identify, merge, set_traits, signals, undo, unmerge
-from tests.domain.facts import at, command_id, edge, email, linked, on, record_id, user
+from tests.domain.facts import at, command_id, consent, edge, email, linked, on, record_id, user
 from tests.domain.scenario import Scenario, given
 
 A, B, C, D = user("a"), email("b"), user("c"), user("d")
@@ -132,6 +132,18 @@ def test_what_held_two_records_together_lifts_nothing_once_they_are_apart() -> N
 def test_merging_one_customer_with_itself_changes_nothing() -> None:
     CHAIN.when(merge(13, 1, 3)).then_nothing()
     CHAIN.when(merge(13, 1, 77)).then_fails("UNKNOWN_CUSTOMER")
+
+
+def test_a_no_is_kept_where_a_yes_of_another_had_the_same_id() -> None:
+    two = given(
+        on(1, linked(A)),
+        on(1, consent(10, "given")),
+        on(3, linked(C)),
+        on(3, consent(10, "refused")),
+    )
+    assert opened(two, 1)
+    assert not opened(two, 3)
+    assert not opened(two.after(merge(11, 1, 3)), 1)
 
 
 def test_old_ids_go_on_resolving_after_an_undo() -> None:
