@@ -79,6 +79,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             revision=done.revision,
             command_id=command.command_id,
             ignored=done.ignored or "",
+            left_out=left_out_message(done.left_out, request.identifiers, self._reader),
         )
 
     async def RecordTcfString(
@@ -92,6 +93,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             revision=done.revision,
             command_id=command.command_id,
             ignored=done.ignored or "",
+            left_out=left_out_message(done.left_out, request.identifiers, self._reader),
         )
 
     async def SetPreferences(

@@ -9,6 +9,8 @@ from domain.errors import Invalid
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1_000
+TOKEN_DIGITS_MAX = 32
+"""No key of ours has more; Python reads no number of very many digits."""
 
 Item = TypeVar("Item")
 
@@ -22,7 +24,8 @@ def page_of(
     """
     if size > PAGE_SIZE_MAX:
         raise Invalid("INVALID_FIELD", f"a page holds at most {PAGE_SIZE_MAX}")
-    if token and not (token.isascii() and token.isdecimal()):
+    is_number = token.isascii() and token.isdecimal() and len(token) <= TOKEN_DIGITS_MAX
+    if token and not is_number:
         raise Invalid("INVALID_FIELD", "the page token is none of ours")
     after = int(token) if token else -1
     rest = [item for item in items if key(item) > after]

@@ -51,6 +51,9 @@ _OPEN = frozenset({"traits", "properties", "context", "evidence"})
 EXTERNAL, CONSENT = "external", "consent"
 """Columns `external.loyalty_id` name the person, `consent.ads` hold a choice of a category."""
 
+_WITHIN = {EXTERNAL: ("context", "externalIds"), CONSENT: ("context", "consent")}
+"""The fields that these columns fill together."""
+
 
 class UnknownColumn(Invalid):
     """A column that says nothing to us: left out, its values would be lost without a word."""
@@ -101,11 +104,23 @@ def csv_lines(file: Iterable[str], columns: Columns) -> Iterator[Line]:
     """Read one call a row; the first row names the columns.
 
     A row is numbered by the line on which it ends. Raises `UnknownColumn`, and `Invalid` /
-    MALFORMED_CSV where the first row cannot be read.
+    MALFORMED_CSV where the first row cannot be read, INVALID_COLUMNS where two columns fill one
+    field.
     """
     rows = csv.reader(file, strict=True)
-    cells = [columns.cell(name) for name in _next_row(rows) or []]
+    names = _next_row(rows) or []
+    cells = [columns.cell(name) for name in names]
+    _require_apart(names, cells)
     return _rows(rows, cells, columns)
+
+
+def _require_apart(names: list[str], cells: list[Cell | None]) -> None:
+    """Require that no column hides what another one says. Raises `Invalid` / INVALID_COLUMNS."""
+    places = [cell.place for cell in cells if cell is not None]
+    counted = Counter(places) + Counter({_WITHIN[p[0]] for p in places if p[0] in _WITHIN})
+    for name, cell in zip(names, cells, strict=True):
+        if cell is not None and counted[cell.place] > 1:
+            raise Invalid("INVALID_COLUMNS", f"the column {name} fills a field that another fills")
 
 
 def _rows(rows: _Reader, cells: list[Cell | None], columns: Columns) -> Iterator[Line]:

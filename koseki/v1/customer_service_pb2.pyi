@@ -371,6 +371,7 @@ class RecordConsentResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     IGNORED_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
     """The customer's id (a UUID)."""
     revision: _builtins.int
@@ -381,6 +382,10 @@ class RecordConsentResponse(_message.Message):
     """Why the act changed nothing and was not stored: ALREADY_GIVEN, ALREADY_CLOSED, ALREADY_ENDED,
     or ALREADY_IMPORTED of an import; empty if it was stored.
     """
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.LeftOutIdentifier]:
+        """The identifiers that were not used, and why. Of whoever else holds one nothing was recorded."""
+
     def __init__(
         self,
         *,
@@ -388,10 +393,11 @@ class RecordConsentResponse(_message.Message):
         revision: _builtins.int = ...,
         command_id: _builtins.str = ...,
         ignored: _builtins.str = ...,
+        left_out: _abc.Iterable[_common_pb2.LeftOutIdentifier] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "ignored", b"ignored", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "ignored", b"ignored", "left_out", b"left_out", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -459,6 +465,7 @@ class RecordTcfStringResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     IGNORED_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
     """The customer's id (a UUID); empty if nobody is known and nothing was stored."""
     revision: _builtins.int
@@ -467,6 +474,10 @@ class RecordTcfStringResponse(_message.Message):
     """The command's id, as sent or as made by the server."""
     ignored: _builtins.str
     """ALREADY_SAID if the source said the same before; empty if acts were stored."""
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.LeftOutIdentifier]:
+        """The identifiers that were not used, and why, as in RecordConsentResponse."""
+
     def __init__(
         self,
         *,
@@ -474,10 +485,11 @@ class RecordTcfStringResponse(_message.Message):
         revision: _builtins.int = ...,
         command_id: _builtins.str = ...,
         ignored: _builtins.str = ...,
+        left_out: _abc.Iterable[_common_pb2.LeftOutIdentifier] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "ignored", b"ignored", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "ignored", b"ignored", "left_out", b"left_out", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

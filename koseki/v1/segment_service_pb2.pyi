@@ -110,7 +110,7 @@ class DefineSegmentRequest(_message.Message):
     """
     exception: _builtins.str
     """Why it must read every source all the same and may shape any audience, as a suppression list
-    must, 256 characters at most; it stays in the log. Unset: it is no exception.
+    must, 256 characters at most, not blank; it stays in the log. Unset: it is no exception.
     """
     description: _builtins.str
     """For people, 256 characters at most; may be empty."""
@@ -414,9 +414,9 @@ class IndexTraitRequest(_message.Message):
     trait: _builtins.str
     """The trait, 1 to 256 characters."""
     open_reason: _builtins.str
-    """Why its values are not personal, 256 characters at most: then they stand open in the index,
-    which answers ranges, too. It stays in the log. Unset: the index keeps HMACs of the values, and
-    answers equality only.
+    """Why its values are not personal, 256 characters at most, not blank: then they stand open in the
+    index, which answers ranges, too. It stays in the log. Unset: the index keeps HMACs of the
+    values, and answers equality only.
     """
     @_builtins.property
     def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

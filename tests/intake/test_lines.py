@@ -99,6 +99,33 @@ def test_a_column_that_means_nothing_is_not_left_out_without_a_word() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("header", "named"),
+    [
+        ("userId,userId", {}),
+        ("userId,traits.age,traits.age", {}),
+        ("userId,traits.age,traits.age:number", {}),
+        ("userId,external.card,external.card", {}),
+        ("userId,consent.ads,consent.ads", {}),
+        ("userId,context.externalIds:json,external.card", {}),
+        ("userId,consent.ads,context.consent:json", {}),
+        ("userId,Customer No", {"Customer No": "userId"}),
+    ],
+)
+def test_columns_that_fill_the_same_field_are_refused(header: str, named: dict[str, str]) -> None:
+    row = ",".join("1" for _ in header.split(","))
+    with pytest.raises(Invalid) as refused:
+        rows(f"{header}\n{row}\n", named=named)
+    assert refused.value.reason == "INVALID_COLUMNS"
+
+
+def test_columns_that_are_left_out_may_have_one_name() -> None:
+    text = "userId,note,note,traits.age,properties.age\n1,a,b,2,3\n"
+    assert rows(text, named={"note": ""}) == [
+        {"userId": "1", "traits": {"age": "2"}, "properties": {"age": "3"}}
+    ]
+
+
 def test_a_row_that_cannot_be_read_is_named_and_the_next_one_is_read() -> None:
     text = "userId,traits.age:number,consent.ads\n1,old,\n2,3\n3,,perhaps\n4,5,true\n"
     lines = list(csv_lines(text.splitlines(True), Columns()))

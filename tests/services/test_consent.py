@@ -97,8 +97,35 @@ async def test_of_a_closed_purpose_the_history_shows_its_own_acts_without_eviden
     assert "secret" not in str(page)
     nobody = await refusal(history(edge, user("2")))
     assert nobody.reason == "UNKNOWN_CUSTOMER"
-    bad = await refusal(history(edge, user("1"), page_token="x"))
-    assert bad.reason == "INVALID_FIELD"
+
+
+@pytest.mark.parametrize("token", ["x", "-1", "1_0", "\u0661", "9" * 33, "9" * 4301])
+async def test_a_page_token_that_is_no_place_in_the_history_is_refused(
+    edge: Edge, token: str
+) -> None:
+    done = await edge.consent("GIVEN", user("1"))
+    asked = history(edge, user("1"), at_least_revision=done.revision, page_token=token)
+    bad = await refusal(asked)
+    assert (bad.code, bad.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+
+
+async def test_whoever_records_consent_is_told_which_identifiers_were_not_used(edge: Edge) -> None:
+    names = workspace_service_pb2.PurposeNames(purposes=["marketing"])
+    await edge.register(source="ads", purposes=["marketing"], tcf_purposes={1: names})
+    both = [user("1"), user("2")]
+    customers = [(await edge.identify(item)).customer_id for item in both]
+    given = await edge.consent("GIVEN", *both)
+    said = await record_tcf(edge, TCF, identifiers=both)
+    again = await record_tcf(edge, TCF, identifiers=both)
+    used = customers.index(given.customer_id)
+    for done in (given, said, again):
+        assert done.customer_id == customers[used]
+        assert [(item.place, item.reason) for item in done.left_out] == [
+            (1 - used, "TOO_MANY_VALUES")
+        ]
+    assert (said.ignored, again.ignored) == ("", "ALREADY_SAID")
+    assert (await edge.check(both[1 - used])).reason == "NOT_GIVEN"
+    assert not (await edge.consent("WITHDRAWN", both[used])).left_out
 
 
 async def test_an_import_never_beats_what_the_person_did_here(edge: Edge) -> None:
@@ -226,10 +253,8 @@ async def test_a_choice_that_cannot_be_read_refuses_its_signal(edge: Edge) -> No
 
 
 async def record_tcf(edge: Edge, text: str, **fields: Any) -> Any:
-    fields = {"source": "ads"} | fields
-    request = customer_service_pb2.RecordTcfStringRequest(
-        identifiers=[user("1")], tcf_string=text, **fields
-    )
+    fields = {"source": "ads", "identifiers": [user("1")]} | fields
+    request = customer_service_pb2.RecordTcfStringRequest(tcf_string=text, **fields)
     return await edge.customer.RecordTcfString(request, timeout=SECONDS)
 
 

@@ -300,6 +300,14 @@ async def test_no_purpose_sees_by_way_of_a_segment_what_it_may_not(edge: Edge) -
     assert (why.belongs, len(why.readings), dict(why.traits)) == (True, 0, {})
 
 
+@pytest.mark.parametrize("reason", ["", " \t\u3000"])
+async def test_an_exception_says_why_it_is_one(edge: Edge, reason: str) -> None:
+    for fields in ({"dry_run": True}, {}):
+        asked = edge.define_segment("stop", "true", exception=reason, **fields)
+        found = await refusal(asked)
+        assert (found.reason, found.fields) == ("INVALID_FIELD", ("exception",))
+
+
 async def test_a_customers_segments_and_timeline_are_for_a_purpose(edge: Edge) -> None:
     await define(edge, "buyers", BUYERS)
     await define(edge, "ads", BUYERS, purposes=["marketing"])

@@ -102,6 +102,13 @@ async def test_ranges_are_answered_by_an_index_that_was_declared_open(edge: Edge
     )
 
 
+@pytest.mark.parametrize("reason", ["", " \t\u3000"])
+async def test_an_index_that_stands_open_says_why(edge: Edge, reason: str) -> None:
+    found = await refusal(index(edge, "age", open_reason=reason))
+    assert (found.reason, found.fields) == ("INVALID_FIELD", ("open_reason",))
+    assert not await listed(edge)
+
+
 async def test_a_list_of_such_an_audience_keeps_its_pages_while_traits_change(edge: Edge) -> None:
     await people(edge)
     await index(edge, "country")
