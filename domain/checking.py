@@ -51,9 +51,12 @@ def check_consent(gate: Gate, resolution: Resolution, command: CheckConsent) -> 
 
 
 def _judged(gate: Gate, resolution: Resolution, purpose: Purpose) -> Standing:
+    joint = gate.standing(purpose)
+    if not joint.is_open:
+        return joint
     apart = (gate_of(gate.rules, c.records, at=gate.at) for c in resolution.apart)
-    found = [part.standing(purpose) for part in (*gate.each, *apart)]
-    return next((one for one in found if not one.is_open), gate.standing(purpose))
+    others = (part.standing(purpose) for part in (*gate.parts, *apart))
+    return next((other for other in others if not other.is_open), joint)
 
 
 def no_of_erased(rules: Rules, command: CheckConsent, *, now: datetime, reason: str) -> Decision:
