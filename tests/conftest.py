@@ -1,4 +1,7 @@
-"""How the tests share two cores: what shares an installation or a cluster stays in one process."""
+"""How the tests share two cores: what shares an installation or a cluster stays in one process.
+
+How long a drawn case takes says nothing there: no property has a deadline.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,12 @@ from __future__ import annotations
 # any more while what tests have left is collected (gh-106905).
 import hypothesis.internal.observability  # noqa: F401
 import pytest
+from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+
+settings.register_profile("shared-machine", deadline=None)
+settings.load_profile("shared-machine")
 
 SHARING_SERVERS = ("tests/e2e/", "tests/cluster/")
 
