@@ -31,6 +31,9 @@ from eventlog.server import EmbeddedServer
 from tests.eventlog_recorder.reading import event, events, on_nats, stored_messages
 from tests.eventlog_recorder.servers import factory, new_application, variables
 
+IN_TIME_SECONDS = 20.0
+"""Far above the second or less that each call is given, on a machine that is busy with others."""
+
 
 @pytest.fixture
 def name() -> str:
@@ -295,7 +298,7 @@ def test_a_server_that_is_not_there_is_reported_in_time(url: str) -> None:
         begun = time.monotonic()
         with pytest.raises(LogAway):
             made.application_recorder()
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < IN_TIME_SECONDS
 
 
 async def test_a_lost_server_ends_calls_at_their_deadline(own_server: EmbeddedServer) -> None:
@@ -313,7 +316,7 @@ async def test_a_lost_server_ends_calls_at_their_deadline(own_server: EmbeddedSe
             begun = time.monotonic()
             with pytest.raises(OperationalError):
                 call()
-            assert time.monotonic() - begun < 4
+            assert time.monotonic() - begun < IN_TIME_SECONDS
         made.close()
 
 
