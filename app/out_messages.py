@@ -14,7 +14,7 @@ import orjson
 
 from eventlog.out_stream import OutMessage
 from projections.instants import instant_text, time_of
-from projections.segments.active import EVERYONE, PURPOSE_PREFIX
+from projections.segments.active import EVERYONE, PURPOSE_PREFIX, purpose_set
 from projections.segments.definitions import read_segments
 from projections.segments.following import segments_of
 from projections.segments.journal import MembershipChange, Position, write_position
@@ -83,7 +83,7 @@ class OutWriter:
         row = read_membership(self._tables, change.customer)
         belongs = row["in"] if row else {}
         served = self._purposes.get(change.segment, ())
-        return [name for name in served if f"{PURPOSE_PREFIX}{name}" in belongs]
+        return [name for name in served if purpose_set(name) in belongs]
 
     def _written(
         self, subject: str, kind: str, position: Position, change: MembershipChange, data: Data

@@ -150,7 +150,7 @@ def _is_old_yes(gate: Gate, choices: Choices, purpose: Purpose) -> bool:
     until = choices.opened_at
     said = _said(gate, choices, purpose, until=until)
     if choices.is_dated:
-        return any(act.is_grant and act.effective_at.date() == until.date() for act in said)
+        return _has_said_that_day(said, until, is_yes=True)
     last = _last(said)
     if last is None:
         shown = gate.standing(purpose)
@@ -169,9 +169,13 @@ def _is_old_no(gate: Gate, choices: Choices, purpose: Purpose) -> bool:
     until = choices.closed_at
     said = _said(gate, choices, purpose, until=until)
     if choices.is_dated:
-        return any(act.is_closing and act.effective_at.date() == until.date() for act in said)
+        return _has_said_that_day(said, until, is_yes=False)
     last = _last(said)
     return last is not None and last.is_closing
+
+
+def _has_said_that_day(said: Iterable[ConsentAct], day: datetime, *, is_yes: bool) -> bool:
+    return any(act.is_grant is is_yes and act.effective_at.date() == day.date() for act in said)
 
 
 def _last(said: Iterable[ConsentAct]) -> ConsentAct | None:

@@ -155,8 +155,10 @@ class PartProcesses:
         """
         self._keep_started()
         folders = self._ready()[: len(division.packed)]
+        if len(folders) < len(division.packed):
+            return None
         dealt = deal_out(self._store, division)
-        if dealt is None or len(folders) < len(division.packed):
+        if dealt is None:
             return None
 
         async def write() -> Dealt:

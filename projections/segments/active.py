@@ -29,6 +29,11 @@ Indexes = frozenset[int]
 """Places in `ActiveSet.order`."""
 
 
+def purpose_set(purpose: str) -> str:
+    """Name the set of those who have a purpose open, as if it were a segment."""
+    return f"{PURPOSE_PREFIX}{purpose}"
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """An active segment: its name, expression, whose word it reads, and how deep it uses others."""

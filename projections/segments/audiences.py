@@ -21,7 +21,7 @@ from domain.segments import Segment
 from projections.errors import ReadSideNotReady
 from projections.instants import microseconds
 from projections.rules import read_rules
-from projections.segments.active import EVERYONE, PURPOSE_PREFIX
+from projections.segments.active import EVERYONE, purpose_set
 from projections.segments.audience_parts import (
     AllOf,
     AnyOf,
@@ -122,7 +122,7 @@ def _lapsed(tables: ReadTables, purpose: str, now: datetime | None) -> BitMap:
 
     Raises `ReadSideNotReady` where it is too far behind.
     """
-    lapsed, place = BitMap(), f"{PURPOSE_PREFIX}{purpose}"
+    lapsed, place = BitMap(), purpose_set(purpose)
     if now is None:
         return lapsed
     until = microseconds(now)
@@ -194,7 +194,7 @@ def _each(tables: ReadTables, sets: Sets, parts: Sequence[Audience], purpose: st
 def _having(tables: ReadTables, sets: Sets, purpose: str) -> BitMap:
     rules, _ = sets.known_rules()
     rules.purpose(purpose)
-    return sets.read(tables, f"{PURPOSE_PREFIX}{purpose}")
+    return sets.read(tables, purpose_set(purpose))
 
 
 def _having_trait(tables: ReadTables, sets: Sets, part: OfTrait, purpose: str) -> BitMap:

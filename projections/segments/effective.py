@@ -15,7 +15,7 @@ from domain.segments import Definition
 from domain.workspace_events import SegmentActivated, SegmentArchived, SegmentDefined
 from projections.rules import read_rules
 from projections.segments import definitions
-from projections.segments.active import EVERYONE, GIVEN, PURPOSE_PREFIX, ActiveSet, Standing
+from projections.segments.active import EVERYONE, GIVEN, ActiveSet, Standing, purpose_set
 from projections.segments.errors import InvalidExpression
 from projections.segments.language import Expression, read_expression
 from projections.segments.timelines import Sight
@@ -109,7 +109,7 @@ def _place(standing: Standing) -> tuple[int, int, str]:
 def _given(rules: Rules) -> list[Standing]:
     """Give what stands without being defined as a segment: everybody, and each purpose."""
     purposes = [
-        Standing(f"{PURPOSE_PREFIX}{name}", read_expression(f'consent("{name}")'), None, GIVEN)
+        Standing(purpose_set(name), read_expression(f'consent("{name}")'), None, GIVEN)
         for name in sorted(rules.purposes)
     ]
     return [Standing(EVERYONE, read_expression("true"), None, GIVEN), *purposes]

@@ -15,7 +15,7 @@ from domain.ids import RecordId
 from projections import clock, customers
 from projections.instants import microseconds
 from projections.rules import read_rules
-from projections.segments.active import PURPOSE_PREFIX
+from projections.segments.active import purpose_set
 from projections.segments.candidates import is_filled, waiting_candidates
 from projections.segments.definitions import read_segment, read_segments, sure_until
 from projections.segments.effective import active_set, sight_of
@@ -89,7 +89,7 @@ def preview_counts(
         answer = evaluator().answer(read, facts, sight=sight, now=now, belongs=row["in"])
         if answer.is_in:
             for purpose in counts:
-                counts[purpose] += f"{PURPOSE_PREFIX}{purpose}" in row["in"]
+                counts[purpose] += purpose_set(purpose) in row["in"]
     return counts
 
 
@@ -109,7 +109,7 @@ def explain_membership(
         return None
     standing = active.order[active.places[segment]]
     facts = Facts(tables, tuple(row["members"]), active.rules)
-    asked = [] if purpose is None else [f"{PURPOSE_PREFIX}{purpose}"]
+    asked = [] if purpose is None else [purpose_set(purpose)]
     until = partial(sure_until, due=row["due"], read=partial(read_segment, tables))
     readings = evaluator().explain(
         standing.expression, facts, sight=standing.sight, now=_now(tables), belongs=row["in"]

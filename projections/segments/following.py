@@ -19,7 +19,7 @@ from projections.erasures import erasure_of
 from projections.instants import microseconds
 from projections.rows import Row
 from projections.rules import read_rules
-from projections.segments.active import EVERYONE, PURPOSE_PREFIX
+from projections.segments.active import EVERYONE, purpose_set
 from projections.segments.definitions import read_segments, sure_until
 from projections.segments.journal import (
     Cause,
@@ -78,7 +78,7 @@ def is_open_for(
     tables: ReadTables, root: RecordId, purpose: str, *, now: datetime | None = None
 ) -> bool:
     """Say whether a purpose is open for a customer, as of the checkpoint, and still is `now`."""
-    row, place = read_membership(tables, root), f"{PURPOSE_PREFIX}{purpose}"
+    row, place = read_membership(tables, root), purpose_set(purpose)
     if row is None or place not in row["in"]:
         return False
     due = row["due"].get(place)
@@ -102,7 +102,7 @@ def segments_of(
         return []
     known = read_segments(tables) if segments is None else segments
     served = _serving(known, purpose)
-    asked = (f"{PURPOSE_PREFIX}{purpose}",)
+    asked = (purpose_set(purpose),)
     return [found for found in memberships_in(known, row, asked) if found.segment in served]
 
 
@@ -200,7 +200,7 @@ class CustomerWatch:
     def _kind(self, change: MembershipChange, served: set[str]) -> CustomerChangeKind | None:
         if change.segment == EVERYONE and change.moved_from is not None:
             return "merged" if change.cause == "merged" else "parted"
-        if change.segment == f"{PURPOSE_PREFIX}{self._purpose}" and change.change != "moved":
+        if change.segment == purpose_set(self._purpose) and change.change != "moved":
             return "purpose_opened" if change.change == "entered" else "purpose_closed"
         return _OF_SEGMENTS[change.change] if change.segment in served else None
 

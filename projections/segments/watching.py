@@ -16,7 +16,7 @@ from uuid import UUID
 from pyroaring import BitMap
 
 from domain.ids import RecordId
-from projections.segments.active import PURPOSE_PREFIX
+from projections.segments.active import purpose_set
 from projections.segments.bitmaps import number_of, numbering, read_bitmap
 from projections.segments.errors import ChangesNotKept, InvalidToken
 from projections.segments.journal import (
@@ -86,7 +86,7 @@ class SegmentWatch:
 
     def __init__(self, segment: str, purpose: str, place: Place) -> None:
         self._segment = segment
-        self._purpose = f"{PURPOSE_PREFIX}{purpose}"
+        self._purpose = purpose_set(purpose)
         self._place = place
         self._sets: dict[str, BitMap] | None = None
         self._numbering = b""

@@ -106,6 +106,14 @@ async def test_keys_put_back_on_a_log_that_went_on_do_not_undo_its_erasures(tmp_
     assert put_back["restored"] == 0
 
 
+async def has_key(settings: Settings, stream: Stream) -> bool:
+    async with reached(settings, role="operator") as (_, connection):
+        _, ring = await opened(connection, settings)
+        found = await ring.load([record_of(stream)])
+        await ring.close()
+        return isinstance(found[record_of(stream)], bytes)
+
+
 async def test_a_refused_restore_destroys_no_key_of_the_log_that_is_there(tmp_path: Path) -> None:
     """The backup is of a copy of the workspace, in which the person was erased."""
     settings, copy, log_backup = settings_in(tmp_path / "data"), tmp_path / "copy", tmp_path / "log"
@@ -121,10 +129,7 @@ async def test_a_refused_restore_destroys_no_key_of_the_log_that_is_there(tmp_pa
     assert (await back_up_log(settings_in(copy), log_backup, progress=print))["destroyed_keys"] == 1
     with pytest.raises(RestoreRefused):
         await restore_log(settings, log_backup, progress=print)
-    async with reached(settings, role="operator") as (_, connection):
-        _, ring = await opened(connection, settings)
-        assert isinstance((await ring.load([record_of(kept)]))[record_of(kept)], bytes)
-        await ring.close()
+    assert await has_key(settings, kept)
 
 
 async def test_a_refused_file_of_keys_destroys_none_that_the_log_says_is_erased(
@@ -142,10 +147,7 @@ async def test_a_refused_file_of_keys_destroys_none_that_the_log_says_is_erased(
     damaged.write_bytes(b"nothing")
     with pytest.raises(KeyBackupRefused):
         await put_back_keys(settings, damaged, progress=print)
-    async with reached(settings, role="operator") as (_, connection):
-        _, ring = await opened(connection, settings)
-        assert isinstance((await ring.load([record_of(gone)]))[record_of(gone)], bytes)
-        await ring.close()
+    assert await has_key(settings, gone)
 
 
 async def test_the_attestation_of_a_backup_signs_the_digest_of_its_last_event(
