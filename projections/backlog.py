@@ -1,18 +1,23 @@
 """What was read of the log and is not folded yet, given in batches of whole appends.
 
 The projector's reader fills it and waits where it is full; its folder takes batches, the next one
-also while it is busy with another. An append is never parted, however long it is.
+also while it is busy with another. An append is never parted, however long it is; many events that
+can be dealt out never share a batch with one that cannot.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from eventlog.port import Entry
+from projections.dealing import may_be_dealt
 
-BATCH_EVENTS_MAX = 5_000
+BATCH_EVENTS_MAX = 10_000
 """Events a transaction, when so many wait; a lone event is folded as soon as it comes."""
+
+DEALT_EVENTS_MIN = 1_000
+"""Of a batch that is dealt out: a smaller one is folded sooner than that is done."""
 
 WAITING_EVENTS_MAX = 10_000
 """Of more nothing is read until some are taken."""
@@ -60,10 +65,10 @@ class Backlog:
     async def _take_when(self, may: Callable[[], bool]) -> list[Entry]:
         async with self._changed:
             await self._changed.wait_for(may)
-            whole = self._whole()
-            if not whole and self._fault is not None:
+            count = self._count()
+            if not count and self._fault is not None:
                 raise self._fault
-            taken, self._entries = self._entries[:whole], self._entries[whole:]
+            taken, self._entries = self._entries[:count], self._entries[count:]
             self._changed.notify_all()
             return taken
 
@@ -74,8 +79,32 @@ class Backlog:
     def _has_room(self) -> bool:
         return len(self._entries) < WAITING_EVENTS_MAX or not self._whole()
 
+    def _count(self) -> int:
+        """Count the entries of the next batch.
+
+        It ends before or after what cannot be dealt out, where enough stands there that can.
+        """
+        whole = self._whole()
+        end = run = 0  # of the appends so far, and where those began that can be dealt out
+        for append_end, can_be_dealt in self._appends(whole):
+            if not can_be_dealt:
+                if end - run >= DEALT_EVENTS_MIN:
+                    return run or end
+                run = append_end
+            end = append_end
+        return run if run and whole - run >= DEALT_EVENTS_MIN else whole
+
+    def _appends(self, whole: int) -> Iterator[tuple[int, bool]]:
+        """Say of each append where it ends, and whether all its events can be dealt out."""
+        can_be_dealt = True
+        for place, entry in enumerate(self._entries[:whole], start=1):
+            can_be_dealt = can_be_dealt and may_be_dealt(entry)
+            if entry.ends_append:
+                yield place, can_be_dealt
+                can_be_dealt = True
+
     def _whole(self) -> int:
-        """Count the entries of a batch: up to the last append that ends in it, or to its first."""
+        """Count whole appends: up to the last that ends in a batch, or to the first."""
         entries = self._entries
         for count in range(min(len(entries), BATCH_EVENTS_MAX), 0, -1):
             if entries[count - 1].ends_append:

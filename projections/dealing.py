@@ -4,13 +4,12 @@ Who was one customer, what one decision touches and who has the same signal belo
 is found out while the batch before is still being folded (`divide`); when the batch's turn comes it
 is dealt out as divided (`deal`), unless who was divided has become one customer since.
 
-Not every batch can be dealt out: what changes the rules, what nobody can read and what erases
+Not every event can be dealt out: what changes the rules, what nobody can read and what erases
 somebody is folded whole.
 """
 
 from __future__ import annotations
 
-import pickle
 from array import array
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -24,6 +23,7 @@ from eventlog.port import Entry
 from projections import clock, customers, identifiers
 from projections.clock import LogTimes
 from projections.instants import microseconds
+from projections.packing import pack
 from projections.segments import bitmaps, candidates, timers
 from projections.tables import ReadTables, StoredTables
 
@@ -38,8 +38,8 @@ class Division:
 
     entries: Sequence[Entry]
     """The whole batch."""
-    packed: Sequence[bytes]
-    """The events of each, as `unpack` reads them."""
+    shares: Sequence[bytes]
+    """The events of each, packed."""
     sizes: Sequence[int]
     """How many each has."""
     streams: Mapping[Stream, int]
@@ -50,7 +50,8 @@ class Division:
 class Hand:
     """What one folds of a batch, and what is its own."""
 
-    packed: bytes
+    share: bytes
+    """Its events, packed."""
     size: int
     """Events, and customers of whom something is due."""
     records: set[RecordId] = field(default_factory=set)
@@ -73,19 +74,13 @@ def divide(tables: StoredTables, entries: Sequence[Entry], hands: int) -> Divisi
 
     `tables` stand where the batch begins, or somewhat before.
     """
-    if not _are_whole(tables) or not all(map(_may_be_dealt, entries)):
+    if not _are_whole(tables) or not all(map(may_be_dealt, entries)):
         return None
     members = _members(tables, {entry.stream for entry in entries})
     groups = _Groups(members)
     for entry in entries:
         groups.add(entry)
     return groups.divided(entries, hands)
-
-
-def unpack(packed: bytes) -> Sequence[Entry]:
-    """Give the events that `divide` has packed; they are our own."""
-    entries: Sequence[Entry] = pickle.loads(packed)  # noqa: S301  # as said
-    return entries
 
 
 def deal(tables: StoredTables, division: Division) -> Deal | None:
@@ -103,7 +98,7 @@ def deal(tables: StoredTables, division: Division) -> Deal | None:
         return None
     hands = _hands(tables, division, due)
     if hands is None:
-        anew = divide(tables, division.entries, len(division.packed))
+        anew = divide(tables, division.entries, len(division.shares))
         hands = _hands(tables, anew, due) if anew else None
     return Deal(division.entries, times, hands) if hands else None
 
@@ -113,7 +108,8 @@ def _are_whole(tables: StoredTables) -> bool:
     return bool(bitmaps.numbering(tables)) and not candidates.are_held(tables)
 
 
-def _may_be_dealt(entry: Entry) -> bool:
+def may_be_dealt(entry: Entry) -> bool:
+    """Say whether a batch with this event can be dealt out."""
     if entry.event is None or entry.stream.kind is StreamKind.WORKSPACE:
         return False
     return not isinstance(entry.event.body, ErasureRequested)
@@ -133,7 +129,7 @@ def _hands(tables: StoredTables, division: Division, due: Sequence[RecordId]) ->
     """Say who is whose; None where one customer would be that of two."""
     streams = dict.fromkeys(chain(division.streams, map(record_stream, due)))
     members = _members(tables, streams)
-    hands = [Hand(*one) for one in zip(division.packed, division.sizes, strict=True)]
+    hands = [Hand(*one) for one in zip(division.shares, division.sizes, strict=True)]
     owners = {stream.key: number for stream, number in division.streams.items()}
     for stream in streams:
         known = members.get(stream.key, ())
@@ -202,7 +198,7 @@ class _Groups:
         for entry, group in zip(entries, groups, strict=True):
             shares[chosen[group]].append(entry)
         streams = {s: chosen[self._first(key)] for key, s in self._streams.items()}
-        return Division(entries, [pickle.dumps(share) for share in shares], sizes, streams)
+        return Division(entries, [pack(share) for share in shares], sizes, streams)
 
     def _join(self, one: str, other: str) -> None:
         if one == other:

@@ -1,13 +1,15 @@
 """Processes that fold parts of a projector's large batches (`parts.py`), each over a socket.
 
 `python -m projections.part_process FD` is such a process. It reads the rows of one generation with
-the keys that come with each task, writes nothing, asks nobody, and keeps nothing between two tasks.
+the keys that come with each task, writes nothing, asks nobody, and keeps nothing of a task. What it
+folds next it is given as soon as it has nothing to do, and reads it while others are busy.
 It is started when first there is a large batch, is started anew when it ended, and ends with the
 projector's end of its socket.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
 import socket
@@ -27,6 +29,7 @@ from eventlog.port import Entry
 from projections.dealing import Division, divide
 from projections.errors import PartRefused
 from projections.fold import SEALED, collector_at_rest
+from projections.packing import unpack
 from projections.parts import Dealt, Folded, Task, deal_out, fold_dealt, fold_task, written
 from projections.row_keys import GivenKeys, in_thread, with_keys
 from projections.rows import OpenRows, RowCodec, SealedRows
@@ -41,7 +44,13 @@ RESTART_SECONDS = 5.0
 SHARING_MIN = 2
 """Processes, between whom it is worth to deal a batch out; the projector reads and stores."""
 
+NICENESS = 10
+"""So much the processes stand back behind who decodes events for them, and who serves customers."""
+
 _READY = b"ready"
+_SHARE = b"share"
+"""Comes before packed events; what comes without it is a task."""
+
 _SEND_TIMEOUT = pack("ll", int(PART_SECONDS_MAX), 0)
 """As the C library has it; a process that is stopped takes nothing."""
 
@@ -64,6 +73,8 @@ class PartProcess:
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])  # noqa: S603
         self._connection = Connection(ours.detach())
         self._is_ready = False
+        self._given: bytes | None = None
+        self._next: bytes | None = None
         self._send(pickle.dumps(place))
 
     @property
@@ -79,13 +90,20 @@ class PartProcess:
         """Whether it has ended."""
         return self._process.poll() is not None
 
-    def begin(self, task: bytes) -> None:
-        """Send a task. Raises `PartRefused`."""
+    def expect(self, share: bytes) -> None:
+        """Say which events it is to fold next, so that it has them as soon as it is idle."""
+        self._next = share
+
+    def begin(self, share: bytes, task: bytes) -> None:
+        """Send a task, and its events unless it has them. Raises `PartRefused`."""
+        self._give(share)
         self._send(task)
 
     def result(self) -> Folded:
-        """Wait for what it came to. Raises `PartRefused`."""
+        """Wait for what it came to, and give it what is next. Raises `PartRefused`."""
         answer = pickle.loads(self._receive())  # noqa: S301  # from our own process
+        if self._next is not None:
+            self._give(self._next)
         if isinstance(answer, Folded):
             return answer
         raise PartRefused(f"another process refused a part: {answer}")
@@ -100,6 +118,12 @@ class PartProcess:
         """End it, when nobody waits for it any more."""
         self.end()
         self._connection.close()
+
+    def _give(self, share: bytes) -> None:
+        if share is not self._given:
+            self._send(_SHARE)
+            self._send(share)
+            self._given = share
 
     def _receive(self) -> bytes:
         try:
@@ -142,11 +166,14 @@ class PartProcesses:
         """
         if not self._is_folding:
             self._keep_started()
-        hands = len(self._ready())
-        if hands < SHARING_MIN:
+        processes = self._ready()
+        if len(processes) < SHARING_MIN:
             return None
         with self._store.snapshot() as before:
-            return divide(before, entries, hands)
+            division = divide(before, entries, len(processes))
+        for process, share in zip(processes, division.shares if division else (), strict=False):
+            process.expect(share)
+        return division
 
     async def fold(self, division: Division, thread: Executor) -> Checkpoint | None:
         """Fold a batch, and store it in a thread; None, and nothing is stored, if it stays whole.
@@ -154,8 +181,8 @@ class PartProcesses:
         It is dealt out here, where no event is decoded meanwhile: all wait for their parts.
         """
         self._keep_started()
-        folders = self._ready()[: len(division.packed)]
-        if len(folders) < len(division.packed):
+        folders = self._ready()[: len(division.shares)]
+        if len(folders) < len(division.shares):
             return None
         dealt = deal_out(self._store, division)
         if dealt is None:
@@ -200,25 +227,33 @@ class PartProcesses:
 
 
 def serve(connection: Connection) -> None:
-    """Fold the parts that come, until nobody is there any more."""
+    """Fold the shares that come, each by the task that follows, until nobody is there any more."""
     place: Place = pickle.loads(connection.recv_bytes())  # noqa: S301  # from our parent
     connection.send_bytes(_READY)
+    share: Sequence[Entry] = ()
     while True:
-        connection.send_bytes(_answer_to(place, connection.recv_bytes()))
+        message = connection.recv_bytes()
+        if message == _SHARE:
+            with collector_at_rest():
+                share = unpack(connection.recv_bytes())
+        else:
+            connection.send_bytes(_answer_to(place, share, message))
+            share = ()
+        del message  # with its keys
 
 
-def _answer_to(place: Place, message: bytes) -> bytes:
+def _answer_to(place: Place, share: Sequence[Entry], message: bytes) -> bytes:
     """Fold the task of a message, and let go of it with all its keys."""
     with collector_at_rest():
         task: Task = pickle.loads(message)  # noqa: S301  # as above
-        return pickle.dumps(_answer(place, task))
+        return pickle.dumps(_answer(place, share, task))
 
 
-def _answer(place: Place, task: Task) -> Folded | str:
+def _answer(place: Place, share: Sequence[Entry], task: Task) -> Folded | str:
     store = Store.open_beside(place.folder, _codec(place, task))
     try:
         with store.snapshot() as before:
-            return fold_task(before, task)
+            return fold_task(before, share, task)
     except Exception as error:  # noqa: BLE001  # whoever asked folds the batch whole, and sees it
         return type(error).__name__  # the class alone: a text may hold what the person wrote
     finally:
@@ -235,6 +270,7 @@ def _codec(place: Place, task: Task) -> RowCodec:
 def main(arguments: Sequence[str]) -> None:
     """Serve the socket with the number that is given."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the projector ends it
+    os.nice(NICENESS)
     with suppress(EOFError, OSError):
         serve(Connection(int(arguments[0])))
 

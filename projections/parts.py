@@ -19,7 +19,7 @@ from eventlog.port import Entry
 from projections import clock
 from projections.clock import LogTimes
 from projections.counts import COUNTS
-from projections.dealing import Deal, Division, deal, unpack
+from projections.dealing import Deal, Division, deal
 from projections.errors import FoldFailed, PartRefused
 from projections.fold import Rows, extend, fold_part, transaction_of
 from projections.rows import Row, RowCodec
@@ -51,10 +51,8 @@ class SnapshotRows(Rows, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is folded of a batch, over the rows at the revision before it."""
+    """What is to be done with a share of a batch, over the rows at the revision before it."""
 
-    packed: bytes
-    """The events, as `unpack` reads them."""
     times: LogTimes
     ours: frozenset[RecordId]
     """Whose events these are, and whose instants are due here."""
@@ -83,8 +81,8 @@ class Folded:
 class PartFolder(Protocol):
     """Folds one part at a time."""
 
-    def begin(self, task: bytes) -> None:
-        """Take a task as it was `written`. Raises `PartRefused`."""
+    def begin(self, share: bytes, task: bytes) -> None:
+        """Take packed events, and a pickled task. Raises `PartRefused`."""
 
     def result(self) -> Folded:
         """Give what it came to. Raises `PartRefused`, or what a fold raises."""
@@ -96,6 +94,8 @@ class Dealt:
 
     entries: Sequence[Entry]
     times: LogTimes
+    shares: Sequence[bytes]
+    """The events of each, packed."""
     tasks: Sequence[bytes]
     """Pickled."""
 
@@ -110,7 +110,7 @@ def written(rows: SnapshotRows, dealt: Deal) -> Dealt:
     """Write a task for each hand of a batch that continues the checkpoint. Raises `KeysNotHeld`."""
     with rows.snapshot() as before:
         tasks = [pickle.dumps(task) for task in tasks_of(before, dealt)]
-    return Dealt(dealt.entries, dealt.times, tasks)
+    return Dealt(dealt.entries, dealt.times, [hand.share for hand in dealt.hands], tasks)
 
 
 def fold_dealt(
@@ -120,17 +120,17 @@ def fold_dealt(
 
     Raises what a fold raises, but for what lies with an event: the batch is to be folded whole.
     """
-    given = list(zip(folders, dealt.tasks, strict=True))
-    begun = [folder for folder, task in given if _began(folder, task)]
+    given = list(zip(folders, dealt.shares, dealt.tasks, strict=True))
+    begun = [folder for folder, share, task in given if _began(folder, share, task)]
     folded = [one for folder in begun if (one := _result(folder)) is not None]
     if len(folded) < len(folders):
         return None
     return join(rows, dealt, folded)
 
 
-def _began(folder: PartFolder, task: bytes) -> bool:
+def _began(folder: PartFolder, share: bytes, task: bytes) -> bool:
     try:
-        folder.begin(task)
+        folder.begin(share, task)
     except PartRefused:
         return False
     return True
@@ -151,19 +151,18 @@ def tasks_of(before: ReadTables, deal: Deal) -> list[Task]:
     for hand in deal.hands:
         ours = frozenset(hand.records)
         keys = before.codec.keys_of(ours)
-        tasks.append(Task(hand.packed, deal.times, ours, number, hand.newcomers, keys))
+        tasks.append(Task(deal.times, ours, number, hand.newcomers, keys))
         number += hand.newcomers
     return tasks
 
 
-def fold_task(before: ReadTables, task: Task) -> Folded:
-    """Fold a task over rows that are only read. Raises `PartRefused`, or whatever a fold raises."""
+def fold_task(before: ReadTables, entries: Sequence[Entry], task: Task) -> Folded:
+    """Fold a share over rows that are only read. Raises `PartRefused`, or what a fold raises."""
     if before.checkpoint.revision != task.revision:
         raise PartRefused(f"the rows stand at {before.checkpoint.revision}, not at {task.revision}")
     tables = _PartTransaction(_Before(before))
     until = task.times.last_revision
     bitmaps.number_from(tables, task.first_number)
-    entries = unpack(task.packed)
     fold_part(tables, entries, task.times, until=until, concerns=task.ours.__contains__)
     if bitmaps.next_number(tables) > task.first_number + task.numbers:
         raise PartRefused("there are more new customers than new records")

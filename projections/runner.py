@@ -15,15 +15,12 @@ from typing import NamedTuple, Protocol
 
 from eventlog.errors import LogDamaged
 from eventlog.port import Entry, LogReader
-from projections.backlog import Backlog
+from projections.backlog import DEALT_EVENTS_MIN, Backlog
 from projections.dealing import Division
 from projections.fold import Rows, fold_batch
 from projections.row_keys import in_thread
 from projections.segments.filling import fill_slice
 from projections.tables import Checkpoint
-
-BESIDE_EVENTS_MIN = 1_000
-"""Of a batch that is folded with other processes; a smaller one is done before it is dealt out."""
 
 READ_EVENTS_MAX = 1_000
 
@@ -123,14 +120,15 @@ class Projector:
         return self._divided(await backlog.take_full())
 
     def _divided(self, entries: Sequence[Entry]) -> _Batch:
-        is_large = len(entries) >= BESIDE_EVENTS_MIN
+        is_large = len(entries) >= DEALT_EVENTS_MIN
         return _Batch(entries, self._beside.divide(entries) if self._beside and is_large else None)
 
     async def _fold_batch(self, batch: _Batch, thread: Executor) -> Checkpoint:
-        """Fold a batch, with others if it was divided and they are there."""
+        """Fold a batch, with others if it can be divided, by now at least, and they are there."""
         checkpoint = None
-        if self._beside is not None and batch.division is not None:
-            checkpoint = await self._beside.fold(batch.division, thread)
+        division = batch.division or self._divided(batch.entries).division
+        if self._beside is not None and division is not None:
+            checkpoint = await self._beside.fold(division, thread)
         if checkpoint is None:
             work = partial(fold_batch, self._rows, batch.entries)
             checkpoint = await in_thread(work, self._rows.codec, executor=thread)

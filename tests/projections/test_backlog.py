@@ -119,6 +119,48 @@ async def test_a_full_batch_is_waited_for_and_nothing_is_lost_where_nobody_waits
         assert revisions(await waiting.take()) == [5]
 
 
+@pytest.mark.parametrize(
+    ("kinds", "wanted"),
+    [
+        ("dddddddd", [8]),
+        ("wddddddd", [1, 7]),
+        ("ddddwddd", [4, 1, 3]),
+        ("ddwddwdd", [8]),
+        ("dwdwdddd", [4, 4]),
+        ("dddwdwdw", [3, 5]),
+        ("wwwwwwww", [8]),
+    ],
+)
+async def test_what_must_be_folded_whole_comes_apart_from_much_that_can_be_dealt_out(
+    kinds: str, wanted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "BATCH_EVENTS_MAX", 8)
+    monkeypatch.setattr(backlog, "DEALT_EVENTS_MIN", 3)
+    monkeypatch.setattr(backlog, "may_be_dealt", lambda e: kinds[e.revision - 1] == "d")
+    log = Following()
+    with reading(log) as waiting:
+        log.tell(*([1] * len(kinds)))
+        log.end()
+        await until(lambda: log.is_read)
+        taken = [len(await waiting.take_full()) for _ in wanted]
+        assert taken == wanted
+        assert await waiting.take() == []
+
+
+async def test_no_append_is_parted_by_what_must_be_folded_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backlog, "BATCH_EVENTS_MAX", 8)
+    monkeypatch.setattr(backlog, "DEALT_EVENTS_MIN", 2)
+    monkeypatch.setattr(backlog, "may_be_dealt", lambda e: e.revision != 4)
+    log = Following()
+    with reading(log) as waiting:
+        log.tell(2, 3, 3)
+        assert revisions(await waiting.take_full()) == [1, 2]
+        assert revisions(await waiting.take()) == [3, 4, 5]
+        assert revisions(await waiting.take()) == [6, 7, 8]
+
+
 async def test_no_more_is_read_than_there_is_room_for() -> None:
     log = Following()
     with reading(log) as waiting:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
+import signal as signals
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -19,26 +21,27 @@ from projections import backlog, part_process, runner
 from projections.dealing import Division
 from projections.fold import SEALED, Rows, fold_batch
 from projections.generations import serving_folder
-from projections.part_process import PartProcesses
+from projections.part_process import PartProcess, PartProcesses
 from projections.parts import Dealt, PartFolder, SnapshotRows, fold_dealt
 from projections.row_keys import RowKeys
 from projections.rows import RowCodec, SealedRows
 from projections.runner import Projector
 from projections.store import Store
 from projections.tables import Checkpoint
-from tests.projections.histories import ListedLog
+from tests.projections.histories import History, ListedLog, signal
 from tests.projections.test_parts import long_world
 
 START_SECONDS_MAX = 60.0
 LOOK_SECONDS = 0.01
-PEOPLE, STEPS, BATCH_EVENTS = 60, 1_500, 200
+PEOPLE, STEPS, BATCH_EVENTS = 60, 900, 150
 
 
 @pytest.fixture(autouse=True)
 def smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backlog, "BATCH_EVENTS_MAX", BATCH_EVENTS)
     monkeypatch.setattr(runner, "READ_EVENTS_MAX", 50)
-    monkeypatch.setattr(runner, "BESIDE_EVENTS_MIN", 50)
+    monkeypatch.setattr(runner, "DEALT_EVENTS_MIN", 50)
+    monkeypatch.setattr(backlog, "DEALT_EVENTS_MIN", 50)
 
 
 @pytest.fixture
@@ -179,6 +182,45 @@ async def test_a_batch_is_divided_while_the_one_before_is_folded(
     assert ["begun", "divided", "ended"] in [happened[n : n + 3] for n in range(len(happened))]
 
 
+async def test_what_is_folded_next_is_given_before_its_task(
+    folding: Folding, entries: list[Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: defaultdict[PartProcess, list[str]] = defaultdict(list)
+    send, begin = PartProcess._send, PartProcess.begin
+
+    def sending(process: PartProcess, message: bytes) -> None:
+        if message == part_process._SHARE:
+            happened[process].append("given")
+        send(process, message)
+
+    def beginning(process: PartProcess, share: bytes, task: bytes) -> None:
+        happened[process].append("begins")
+        begin(process, share, task)
+        happened[process].append("has begun")
+
+    monkeypatch.setattr(PartProcess, "_send", sending)
+    monkeypatch.setattr(PartProcess, "begin", beginning)
+    await folding.ready()
+    await folding.fold(entries)
+    assert len(happened) == 2
+    for steps in happened.values():
+        assert ("begins", "has begun") in pairwise(steps)
+        assert steps.count("given") == steps.count("begins")
+
+
+async def test_only_what_must_be_is_folded_whole(folding: Folding, whole: list[int]) -> None:
+    history = History()
+    history.signals(0, signal("the first"))
+    history.rules()
+    until_rules = len(history.entries)
+    for number in range(BATCH_EVENTS * 3):
+        history.signals(number % PEOPLE, signal(f"m{number}"))
+    await folding.ready()
+    checkpoint = await folding.fold(history.entries)
+    assert whole == [until_rules]
+    assert checkpoint.revision == len(history.entries)
+
+
 async def test_one_process_alone_is_not_started(
     tmp_path: Path, entries: list[Entry], wanted: Checkpoint, whole: list[int]
 ) -> None:
@@ -198,7 +240,7 @@ async def test_a_process_that_answers_no_more_is_ended(
 ) -> None:
     monkeypatch.setattr(part_process, "PART_SECONDS_MAX", 0.5)
     child, _ = await folding.ready()
-    os.kill(child.pid, signal.SIGSTOP)
+    os.kill(child.pid, signals.SIGSTOP)
     assert await folding.fold(entries) == wanted
     assert whole
     assert not child.is_running()
