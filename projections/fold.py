@@ -182,10 +182,17 @@ def fold_part(
     _fold_entries(tables, entries, {}, times=times, until=until, concerns=concerns)
 
 
-def let_time_pass(rows: Rows, to: datetime, reached: Callable[[int], int] | None = None) -> None:
+def let_time_pass(
+    rows: Rows,
+    to: datetime,
+    reached: Callable[[int], int] | None = None,
+    *,
+    revision: int | None = None,
+) -> None:
     """Move the clock on with nothing else happening; only replays do, whose rows are their own.
 
-    Of a share, `reached` says by which event of others the clock came to an instant.
+    Of a share, `reached` says by which event of others the clock came to an instant. The rows stand
+    at `revision` then, up to which the log says nothing more that they could hold.
     """
     with transaction_of(rows) as transaction:
         session = Session(transaction, reached)
@@ -193,7 +200,7 @@ def let_time_pass(rows: Rows, to: datetime, reached: Callable[[int], int] | None
         session.finish()
         stands = transaction.checkpoint
         transaction.commit(
-            revision=stands.revision,
+            revision=revision or stands.revision,
             event_digest=stands.event_digest,
             log_digest=stands.log_digest,
         )

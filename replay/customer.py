@@ -94,7 +94,7 @@ def _folded(entries: Sequence[Entry], prefix: Prefix) -> MemoryTables:
     tables = MemoryTables()
     if entries:
         fold_excerpt(tables, entries)
-    let_time_pass(tables, prefix.clock)
+    let_time_pass(tables, prefix.clock, revision=prefix.revision)
     return tables
 
 

@@ -58,6 +58,17 @@ async def test_a_customer_is_seen_as_it_was_at_each_revision(audited: Edge) -> N
     assert before.reason == "UNKNOWN_CUSTOMER"
 
 
+async def test_a_past_answer_names_the_revision_that_was_asked_for(audited: Edge) -> None:
+    edge = audited
+    mine = await edge.identify(ANN, traits={"tier": "gold"})
+    later = await edge.identify(user("bob"), traits={"tier": "black"})
+    await edge.get(user("bob"), at_least_revision=later.revision)
+    assert (await edge.get(ANN, as_of=at(mine.revision))).revision == mine.revision
+    assert (await edge.get(ANN, as_of=at(later.revision))).revision == later.revision
+    many = await edge.get_many({"identifier": ANN}, as_of=at(later.revision))
+    assert many.results[0].customer.revision == many.revision == later.revision
+
+
 async def test_lists_are_given_as_they_were(audited: Edge) -> None:
     edge = audited
     defined = await edge.define_segment("buyers", 'count("Order Completed", "30d") >= 2')
