@@ -129,11 +129,6 @@ class Entry:
     recorded_at: datetime | None = None
     remains: Remains | None = None
 
-    def __reduce__(self) -> tuple[type[Entry], tuple[object, ...]]:
-        """Pickle the fields as they stand: many entries go from process to process."""
-        told = (self.event, self.stream, self.revision, self.version, self.previous, self.digest)
-        return Entry, (*told, self.ends_append, self.fault, self.recorded_at, self.remains)
-
     @property
     def head(self) -> Head:
         """The stream's head as of this event."""

@@ -171,8 +171,9 @@ class PartProcesses:
             return None
         with self._store.snapshot() as before:
             division = divide(before, entries, len(processes))
-        for process, share in zip(processes, division.shares if division else (), strict=False):
-            process.expect(share)
+        if division is not None:
+            for process, share in zip(processes, division.shares, strict=True):
+                process.expect(share)
         return division
 
     async def fold(self, division: Division, thread: Executor) -> Checkpoint | None:

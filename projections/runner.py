@@ -42,7 +42,7 @@ class Beside(Protocol):
 
 
 class _Batch(NamedTuple):
-    """Whole appends, and how they are divided if they are to be folded with others."""
+    """Whole appends, and how they are divided if they were ahead of their turn."""
 
     entries: Sequence[Entry]
     division: Division | None
@@ -101,7 +101,7 @@ class Projector:
         while True:
             while await self._fill_slice(thread) and batch is None and not backlog.has_more:
                 pass
-            batch = batch or self._divided(await backlog.take())
+            batch = batch or _Batch(await backlog.take(), None)
             if not batch.entries:
                 return
             ahead = asyncio.create_task(self._take_ahead(backlog))
@@ -117,16 +117,17 @@ class Projector:
 
     async def _take_ahead(self, backlog: Backlog) -> _Batch:
         """Take the next batch if it is full before the one at hand is folded."""
-        return self._divided(await backlog.take_full())
+        entries = await backlog.take_full()
+        return _Batch(entries, self._division_of(entries))
 
-    def _divided(self, entries: Sequence[Entry]) -> _Batch:
+    def _division_of(self, entries: Sequence[Entry]) -> Division | None:
         is_large = len(entries) >= DEALT_EVENTS_MIN
-        return _Batch(entries, self._beside.divide(entries) if self._beside and is_large else None)
+        return self._beside.divide(entries) if self._beside is not None and is_large else None
 
     async def _fold_batch(self, batch: _Batch, thread: Executor) -> Checkpoint:
         """Fold a batch, with others if it can be divided, by now at least, and they are there."""
         checkpoint = None
-        division = batch.division or self._divided(batch.entries).division
+        division = batch.division or self._division_of(batch.entries)
         if self._beside is not None and division is not None:
             checkpoint = await self._beside.fold(division, thread)
         if checkpoint is None:

@@ -182,8 +182,15 @@ async def test_a_batch_is_divided_while_the_one_before_is_folded(
     assert ["begun", "divided", "ended"] in [happened[n : n + 3] for n in range(len(happened))]
 
 
+def go_on_with_signals(history: History, events: int) -> list[Entry]:
+    """Let nobody become one customer with anybody: each batch is divided once."""
+    for number in range(events):
+        history.signals(number % PEOPLE, signal(f"m{number}"))
+    return history.entries
+
+
 async def test_what_is_folded_next_is_given_before_its_task(
-    folding: Folding, entries: list[Entry], monkeypatch: pytest.MonkeyPatch
+    folding: Folding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     happened: defaultdict[PartProcess, list[str]] = defaultdict(list)
     send, begin = PartProcess._send, PartProcess.begin
@@ -201,7 +208,7 @@ async def test_what_is_folded_next_is_given_before_its_task(
     monkeypatch.setattr(PartProcess, "_send", sending)
     monkeypatch.setattr(PartProcess, "begin", beginning)
     await folding.ready()
-    await folding.fold(entries)
+    await folding.fold(go_on_with_signals(History(), BATCH_EVENTS * 6))
     assert len(happened) == 2
     for steps in happened.values():
         assert ("begins", "has begun") in pairwise(steps)
@@ -213,12 +220,11 @@ async def test_only_what_must_be_is_folded_whole(folding: Folding, whole: list[i
     history.signals(0, signal("the first"))
     history.rules()
     until_rules = len(history.entries)
-    for number in range(BATCH_EVENTS * 3):
-        history.signals(number % PEOPLE, signal(f"m{number}"))
+    entries = go_on_with_signals(history, BATCH_EVENTS * 3)
     await folding.ready()
-    checkpoint = await folding.fold(history.entries)
+    checkpoint = await folding.fold(entries)
     assert whole == [until_rules]
-    assert checkpoint.revision == len(history.entries)
+    assert checkpoint.revision == len(entries)
 
 
 async def test_one_process_alone_is_not_started(
