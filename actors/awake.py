@@ -134,20 +134,25 @@ class AwakeCustomers:
         whole: dict[RecordId, dict[RecordId, AwakeRecord]] = {}
         for record_id, awake in fresh.items():
             if awake.record.root not in stale:
-                self.forget(record_id)
                 whole.setdefault(awake.record.root, {})[record_id] = awake
         for root, members in whole.items():
             self._put(root, members)
 
     def _put(self, root: RecordId, members: dict[RecordId, AwakeRecord]) -> None:
-        if root in self._by_root:
-            members = {**self._unpacked(root), **members}
-        customer = self._by_root.setdefault(root, _AwakeCustomer({}, self._now()))
-        customer.heads = {record_id: awake.head for record_id, awake in members.items()}
+        customer = self._by_root.get(root)
+        if customer is None or customer.heads.keys() != members.keys():
+            for member in members:
+                self.forget(member)
+            if root in self._by_root:
+                members = {**self._unpacked(root), **members}
+            customer = self._by_root.setdefault(root, _AwakeCustomer({}, self._now()))
+            self._root_of |= dict.fromkeys(members, root)
         self._packed_bytes -= customer.packed_bytes
+        customer.used_at = self._now()
+        self._by_root.move_to_end(root)
+        customer.heads = {record_id: awake.head for record_id, awake in members.items()}
         customer.records, customer.packed = members, ()
         customer.parted = {r: at for m in members.values() for r, at in m.record.parted.items()}
-        self._root_of |= dict.fromkeys(members, root)
         self._count_at_hand(root)
 
     def _unpacked(self, root: RecordId) -> dict[RecordId, AwakeRecord]:

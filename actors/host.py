@@ -233,8 +233,11 @@ class CustomerHost:
         # Others write to them: kept awake here, they would send callers to where they once were.
         for root in elsewhere:
             self._awake.forget(root)
+        waited = self._keeper.waiting
         for turn in self._keeper.form(w for w in batch if not w.is_answered):
             self._turns.begin(turn, lane)
+        if self._keeper.waiting > waited and not lane.is_bulk:
+            self._commit.hurry()  # for what they wait behind may be gathering there
 
     def _drop_expired(self, batch: list[Waiting]) -> list[Waiting]:
         now = self._clock.now()

@@ -217,7 +217,9 @@ class TurnKeeper:
         shared: Turn | None = None
         for waiting in commands:
             keys = waiting.keys
-            met = _distinct(turn_of[key] for key in keys if key in turn_of)
+            met: list[Turn] = []
+            if not turn_of.keys().isdisjoint(keys):
+                met = _distinct(turn_of[key] for key in keys if key in turn_of)
             held = self._held(keys, met, turn_of)
             if held is not None:
                 self._behind[held].append(waiting)

@@ -36,6 +36,7 @@ from domain.commands import (
     MergeCustomers,
     PersonCommand,
     ReadmitIdentifier,
+    RecordSignals,
     SetTraits,
     UndoMerge,
     UnlinkIdentifier,
@@ -46,10 +47,6 @@ from domain.replies import Done, Failed, Moved, Reply
 from eventlog.errors import LogError
 from eventlog.port import EventLog
 
-CALLS_IN_FLIGHT_MAX = 4
-REQUESTS_IN_FLIGHT_MAX = 256
-"""Requests with commands to one host; beyond that commands gather too."""
-
 COMMANDS_WAITING_MAX = 50_000
 REDIRECTS_MAX = 8
 RETRY_AFTER_SECONDS = 0.1
@@ -58,6 +55,7 @@ CALL_OVERRUN = timedelta(seconds=10)
 
 UNSETTLED = frozenset({Kind.UNAVAILABLE, Kind.CONFLICT})
 """Failures that say nothing of what an earlier call with the same command id has stored."""
+
 
 _TOO_LATE = failed(Kind.UNAVAILABLE, "DEADLINE_EXCEEDED", "the deadline has passed")
 _LOST = failed(
@@ -80,13 +78,31 @@ class _Waiting:
     answers: asyncio.Future[Sequence[Answer]]
 
 
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """How many calls to one host are in flight at most, and when one goes out beside another.
+
+    That is when so many commands wait, or when they have waited for so long. A call costs both ends
+    as much as ten signals, and the fewer are under way in a host, the sooner it sees to a command.
+    """
+
+    in_flight_max: int
+    crowd_commands_min: int = 1
+    gather_seconds: float = 0.0
+
+
+BULK_CALLS = CallLimits(in_flight_max=2, crowd_commands_min=128, gather_seconds=0.1)
+COMMAND_CALLS = CallLimits(in_flight_max=256)
+
+
 class HostChannel:
     """Gather commands for one host, and keep so many calls to it in flight."""
 
-    def __init__(self, link: HostLink, host: int, *, calls_in_flight_max: int) -> None:
+    def __init__(self, link: HostLink, host: int, *, limits: CallLimits) -> None:
         self._link = link
         self._host = host
-        self._calls_max = calls_in_flight_max
+        self._limits = limits
+        self._gathering: asyncio.TimerHandle | None = None
         self._waiting: deque[_Waiting] = deque()
         self._commands_waiting = 0
         self._calls: set[asyncio.Task[None]] = set()
@@ -106,10 +122,29 @@ class HostChannel:
         return await waiting.answers
 
     def _call_next(self) -> None:
-        while self._waiting and len(self._calls) < self._calls_max:
-            call = asyncio.create_task(self._call(self._take()))
-            call.add_done_callback(self._called)
-            self._calls.add(call)
+        while self._waiting and len(self._calls) < self._limits.in_flight_max:
+            if self._calls and self._commands_waiting < self._limits.crowd_commands_min:
+                self._gather()
+                return
+            self._call_now()
+
+    def _gather(self) -> None:
+        if self._gathering is None:
+            loop = asyncio.get_running_loop()
+            self._gathering = loop.call_later(self._limits.gather_seconds, self._end_gathering)
+
+    def _end_gathering(self) -> None:
+        self._gathering = None
+        if self._waiting and len(self._calls) < self._limits.in_flight_max:
+            self._call_now()
+
+    def _call_now(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+        call = asyncio.create_task(self._call(self._take()))
+        call.add_done_callback(self._called)
+        self._calls.add(call)
 
     def _take(self) -> list[_Waiting]:
         """Take what fits into one call, in order."""
@@ -168,10 +203,10 @@ class CommandRouter:
         self._placement = placement
         self._clock = clock
         self._table = table
-        self._bulk = _channels(link, placement, CALLS_IN_FLIGHT_MAX)
+        self._bulk = _channels(link, placement, BULK_CALLS)
         self._commands = self._bulk
         if commands is not None:
-            self._commands = _channels(commands, placement, REQUESTS_IN_FLIGHT_MAX)
+            self._commands = _channels(commands, placement, COMMAND_CALLS)
 
     async def execute(self, command: PersonCommand) -> Done | Failed:
         """Execute one command, ahead of bulk. Never raises."""
@@ -274,6 +309,8 @@ class CommandRouter:
         if reply.ignored is not None:
             return  # Nothing was stored, so nothing was linked.
         match command:
+            case RecordSignals():  # first: nearly all are
+                self._learn_linked(command, reply)
             case CheckConsent() | SetTraits():
                 return
             case UnlinkIdentifier() | ReadmitIdentifier():
@@ -287,12 +324,14 @@ class CommandRouter:
             case UnmergeRecord(dry_run=True):
                 return
             case _:
-                # Where nothing was recorded nothing was linked: for duplicates, or when declined.
-                said = reply.signals
-                if not said or any(result.result == "recorded" for result in said):
-                    self._directory.learn_done(command, reply)
+                self._learn_linked(command, reply)
+
+    def _learn_linked(self, command: PersonCommand, reply: Done) -> None:
+        """Learn whose the identifiers are; of duplicates, or when declined, none was linked."""
+        said = reply.signals
+        if not said or any(result.result == "recorded" for result in said):
+            self._directory.learn_done(command, reply)
 
 
-def _channels(link: HostLink, placement: Placement, calls_max: int) -> list[HostChannel]:
-    hosts = range(placement.hosts)
-    return [HostChannel(link, host, calls_in_flight_max=calls_max) for host in hosts]
+def _channels(link: HostLink, placement: Placement, limits: CallLimits) -> list[HostChannel]:
+    return [HostChannel(link, host, limits=limits) for host in range(placement.hosts)]

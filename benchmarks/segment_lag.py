@@ -7,7 +7,7 @@ steward's clock. A reader looks at the journal as a query would, in a snapshot o
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +33,7 @@ from domain.workspace_events import (
     SourceRegistered,
 )
 from eventlog.commit import GroupCommit
-from eventlog.port import EMPTY, Attempt, Draft, Head, Stored
+from eventlog.port import EMPTY, Attempt, Head, Stored
 from projections.fold import row_codec
 from projections.instants import time_of
 from projections.runner import Projector
@@ -67,7 +67,7 @@ class Publisher:
     async def append(self, stream: Stream, body: Event) -> int:
         """Append an event that is recorded now; give its revision."""
         now = datetime.now(UTC)
-        draft: Draft = replace(load.draft(stream, body), happened_at=now, recorded_at=now)
+        draft = load.draft(stream, body)._replace(happened_at=now, recorded_at=now)
         head = self._heads.get(stream, EMPTY)
         outcome = await self._commit.append(
             Attempt((draft,), {stream: head}), timeout_seconds=APPEND_SECONDS_MAX

@@ -6,7 +6,6 @@ Pure: called by hosts, once a turn; called again on fresher state after a confli
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 
 from domain.checking import check_consent, no_of_erased
@@ -236,7 +235,7 @@ def _record_signals(gate: Gate, resolution: Resolution, command: RecordSignals) 
     results = results_of(command.signals, known, is_admitted=is_admitted)
     if not is_admitted:
         decision = _decline(gate, resolution, command, tuple(fresh), acts=acts, at=at)
-        return replace(decision, signals=results)
+        return decision._replace(signals=results)
     changes = joining(gate.rules, resolution, command, source=command.source, at=at)
     body = SignalsRecorded(
         source=command.source,
@@ -336,9 +335,8 @@ def _decline(
     body = SignalsDeclined(source=command.source, reason=GATE_CLOSED, message_ids=message_ids)
     changes += [*acts, Change(record_stream(resolution.address), body, at)]
     decision = _decided(resolution, changes, results)
-    return replace(
-        decision, customer_id=_root_meant(resolution) or decision.customer_id, merge_ids=()
-    )
+    customer_id = _root_meant(resolution) or decision.customer_id
+    return decision._replace(customer_id=customer_id, merge_ids=())
 
 
 def _settled(resolution: Resolution, fates: dict[str, SignalResult]) -> Decision:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from domain.event import Event
 from domain.identity import LeftOut
@@ -11,8 +11,7 @@ from domain.ids import RecordId, Stream
 from domain.replies import Consequences, SignalResult, Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """An event that is to be stored on a stream."""
 
     stream: Stream
@@ -20,8 +19,7 @@ class Change:
     happened_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What a command comes to: changes to store together, and what to tell the caller.
 
     `repeated_revision` is set where the command was carried out before: there is nothing to store.

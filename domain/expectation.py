@@ -7,7 +7,7 @@ of the customer, so that a change of any of them before it is stored is a confli
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from domain.commands import ExpectingCommand, PersonCommand, ReadmitIdentifier
 from domain.customer import Customer
@@ -44,7 +44,7 @@ class Expectation:
         body = CustomerTouched(record_id=min(changed))
         others = {r for customer in self.customers for r in customer.records} - changed
         touched = [Change(record_stream(r), body, command.issued_at) for r in sorted(others)]
-        return replace(decision, changes=(*decision.changes, *touched))
+        return decision._replace(changes=(*decision.changes, *touched))
 
 
 def expectation_of(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
 
 from domain.consent import NOTHING_SAID, ConsentAct, Standing, standing
 from domain.customer import Customer
@@ -16,8 +16,7 @@ _NOBODY_YET = RecordId("")
 """Stands for the record of somebody who is not known: a person without acts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(NamedTuple):
     """The rules, and the acts on each record of one customer, as of a time.
 
     `parts` are the gates of those who would become that customer, if there are several.
@@ -47,10 +46,10 @@ class Gate:
 
     def admits(self, source: str) -> bool:
         """Say whether at least one purpose of the source is open (R11)."""
+        purposes = self.rules.purposes
         return any(
-            self.standing(self.rules.purposes[name]).is_open
-            for name in sorted(self.rules.source(source).purposes)
-            if name in self.rules.purposes
+            name in purposes and self.standing(purposes[name]).is_open
+            for name in self.rules.source(source).purposes
         )
 
     def after(self, acts: Iterable[ConsentAct]) -> Gate:
@@ -59,7 +58,8 @@ class Gate:
         if not more:
             return self
         held = self.acts or {_NOBODY_YET: ()}
-        return replace(self, acts={record: (*own, *more) for record, own in held.items()}, parts=())
+        joined = {record: (*own, *more) for record, own in held.items()}
+        return self._replace(acts=joined, parts=())
 
 
 def joint_gate(rules: Rules, customers: Sequence[Customer], *, at: datetime) -> Gate:
@@ -68,7 +68,7 @@ def joint_gate(rules: Rules, customers: Sequence[Customer], *, at: datetime) -> 
     joint = gate_of(rules, records, at=at)
     if len(customers) < 2:  # noqa: PLR2004  # there is nothing to join
         return joint
-    return replace(joint, parts=tuple(gate_of(rules, c.records, at=at) for c in customers))
+    return joint._replace(parts=tuple(gate_of(rules, c.records, at=at) for c in customers))
 
 
 def gate_of(rules: Rules, records: Mapping[RecordId, Record], *, at: datetime) -> Gate:

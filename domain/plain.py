@@ -33,9 +33,9 @@ def plain_signals(
         return None
     if not gate_of(rules, {record.id: record}, at=now).admits(command.source):
         return None
-    message_ids = {signal.message_id: None for signal in command.signals}
-    keys = [signal_key(command.source, message_id) for message_id in message_ids]
-    if len(keys) != len(command.signals) or any(key in record.messages for key in keys):
+    message_ids = [signal.message_id for signal in command.signals]
+    keys = {signal_key(command.source, message_id) for message_id in message_ids}
+    if len(keys) != len(message_ids) or not record.messages.keys().isdisjoint(keys):
         return None
     body = SignalsRecorded(
         source=command.source,

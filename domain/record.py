@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Literal, TypeVar, cast
 
 from pydantic import JsonValue
@@ -170,6 +169,9 @@ def _with_acts(acts: Sequence[ConsentAct], added: tuple[ConsentAct, ...]) -> tup
 
 def _apply(record: Record, event: Recorded[Event]) -> Record:
     match event.body:
+        case SignalsRecorded(source=source, signals=signals):
+            keys = [signal_key(source, signal.message_id) for signal in signals]
+            return _with_messages(record, _remember_messages(record, keys, "recorded"))
         case IdentifiersLinked(keys=held, identifiers=linked):
             known = {**dict.fromkeys(held), **record.identifiers}
             known |= {item.key: item for item in linked}
@@ -179,9 +181,6 @@ def _apply(record: Record, event: Recorded[Event]) -> Record:
             return replace(record, identifiers=held_on)
         case TraitsSet() as body:
             return _set_traits(record, event, body)
-        case SignalsRecorded(source=source, signals=signals):
-            keys = [signal_key(source, signal.message_id) for signal in signals]
-            return _with_messages(record, _remember_messages(record, keys, "recorded"))
         case SignalsDeclined(source=source, message_ids=message_ids):
             keys = [signal_key(source, message_id) for message_id in message_ids]
             return replace(record, messages=_remember_messages(record, keys, "declined"))
@@ -272,9 +271,8 @@ def _remember_messages(
     messages = _own(record.messages)
     for key in keys:
         messages.setdefault(key, fate)
-    surplus = len(messages) - MESSAGES_REMEMBERED_MAX
-    for key in list(islice(messages, max(0, surplus))):
-        del messages[key]
+    while len(messages) > MESSAGES_REMEMBERED_MAX:
+        del messages[next(iter(messages))]
     return messages
 
 

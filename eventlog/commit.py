@@ -123,6 +123,10 @@ class GroupCommit:
         (self._patient if may_wait else self._urgent).put(part)
         return part
 
+    def hurry(self) -> None:
+        """Let nothing gather that waits now: somebody waits for it after all."""
+        self._patient.hurry()
+
     def _dispatch(self, queue: CommitQueue) -> None:
         while queue.is_flight_due and (parts := self._take(queue, apart=False)):
             self._launch(parts, self._commit(parts), flights=queue.flights)

@@ -91,6 +91,11 @@ class CommitQueue:
         self._is_woken = True
         loop.call_soon(self._go)
 
+    def hurry(self) -> None:
+        """End the gathering, if there is one."""
+        if self._timer is not None:
+            self._end_gathering()
+
     def take(
         self, is_wanted: Callable[[Part], bool], *, barred: set[Stream], room: int, by_parts: bool
     ) -> list[Part]:

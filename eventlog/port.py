@@ -34,8 +34,7 @@ class Head(NamedTuple):
 EMPTY = Head()
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """An event that is to be stored. `part` of `parts` is its place in its decision, from 1."""
 
     stream: Stream

@@ -143,11 +143,11 @@ class RequestReader:
                 found[identifier.key] = identifier
         return tuple(found.values()), tuple(blocked.values())
 
-    def happened_at(self, message: Dated) -> datetime:
-        """Read when it happened; now, where the request does not say."""
-        if not message.HasField("happened_at"):
-            return self._clock.recorded_now()
-        return read_time(message.happened_at)
+    def happened_at(self, message: Dated, *, arrived_at: datetime | None = None) -> datetime:
+        """Read when it happened; when it arrived, or now, where the request does not say."""
+        if message.HasField("happened_at"):
+            return read_time(message.happened_at)
+        return arrived_at or self._clock.recorded_now()
 
 
 def _named(command_id: str) -> dict[str, str]:
@@ -181,7 +181,8 @@ def read_time(stamp: timestamp_pb2.Timestamp) -> datetime:
 
 def read_map(struct: struct_pb2.Struct) -> OpenMap:
     """Read an open map; whole numbers come out as integers, as their JSON text has them."""
-    return {key: read_value(value, depth=1) for key, value in struct.fields.items()}
+    fields = struct.fields  # whose `items` are made in Python, one by one
+    return {key: read_value(fields[key], depth=1) for key in fields}
 
 
 def read_value(value: struct_pb2.Value, *, depth: int = 1) -> JsonValue:

@@ -156,6 +156,20 @@ async def test_one_slow_customer_holds_up_nobody_else() -> None:
         await slow
 
 
+async def test_a_command_does_not_wait_for_bulk_on_its_customer_to_gather(
+    house: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = str((await house.done(track("m1", A))).customer_id)
+    monkeypatch.setattr("eventlog.commit_queue.GATHER_SECONDS", 60.0)
+    signal = Routed(command=track("m2", A), owners={A.key: RecordId(root)})
+    bulk = asyncio.create_task(house.hosts[0].execute_bulk([signal]))
+    await eventually(lambda: house.hosts[0]._keeper.is_busy(root))
+    async with asyncio.timeout(5.0):
+        (reply,) = await at_once(house, [traits(A)], root)
+        await bulk
+    assert isinstance(reply, Done)
+
+
 async def test_a_command_past_its_deadline_is_dropped_unread(house: Workspace) -> None:
     size = len(await house.events())
     command = track("m1", A, seconds=-1)

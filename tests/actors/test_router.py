@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from time import monotonic
 
 import pytest
 
@@ -13,7 +15,7 @@ from actors.messages import (
     encode_replies,
     failed,
 )
-from actors.router import CALLS_IN_FLIGHT_MAX
+from actors.router import BULK_CALLS, CommandRouter
 from domain.commands import DefinePurpose, PersonCommand, RegisterSource
 from domain.consent import LawfulBasis
 from domain.errors import Kind
@@ -101,34 +103,74 @@ async def test_a_deadline_in_the_past_is_not_sent(house: Workspace) -> None:
     assert house.link.calls == 0
 
 
-async def test_commands_gather_while_calls_are_in_flight(house: Workspace) -> None:
-    sent: list[int] = []
+class _Held:
+    """A link whose calls are answered, with a refusal, once `gate` is open."""
 
-    class Held:
-        def __init__(self, gate: asyncio.Event) -> None:
-            self.gate, self.at_once, self.most = gate, 0, 0
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.sent: list[int] = []
+        self.at_once = self.most = 0
 
-        async def execute(self, host: int, batch: bytes, **_call: object) -> bytes:
-            sent.append(batch.count(b'"command_id"'))
-            self.at_once += 1
-            self.most = max(self.most, self.at_once)
-            await self.gate.wait()
-            self.at_once -= 1
-            refusal = failed(Kind.REFUSED, "HELD", "as the test wants it")
-            return encode_replies([refusal] * len(decode_commands(batch)))
+    async def execute(self, host: int, batch: bytes, **_call: object) -> bytes:  # the protocol's
+        commands = decode_commands(batch)
+        self.sent.append(len(commands))
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        await self.gate.wait()
+        self.at_once -= 1
+        return encode_replies(
+            [failed(Kind.REFUSED, "HELD", "as the test wants it")] * len(commands)
+        )
 
-    held = Held(asyncio.Event())
+
+def held_router(house: Workspace) -> tuple[CommandRouter, _Held]:
+    held = _Held()
     house.link = held  # type: ignore[assignment] # another link
     house.placement = type(house.placement)(1)
-    router = house.new_router()
-    commands = [track(f"m{n}", user(str(n)), seconds=60) for n in range(3_000)]
-    waiting = asyncio.create_task(router.execute_many(commands))
-    await eventually(lambda: held.most == CALLS_IN_FLIGHT_MAX)
-    assert sent == [COMMANDS_PER_CALL_MAX] * CALLS_IN_FLIGHT_MAX
+    return house.new_router(), held
+
+
+def many(number: int) -> list[PersonCommand]:
+    return [track(f"m{n}", user(str(n)), seconds=60) for n in range(number)]
+
+
+async def test_commands_gather_while_calls_are_in_flight(house: Workspace) -> None:
+    router, held = held_router(house)
+    waiting = asyncio.create_task(router.execute_many(many(3_000)))
+    await eventually(lambda: held.most == BULK_CALLS.in_flight_max)
+    assert held.sent == [COMMANDS_PER_CALL_MAX] * BULK_CALLS.in_flight_max
     held.gate.set()
     replies = await waiting
-    assert held.most == CALLS_IN_FLIGHT_MAX
+    assert held.most == BULK_CALLS.in_flight_max
     assert {reply.reason for reply in replies if isinstance(reply, Failed)} == {"HELD"}
+
+
+async def test_a_few_commands_wait_for_a_call_in_flight_but_not_for_ever(house: Workspace) -> None:
+    router, held = held_router(house)
+    waiting = [asyncio.create_task(router.execute_many(many(10)))]
+    await eventually(lambda: held.sent == [10])
+    begun = monotonic()
+    waiting += [asyncio.create_task(router.execute_many(many(10))) for _ in range(2)]
+    await eventually(lambda: held.sent == [10, 20])
+    assert monotonic() - begun >= BULK_CALLS.gather_seconds
+    held.gate.set()
+    await asyncio.gather(*waiting)
+    assert held.sent == [10, 20]
+
+
+async def test_a_crowd_goes_beside_a_call_at_once(
+    house: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = replace(BULK_CALLS, gather_seconds=60.0)
+    monkeypatch.setattr("actors.router.BULK_CALLS", patient)
+    router, held = held_router(house)
+    waiting = [asyncio.create_task(router.execute_many(many(10)))]
+    await eventually(lambda: held.sent == [10])
+    crowd = BULK_CALLS.crowd_commands_min
+    waiting.append(asyncio.create_task(router.execute_many(many(crowd))))
+    await eventually(lambda: held.sent == [10, crowd])
+    held.gate.set()
+    await asyncio.gather(*waiting)
 
 
 async def test_a_router_that_knows_an_old_root_follows_the_move(house: Workspace) -> None:

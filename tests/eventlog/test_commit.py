@@ -282,6 +282,19 @@ async def test_what_may_wait_gathers_and_goes_out_before_long(
     assert log.sizes == [5]
 
 
+async def test_what_may_wait_is_hurried(
+    log: WatchedLog, commit: GroupCommit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventlog.commit_queue.GATHER_SECONDS", 60.0)
+    commit.hurry()  # nobody waits: nothing happens
+    sent = patient(commit, *singles(3))
+    await asyncio.sleep(0.001)
+    assert log.sizes == []
+    commit.hurry()
+    assert all(isinstance(outcome, Stored) for outcome in await asyncio.gather(*sent))
+    assert log.sizes == [3]
+
+
 async def test_what_may_not_wait_passes_what_may(log: WatchedLog, commit: GroupCommit) -> None:
     log.gate.clear()
     crowd = patient(commit, *singles(FLIGHTS_MAX * BATCH_EVENTS_MAX + BATCH_EVENTS_MAX))

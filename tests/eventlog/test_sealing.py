@@ -74,7 +74,7 @@ async def test_personal_fields_rest_sealed_and_are_read_as_they_were(log: Memory
 
 async def test_the_same_event_never_rests_as_the_same_bytes(log: MemoryEventLog) -> None:
     first, second = draft(new_record()), draft(new_record())
-    await store(log, first, replace(second, event_id=first.event_id))
+    await store(log, first, second._replace(event_id=first.event_id))
     assert log._rows[0].body != log._rows[1].body
 
 
