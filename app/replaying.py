@@ -40,7 +40,7 @@ from projections.views import CustomerView
 from replay.as_of import AsOf, Prefix, find_prefix
 from replay.customer import PastCustomers, fold_customers
 from replay.diff import Change, diff_customer
-from replay.explain import event_at, explain_change, explain_merge, revision_since
+from replay.explain import event_at, explain_change, explain_merge, since_in_log
 from replay.fold import Progress, fold_into, silent
 from replay.person import export_person
 
@@ -71,12 +71,12 @@ class Past:
         found = await fold_customers(self.log, prefix, identifiers=[key])
         return found, found.holder(key)
 
-    async def since(self, past: PastCustomers, why: Explanation) -> int | None:
-        """Say at which revision of the log a membership began or ended."""
+    async def since(self, past: PastCustomers, why: Explanation) -> tuple[int, int] | None:
+        """Say at which revision and instant of the log a membership began or ended."""
         if why.since_revision is None or why.since_at is None:
             return None
         since = (why.since_revision, why.since_at)
-        find = partial(revision_since, self.log, past, segment=why.segment, since=since)
+        find = partial(since_in_log, self.log, past, segment=why.segment, since=since)
         now = datetime.now(UTC)
         if self.marks is None:
             return await find(now=now)
@@ -262,18 +262,22 @@ def _time_text(instant: int | None) -> str | None:
 
 async def _membership(past: Past, found: PastCustomers, why: Explanation) -> dict[str, Any]:
     shown: dict[str, Any] = asdict(why)
-    for name in ("since_at", "sure_until"):
-        shown[name] = _time_text(shown[name])
+    since = await past.since(found, why)
+    revision, at = (None, None) if since is None else since
+    shown |= {
+        "since_revision": revision,
+        "since_at": _time_text(at),
+        "sure_until": _time_text(why.sure_until),
+    }
     shown["readings"] = [
         {"call": str(read.call), "value": read.value, "sure_until": _time_text(read.due)}
         for read in why.readings
     ]
-    since = shown["since_revision"] = await past.since(found, why)
-    if since is not None and why.since_revision is not None:
-        tables, revision = found.tables, why.since_revision
-        change = explain_change(tables, why.segment, why.customer, revision=revision)
+    if revision is not None and why.since_revision is not None:
+        folded = why.since_revision
+        change = explain_change(found.tables, why.segment, why.customer, revision=folded)
         shown["since_cause"] = None if change is None else change.cause
-        event = await event_at(past.log, since)
+        event = await event_at(past.log, revision)
         if event is not None:
             shown["since_event_type"], shown["since_event_id"] = event
     return shown

@@ -97,6 +97,14 @@ async def find_prefix(
     return Prefix(found.revision, clock, as_of.happened)
 
 
+async def clock_after(
+    log: LogReader, revision: int, *, marks: ReadTables | None = None
+) -> datetime:
+    """Say what the log's clock shows after a revision. Raises `LogUnavailable` and `LogDamaged`."""
+    found, _ = await _read_on(log, _nearest(marks, revision, None), revision, None)
+    return found.at
+
+
 def within(entries: Sequence[Entry], prefix: Prefix) -> list[Entry]:
     """Give what of these entries a past state stands on, in the order of the log."""
     known = sorted((e for e in entries if e.revision <= prefix.revision), key=lambda e: e.revision)

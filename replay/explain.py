@@ -13,10 +13,10 @@ from domain.ids import EventId, IdentifierKey, MergeId, RecordId, Stream, record
 from eventlog.port import EMPTY, Entry, LogReader
 from eventlog.registry import wire_name
 from projections.errors import CustomerErased
-from projections.instants import time_of
+from projections.instants import microseconds, time_of
 from projections.segments.journal import MembershipChange, changes
 from projections.tables import ReadTables
-from replay.as_of import AsOf, find_prefix
+from replay.as_of import AsOf, clock_after, find_prefix
 from replay.customer import PastCustomers, erased_records
 from replay.fold import READ_EVENTS_MAX, Progress, silent
 
@@ -89,7 +89,7 @@ def explain_change(
     return None
 
 
-async def revision_since(
+async def since_in_log(
     log: LogReader,
     past: PastCustomers,
     *,
@@ -97,20 +97,22 @@ async def revision_since(
     since: tuple[int, int],
     now: datetime,
     marks: ReadTables | None = None,
-) -> int:
+) -> tuple[int, int]:
     """Say at which revision of the log a past membership began or ended, as the read side had it.
 
-    `since` is the revision and the instant in the fold of the customer's own streams: there time
-    passes with its own events alone, in the log with those of others too. Raises `LogUnavailable`
-    and `LogDamaged`.
+    `since` is the revision and the instant in the fold of the customer's own streams, and so is
+    what comes out in the log: there time passes with the events of others too. Raises
+    `LogUnavailable` and `LogDamaged`.
     """
+    if past.prefix.happened is not None:
+        return since
     revision, at = since
     told = changes(past.tables, after_revision=revision - 1)
     causes = {c.cause for c in told if (c.segment, c.revision, c.at) == (segment, revision, at)}
-    if causes != {"time"} or past.prefix.happened is not None:
-        return revision
+    if causes != {"time"}:
+        return revision, microseconds(await clock_after(log, revision, marks=marks))
     before = await find_prefix(log, AsOf(known=time_of(at - 1)), now=now, marks=marks)
-    return min(before.revision + 1, past.prefix.revision)
+    return min(before.revision + 1, past.prefix.revision), at
 
 
 async def event_at(log: LogReader, revision: int) -> tuple[str, EventId] | None:

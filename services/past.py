@@ -17,7 +17,7 @@ from projections.store import Store
 from projections.views import CustomerView, customer_standings
 from replay.as_of import AsOf, Prefix, find_prefix
 from replay.customer import PastCustomers, fold_customers
-from replay.explain import revision_since
+from replay.explain import since_in_log
 from services.lookup import Reference
 from services.requests import RequestReader, read_record_id, read_time
 
@@ -75,17 +75,19 @@ class PastReader:
             raise NotFound("UNKNOWN_CUSTOMER", "nobody was known by this id or identifier")
         return past, view.customer_id
 
-    async def since(self, past: PastCustomers, segment: str, revision: int, *, at: int) -> int:
-        """Say at which revision a past membership began or ended; `revision` is that of its fold.
+    async def since(
+        self, past: PastCustomers, segment: str, since: tuple[int, int]
+    ) -> tuple[int, int]:
+        """Say at which revision and instant a past membership began or ended.
 
-        Raises `LogUnavailable` and `LogDamaged`.
+        `since` is the same in its fold. Raises `LogUnavailable` and `LogDamaged`.
         """
         with self._store.snapshot() as marks:
-            return await revision_since(
+            return await since_in_log(
                 self._log,
                 past,
                 segment=segment,
-                since=(revision, at),
+                since=since,
                 now=self._reader.now(),
                 marks=marks,
             )

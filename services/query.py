@@ -14,7 +14,7 @@ from domain.replies import Verdict
 from koseki.v1 import common_pb2, query_service_pb2, query_service_pb2_grpc
 from projections import customers
 from projections.errors import CustomerParked, KeysNotHeld
-from projections.instants import microseconds
+from projections.instants import microseconds, time_of
 from projections.row_keys import read_long, read_rows
 from projections.rules import read_rules
 from projections.segments.following import CustomerWatch, is_open_for, segments_of
@@ -177,10 +177,9 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             past, root = await self._past.find(request.as_of, request.reference, request.purpose)
             answer = _segments(past.tables, root, request)
             for told in answer.memberships:
-                at = microseconds(read_time(told.since))
-                told.since_revision = await self._past.since(
-                    past, told.segment, told.since_revision, at=at
-                )
+                since = told.since_revision, microseconds(read_time(told.since))
+                told.since_revision, at = await self._past.since(past, told.segment, since)
+                told.since.FromDatetime(time_of(at))
             return answer
         now = self._reader.now()
         return await read_rows(

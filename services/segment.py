@@ -278,10 +278,9 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
         check_serves(past.tables, Sets(), request.segment, purpose=request.purpose)
         why = _why(past.tables, root, request)
         if why is not None and why.since_revision is not None and why.since_at is not None:
-            since = await self._past.since(
-                past, request.segment, why.since_revision, at=why.since_at
-            )
-            why = replace(why, since_revision=since)
+            since = why.since_revision, why.since_at
+            revision, at = await self._past.since(past, request.segment, since)
+            why = replace(why, since_revision=revision, since_at=at)
         return _explained(why, root, revision=past.prefix.revision)
 
     async def _reach(self, revision: int, context: CallContext) -> None:

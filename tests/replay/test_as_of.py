@@ -27,7 +27,7 @@ from projections.segments.membership import read_membership
 from projections.views import CustomerView, Household, customer_view, record_holding
 from replay.as_of import AsOf, Prefix, find_prefix
 from replay.customer import fold_customers
-from replay.explain import revision_since
+from replay.explain import since_in_log
 from tests.projections.histories import (
     START,
     ListedLog,
@@ -99,8 +99,8 @@ async def test_a_past_membership_is_since_when_the_read_side_had_it(seed: int, a
             continue
         for name in past.segments(root):
             since = (known["in"][name][0], known["in"][name][1])
-            told = await revision_since(listed(entries), past, segment=name, since=since, now=LATER)
-            assert [told, since[1]] == row["in"][name], name
+            told = await since_in_log(listed(entries), past, segment=name, since=since, now=LATER)
+            assert [*told] == row["in"][name], name
 
 
 @pytest.mark.parametrize("is_marked", [True, False])
@@ -130,10 +130,39 @@ async def test_what_time_alone_brought_about_is_since_the_event_that_moved_the_c
         assert known is not None
         since = (known["in"]["quiet"][0], known["in"]["quiet"][1])
         assert since[0] != moved
-        told = await revision_since(
+        told = await since_in_log(
             listed(entries), past, segment="quiet", since=since, now=LATER, marks=marks
         )
-        assert told == moved
+        assert told == (moved, since[1])
+
+
+@pytest.mark.parametrize("is_marked", [True, False])
+async def test_what_an_event_brought_about_is_since_the_clock_of_the_log(
+    *, is_marked: bool
+) -> None:
+    happenings = Happenings()
+    happenings.rules()
+    happenings.segment("buyers", 'count("A", "ever") > 0')
+    happenings.now = 1_000
+    happenings.did(2, "B")
+    happenings.now = 999  # by a host whose clock is behind
+    happenings.did(1, "A")
+    entries = happenings.entries
+    live = MemoryTables()
+    fold_batch(live, entries)
+    row = read_membership(live, record_id(1))
+    prefix = await find_prefix(listed(entries), AsOf(revision=len(entries)), now=LATER)
+    past = await fold_customers(listed(entries), prefix, record_ids=[record_id(1)])
+    known = read_membership(past.tables, record_id(1))
+    assert row is not None
+    assert known is not None
+    since = (known["in"]["buyers"][0], known["in"]["buyers"][1])
+    assert since[1] < row["in"]["buyers"][1]
+    marks = live if is_marked else None
+    told = await since_in_log(
+        listed(entries), past, segment="buyers", since=since, now=LATER, marks=marks
+    )
+    assert [*told] == row["in"]["buyers"]
 
 
 @settings(deadline=None, max_examples=40)
