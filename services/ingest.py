@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -170,13 +169,12 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
         """Read every signal, and put together those of the same person; refuse the malformed."""
         open_groups: dict[frozenset[IdentifierKey], _Group] = {}
         groups: list[_Group] = []
-        arrived_at = self._reader.now()
         for place, given in enumerate(request.signals):
             if place % SIGNALS_PER_SLICE == 0:
                 await asyncio.sleep(0)
             try:
                 identifiers, left_out = self._reader.identifiers(given.identifiers)
-                signal = self._signal(given, arrived_at)
+                signal = self._signal(given)
                 choices = category_preferences(signal.context)
                 _check_number(identifiers, left_out)
             except (DomainError, ValidationError) as error:
@@ -194,14 +192,14 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
             group.places.append(place)
         return groups
 
-    def _signal(self, given: ingest_service_pb2.Signal, arrived_at: datetime) -> Signal:
+    def _signal(self, given: ingest_service_pb2.Signal) -> Signal:
         if given.kind not in KINDS:
             raise Invalid("INVALID_FIELD", "the kind of signal is not known")
         return Signal(
             message_id=check_message_id(given.message_id),
             kind=KINDS[given.kind],
             name=given.name,
-            happened_at=self._reader.happened_at(given, arrived_at=arrived_at),
+            happened_at=self._reader.happened_at(given),
             properties=read_map(given.properties),
             context=read_map(given.context),
         )

@@ -143,11 +143,14 @@ class RequestReader:
                 found[identifier.key] = identifier
         return tuple(found.values()), tuple(blocked.values())
 
-    def happened_at(self, message: Dated, *, arrived_at: datetime | None = None) -> datetime:
-        """Read when it happened; when it arrived, or now, where the request does not say."""
-        if message.HasField("happened_at"):
-            return read_time(message.happened_at)
-        return arrived_at or self._clock.recorded_now()
+    def happened_at(self, message: Dated) -> datetime:
+        """Read when it happened; now, where the request does not say.
+
+        Of several that come together each is later than the one before: so their choices count.
+        """
+        if not message.HasField("happened_at"):
+            return self._clock.recorded_now()
+        return read_time(message.happened_at)
 
 
 def _named(command_id: str) -> dict[str, str]:
