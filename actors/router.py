@@ -56,7 +56,6 @@ CALL_OVERRUN = timedelta(seconds=10)
 UNSETTLED = frozenset({Kind.UNAVAILABLE, Kind.CONFLICT})
 """Failures that say nothing of what an earlier call with the same command id has stored."""
 
-
 _TOO_LATE = failed(Kind.UNAVAILABLE, "DEADLINE_EXCEEDED", "the deadline has passed")
 _LOST = failed(
     Kind.UNKNOWN_OUTCOME,

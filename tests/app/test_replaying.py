@@ -48,7 +48,9 @@ async def test_the_whole_log_is_folded_up_to_a_revision(
     await edge.identify(user("bob"))
     seen: list[int] = []
     found = await replay_log(settings, str(first.revision), progress=seen.append)
-    assert (found["revision"], found["customers"], seen) == (first.revision, 1, [first.revision])
+    assert (found["revision"], found["customers"]) == (first.revision, 1)
+    assert seen == sorted(seen)
+    assert seen[-1] == first.revision
     everything = await replay_log(settings, None)
     assert (everything["customers"], everything["events_per_second"] > 0) == (2, True)
     assert everything["rows_digest"] == edge.store.checkpoint.rows_digest.hex()
