@@ -81,8 +81,8 @@ class _Waiting:
 class CallLimits:
     """How many calls to one host are in flight at most, and when one goes out beside another.
 
-    That is when so many commands wait, or when they have waited for so long. A call costs both ends
-    as much as ten signals, and the fewer are under way in a host, the sooner it sees to a command.
+    That is when so many commands wait, or when they have waited for so long. Each call costs both
+    ends something, and the fewer are under way in a host, the sooner it sees to a command.
     """
 
     in_flight_max: int

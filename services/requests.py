@@ -146,7 +146,8 @@ class RequestReader:
     def happened_at(self, message: Dated) -> datetime:
         """Read when it happened; now, where the request does not say.
 
-        Of several that come together each is later than the one before: so their choices count.
+        Asked for each of several that come together, so that each is later than the one before,
+        where the clock is not manual: a later choice of consent counts against an earlier one.
         """
         if not message.HasField("happened_at"):
             return self._clock.recorded_now()
