@@ -8,27 +8,15 @@ sent again with the same command ids until the commands' deadlines: they are ide
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import timedelta
 
-import structlog
-
+from actors.channels import Answer, Channel, DirectChannel, GatheringChannel
 from actors.clock import Clock
 from actors.directory import Directory
-from actors.faults import describe
 from actors.lanes import HostTable
-from actors.messages import (
-    COMMANDS_PER_CALL_MAX,
-    HostLink,
-    HostUnavailable,
-    Routed,
-    decode_replies,
-    encode_commands,
-    failed,
-)
+from actors.messages import COMMANDS_PER_CALL_MAX, HostLink, HostUnavailable, Routed, failed
 from actors.slots import Placement
 from domain.commands import (
     CheckConsent,
@@ -43,15 +31,12 @@ from domain.commands import (
     UnmergeRecord,
 )
 from domain.errors import Kind
-from domain.replies import Done, Failed, Moved, Reply
+from domain.replies import Done, Failed, Moved
 from eventlog.errors import LogError
 from eventlog.port import EventLog
 
-COMMANDS_WAITING_MAX = 50_000
 REDIRECTS_MAX = 8
 RETRY_AFTER_SECONDS = 0.1
-CALL_OVERRUN = timedelta(seconds=10)
-"""How long after its commands' deadlines a call may still tell what became of them."""
 
 UNSETTLED = frozenset({Kind.UNAVAILABLE, Kind.CONFLICT})
 """Failures that say nothing of what an earlier call with the same command id has stored."""
@@ -62,123 +47,6 @@ _LOST = failed(
     "UNKNOWN_OUTCOME",
     "the host was lost, and none said what became of the command",
 )
-_log = structlog.get_logger()
-
-
-Answer = Reply | HostUnavailable
-"""What is known of a command after one try."""
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """Commands that were sent together and are answered together."""
-
-    batch: Sequence[Routed]
-    answers: asyncio.Future[Sequence[Answer]]
-
-
-@dataclass(frozen=True, slots=True)
-class CallLimits:
-    """How many calls to one host are in flight at most, and when one goes out beside another.
-
-    That is when so many commands wait, or when they have waited for so long. Each call costs both
-    ends something, and the fewer are under way in a host, the sooner it sees to a command.
-    """
-
-    in_flight_max: int
-    crowd_commands_min: int = 1
-    gather_seconds: float = 0.0
-
-
-BULK_CALLS = CallLimits(in_flight_max=2, crowd_commands_min=128, gather_seconds=0.1)
-COMMAND_CALLS = CallLimits(in_flight_max=256)
-
-
-class HostChannel:
-    """Gather commands for one host, and keep so many calls to it in flight."""
-
-    def __init__(self, link: HostLink, host: int, *, limits: CallLimits) -> None:
-        self._link = link
-        self._host = host
-        self._limits = limits
-        self._gathering: asyncio.TimerHandle | None = None
-        self._waiting: deque[_Waiting] = deque()
-        self._commands_waiting = 0
-        self._calls: set[asyncio.Task[None]] = set()
-
-    async def send(self, batch: Sequence[Routed]) -> Sequence[Answer]:
-        """Send at most `COMMANDS_PER_CALL_MAX` commands, with others that wait; never raises."""
-        if self._commands_waiting + len(batch) > COMMANDS_WAITING_MAX:
-            overloaded = failed(
-                Kind.UNAVAILABLE, "HOST_OVERLOADED", "too many commands are waiting"
-            )
-            return [overloaded] * len(batch)
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(batch, loop.create_future())
-        self._waiting.append(waiting)
-        self._commands_waiting += len(batch)
-        loop.call_soon(self._call_next)
-        return await waiting.answers
-
-    def _call_next(self) -> None:
-        while self._waiting and len(self._calls) < self._limits.in_flight_max:
-            if self._calls and self._commands_waiting < self._limits.crowd_commands_min:
-                self._gather()
-                return
-            self._call_now()
-
-    def _gather(self) -> None:
-        if self._gathering is None:
-            loop = asyncio.get_running_loop()
-            self._gathering = loop.call_later(self._limits.gather_seconds, self._end_gathering)
-
-    def _end_gathering(self) -> None:
-        self._gathering = None
-        if self._waiting and len(self._calls) < self._limits.in_flight_max:
-            self._call_now()
-
-    def _call_now(self) -> None:
-        if self._gathering is not None:
-            self._gathering.cancel()
-            self._gathering = None
-        call = asyncio.create_task(self._call(self._take()))
-        call.add_done_callback(self._called)
-        self._calls.add(call)
-
-    def _take(self) -> list[_Waiting]:
-        """Take what fits into one call, in order."""
-        taken: list[_Waiting] = []
-        room = COMMANDS_PER_CALL_MAX
-        while self._waiting and len(self._waiting[0].batch) <= room:
-            taken.append(self._waiting.popleft())
-            room -= len(taken[-1].batch)
-        self._commands_waiting -= COMMANDS_PER_CALL_MAX - room
-        return taken
-
-    def _called(self, call: asyncio.Task[None]) -> None:
-        self._calls.discard(call)
-        self._call_next()
-
-    async def _call(self, taken: list[_Waiting]) -> None:
-        batch = [routed for waiting in taken for routed in waiting.batch]
-        answers: Sequence[Answer]
-        try:
-            sent = encode_commands(batch)
-            deadline = max(routed.command.deadline for routed in batch) + CALL_OVERRUN
-            slot = batch[0].slot or 0
-            received = await self._link.execute(self._host, sent, slot=slot, deadline=deadline)
-            answers = decode_replies(received)
-        except HostUnavailable as error:
-            answers = [error] * len(batch)
-        except Exception as error:  # noqa: BLE001  # or the callers would wait for ever
-            _log.error("call_failed", host=self._host, **describe(error))
-            answers = [HostUnavailable()] * len(batch)
-        start = 0
-        for waiting in taken:
-            end = start + len(waiting.batch)
-            if not waiting.answers.done():
-                waiting.answers.set_result(answers[start:end])
-            start = end
 
 
 class CommandRouter:
@@ -202,10 +70,11 @@ class CommandRouter:
         self._placement = placement
         self._clock = clock
         self._table = table
-        self._bulk = _channels(link, placement, BULK_CALLS)
+        hosts = range(placement.hosts)
+        self._bulk: list[Channel] = [GatheringChannel(link, host) for host in hosts]
         self._commands = self._bulk
         if commands is not None:
-            self._commands = _channels(commands, placement, COMMAND_CALLS)
+            self._commands = [DirectChannel(commands, host) for host in hosts]
 
     async def execute(self, command: PersonCommand) -> Done | Failed:
         """Execute one command, ahead of bulk. Never raises."""
@@ -216,7 +85,7 @@ class CommandRouter:
         return await self._execute(commands, self._bulk)
 
     async def _execute(
-        self, commands: Sequence[PersonCommand], channels: Sequence[HostChannel]
+        self, commands: Sequence[PersonCommand], channels: Sequence[Channel]
     ) -> list[Done | Failed]:
         try:
             await self._directory.look_up(commands)
@@ -235,7 +104,7 @@ class CommandRouter:
         return [a if isinstance(a, Done) else others[p] for p, a in enumerate(answers)]
 
     async def _try(
-        self, commands: Sequence[PersonCommand], channels: Sequence[HostChannel]
+        self, commands: Sequence[PersonCommand], channels: Sequence[Channel]
     ) -> list[Answer]:
         """Send each command once to where it seems to belong, in few pieces. Never raises."""
         answers: list[Answer] = [HostUnavailable()] * len(commands)
@@ -274,7 +143,7 @@ class CommandRouter:
         return answers
 
     async def _until_settled(
-        self, command: PersonCommand, answer: Answer, channels: Sequence[HostChannel]
+        self, command: PersonCommand, answer: Answer, channels: Sequence[Channel]
     ) -> Done | Failed:
         """Follow redirects, and call again a host that was away, until the deadline."""
         was_lost = False
@@ -330,7 +199,3 @@ class CommandRouter:
         said = reply.signals
         if not said or any(result.result == "recorded" for result in said):
             self._directory.learn_done(command, reply)
-
-
-def _channels(link: HostLink, placement: Placement, limits: CallLimits) -> list[HostChannel]:
-    return [HostChannel(link, host, limits=limits) for host in range(placement.hosts)]

@@ -9,7 +9,7 @@ subclass `NotSent` says that nothing can have been done.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Any, NamedTuple
@@ -19,10 +19,10 @@ import structlog
 from nats.aio.subscription import Subscription as ClientSubscription
 
 from eventlog.errors import LogUnavailable
-from eventlog.nats_client import Received, WatchedClient
+from eventlog.nats_client import Handler, Received, WatchedClient
 from eventlog.wire import Outbound, encode
 
-__all__ = ["Connection", "Inbox", "NotSent", "Received", "Subscription"]
+__all__ = ["Connection", "Handler", "Inbox", "NotSent", "Received", "Subscription"]
 
 RECONNECT_WAIT_SECONDS = 0.1
 CONNECT_TIMEOUT_SECONDS = 2
@@ -37,10 +37,6 @@ _logger = structlog.get_logger(__name__)
 
 class NotSent(LogUnavailable):
     """Nothing reached a server, or nobody was there to take it: it was surely not done."""
-
-
-Callback = Callable[[Received], Awaitable[None]]
-Handler = Callable[[Received], None]
 
 
 class _Waiting(NamedTuple):
@@ -67,11 +63,11 @@ class Subscription:
     """Interest in a subject, which lasts over reconnects until it is ended."""
 
     def __init__(
-        self, subject: str, callback: Callback, *, queue: str, on_lost: Callable[[], None] | None
+        self, subject: str, take: Handler, *, queue: str, on_lost: Callable[[], None] | None
     ) -> None:
         self.subject = subject
         self.queue = queue
-        self.callback = callback
+        self.take = take
         self.on_lost = on_lost
         self.on_client: ClientSubscription | None = None
         self.is_ended = False
@@ -221,7 +217,7 @@ class Connection:
         return answers
 
     def open_inbox(self, take: Handler, lose: Callable[[], None]) -> Inbox:
-        """Open a reply subject; `take` and `lose` must be quick and raise nothing."""
+        """Open a reply subject; `lose`, as `take`, must be quick and raise nothing."""
         token = str(next(self._tokens))
         self._waiting[token] = _Waiting(take, lose)
         return Inbox(self, token, self._inbox + token)
@@ -243,16 +239,16 @@ class Connection:
     async def subscribe(
         self,
         subject: str,
-        callback: Callback,
+        take: Handler,
         *,
         queue: str = "",
         on_lost: Callable[[], None] | None = None,
     ) -> Subscription:
-        """Call back with every message on a subject; members of one queue share them.
+        """Take every message on a subject; members of one queue share them.
 
         `on_lost` hears that messages may have been missed, because the connection was lost.
         """
-        subscription = Subscription(subject, callback, queue=queue, on_lost=on_lost)
+        subscription = Subscription(subject, take, queue=queue, on_lost=on_lost)
         self._subscriptions = [s for s in self._subscriptions if not s.is_ended]
         self._subscriptions.append(subscription)
         if self._client.is_connected:
@@ -283,10 +279,7 @@ class Connection:
             raise NotSent("the connection is another one")
         # nats-py's `publish` takes 28 us a message with our headers, a ready block takes 4.5; and
         # only a block keeps the messages of an atomic batch together.
-        await client._send_command(block)  # noqa: SLF001
-        queue = client._flush_queue  # noqa: SLF001
-        if queue is not None and queue.empty():
-            await client._flush_pending()  # noqa: SLF001
+        await client.send(block)
 
     async def _build(self, timeout_seconds: float) -> None:
         """Connect a new client and move everything over to it."""
@@ -328,20 +321,17 @@ class Connection:
         self._connected.set()
 
     async def _subscribe_all(self, client: WatchedClient) -> None:
-        # No limit on bytes: what answers our requests is bounded by what they ask for.
-        await client.subscribe(self._inbox + "*", cb=self._on_answer, pending_bytes_limit=0)
+        await client.listen(self._inbox + "*", self._on_answer)
         self._subscriptions = [s for s in self._subscriptions if not s.is_ended]
         for subscription in self._subscriptions:
             await self._subscribe_on(client, subscription)
 
     async def _subscribe_on(self, client: WatchedClient, subscription: Subscription) -> None:
-        subscription.on_client = await client.subscribe(
-            subscription.subject,
-            queue=subscription.queue,
-            cb=subscription.callback,
+        subscription.on_client = await client.listen(
+            subscription.subject, subscription.take, queue=subscription.queue
         )
 
-    async def _on_answer(self, message: Received) -> None:
+    def _on_answer(self, message: Received) -> None:
         waiting = self._waiting.get(message.subject[len(self._inbox) :])
         if waiting is not None:
             waiting.take(message)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from eventlog.connection import Connection, NotSent, Received, Subscription
+from eventlog.connection import Connection, Handler, NotSent, Received, Subscription
 from eventlog.errors import LogUnavailable
 from eventlog.subjects import Subjects
 from eventlog.wire import MessageTooLarge
@@ -55,7 +55,7 @@ class NatsLanes:
     async def serve(self, epoch: str, execute: Callable[[bytes], Awaitable[bytes]]) -> None:
         """Answer what is sent to an epoch; drop unread what comes after its deadline."""
 
-        async def take(message: Received) -> None:
+        def take(message: Received) -> None:
             task = asyncio.create_task(self._answer(message, execute))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
@@ -69,7 +69,7 @@ class NatsLanes:
     async def listen(self, heard: Callable[[int, str], None]) -> None:
         """Hear of every host that says so. Raises `LogUnavailable`."""
 
-        async def take(message: Received) -> None:
+        def take(message: Received) -> None:
             number = message.subject.rpartition(".")[2]
             epoch = message.data.decode("ascii", "replace")
             if number.isdecimal() and _EPOCH.fullmatch(epoch):
@@ -85,7 +85,7 @@ class NatsLanes:
             task.cancel()
         await asyncio.gather(*self._answering, return_exceptions=True)
 
-    async def _subscribe(self, what: str, take: Callable[[Received], Awaitable[None]]) -> None:
+    async def _subscribe(self, what: str, take: Handler) -> None:
         subject = f"{self._prefix}.{what}"
         self._subscriptions.append(await self._connection.subscribe(subject, take))
 

@@ -7,53 +7,50 @@ message again.
 
 from __future__ import annotations
 
-from nats.protocol.parser import AWAITING_CONTROL_LINE, AWAITING_MSG_PAYLOAD, Parser
+from nats.protocol.parser import Parser
 
 LINE_END = b"\r\n"
+_MESSAGES = frozenset({b"MSG", b"HMSG"})
 
 
 class SturdyParser(Parser):
     """Reads a message's line by its spaces from the end, so that its subject may hold anything."""
 
+    def reset(self) -> None:
+        """Begin with nothing, as on a new connection."""
+        super().reset()
+        self._bytes_wanted = 0
+        """How many have to be here before the message that they begin with is whole."""
+
     async def parse(self, data: bytes = b"") -> None:
         """Take bytes from the server and hand out every message that is complete."""
-        self.buf.extend(data)
-        while self.buf:
-            if self.state == AWAITING_MSG_PAYLOAD:
-                if len(self.buf) < self.needed + len(LINE_END):
-                    return
-                await self._hand_out()
-                continue
-            end = self.buf.find(LINE_END) + len(LINE_END)
-            if end < len(LINE_END):
-                return
-            line = bytes(self.buf[:end])
-            if line.startswith((b"MSG ", b"HMSG ")):
-                del self.buf[:end]
-                self._begin_message(line)
-            else:
-                rest = bytes(self.buf[end:])
-                del self.buf[end:]
+        self.buf += data
+        if len(self.buf) < self._bytes_wanted:
+            return
+        block = bytes(self.buf)
+        self.buf.clear()
+        self._bytes_wanted = at = 0
+        while (line_end := block.find(LINE_END, at)) >= 0:
+            words = block[at:line_end].split(b" ")
+            begin = line_end + len(LINE_END)
+            if words[0] not in _MESSAGES:
+                self.buf += block[at:begin]
                 await super().parse()
-                self.buf.extend(rest)
+                at = begin
+                continue
+            end = begin + int(words[-1])
+            if len(block) < end + len(LINE_END):
+                self._bytes_wanted = end + len(LINE_END) - at
+                break
+            await self._hand_out(words, block[begin:end])
+            at = end + len(LINE_END)
+        self.buf += block[at:]
 
-    def _begin_message(self, line: bytes) -> None:
-        kind, *words = line[: -len(LINE_END)].split(b" ")
-        sizes = 2 if kind == b"HMSG" else 1
-        self.needed = int(words[-1])
-        self.header_needed = int(words[-2]) if kind == b"HMSG" else 0
+    async def _hand_out(self, words: list[bytes], content: bytes) -> None:
         # The server writes no spaces into a subject: it ends one at a space when it is published.
-        subject, sid, *reply = words[:-sizes]
-        self.msg_arg = {"subject": subject, "sid": int(sid), "reply": b"".join(reply)}
-        self.state = AWAITING_MSG_PAYLOAD
-
-    async def _hand_out(self) -> None:
-        headers = bytes(self.buf[: self.header_needed]) or None
-        payload = bytes(self.buf[self.header_needed : self.needed])
-        del self.buf[: self.needed + len(LINE_END)]
-        self.header_needed = 0
-        self.state = AWAITING_CONTROL_LINE
-        message = self.msg_arg
-        await self.nc._process_msg(  # noqa: SLF001  # what nats-py's own parser calls
-            message["sid"], message["subject"], message["reply"], payload, headers
-        )
+        kind, subject, sid, *more = words
+        headers = None
+        reply = more[0] if len(more) > (kind == b"HMSG") + 1 else b""
+        if kind == b"HMSG" and (size := int(more[-2])):
+            headers, content = content[:size], content[size:]
+        await self.nc._process_msg(int(sid), subject, reply, content, headers)  # noqa: SLF001  # what nats-py's own parser calls

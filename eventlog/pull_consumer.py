@@ -136,7 +136,7 @@ class PullConsumer:
             reply=self._inbox,
         )
 
-    async def _take(self, message: Received) -> None:
+    def _take(self, message: Received) -> None:
         headers = message.headers or {}
         if message.data or "Status" not in headers:
             self._buffer.append(message)

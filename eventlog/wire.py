@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+HEADER_LINE = b"NATS/1.0"
 _SUBJECT = re.compile(r"[!-~]+")
 
 

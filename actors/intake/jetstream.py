@@ -334,7 +334,7 @@ class JetStreamIntake:
     def _have_ended(self, asked: Sequence[str]) -> bool:
         return LOST in self._ended or all(reply in self._ended for reply in asked)
 
-    async def _receive(self, received: Received) -> None:
+    def _receive(self, received: Received) -> None:
         """Take what the server sends: a message, or the end of a pull."""
         message = _message(received, self._workspace)
         if message is None:

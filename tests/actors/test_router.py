@@ -9,13 +9,14 @@ from time import monotonic
 
 import pytest
 
+from actors.channels import BULK_CALLS
 from actors.messages import (
     COMMANDS_PER_CALL_MAX,
     decode_commands,
     encode_replies,
     failed,
 )
-from actors.router import BULK_CALLS, CommandRouter
+from actors.router import CommandRouter
 from domain.commands import DefinePurpose, PersonCommand, RegisterSource
 from domain.consent import LawfulBasis
 from domain.errors import Kind
@@ -162,7 +163,7 @@ async def test_a_crowd_goes_beside_a_call_at_once(
     house: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patient = replace(BULK_CALLS, gather_seconds=60.0)
-    monkeypatch.setattr("actors.router.BULK_CALLS", patient)
+    monkeypatch.setattr("actors.channels.BULK_CALLS", patient)
     router, held = held_router(house)
     waiting = [asyncio.create_task(router.execute_many(many(10)))]
     await eventually(lambda: held.sent == [10])

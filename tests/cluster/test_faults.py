@@ -177,9 +177,13 @@ async def test_what_a_leader_cannot_take_now_is_sent_again(
     error = orjson.dumps({"error": {"code": status, "err_code": code}})
     answers = iter([error, error, orjson.dumps({"seq": events})])
 
-    async def answer(message: Received) -> None:
+    answering = set()
+
+    def answer(message: Received) -> None:
         if message.reply:
-            await connection.publish(message.reply, next(answers))
+            task = asyncio.create_task(connection.publish(message.reply, next(answers)))
+            answering.add(task)
+            task.add_done_callback(answering.discard)
 
     responder = await connection.subscribe(f"koseki.{log.workspace}.record.*", answer)
     one = attempt(*(draft(new_record()) for _ in range(events)))

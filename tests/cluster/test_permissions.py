@@ -198,7 +198,7 @@ async def test_the_operator_may_do_what_no_role_may(roles: Roles) -> None:
 async def test_no_role_hears_what_another_is_answered(roles: Roles) -> None:
     heard: list[object] = []
 
-    async def hear(message: object) -> None:
+    def hear(message: object) -> None:
         heard.append(message)
 
     reader, host = await roles.connect("reader"), await roles.connect("host")

@@ -27,9 +27,13 @@ def _quick_watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 async def _echo(connection: Connection, subject: str) -> list[Received]:
     heard: list[Received] = []
 
-    async def answer(message: Received) -> None:
+    answering = set()
+
+    def answer(message: Received) -> None:
         heard.append(message)
-        await connection.publish(message.reply, message.data.upper())
+        task = asyncio.create_task(connection.publish(message.reply, message.data.upper()))
+        answering.add(task)
+        task.add_done_callback(answering.discard)
 
     await connection.subscribe(subject, answer)
     return heard
@@ -78,7 +82,7 @@ async def test_a_request_that_nobody_takes_was_not_done(connection: Connection) 
 
 
 async def test_a_request_that_nobody_answers_ends_at_its_deadline(connection: Connection) -> None:
-    async def ignore(message: Received) -> None:
+    def ignore(message: Received) -> None:
         pass
 
     await connection.subscribe("echo.silent", ignore)
@@ -176,7 +180,7 @@ async def test_another_server_at_the_address_is_noticed(nats_server: EmbeddedSer
 async def test_an_ended_subscription_hears_no_more(connection: Connection) -> None:
     heard: list[bytes] = []
 
-    async def hear(message: Received) -> None:
+    def hear(message: Received) -> None:
         heard.append(message.data)
 
     subscription = await connection.subscribe("once.only", hear)

@@ -44,8 +44,8 @@ async def test_a_slow_reader_has_at_most_two_batches_fetched_ahead(
     held: list[int] = []
     take = PullConsumer._take
 
-    async def watched(consumer: PullConsumer, message: Received) -> None:
-        await take(consumer, message)
+    def watched(consumer: PullConsumer, message: Received) -> None:
+        take(consumer, message)
         held.append(len(consumer._buffer))
 
     monkeypatch.setattr(PullConsumer, "_take", watched)

@@ -123,7 +123,7 @@ async def test_extra_configuration_is_taken(tmp_path: Path) -> None:
     connection = await Connection.open(server.url)
     heard: list[str] = []
 
-    async def hear(message: object) -> None:
+    def hear(message: object) -> None:
         heard.append(getattr(message, "subject", ""))
 
     await connection.subscribe("out.a", hear)
