@@ -197,5 +197,5 @@ class CommandRouter:
     def _learn_linked(self, command: PersonCommand, reply: Done) -> None:
         """Learn whose the identifiers are; of duplicates, or when declined, none was linked."""
         said = reply.signals
-        if not said or any(result.result == "recorded" for result in said):
+        if not said or "recorded" in said:
             self._directory.learn_done(command, reply)

@@ -36,7 +36,14 @@ from domain.erasure import erase
 from domain.errors import DomainError, NotFound, PurposeClosed, Refused
 from domain.event import Event
 from domain.expectation import expectation_of
-from domain.fates import GATE_CLOSED, declined, fates_of, recorded, repeated_outcome, results_of
+from domain.fates import (
+    DECLINED,
+    GATE_CLOSED,
+    RECORDED,
+    fates_of,
+    repeated_outcome,
+    results_of,
+)
 from domain.gate import Gate, joint_gate
 from domain.identity import LeftOut, LeftOutReason, Tombstone
 from domain.ids import IdentifierKey, RecordId, record_stream
@@ -183,7 +190,7 @@ def _identify(gate: Gate, resolution: Resolution, command: Identify) -> Decision
     changes += acts
     if command.traits:
         changes.append(_traits(resolution.address, command, said))
-    return _decided(resolution, changes, tuple(recorded(m) for m in message_ids))
+    return _decided(resolution, changes, (RECORDED,) * len(message_ids))
 
 
 def _set_traits(gate: Gate, resolution: Resolution, command: SetTraits) -> Decision:
@@ -325,7 +332,7 @@ def _decline(
     at: datetime,
 ) -> Decision:
     """Leave a trace of what was not let in; for somebody unknown, none but a no (R11)."""
-    results = tuple(declined(message_id) for message_id in message_ids)
+    results = (DECLINED,) * len(message_ids)
     if not resolution.is_known and not acts:
         return Decision(None, signals=results)
     changes = []

@@ -13,6 +13,10 @@ from domain.replies import SignalResult
 from domain.signals import Signal, signal_key
 
 GATE_CLOSED = "PURPOSE_CLOSED"
+"""Why a signal is declined."""
+
+RECORDED: SignalResult = "recorded"
+DECLINED: SignalResult = "declined"
 
 
 def results_of(
@@ -25,9 +29,9 @@ def results_of(
         if message_id in known:
             results.append(known[message_id])
         elif not is_admitted:
-            results.append(declined(message_id))
+            results.append("declined")
         else:
-            results.append((duplicate if message_id in seen else recorded)(message_id))
+            results.append("duplicate" if message_id in seen else "recorded")
         seen.add(message_id)
     return tuple(results)
 
@@ -40,27 +44,12 @@ def fates_of(
     for message_id in message_ids:
         match fate_of(records, signal_key(source, message_id)):
             case "recorded":
-                fates[message_id] = duplicate(message_id)
+                fates[message_id] = "duplicate"
             case "declined":
-                fates[message_id] = declined(message_id)
+                fates[message_id] = "declined"
             case None:
                 pass
     return fates
-
-
-def recorded(message_id: str) -> SignalResult:
-    """Say that a message was stored."""
-    return SignalResult(message_id=message_id, result="recorded")
-
-
-def duplicate(message_id: str) -> SignalResult:
-    """Say that a message was stored before."""
-    return SignalResult(message_id=message_id, result="duplicate")
-
-
-def declined(message_id: str) -> SignalResult:
-    """Say that a message was not let in."""
-    return SignalResult(message_id=message_id, result="declined", reason=GATE_CLOSED)
 
 
 def repeated_outcome(
@@ -76,5 +65,5 @@ def repeated_outcome(
         case _:
             return Decision(customer.root, repeated_revision=revision)
     fates = fates_of(customer.records, source, message_ids)
-    results = tuple(fates.get(m) or duplicate(m) for m in message_ids)
+    results = tuple(fates.get(m, "duplicate") for m in message_ids)
     return Decision(customer.root, signals=results, repeated_revision=revision)

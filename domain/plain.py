@@ -10,7 +10,7 @@ from datetime import datetime
 
 from domain.commands import PersonCommand, RecordSignals
 from domain.decision import Change, Decision
-from domain.fates import recorded
+from domain.fates import RECORDED
 from domain.gate import gate_of
 from domain.ids import record_stream
 from domain.record import Record
@@ -43,7 +43,7 @@ def plain_signals(
         context_ttl_seconds=source.context_ttl_seconds,
     )
     change = Change(record_stream(record.id), body, earliest(command.signals))
-    results = tuple(map(recorded, message_ids))
+    results = (RECORDED,) * len(message_ids)
     return Decision(customer_id=record.id, changes=(change,), signals=results)
 
 

@@ -11,15 +11,8 @@ from domain.consent import ConsentState
 from domain.identity import LeftOut
 from domain.ids import IdentifierKey, RecordId
 
-
-class SignalResult(BaseModel):
-    """What became of one message: `recorded`, `duplicate` or `declined` (with its reason)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    message_id: str
-    result: Literal["recorded", "duplicate", "declined"]
-    reason: str | None = None
+SignalResult = Literal["recorded", "duplicate", "declined"]
+"""What became of a signal; it is declined because every purpose of its source is closed."""
 
 
 class Verdict(BaseModel):
@@ -113,7 +106,10 @@ class Consequences(BaseModel):
 
 
 class Done(BaseModel):
-    """A command was carried out; `revision` is where a reader sees it (0: nothing was stored)."""
+    """A command was carried out; `revision` is where a reader sees it (0: nothing was stored).
+
+    `signals` are what became of the command's signals or its message, in their order.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

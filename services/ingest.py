@@ -16,9 +16,10 @@ from actors.router import CommandRouter
 from actors.rules import RulesKeeper
 from domain.commands import SIGNALS_PER_COMMAND_MAX, RecordSignals
 from domain.errors import DomainError, Invalid, Kind
+from domain.fates import GATE_CLOSED
 from domain.identity import Identifier, LeftOut
 from domain.ids import IDENTIFIERS_PER_CUSTOMER_MAX, IdentifierKey, Name
-from domain.replies import Done, Failed
+from domain.replies import Done, Failed, SignalResult
 from domain.signals import Signal, SignalKind
 from koseki.v1 import ingest_service_pb2, ingest_service_pb2_grpc
 from services.errors import (
@@ -41,7 +42,7 @@ KINDS: dict[int, SignalKind] = {
     ingest_service_pb2.SIGNAL_KIND_SCREEN: "screen",
     ingest_service_pb2.SIGNAL_KIND_GROUP: "group",
 }
-RESULTS = {
+RESULTS: dict[SignalResult, ingest_service_pb2.SignalResult.ValueType] = {
     "recorded": ingest_service_pb2.SIGNAL_RESULT_RECORDED,
     "duplicate": ingest_service_pb2.SIGNAL_RESULT_DUPLICATE,
     "declined": ingest_service_pb2.SIGNAL_RESULT_DECLINED,
@@ -272,8 +273,12 @@ def _tell(
                 else ingest_service_pb2.SIGNAL_RESULT_FAILED
             )
         return
+    customer_id = reply.customer_id or ""
     for place, result in zip(group.places, reply.signals, strict=True):
-        outcomes[place].result = RESULTS[result.result]
-        outcomes[place].reason = result.reason or ""
-        outcomes[place].customer_id = reply.customer_id or ""
-        outcomes[place].revision = reply.revision if result.result != "declined" else 0
+        outcome = outcomes[place]
+        outcome.result = RESULTS[result]
+        outcome.customer_id = customer_id
+        if result == "declined":
+            outcome.reason = GATE_CLOSED
+        else:
+            outcome.revision = reply.revision

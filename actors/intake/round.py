@@ -27,6 +27,7 @@ from actors.intake.key_order import Key, key_of
 from actors.intake.port import CommandRouter, DeadLetters, IntakeMessage, RejectedMessage
 from domain.commands import PersonCommand
 from domain.errors import Invalid, Kind
+from domain.fates import GATE_CLOSED, RECORDED
 from domain.ids import IdentifierKey
 from domain.replies import Done, Failed, SignalResult
 
@@ -168,20 +169,18 @@ class Round:
 
     def _note_done(self, planned: Planned, reply: Done) -> None:
         """Count what became of each ticket."""
-        results: dict[str, list[SignalResult]] = {}
-        for result in reply.signals:
-            results.setdefault(result.message_id, []).append(result)
-        for ticket in planned.tickets:
-            known = results.get(ticket.message_id)
-            self._count(ticket, known.pop(0) if known else None)
+        for place, ticket in enumerate(planned.tickets):
+            # A message without an id is not answered for by itself.
+            self._count(ticket, reply.signals[place] if reply.signals else RECORDED)
 
-    def _count(self, ticket: Ticket, result: SignalResult | None) -> None:
-        if result is None or result.result == "recorded":
-            self._counters.recorded += 1
-        elif result.result == "duplicate":
-            self._counters.duplicates += 1
-        else:
-            self._counters.declined[ticket.source, result.reason or "DECLINED"] += 1
+    def _count(self, ticket: Ticket, result: SignalResult) -> None:
+        match result:
+            case "recorded":
+                self._counters.recorded += 1
+            case "duplicate":
+                self._counters.duplicates += 1
+            case "declined":
+                self._counters.declined[ticket.source, GATE_CLOSED] += 1
 
     def _rejected(self, fate: _Fate, place: int, reason: str) -> RejectedMessage:
         message, item = fate.message, fate.items[place]

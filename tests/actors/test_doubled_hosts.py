@@ -130,7 +130,7 @@ async def test_conflicts_are_retried_within_a_budget(conflicts: int, reason: str
         assert (reply.reason if isinstance(reply, Failed) else None) == reason
         assert len(log.attempts) - before == 4
         log.conflicts = 0
-        assert (await house.done(track("m1", A))).signals[0].result == "duplicate"
+        assert (await house.done(track("m1", A))).signals[0] == "duplicate"
 
 
 async def test_a_customer_of_another_host_has_moved() -> None:

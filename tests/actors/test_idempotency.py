@@ -140,7 +140,7 @@ async def test_a_command_and_its_repetition_in_one_turn_name_a_real_revision(
 async def test_a_duplicate_in_one_turn_says_where_the_first_can_be_read(house: Workspace) -> None:
     new = user("new")
     first, second = await house.all_done([track("m9", new), track("m9", new)])
-    assert [r.result for r in (*first.signals, *second.signals)] == ["recorded", "duplicate"]
+    assert [*first.signals, *second.signals] == ["recorded", "duplicate"]
     assert second.revision == first.revision == len(await house.events())
 
 

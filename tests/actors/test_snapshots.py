@@ -139,7 +139,7 @@ async def test_a_merged_customer_is_woken_in_a_few_bulk_requests(parts: Parts) -
 async def test_duplicates_are_known_by_a_state_that_was_packed(parts: Parts) -> None:
     await parts.grown()
     again = await parts.house.done(track("m0 m1 new", A))
-    assert [signal.result for signal in again.signals] == ["duplicate", "duplicate", "recorded"]
+    assert [*again.signals] == ["duplicate", "duplicate", "recorded"]
 
 
 async def test_an_event_replaced_behind_the_snapshot_is_noticed(parts: Parts) -> None:

@@ -142,7 +142,7 @@ def test_the_limit_of_records_stops_only_what_would_join() -> None:
     assert full.when(check(5, *both, purpose="marketing")).then_nothing().verdict is not None
     decision = full.when(signals(6, *both, source="ads")).decision
     assert decision is not None
-    assert [result.result for result in decision.signals] == ["declined"]
+    assert [*decision.signals] == ["declined"]
 
 
 def test_a_customer_may_have_512_identifiers_and_no_more() -> None:

@@ -189,7 +189,7 @@ def test_a_signal_declined_while_merged_stays_declined() -> None:
     merged = CHAIN.after(signals(12, A, source="ads", messages=["m1"]))
     parted = merged.after(undo(13, AB.merge_id, named=1)).after(act(14, "given", A))
     decision = parted.when(signals(15, A, source="ads", messages=["m1"])).then_nothing()
-    assert [result.result for result in decision.signals] == ["declined"]
+    assert [*decision.signals] == ["declined"]
 
 
 def test_a_signal_counts_again_only_for_the_side_that_never_had_it() -> None:
@@ -198,7 +198,7 @@ def test_a_signal_counts_again_only_for_the_side_that_never_had_it() -> None:
     for number, item, result in ((14, A, "duplicate"), (15, B, "recorded")):
         decision = parted.when(signals(number, item, messages=["m1"])).decision
         assert decision is not None
-        assert [r.result for r in decision.signals] == [result]
+        assert [*decision.signals] == [result]
 
 
 def test_a_dry_run_stores_nothing_and_names_what_would_change() -> None:

@@ -105,20 +105,16 @@ class MemoryDeadLetters:
 Answer = Callable[[PersonCommand], Done | Failed]
 
 
-def done(command: PersonCommand, result: str = "recorded") -> Done:
+def done(command: PersonCommand, result: SignalResult = "recorded") -> Done:
     """Say of every message of a command that it has this result."""
     match command:
         case RecordSignals(signals=signals):
-            ids = [signal.message_id for signal in signals]
-        case Identify(message_id=str(message_id)):
-            ids = [message_id]
+            messages = len(signals)
+        case Identify(message_id=str()):
+            messages = 1
         case _:
-            ids = []
-    results = tuple(
-        SignalResult.model_validate({"message_id": i, "result": result, "reason": "PURPOSE_CLOSED"})
-        for i in ids
-    )
-    return Done(customer_id=None, revision=1, signals=results)
+            messages = 0
+    return Done(customer_id=None, revision=1, signals=(result,) * messages)
 
 
 def failed(kind: Kind, reason: str) -> Failed:

@@ -15,7 +15,7 @@ from actors.intake.port import CommandRouter, IntakeMessage
 from actors.intake.worker import IngestWorker, WorkerLimits
 from domain.commands import Identify, PersonCommand, RecordSignals
 from domain.errors import Kind
-from domain.replies import Done, Failed
+from domain.replies import Done, Failed, SignalResult
 from tests.intake.conditions import until
 from tests.intake.fakes import (
     CountingClock,
@@ -135,7 +135,7 @@ async def test_a_command_stays_below_what_one_event_can_hold() -> None:
 
 async def test_results_are_counted_by_what_became_of_each_message() -> None:
     def answer(command: PersonCommand) -> Done:
-        results = {"1": "recorded", "2": "duplicate", "3": "declined"}
+        results: dict[str, SignalResult] = {"1": "recorded", "2": "duplicate", "3": "declined"}
         return done(command, results[shape(command)[0]])
 
     scene = Scene(tracks("1", "2", "3", "3"), RecordingRouter(answer))
