@@ -103,12 +103,18 @@ class TurnTaker:
             may_wait=all(waiting.is_bulk for waiting, _ in begun.decided),
         )
 
+    def answer(self, begun: Begun, stored: Stored) -> None:
+        """Answer each command of a turn that is stored."""
+        _answer(begun.decided, begun.scene, stored=stored)
+
     def conclude(self, begun: Begun, outcome: Outcome) -> TurnResult | None:
-        """Answer each command as the outcome says; None where it has to be taken in halves."""
+        """Give what a turn left, once its commands are answered; None: it is to be taken in halves.
+
+        Answers those for whom nothing was stored.
+        """
         decided, left_over = begun.decided, begun.left_over
         match outcome:
             case Stored():
-                _answer(decided, begun.scene, stored=outcome)
                 return TurnResult(begun.scene.stored(outcome), left_over=left_over)
             case Conflict():
                 return TurnResult(again=[w for w, _ in decided], left_over=left_over)
@@ -150,6 +156,8 @@ class TurnTaker:
             return begun
         seconds = self._seconds_left(begun)
         outcome = await self._commit.append(begun.scene.attempt(), timeout_seconds=seconds)
+        if isinstance(outcome, Stored):
+            self.answer(begun, outcome)
         return self.conclude(begun, outcome) or await self.take_halves(begun, awake)
 
     def _seconds_left(self, begun: Begun) -> float:

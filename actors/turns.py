@@ -23,7 +23,7 @@ from actors.snapshots import RecordSnapshots
 from actors.turn import Begun, TurnResult, TurnTaker
 from domain.errors import Kind
 from eventlog.errors import LogError
-from eventlog.port import Outcome
+from eventlog.port import Outcome, Stored
 
 _log = structlog.get_logger()
 
@@ -89,6 +89,16 @@ class Turns:
             self._give_up(under_way, error)
 
     def _hear(self, under_way: _UnderWay, begun: Begun, outcome: Outcome) -> None:
+        """Answer what is stored; what it left is seen to once the answers are on their way."""
+        try:
+            if isinstance(outcome, Stored):
+                self._taker.answer(begun, outcome)
+        except Exception as error:  # noqa: BLE001  # or its callers would wait for ever
+            self._give_up(under_way, error)
+        else:
+            asyncio.get_running_loop().call_soon(self._conclude, under_way, begun, outcome)
+
+    def _conclude(self, under_way: _UnderWay, begun: Begun, outcome: Outcome) -> None:
         try:
             result = self._taker.conclude(begun, outcome)
             if result is None:
