@@ -9,7 +9,7 @@ are slow, never wrong. A plain class: `remote.py` puts it on Ray.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -147,17 +147,18 @@ class CustomerHost:
             "clock": self._clock.recorded_now().isoformat(),
         }
 
-    async def execute(self, batch: Sequence[Routed]) -> list[Reply]:
-        """Execute commands; each gets its own reply, in the order of the batch. Never raises."""
-        return await self._execute(batch, self._commands)
+    def execute(self, batch: Sequence[Routed]) -> Coroutine[None, None, list[Reply]]:
+        """Take commands in at once; await each's own reply, in the order of the batch.
 
-    async def execute_bulk(self, batch: Sequence[Routed]) -> list[Reply]:
-        """Execute commands that may wait for others: as `execute`, in slices. Never raises."""
-        return await self._execute(batch, self._bulk)
+        Never raises.
+        """
+        return self._replies(self._take_in(batch, self._commands))
 
-    async def _execute(self, batch: Sequence[Routed], lane: Lane) -> list[Reply]:
-        if not batch:
-            return []
+    def execute_bulk(self, batch: Sequence[Routed]) -> Coroutine[None, None, list[Reply]]:
+        """Take in commands that may wait for others: as `execute`, in slices. Never raises."""
+        return self._replies(self._take_in(batch, self._bulk))
+
+    def _take_in(self, batch: Sequence[Routed], lane: Lane) -> Answers:
         answers = Answers(len(batch))
         now = self._clock.now()
         for place, routed in enumerate(batch):
@@ -167,8 +168,11 @@ class CustomerHost:
             else:
                 answers.give(place, refusal)
         lane.arrived.set()
+        return answers
+
+    async def _replies(self, answers: Answers) -> list[Reply]:
         await answers.given
-        self._executed += len(batch)
+        self._executed += len(answers.replies)
         return [reply for reply in answers.replies if reply is not None]
 
     @property
@@ -236,8 +240,10 @@ class CustomerHost:
         waited = self._keeper.waiting
         for turn in self._keeper.form(w for w in batch if not w.is_answered):
             self._turns.begin(turn, lane)
-        if self._keeper.waiting > waited and not lane.is_bulk:
-            self._commit.hurry()  # for what they wait behind may be gathering there
+        if not lane.is_bulk:
+            self._commit.send_urgent()
+            if self._keeper.waiting > waited:
+                self._commit.hurry()  # for what they wait behind may be gathering there
 
     def _drop_expired(self, batch: list[Waiting]) -> list[Waiting]:
         now = self._clock.now()

@@ -50,7 +50,10 @@ class Lanes(Protocol):
         """Send a batch and wait for its replies. Raises `LogUnavailable`."""
 
     async def serve(self, epoch: str, execute: Callable[[bytes], Awaitable[bytes]]) -> None:
-        """Answer what is sent to an epoch; drop unread what comes after its deadline."""
+        """Answer what is sent to an epoch; drop unread what comes after its deadline.
+
+        `execute` is called as soon as a batch has come; `ValueError` says that it cannot be read.
+        """
 
     async def announce(self, host: int, epoch: str) -> None:
         """Say that a host is there. Raises `LogUnavailable`."""
@@ -241,12 +244,11 @@ class ServingHost:
         """Give the host's counters, and its epoch."""
         return {"epoch": self._epoch, **self._host.status()}
 
-    async def _execute(self, batch: bytes) -> bytes:
+    def _execute(self, batch: bytes) -> Awaitable[bytes]:
         """Execute what came on the lane of commands; so many together wait for others, as bulk."""
         commands = decode_commands(batch)
         is_bulk = len(commands) > COMMANDS_TOGETHER_MAX
-        execute = self._host.execute_bulk if is_bulk else self._host.execute
-        return encode_replies(await execute(commands))
+        return _encoded((self._host.execute_bulk if is_bulk else self._host.execute)(commands))
 
     async def _announce_for_ever(self) -> None:
         while True:
@@ -257,3 +259,7 @@ class ServingHost:
             except Exception as error:  # noqa: BLE001  # or it would be silent for good
                 _log.error("announcing_failed", **describe(error))
             await asyncio.sleep(HEARTBEAT_SECONDS)
+
+
+async def _encoded(replies: Awaitable[list[Reply]]) -> bytes:
+    return encode_replies(await replies)

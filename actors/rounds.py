@@ -75,6 +75,8 @@ class Answers:
         self.given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.replies: list[Reply | None] = [None] * commands
         self._left = commands
+        if not commands:
+            self.given.set_result(None)
 
     def has(self, place: int) -> bool:
         """Whether a command has its reply, or the caller has gone."""

@@ -123,6 +123,10 @@ class GroupCommit:
         (self._patient if may_wait else self._urgent).put(part)
         return part
 
+    def send_urgent(self) -> None:
+        """Let what may not wait go out now, not in the next pass of the loop."""
+        self._urgent.send()
+
     def hurry(self) -> None:
         """Let nothing gather that waits now: somebody waits for it after all."""
         self._patient.hurry()

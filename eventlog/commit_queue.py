@@ -91,6 +91,11 @@ class CommitQueue:
         self._is_woken = True
         loop.call_soon(self._go)
 
+    def send(self) -> None:
+        """Dispatch in this pass of the loop: more than what is ready does not join in."""
+        if self._is_woken:
+            self._go()
+
     def hurry(self) -> None:
         """End the gathering, if there is one."""
         if self._timer is not None:

@@ -56,7 +56,9 @@ class NatsLanes:
         """Answer what is sent to an epoch; drop unread what comes after its deadline."""
 
         def take(message: Received) -> None:
-            task = asyncio.create_task(self._answer(message, execute))
+            if _is_expired(message):
+                return
+            task = asyncio.create_task(self._answer(message, self._reply_to(message, execute)))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
 
@@ -89,21 +91,25 @@ class NatsLanes:
         subject = f"{self._prefix}.{what}"
         self._subscriptions.append(await self._connection.subscribe(subject, take))
 
-    async def _answer(
+    def _reply_to(
         self, message: Received, execute: Callable[[bytes], Awaitable[bytes]]
-    ) -> None:
-        if _is_expired(message):
-            return
-        reply = b""
-        if len(self._answering) <= REQUESTS_AT_ONCE_MAX:
+    ) -> Awaitable[bytes]:
+        if len(self._answering) < REQUESTS_AT_ONCE_MAX:
             try:
-                reply = await execute(message.data)
+                return execute(message.data)
             except ValueError as error:  # it cannot be read: of another release, perhaps
                 _log.warning("request_not_read", error=type(error).__name__)
+        return _nothing_done()
+
+    async def _answer(self, message: Received, reply: Awaitable[bytes]) -> None:
         try:
-            await self._connection.publish(message.reply, reply)
+            await self._connection.publish(message.reply, await reply)
         except (LogUnavailable, ValueError) as error:
             _log.warning("reply_not_sent", error=type(error).__name__)
+
+
+async def _nothing_done() -> bytes:
+    return b""
 
 
 def _is_expired(message: Received) -> bool:
