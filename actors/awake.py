@@ -6,12 +6,13 @@ They rest as packed bytes (`packing.py`) and are unpacked when touched; those to
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
 
 from actors.packing import pack, unpack
+from domain.identity import PastHolder
 from domain.ids import IdentifierKey, RecordId
 from domain.record import Record
 from eventlog.port import EMPTY, Head
@@ -34,11 +35,16 @@ class AwakeRecord:
 
 @dataclass(slots=True)
 class _AwakeCustomer:
-    """A customer whose records are packed, or at hand, or both."""
+    """A customer whose records are packed, or at hand, or both.
+
+    `let_go` is what they were read on for: identifiers that they held before others.
+    """
 
     heads: dict[RecordId, Head]
     used_at: float
     parted: dict[RecordId, datetime] = field(default_factory=dict)
+    past_holders: list[PastHolder] = field(default_factory=list)
+    let_go: set[PastHolder] = field(default_factory=set)
     packed: tuple[bytes, ...] = ()
     records: dict[RecordId, AwakeRecord] | None = None
 
@@ -110,6 +116,22 @@ class AwakeCustomers:
         customer = self._by_root.get(root)
         return customer.parted if customer else {}
 
+    def past_holders(self, root: RecordId) -> Sequence[PastHolder]:
+        """Give who held the identifiers of an awake customer not long ago; older ones fade away."""
+        customer = self._by_root.get(root)
+        return customer.past_holders if customer else ()
+
+    def has_let_go(self, holder: PastHolder) -> bool:
+        """Whether a customer is known as it is since it held an identifier."""
+        root = self._root_of.get(RecordId(holder.record_id))
+        return root is not None and holder in self._by_root[root].let_go
+
+    def note_let_go(self, holder: PastHolder) -> None:
+        """Note that a customer was read after it held an identifier."""
+        root = self._root_of.get(RecordId(holder.record_id))
+        if root is not None:
+            self._by_root[root].let_go.add(holder)
+
     def head_of(self, record_id: RecordId) -> Head:
         """Give the head that is known of a record's stream."""
         root = self._root_of.get(record_id)
@@ -153,6 +175,7 @@ class AwakeCustomers:
         customer.heads = {record_id: awake.head for record_id, awake in members.items()}
         customer.records, customer.packed = members, ()
         customer.parted = {r: at for m in members.values() for r, at in m.record.parted.items()}
+        customer.past_holders = [h for m in members.values() for h in m.record.past_holders]
         self._count_at_hand(root)
 
     def _unpacked(self, root: RecordId) -> dict[RecordId, AwakeRecord]:

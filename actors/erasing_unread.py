@@ -13,8 +13,9 @@ import structlog
 
 from actors.awake import AwakeRecord
 from actors.faults import describe
+from actors.identifier_streams import stream_of
 from actors.messages import failed
-from actors.readiness import Readiness, stream_of
+from actors.readiness import Readiness
 from actors.rounds import Waiting
 from actors.turn import TurnTaker
 from actors.waking import Waker

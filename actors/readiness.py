@@ -9,18 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from actors.awake import AwakeCustomers, AwakeRecord
+from actors.identifier_streams import read_identifiers
 from actors.messages import failed
 from actors.rounds import IdentifierStream, Waiting
 from actors.rules import RulesKeeper
 from actors.waking import Waker
 from domain.commands import CheckConsent
 from domain.errors import Kind
-from domain.identity_events import (
-    IdentifierClaimed,
-    IdentifierReadmitted,
-    IdentifierReleased,
-    IdentifierTombstoned,
-)
+from domain.identity import PastHolder
 from domain.ids import (
     WORKSPACE_STREAM,
     CommandId,
@@ -30,7 +26,8 @@ from domain.ids import (
     identifier_stream,
     record_stream,
 )
-from eventlog.port import Entry, EventLog
+from domain.past_holders import holders_before
+from eventlog.port import EventLog
 
 FENCE_PASSES_MAX = 4
 """How often a check's customers are read on until they are as new as the leader was."""
@@ -57,7 +54,7 @@ class Readiness:
         unreadable |= await self.look_up(
             [w for w in batch if w.is_about_identifier or w.is_erasure]
         )
-        unreadable |= await self._wake_parted(batch)
+        await self._wake_others(batch)
         return unreadable | await self._fence(batch, unreadable)
 
     async def wake(self, batch: Iterable[Waiting]) -> Unreadable:
@@ -80,24 +77,10 @@ class Readiness:
         wanted = {identifier_stream(key) for waiting in batch for key in waiting.uncertain}
         if not wanted:
             return set()
-        owners: dict[IdentifierKey, RecordId] = {}
-        streams: dict[IdentifierKey, IdentifierStream] = {}
-        unreadable: Unreadable = set()
-        for stream, entry in (await self._log.last_entries(wanted)).items():
-            key = IdentifierKey(stream.key)
-            body = entry.event.body if entry.event is not None else None
-            match body:
-                case IdentifierClaimed(record_id=record_id):
-                    owners[key] = RecordId(record_id)
-                case IdentifierReleased() | IdentifierReadmitted() | IdentifierTombstoned():
-                    pass
-                case _:
-                    unreadable.add(key)
-                    continue
-            streams[key] = stream_of(entry)
+        told = await read_identifiers(self._log, wanted)
         for waiting in batch:
-            _tell(waiting, owners, streams)
-        return unreadable | await self.wake(batch)
+            _tell(waiting, told.owners, told.streams)
+        return {*told.unreadable, *await self.wake(batch)}
 
     async def recall(self, commands: Sequence[Waiting]) -> None:
         """Look in the records' own streams for commands that memory had no room for."""
@@ -114,12 +97,44 @@ class Readiness:
         for waiting in commands:
             waiting.recalled = found[waiting.routed.command.command_id]
 
-    async def _wake_parted(self, batch: Sequence[Waiting]) -> Unreadable:
-        """Wake who parted not long ago from whom the commands mean: their memory counts too."""
-        roots = {root for waiting in batch for root in self._roots(waiting)}
-        parted = {other for root in roots for other in self._awake.parted_from(root)}
+    async def _wake_others(self, batch: Sequence[Waiting]) -> None:
+        """Wake who parted from whom the commands mean, or held their identifiers, not long ago.
+
+        Their memory counts too. Who cannot be read is no reason to refuse another's command.
+        """
+        parted: set[RecordId] = set()
+        for waiting in batch:
+            known: list[PastHolder] = []
+            for root in self._roots(waiting):
+                parted.update(self._awake.parted_from(root))
+                known += self._awake.past_holders(root)
+            command = waiting.routed.command
+            if (known or waiting.streams) and not isinstance(command, CheckConsent):
+                freed = {key: stream.past_holders for key, stream in waiting.streams.items()}
+                waiting.before = holders_before(known, command, freed=freed)
         await self._load({r for r in parted if self._awake.root_of(r) is None}, known={})
-        return set()  # Who cannot be read is no reason to refuse another customer's command.
+        if any(waiting.before for waiting in batch):
+            await self._read_past_holders([waiting for waiting in batch if waiting.before])
+
+    async def _read_past_holders(self, commands: Sequence[Waiting]) -> None:
+        """Read on who held identifiers before, each once for each: up to where they let go."""
+        before = {holder for waiting in commands for holder in waiting.before}
+        behind = [holder for holder in before if not self._awake.has_let_go(holder)]
+        await self.refresh(RecordId(holder.record_id) for holder in behind)
+        for waiting in commands:
+            if any(self._still_holds(waiting, holder) for holder in waiting.before):
+                text = "who held an identifier before could not be read up to where they let go"
+                waiting.reply(failed(Kind.UNAVAILABLE, "LOG_UNAVAILABLE", text))
+                behind = [holder for holder in behind if holder not in waiting.before]
+        for holder in behind:
+            self._awake.note_let_go(holder)
+
+    def _still_holds(self, waiting: Waiting, holder: PastHolder) -> bool:
+        """Whether a past holder is known as it was when it held what is another's now."""
+        owner, record_id = waiting.routed.owners.get(holder.key), RecordId(holder.record_id)
+        if owner is None or not self._awake.holds(record_id, holder.key):
+            return False
+        return self._awake.root_of(owner) != self._awake.root_of(record_id)
 
     async def _load(
         self, wanted: set[RecordId], *, known: dict[RecordId, AwakeRecord]
@@ -202,13 +217,6 @@ class Readiness:
     def _roots(self, waiting: Waiting) -> set[RecordId]:
         """Name the customers that a command means; a record that is not awake stands for itself."""
         return {self._awake.root_of(r) or r for r in waiting.named}
-
-
-def stream_of(entry: Entry) -> IdentifierStream:
-    """Say where the stream of an identifier stands, by its newest event."""
-    body = entry.event.body if entry.event is not None else None
-    erased = RecordId(body.record_id) if isinstance(body, IdentifierTombstoned) else None
-    return IdentifierStream(entry.head, erased)
 
 
 def _tell(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from actors.messages import Routed
 from domain.commands import EraseCustomer, ReadmitIdentifier, UnlinkIdentifier
-from domain.identity import Tombstone
+from domain.identity import PastHolder, Tombstone
 from domain.ids import IdentifierKey, RecordId
 from domain.replies import Reply
 from eventlog.port import Head
@@ -26,11 +26,13 @@ COMMANDS_PER_TURN_MAX = 64
 class IdentifierStream:
     """Where the stream of an identifier stands that was claimed before, as the log told.
 
-    `erased` names the record that held it until its person was erased, while it is tombstoned.
+    `erased` names the record that held it until its person was erased, while it is tombstoned;
+    `past_holders` who held one that is free, the last one last.
     """
 
     head: Head
     erased: RecordId | None = None
+    past_holders: tuple[PastHolder, ...] = ()
 
     @property
     def tombstone(self) -> Tombstone | None:
@@ -98,9 +100,10 @@ class Waiting:
 
     `roots` are the customers that it meant, as they were known when its turn was formed; `streams`
     what the log told of identifiers, for those that were looked up; `held` are those that it takes
-    from whom it erases. `is_bulk` names its lane. `forgotten_by` are records whose memory had no
-    room for it, should it have been carried out before; `recalled` is where the log has it on them,
-    once that was looked for.
+    from whom it erases; `before` are who held what it came with before, and may remember it.
+    `is_bulk` names its lane. `forgotten_by` are records whose memory had no room for it, should it
+    have been carried out before; `recalled` is where the log has it on them, once that was looked
+    for.
     """
 
     routed: Routed
@@ -113,6 +116,7 @@ class Waiting:
     forgotten_by: dict[RecordId, int] = field(default_factory=dict)
     recalled: dict[RecordId, int] | None = None
     held: frozenset[IdentifierKey] = frozenset()
+    before: tuple[PastHolder, ...] = ()
 
     @property
     def may_share(self) -> bool:

@@ -19,7 +19,7 @@ from domain.commands import Command, EraseCustomer
 from domain.customer import Customer
 from domain.decision import Decision
 from domain.event import Event, Recorded
-from domain.identity import Tombstone
+from domain.identity import PastHolder, Tombstone
 from domain.identity_events import (
     IdentifierReadmitted,
     IdentifierReleased,
@@ -31,7 +31,9 @@ from domain.ids import (
     RecordId,
     Stream,
     StreamKind,
+    made_at_milliseconds,
 )
+from domain.past_holders import Freed, holders_before, of_records
 from domain.record import Record, evolve, unborn
 from eventlog.port import EMPTY, Attempt, Draft, Head, Stored
 
@@ -66,6 +68,7 @@ class Scene:
         }
         self._streams = streams
         self._tombstoned = {k: t for k, s in streams.items() if (t := s.tombstone) is not None}
+        self._freed = {k: s.past_holders for k, s in streams.items() if s.past_holders}
         self._drafts: list[Draft] = []
         self._touched: set[str] = set()
         self._applied = 0
@@ -94,11 +97,13 @@ class Scene:
         if isinstance(command, EraseCustomer):
             named.update(self._tombstoned[key].record_id for key in keys if key in self._tombstoned)
         met = [self._customer(root) for root in self._roots(named)]
-        parted = {other for customer in met for other in customer.parted}
-        if not parted:
+        known = of_records(record for customer in met for record in customer.records.values())
+        before = {other for customer in met for other in customer.parted}
+        before |= {RecordId(h.record_id) for h in holders_before(known, command, freed=self._freed)}
+        if not before:
             return tuple(met)
         roots = {customer.root for customer in met}
-        others = [root for root in self._roots(parted) if root not in roots]
+        others = [root for root in self._roots(before) if root not in roots]
         return (*met, *(self._customer(root) for root in others))
 
     @property
@@ -106,6 +111,12 @@ class Scene:
         """The identifiers of people who were erased, with what is pending applied."""
         self._apply_pending()
         return dict(self._tombstoned)
+
+    @property
+    def freed(self) -> Freed:
+        """Who held the identifiers that nobody holds, with what is pending applied."""
+        self._apply_pending()
+        return dict(self._freed)
 
     def _roots(self, record_ids: Iterable[RecordId | None]) -> list[RecordId]:
         known = (self._records[r] for r in record_ids if r is not None and r in self._records)
@@ -158,8 +169,7 @@ class Scene:
             if draft.stream.kind is StreamKind.RECORD:
                 self._apply(RecordId(draft.stream.key), _pending(draft, place))
             else:
-                revision = PENDING_REVISION + place
-                self._apply_to_identifier(IdentifierKey(draft.stream.key), draft.body, revision)
+                self._apply_to_identifier(draft, PENDING_REVISION + place)
         self._applied = len(self._drafts)
 
     def _apply(self, record_id: RecordId, event: Recorded[Event]) -> None:
@@ -168,17 +178,27 @@ class Scene:
         self._records[record_id] = record
         self._holders.update(dict.fromkeys(record.identifiers, record_id))
 
-    def _apply_to_identifier(self, key: IdentifierKey, body: Event, revision: int) -> None:
-        match body:
-            case IdentifierReleased():
-                self._holders.pop(key, None)
+    def _apply_to_identifier(self, draft: Draft, revision: int) -> None:
+        key = IdentifierKey(draft.stream.key)
+        match draft.body:
+            case IdentifierReleased(record_id=record_id):
+                self._free(key, RecordId(record_id), draft)
             case IdentifierTombstoned(record_id=record_id):
-                self._holders.pop(key, None)
+                self._free(key, RecordId(record_id), draft)
                 self._tombstoned[key] = Tombstone(RecordId(record_id), revision)
             case IdentifierReadmitted():
                 self._tombstoned.pop(key, None)
             case _:
                 pass
+
+    def _free(self, key: IdentifierKey, record_id: RecordId, draft: Draft) -> None:
+        """Let nobody hold an identifier, but remember who did."""
+        self._holders.pop(key, None)
+        until = made_at_milliseconds(draft.event_id)
+        record = self._records.get(record_id)
+        earlier = [h for h in record.past_holders if h.key == key] if record else []
+        left = PastHolder(key=key, record_id=record_id, until=until)
+        self._freed[key] = (*earlier, left)
 
 
 def _pending(draft: Draft, place: int) -> Recorded[Event]:

@@ -240,7 +240,12 @@ class TurnTaker:
                 if waiting.recalled:
                     customers = reminded(customers, command.command_id, waiting.recalled)
                 decision = decide(
-                    self._rules.rules, customers, command, now=now, tombstoned=scene.tombstoned
+                    self._rules.rules,
+                    customers,
+                    command,
+                    now=now,
+                    tombstoned=scene.tombstoned,
+                    freed=scene.freed,
                 )
             except DomainError as error:
                 decided.append((waiting, failed_by(error)))

@@ -22,6 +22,7 @@ from actors.rounds import Lane, Turn, TurnKeeper, Waiting, answer_all
 from actors.snapshots import RecordSnapshots
 from actors.turn import Begun, TurnResult, TurnTaker
 from domain.errors import Kind
+from domain.ids import RecordId
 from eventlog.errors import LogError
 from eventlog.port import Outcome, Stored
 
@@ -169,10 +170,11 @@ class Turns:
         return [*again, *await self._recall(result.left_over)]
 
     def _met(self, turn: Turn) -> list[AwakeRecord]:
-        """Give every record of whom the turn is about, and of who parted from them not long ago."""
+        """Give every record of whom the turn is about, and of who may remember it."""
         roots = {root: None for waiting in turn.commands for root in waiting.roots}
-        parted = [other for root in roots for other in self._awake.parted_from(root)]
-        roots |= {root: None for r in parted if (root := self._awake.root_of(r))}
+        others = [other for root in roots for other in self._awake.parted_from(root)]
+        others += [RecordId(h.record_id) for waiting in turn.commands for h in waiting.before]
+        roots |= {root: None for r in others if (root := self._awake.root_of(r))}
         return [item for root in roots for item in self._awake.records_of(root).values()]
 
     def _moved(self, turn: Turn) -> list[Waiting]:

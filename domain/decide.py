@@ -50,6 +50,7 @@ from domain.ids import IdentifierKey, RecordId, record_stream
 from domain.joining import joining, link_identifiers, merge_customers
 from domain.parting import undo
 from domain.passing import on_every_record, pass_gate
+from domain.past_holders import NOBODY_BEFORE, Freed
 from domain.preference_events import HouseholdLinked, HouseholdUnlinked, PreferencesSet
 from domain.releasing import readmit, unlink
 from domain.replies import SignalResult
@@ -88,11 +89,13 @@ def decide(
     *,
     now: datetime,
     tombstoned: Mapping[IdentifierKey, Tombstone] = NOBODY_ERASED,
+    freed: Freed = NOBODY_BEFORE,
 ) -> Decision:
     """Decide one command as of a time. Raises `DomainError`.
 
-    `customers` are at least all whom the command touches and who parted from them in the time that
-    commands are remembered; `tombstoned` are identifiers of people who were erased.
+    `customers` are at least all whom the command touches, and who parted from them or held their
+    identifiers in the time that commands are remembered; `tombstoned` are identifiers of people who
+    were erased, `freed` says who held those that nobody holds.
     """
     # A check is never answered from memory: an old yes may be wrong by now (R13).
     repeated = remembered_command(customers, command.command_id)
@@ -100,9 +103,9 @@ def decide(
         return repeated_outcome(*repeated, command)
     expectation = expectation_of(customers, command, tombstoned=tombstoned)
     if expectation is None:
-        return _decide(rules, customers, command, now=now, tombstoned=tombstoned)
+        return _decide(rules, customers, command, now=now, tombstoned=tombstoned, freed=freed)
     expectation.require()
-    decision = _decide(rules, customers, command, now=now, tombstoned=tombstoned)
+    decision = _decide(rules, customers, command, now=now, tombstoned=tombstoned, freed=freed)
     return expectation.bind(decision, command)
 
 
@@ -113,6 +116,7 @@ def _decide(
     *,
     now: datetime,
     tombstoned: Mapping[IdentifierKey, Tombstone],
+    freed: Freed,
 ) -> Decision:
     match command:
         case ReadmitIdentifier():
@@ -125,13 +129,15 @@ def _decide(
             return merge_customers(rules, customers, command, now=now)
         case CheckConsent(record=False):
             try:
-                return _resolve(rules, customers, command, now=now, tombstoned=tombstoned)
+                return _resolve(
+                    rules, customers, command, now=now, tombstoned=tombstoned, freed=freed
+                )
             except DomainError as error:
                 if error.reason not in ERASED:
                     raise
                 return no_of_erased(rules, command, now=now, reason=error.reason)
         case _:
-            return _resolve(rules, customers, command, now=now, tombstoned=tombstoned)
+            return _resolve(rules, customers, command, now=now, tombstoned=tombstoned, freed=freed)
 
 
 def _resolve(
@@ -141,8 +147,9 @@ def _resolve(
     *,
     now: datetime,
     tombstoned: Mapping[IdentifierKey, Tombstone],
+    freed: Freed,
 ) -> Decision:
-    resolution = resolve(rules.identity, customers, command, tombstoned=tombstoned)
+    resolution = resolve(rules.identity, customers, command, tombstoned=tombstoned, freed=freed)
     gate = joint_gate(rules, resolution.customers, at=now)
     return _decide_resolved(gate, resolution, command)
 
@@ -173,9 +180,9 @@ def _decide_resolved(gate: Gate, resolution: Resolution, command: Resolved) -> D
 def _identify(gate: Gate, resolution: Resolution, command: Identify) -> Decision:
     _require_not_of_erased(resolution, command)
     message_ids = (command.message_id,) if command.message_id else ()
-    fates = fates_of(resolution.records, command.source, message_ids)
+    customer_id, fates = _known(resolution, command.source, message_ids)
     if fates:
-        return _settled(resolution, fates)
+        return Decision(customer_id, signals=tuple(fates.values()))
     at = command.happened_at
     acts, is_admitted = pass_gate(gate, resolution, command, opened_at=at, closed_at=at)
     if not is_admitted:
@@ -198,8 +205,9 @@ def _set_traits(gate: Gate, resolution: Resolution, command: SetTraits) -> Decis
     _require_one(resolution)
     _require_admitted(gate, command.source)
     message_ids = (command.message_id,) if command.message_id else ()
-    if fates_of(resolution.records, command.source, message_ids):
-        return Decision(resolution.root)
+    customer_id, fates = _known(resolution, command.source, message_ids)
+    if fates:
+        return Decision(customer_id)
     return _decided(resolution, [_traits(resolution.address, command, resolution.left_out)])
 
 
@@ -225,7 +233,7 @@ def _require_admitted(gate: Gate, source: str) -> None:
 
 def _record_signals(gate: Gate, resolution: Resolution, command: RecordSignals) -> Decision:
     message_ids = tuple(signal.message_id for signal in command.signals)
-    known = fates_of(resolution.records, command.source, message_ids)
+    customer_id, known = _known(resolution, command.source, message_ids)
     fresh: dict[str, Signal] = {}
     for signal in command.signals:
         if signal.message_id not in known:
@@ -233,7 +241,7 @@ def _record_signals(gate: Gate, resolution: Resolution, command: RecordSignals) 
     source = gate.rules.source(command.source)
     if not fresh:
         results = tuple(known[message_id] for message_id in message_ids)
-        return Decision(_root_meant(resolution), signals=results)
+        return Decision(customer_id, signals=results)
     signals = tuple(fresh.values())
     at = earliest(signals)
     acts, is_admitted = pass_gate(
@@ -346,8 +354,18 @@ def _decline(
     return decision._replace(customer_id=customer_id, merge_ids=())
 
 
-def _settled(resolution: Resolution, fates: dict[str, SignalResult]) -> Decision:
-    return Decision(_root_meant(resolution), signals=tuple(fates.values()))
+def _known(
+    resolution: Resolution, source: str, message_ids: tuple[str, ...]
+) -> tuple[RecordId | None, dict[str, SignalResult]]:
+    """Say what became of messages that came before, and who has them: whom they meant then."""
+    fates = fates_of(resolution.records, source, message_ids)
+    customer_id = _root_meant(resolution)
+    for customer in resolution.before:
+        earlier = fates_of(customer.records, source, message_ids)
+        if earlier and not fates:
+            customer_id = customer.root
+        fates = earlier | fates
+    return customer_id, fates
 
 
 def _root_meant(resolution: Resolution) -> RecordId | None:

@@ -31,6 +31,19 @@ class Tombstone(NamedTuple):
     revision: int
 
 
+class PastHolder(BaseModel):
+    """A record that held an identifier not long ago, and remembers what came with it then.
+
+    `until` is when it let go, in milliseconds since 1970, by the clock that dates ids.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: IdentifierKey
+    record_id: UuidText
+    until: int
+
+
 class LeftOutReason(StrEnum):
     """Why an identifier that came with a command was not used."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from domain.event import Event, ShortText
-from domain.identity import Edge, Identifier, LeftOut, Separation
+from domain.identity import Edge, Identifier, LeftOut, PastHolder, Separation
 from domain.ids import IdentifierKey, Name, UuidText
 
 
@@ -24,6 +24,15 @@ class IdentifiersUnlinked(Event):
     """The record does not hold these identifiers any more; no merge is undone by it."""
 
     keys: tuple[IdentifierKey, ...]
+
+
+class IdentifiersTakenOver(Event):
+    """Identifiers that the record links were others' not long ago, whose memory of commands counts.
+
+    Follows the link in its decision; without it nobody held them in the time that is remembered.
+    """
+
+    holders: tuple[PastHolder, ...]
 
 
 class IdentifierClaimed(Event):

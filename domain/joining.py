@@ -20,6 +20,7 @@ from domain.identity_events import (
     CustomerTouched,
     IdentifierClaimed,
     IdentifiersLinked,
+    IdentifiersTakenOver,
 )
 from domain.ids import (
     IDENTIFIERS_PER_CUSTOMER_MAX,
@@ -58,6 +59,9 @@ def joining(
             left_out=left_out,
         )
         changes.append(Change(record_stream(address), body, at))
+        if resolution.past_holders:
+            taken = IdentifiersTakenOver(holders=resolution.past_holders)
+            changes.append(Change(record_stream(address), taken, at))
         if address != resolution.root and not resolution.edges:
             touched = CustomerTouched(record_id=address)
             changes.append(Change(record_stream(resolution.root), touched, at))

@@ -13,6 +13,7 @@ from domain.decision import Change, Decision
 from domain.fates import RECORDED
 from domain.gate import gate_of
 from domain.ids import record_stream
+from domain.past_holders import holders_before
 from domain.record import Record
 from domain.rules import Rules
 from domain.signal_events import SignalsRecorded
@@ -56,7 +57,9 @@ def _names_only(record: Record, command: RecordSignals) -> bool:
 
 
 def _is_plain(record: Record, command: RecordSignals) -> bool:
-    """Whether the record is a customer by itself that never parted and forgot nothing."""
+    """Whether the record is a customer by itself and nobody else may remember the command."""
     if record.parted or record.forgotten or record.erased_since:
+        return False
+    if record.past_holders and holders_before(record.past_holders, command):
         return False
     return record.component == (record.id,) and command.command_id not in record.commands

@@ -17,11 +17,12 @@ from domain.consent import ConsentAct
 from domain.consent_events import ChoicesRecorded, ConsentChanged, VerdictRecorded, acts_of
 from domain.erasure_events import ErasureRequested
 from domain.event import Event, Recorded
-from domain.identity import Edge, Identifier, Separation
+from domain.identity import Edge, Identifier, PastHolder, Separation
 from domain.identity_events import (
     CustomersMerged,
     CustomersParted,
     IdentifiersLinked,
+    IdentifiersTakenOver,
     IdentifiersUnlinked,
 )
 from domain.ids import CommandId, EventId, IdentifierKey, RecordId, made_at_milliseconds
@@ -35,6 +36,9 @@ COMMANDS_AHEAD_MAX = timedelta(minutes=5)
 
 COMMANDS_REMEMBERED_MAX = 1_024
 """Per record. What falls out of memory before its time is looked for in the log: `Forgotten`."""
+
+PAST_HOLDERS_MAX = 512
+"""Per record, the newest; each may have to be awake for what comes with their identifier."""
 
 FORGOTTEN_SPAN = timedelta(hours=1)
 MESSAGES_REMEMBERED_MAX = 4_096
@@ -91,10 +95,10 @@ class Record:
     `traits` is by key, then by source; an identifier whose value was erased keeps its key. On the
     root of a customer `component` lists its records, `edges` the merges that join them and
     `separations` whom they may not join; elsewhere only `root` is kept up. `parted` says which
-    customers parted from one whose root this was, and when. `erased_since` is the revision from
-    which on the person is erased, 0 for somebody who is not. `changed_revision` is that of the
-    newest event that changes who somebody is or what is so of them: not of one that says what
-    they did.
+    customers parted from one whose root this was, and when; `past_holders` who held its
+    identifiers not long before it did. `erased_since` is the revision from which on the person is
+    erased, 0 for somebody who is not. `changed_revision` is that of the newest event that changes
+    who somebody is or what is so of them: not of one that says what they did.
     """
 
     id: RecordId
@@ -103,6 +107,7 @@ class Record:
     edges: tuple[Edge, ...] = ()
     separations: tuple[Separation, ...] = ()
     parted: Mapping[RecordId, datetime] = field(default_factory=dict)
+    past_holders: tuple[PastHolder, ...] = ()
     identifiers: Mapping[IdentifierKey, Identifier | None] = field(default_factory=dict)
     traits: Mapping[str, Mapping[str, TraitValue]] = field(default_factory=dict)
     acts: tuple[ConsentAct, ...] = ()
@@ -179,6 +184,10 @@ def _apply(record: Record, event: Recorded[Event]) -> Record:
         case IdentifiersUnlinked(keys=released):
             held_on = {k: item for k, item in record.identifiers.items() if k not in released}
             return replace(record, identifiers=held_on)
+        case IdentifiersTakenOver(holders=holders):
+            distinct = dict.fromkeys((*record.past_holders, *holders))
+            kept = still_remembering(distinct, event.command_id)
+            return replace(record, past_holders=kept[-PAST_HOLDERS_MAX:])
         case TraitsSet() as body:
             return _set_traits(record, event, body)
         case SignalsDeclined(source=source, message_ids=message_ids):
@@ -217,11 +226,20 @@ def _erase(record: Record, event: Recorded[Event], body: ErasureRequested) -> Re
         component=tuple(RecordId(member) for member in body.component) if is_root else (),
         edges=body.live_edges if is_root else (),
         parted=record.parted,
+        past_holders=record.past_holders,
         commands=record.commands,
         forgotten=record.forgotten,
         erased_since=event.revision,
         changed_revision=event.revision,
     )
+
+
+def still_remembering(
+    holders: Iterable[PastHolder], command_id: CommandId
+) -> tuple[PastHolder, ...]:
+    """Leave out whose commands are all too old to be sent again, as of a command's making."""
+    oldest = made_at_milliseconds(command_id) - _KEPT_MILLISECONDS
+    return tuple(holder for holder in holders if holder.until >= oldest)
 
 
 def _change_household(record: Record, body: HouseholdLinked | HouseholdUnlinked) -> Record:
@@ -285,6 +303,7 @@ def _with_messages(record: Record, messages: Mapping[SignalKey, Fate]) -> Record
         record.edges,
         record.separations,
         record.parted,
+        record.past_holders,
         record.identifiers,
         record.traits,
         record.acts,

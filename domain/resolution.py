@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from domain.commands import CustomerCommand
 from domain.customer import Customer
 from domain.errors import NotFound, Refused
-from domain.identity import Edge, Identifier, LeftOut, LeftOutReason
+from domain.identity import Edge, Identifier, LeftOut, LeftOutReason, PastHolder
 from domain.identity_rules import IdentityRules
 from domain.ids import CommandId, IdentifierKey, MergeId, RecordId, derived_id
 from domain.limits import Assembly
+from domain.past_holders import NOBODY_BEFORE, Freed, holders_before, of_records, taken_from
 from domain.record import Record
 
 CUSTOMER_ERASED = "CUSTOMER_ERASED"
@@ -33,6 +34,8 @@ class Resolution:
     customers in the order in which they join. `records` are those of the customer as it will be,
     without one still to be created; `left_out` says what was not used, `apart` who holds it and is
     not joined, `is_of_erased` whether the strongest identifier is that of somebody erased.
+    `past_holders` held the unclaimed not long ago; `before` are who had any of the identifiers
+    before whom they mean now, and may remember the command.
     """
 
     customers: tuple[Customer, ...]
@@ -43,6 +46,8 @@ class Resolution:
     edges: tuple[Edge, ...]
     left_out: tuple[LeftOut, ...] = ()
     apart: tuple[Customer, ...] = ()
+    past_holders: tuple[PastHolder, ...] = ()
+    before: tuple[Customer, ...] = ()
     is_of_erased: bool = False
 
     @property
@@ -93,6 +98,7 @@ def resolve(
     command: CustomerCommand,
     *,
     tombstoned: Collection[IdentifierKey] = (),
+    freed: Freed = NOBODY_BEFORE,
 ) -> Resolution:
     """Resolve whom a command means, given at least every customer that it touches.
 
@@ -116,7 +122,14 @@ def resolve(
     if not met.records and not met.assembly.claims:
         raise _nothing_left(met.left_out)
     is_of_erased = command.record_id is None and ordered[0].key in tombstoned
-    return replace(_resolved(met, command), is_of_erased=is_of_erased)
+    resolution = _resolved(met, command)
+    claimed = [item.key for item in resolution.unclaimed]
+    return replace(
+        resolution,
+        past_holders=taken_from(claimed, command, freed=freed),
+        before=_before(given, resolution, command, freed=freed),
+        is_of_erased=is_of_erased,
+    )
 
 
 def owner_of(customers: Iterable[Customer], record_id: RecordId) -> Customer:
@@ -127,6 +140,15 @@ def owner_of(customers: Iterable[Customer], record_id: RecordId) -> Customer:
     if owner.is_erased:
         raise NotFound(CUSTOMER_ERASED, "the customer was erased")
     return owner
+
+
+def _before(
+    customers: Iterable[Customer], resolution: Resolution, command: CustomerCommand, *, freed: Freed
+) -> tuple[Customer, ...]:
+    known = of_records(resolution.records.values())
+    before = {RecordId(h.record_id) for h in holders_before(known, command, freed=freed)}
+    before -= resolution.records.keys()
+    return tuple(c for c in customers if not before.isdisjoint(c.records)) if before else ()
 
 
 def _resolved(met: _Met, command: CustomerCommand) -> Resolution:

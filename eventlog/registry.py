@@ -35,6 +35,7 @@ from domain.identity_events import (
     IdentifierReadmitted,
     IdentifierReleased,
     IdentifiersLinked,
+    IdentifiersTakenOver,
     IdentifiersUnlinked,
     IdentifierTombstoned,
 )
@@ -74,6 +75,7 @@ class UnknownEvent(ValueError):
 EVENTS: Mapping[str, type[Event]] = {
     "koseki.record.identifiers-linked.v1": IdentifiersLinked,
     "koseki.record.identifiers-unlinked.v1": IdentifiersUnlinked,
+    "koseki.record.identifiers-taken-over.v1": IdentifiersTakenOver,
     "koseki.record.traits-set.v1": TraitsSet,
     "koseki.record.signals-recorded.v1": SignalsRecorded,
     "koseki.record.signals-declined.v1": SignalsDeclined,

@@ -18,9 +18,17 @@ from domain.decide import decide
 from domain.decision import Change, Decision
 from domain.errors import DomainError
 from domain.event import Event
-from domain.identity import Tombstone
-from domain.identity_events import IdentifierTombstoned
-from domain.ids import IdentifierKey, RecordId, Stream, StreamKind
+from domain.identity import PastHolder, Tombstone
+from domain.identity_events import IdentifierReleased, IdentifierTombstoned
+from domain.ids import (
+    CommandId,
+    IdentifierKey,
+    RecordId,
+    Stream,
+    StreamKind,
+    made_at_milliseconds,
+)
+from domain.past_holders import Freed
 from domain.record import Record, evolve, unborn
 from domain.rules import Rules
 from tests.domain.asking import identify
@@ -69,6 +77,7 @@ class Scenario:
     revision: int
     rules: Rules = RULES
     tombstoned: Mapping[IdentifierKey, Tombstone] = field(default_factory=dict)
+    freed: Freed = field(default_factory=dict)
 
     def under(self, rules: Rules) -> Scenario:
         """Go on under other rules."""
@@ -94,7 +103,8 @@ class Scenario:
             if isinstance(body, IdentifierTombstoned):
                 stone = Tombstone(RecordId(body.record_id), revision)
                 kept[IdentifierKey(stream.key)] = stone
-            return replace(self, revision=revision, tombstoned=kept)
+            freed = self._freed_by(IdentifierKey(stream.key), body, **said)
+            return replace(self, revision=revision, tombstoned=kept, freed=freed)
         if stream.kind is not StreamKind.RECORD:
             return replace(self, revision=revision)
         key = RecordId(stream.key)
@@ -104,11 +114,26 @@ class Scenario:
             self, records={**self.records, key: evolve(record, event)}, revision=revision
         )
 
+    def _freed_by(
+        self, key: IdentifierKey, body: Event, *, command_id: CommandId | None = None, **_: Any
+    ) -> Freed:
+        """Say who let go of identifiers: when, is when the command was made that took them."""
+        if not isinstance(body, IdentifierReleased | IdentifierTombstoned):
+            return self.freed
+        until = made_at_milliseconds(command_id) if command_id else 0
+        left = PastHolder(key=key, record_id=body.record_id, until=until)
+        return {**self.freed, key: (*self.freed.get(key, ()), left)}
+
     def when(self, command: PersonCommand) -> Outcome:
         """Decide a command."""
         try:
             decision = decide(
-                self.rules, self.customers, command, now=at(LATE), tombstoned=self.tombstoned
+                self.rules,
+                self.customers,
+                command,
+                now=at(LATE),
+                tombstoned=self.tombstoned,
+                freed=self.freed,
             )
             return Outcome(decision, None)
         except DomainError as error:

@@ -17,14 +17,16 @@ from domain.consent_events import (
 )
 from domain.event import Event, Recorded
 from domain.gate import gate_of
-from domain.identity import Edge
+from domain.identity import Edge, PastHolder
 from domain.identity_events import (
     CustomersMerged,
     CustomerTouched,
     IdentifierClaimed,
     IdentifiersLinked,
+    IdentifiersTakenOver,
+    IdentifiersUnlinked,
 )
-from domain.ids import MergeId, record_stream
+from domain.ids import MergeId, made_at_milliseconds, record_stream
 from domain.preference_events import HouseholdLinked, HouseholdUnlinked, Preference, PreferencesSet
 from domain.record import MESSAGES_REMEMBERED_MAX, evolve, fold, unborn
 from domain.rules import Rules, evolve_rules
@@ -73,6 +75,18 @@ def consents(event: type[ConsentChanged]) -> st.SearchStrategy[ConsentChanged]:
 KEYS = tuples(IDENTIFIERS.map(lambda item: item.key))
 EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(IdentifiersLinked, source=NAMES, keys=KEYS, identifiers=tuples(IDENTIFIERS)),
+    st.builds(IdentifiersUnlinked, keys=KEYS),
+    st.builds(
+        IdentifiersTakenOver,
+        holders=tuples(
+            st.builds(
+                PastHolder,
+                key=IDENTIFIERS.map(lambda item: item.key),
+                record_id=RECORDS,
+                until=COMMANDS.map(made_at_milliseconds),
+            )
+        ),
+    ),
     st.builds(
         TraitsSet,
         source=NAMES,

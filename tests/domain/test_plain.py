@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from domain.commands import PersonCommand, RecordSignals
 from domain.decide import decide
 from domain.plain import plain_signals
-from tests.domain.asking import act, identify, set_traits, signal, signals
+from tests.domain.asking import act, identify, set_traits, signal, signals, unlink
 from tests.domain.facts import LATE, RULES, at, email, left_out, linked, loyalty, on, user
 from tests.domain.scenario import Scenario, given
 
@@ -104,6 +104,17 @@ def test_the_acts_of_somebody_are_judged(state: str, is_plain: bool) -> None:  #
     agreed = KNOWN.after(act(1, state, A))
     assert is_same(agreed, signals(2, A, source="ads")) == is_plain
     assert is_same(agreed, signals(2, A))
+
+
+def test_signals_with_an_identifier_that_was_taken_over_are_not_plain() -> None:
+    three = given(on(1, linked(A, B)), on(2, linked(C)))
+    moved = three.after(unlink(3, B)).after(identify(4, C, B))
+    record = moved.record(2)
+    for command, is_plain in ((signals(5, B), False), (signals(5, C, B), False)):
+        assert (plain_signals(RULES, record, command, now=at(LATE)) is not None) == is_plain
+    assert plain_signals(RULES, record, signals(5, C), now=at(LATE)) is not None
+    day_later = signals(5 + 2_000, B)
+    assert plain_signals(RULES, record, day_later, now=at(LATE)) is not None
 
 
 def test_somebody_of_two_records_is_not_plain() -> None:

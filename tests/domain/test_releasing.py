@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from domain.commands import ReadmitIdentifier
+from domain.identity import Identifier, PastHolder
 from domain.identity_events import (
     IdentifierReadmitted,
     IdentifierReleased,
+    IdentifiersTakenOver,
     IdentifiersUnlinked,
     IdentifierTombstoned,
 )
-from domain.ids import identifier_stream
+from domain.ids import identifier_stream, made_at_milliseconds
 from tests.domain.asking import identify, signals, unlink
 from tests.domain.facts import at, claim, command_id, email, linked, on, record_id, touched, user
 from tests.domain.scenario import given
@@ -21,6 +23,13 @@ TWO = given(on(1, linked(A, B)), on(2, linked(C)))
 def released(item: object, record: int) -> tuple[object, object]:
     key = item.key  # type: ignore[attr-defined] # an Identifier
     return identifier_stream(key), IdentifierReleased(record_id=record_id(record))
+
+
+def taken(item: Identifier, record: int, by: int | None = None) -> IdentifiersTakenOver:
+    """Say that an identifier was another record's until a command took it from there."""
+    until = made_at_milliseconds(command_id(by)) if by else 0
+    holder = PastHolder(key=item.key, record_id=record_id(record), until=until)
+    return IdentifiersTakenOver(holders=(holder,))
 
 
 def test_an_identifier_is_taken_from_the_record_that_holds_it() -> None:
@@ -41,7 +50,8 @@ def test_it_is_taken_only_where_it_is() -> None:
 
 def test_what_was_released_is_claimed_by_who_comes_with_it_next() -> None:
     free = TWO.after(unlink(3, B))
-    free.when(identify(4, C, B)).then(claim(B, 2), on(2, linked(B)))
+    taken_over = on(2, taken(B, 1, by=3))
+    free.when(identify(4, C, B)).then(claim(B, 2), on(2, linked(B)), taken_over)
     moved = free.after(identify(4, C, B))
     decision = moved.when(signals(5, B)).decision
     assert decision is not None
@@ -78,5 +88,6 @@ def test_a_tombstoned_identifier_is_used_again_only_when_readmitted() -> None:
     body = IdentifierReadmitted(reference="ticket 7")
     erased.when(readmit(4)).then((identifier_stream(B.key), body))
     back = erased.after(readmit(4))
-    back.when(identify(5, C, B)).then(claim(B, 2), on(2, linked(B)))
+    taken_over = on(2, taken(B, 1))
+    back.when(identify(5, C, B)).then(claim(B, 2), on(2, linked(B)), taken_over)
     back.when(readmit(6)).then_fails("NOT_ERASED")

@@ -13,7 +13,7 @@ from domain.consent import ConsentState, LawfulBasis
 from domain.consent_events import CONSENT_EVENTS, ChoiceMade, ChoicesRecorded, VerdictRecorded
 from domain.erasure_events import CustomerErased, ErasureRequested
 from domain.event import Event
-from domain.identity import Edge, Identifier, Separation
+from domain.identity import Edge, Identifier, PastHolder, Separation
 from domain.identity_events import (
     CustomersMerged,
     CustomersParted,
@@ -22,6 +22,7 @@ from domain.identity_events import (
     IdentifierReadmitted,
     IdentifierReleased,
     IdentifiersLinked,
+    IdentifiersTakenOver,
     IdentifiersUnlinked,
     IdentifierTombstoned,
 )
@@ -124,6 +125,10 @@ SAMPLES: dict[str, tuple[Event, bytes]] = {
     "koseki.record.identifiers-unlinked.v1": (
         IdentifiersUnlinked(keys=(KEY,)),
         b'{"keys":["p1.abc"]}',
+    ),
+    "koseki.record.identifiers-taken-over.v1": (
+        IdentifiersTakenOver(holders=(PastHolder(key=KEY, record_id=ID, until=1),)),
+        b'{"holders":[{"key":"p1.abc","record_id":"%b","until":1}]}' % ID.encode(),
     ),
     "koseki.customer.parted.v1": (
         CustomersParted(

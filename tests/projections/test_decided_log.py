@@ -25,15 +25,19 @@ from domain.decide import decide
 from domain.errors import DomainError
 from domain.event import Event
 from domain.gate import gate_of
+from domain.identity import PastHolder
+from domain.identity_events import IdentifierReleased
 from domain.ids import (
     WORKSPACE_STREAM,
     CommandId,
     DecisionId,
     EventId,
+    IdentifierKey,
     RecordId,
     Stream,
     StreamKind,
     derived_id,
+    made_at_milliseconds,
 )
 from domain.record import Record, evolve, unborn
 from domain.rules import Rules, evolve_rules
@@ -75,6 +79,7 @@ class Writer:
         self.log = log
         self.rules = Rules()
         self.records: dict[RecordId, Record] = {}
+        self.freed: dict[IdentifierKey, tuple[PastHolder, ...]] = {}
         self._heads: dict[Stream, Head] = {}
         self._commands = 0
 
@@ -100,7 +105,7 @@ class Writer:
             Customer({i: r for i, r in self.records.items() if r.root == root}) for root in roots
         )
         try:
-            decision = decide(self.rules, customers, command, now=self.now)
+            decision = decide(self.rules, customers, command, now=self.now, freed=self.freed)
         except DomainError:
             return
         if decision.changes:
@@ -134,6 +139,10 @@ class Writer:
             if event.stream.kind is StreamKind.RECORD:
                 known = RecordId(event.stream.key)
                 self.records[known] = evolve(self.records.get(known) or unborn(known), event)
+            elif isinstance(event.body, IdentifierReleased):
+                key, until = IdentifierKey(event.stream.key), made_at_milliseconds(command_id)
+                left = PastHolder(key=key, record_id=event.body.record_id, until=until)
+                self.freed[key] = (*self.freed.get(key, ()), left)
             elif event.stream == WORKSPACE_STREAM:
                 self.rules = evolve_rules(self.rules, event)
 
@@ -242,6 +251,7 @@ async def test_decisions_reach_the_read_side_and_are_proved(tmp_path: Path) -> N
         assert counts.customers == len({record.root for record in writer.records.values()})
     assert any(record.root != record.id for record in writer.records.values())
     assert any(record.parted for record in writer.records.values())
+    assert any(record.past_holders for record in writer.records.values())
     store.close()
 
 
