@@ -157,8 +157,7 @@ async def sent_again(
         repeated = await house.done(command)
         assert repeated.customer_id == whose
         assert repeated.revision >= first.revision
-        assert [r.message_id for r in repeated.signals] == [r.message_id for r in first.signals]
-        assert {r.result for r in repeated.signals} <= {"duplicate"}
+        assert repeated.signals == ("duplicate",) * len(first.signals)
         assert len(await house.events()) == size
 
     await house.both_ways(again)
@@ -231,10 +230,10 @@ async def test_a_message_that_comes_again_by_another_command_counts_once() -> No
         await house.done(track("m1 m2", MOVED))
         await to_another(house)
         again = await house.done(track("m1 m3", MOVED))
-        assert [r.result for r in again.signals] == ["duplicate", "recorded"]
+        assert [*again.signals] == ["duplicate", "recorded"]
         assert again.customer_id == await house.customer_of(OTHER)
         by_another = await house.done(track("m2", OTHER))
-        assert [r.result for r in by_another.signals] == ["recorded"]
+        assert [*by_another.signals] == ["recorded"]
         counted = await house.messages()
         assert (counted["m1"], counted["m3"]) == (1, 1)
 
@@ -354,5 +353,5 @@ async def test_signals_of_who_took_an_identifier_over_are_recorded_all_the_same(
         await to_another(house)
         command = track("x1", MOVED).model_copy(update={"signals": (signal("x1"), signal("x2"))})
         done = await house.done(command)
-        assert [r.result for r in done.signals] == ["recorded", "recorded"]
+        assert [*done.signals] == ["recorded", "recorded"]
         assert done.customer_id == await house.customer_of(OTHER)

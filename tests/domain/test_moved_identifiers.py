@@ -108,7 +108,7 @@ def test_what_was_carried_out_answers_for_whom_it_was(command: PersonCommand) ->
 
 
 def results(decision: Decision) -> list[str]:
-    return [result.result for result in decision.signals]
+    return [*decision.signals]
 
 
 def test_a_message_that_a_past_holder_has_counts_once_and_others_are_recorded() -> None:
