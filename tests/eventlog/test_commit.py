@@ -295,6 +295,17 @@ async def test_what_may_wait_is_hurried(
     assert log.sizes == [3]
 
 
+async def test_what_is_urgent_goes_out_before_the_loop_does_else(
+    log: WatchedLog, commit: GroupCommit
+) -> None:
+    commit.send_urgent()  # nobody waits: nothing happens
+    for one in singles(3):
+        commit.submit(one, lambda _: None, timeout_seconds=10)
+    commit.send_urgent()
+    await asyncio.sleep(0)
+    assert log.sizes == [3]
+
+
 async def test_what_may_not_wait_passes_what_may(log: WatchedLog, commit: GroupCommit) -> None:
     log.gate.clear()
     crowd = patient(commit, *singles(FLIGHTS_MAX * BATCH_EVENTS_MAX + BATCH_EVENTS_MAX))
