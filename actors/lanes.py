@@ -1,15 +1,15 @@
-"""The lane of commands: by request and reply to the living incarnation of a customer's host.
+"""The two lanes: commands and bulk, each by requests to the living incarnation of a host.
 
-Hosts say twice a second that they are there, and under which epoch; whoever sends commands keeps a
+Hosts say twice a second that they are there, and under which epoch; whoever sends to them keeps a
 `HostTable` of what it heard. A host that is silent, or came back under another epoch, loses what
-was on its way to it, and the callers send it again. Bulk travels by `remote.py`, past the same
-table. All of this makes commands fast and finds a living host; what is right the log decides (R1).
+was on its way to it, and the callers send it again. What is too large for a request travels by
+`remote.py`, past the same table. This finds a living host; what is right the log decides (R1).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
@@ -29,15 +29,13 @@ from actors.messages import (
 )
 from domain.replies import Reply
 from eventlog.errors import LogError, LogUnavailable
+from eventlog.lanes import Execute, Lane
 
 HEARTBEAT_SECONDS = 0.5
 SILENT_SECONDS_MAX = 2.0
 WATCH_SECONDS = 0.25
 REQUEST_BYTES_MAX = 512 * 1024
-"""More than this goes by the lane of bulk, whatever it is: servers limit their messages."""
-
-COMMANDS_TOGETHER_MAX = 64
-"""Of one request that still go ahead of bulk; an import sends more."""
+"""More than this is no request, whatever it is: servers limit their messages."""
 
 T = TypeVar("T")
 _log = structlog.get_logger()
@@ -46,14 +44,13 @@ _log = structlog.get_logger()
 class Lanes(Protocol):
     """Subjects of a workspace between those who send commands and the hosts."""
 
-    async def request(self, slot: int, epoch: str, batch: bytes, *, deadline: datetime) -> bytes:
+    async def request(
+        self, lane: Lane, slot: int, *, epoch: str, batch: bytes, deadline: datetime
+    ) -> bytes:
         """Send a batch and wait for its replies. Raises `LogUnavailable`."""
 
-    async def serve(self, epoch: str, execute: Callable[[bytes], Awaitable[bytes]]) -> None:
-        """Answer what is sent to an epoch; drop unread what comes after its deadline.
-
-        `execute` is called as soon as a batch has come; `ValueError` says that it cannot be read.
-        """
+    async def serve(self, epoch: str, execute: Mapping[Lane, Execute]) -> None:
+        """Answer what is sent to an epoch; drop unread what comes after its deadline."""
 
     async def announce(self, host: int, epoch: str) -> None:
         """Say that a host is there. Raises `LogUnavailable`."""
@@ -153,22 +150,23 @@ class HostTable:
             self.count_out()
 
 
-class CommandLane:
-    """Carry batches of commands to the hosts that live."""
+class RequestLane:
+    """Carry batches to the hosts that live, each by a request; a larger one by another link."""
 
-    def __init__(self, lanes: Lanes, table: HostTable, *, bulk: HostLink) -> None:
+    def __init__(self, lane: Lane, lanes: Lanes, table: HostTable, *, larger: HostLink) -> None:
+        self._lane = lane
         self._lanes = lanes
         self._table = table
-        self._bulk = bulk
+        self._larger = larger
 
     async def execute(self, host: int, batch: bytes, *, slot: int, deadline: datetime) -> bytes:
         """Ask a host. Raises `HostUnavailable`."""
         if len(batch) > REQUEST_BYTES_MAX:
-            return await self._bulk.execute(host, batch, slot=slot, deadline=deadline)
+            return await self._larger.execute(host, batch, slot=slot, deadline=deadline)
         epoch = self._table.epoch_of(host)
         if epoch is None:
             raise HostUnavailable
-        request = self._lanes.request(slot, epoch, batch, deadline=deadline)
+        request = self._lanes.request(self._lane, slot, epoch=epoch, batch=batch, deadline=deadline)
         try:
             return await self._table.call(host, request)
         except LogError as error:
@@ -179,7 +177,7 @@ class PartedLane:
     """Carry bulk by requests, parted until each is small enough: for who has no other link."""
 
     def __init__(self, lanes: Lanes, table: HostTable) -> None:
-        self._lane = CommandLane(lanes, table, bulk=self)
+        self._lane = RequestLane("bulk", lanes, table, larger=self)
 
     async def execute(self, host: int, batch: bytes, *, slot: int, deadline: datetime) -> bytes:
         """Ask a host, in parts. Raises `HostUnavailable`."""
@@ -196,8 +194,8 @@ class PartedLane:
         return encode_replies(replies)
 
 
-class BulkLane:
-    """Carry batches of signals on another link, for as long as the host that has them lives."""
+class WatchedLink:
+    """Carry batches on another link, for as long as the host that has them lives."""
 
     def __init__(self, link: HostLink, table: HostTable) -> None:
         self._link = link
@@ -225,7 +223,8 @@ class ServingHost:
     async def start(self) -> None:
         """Start the host, then serve commands and say so. Raises `LogError`."""
         await self._host.start()
-        await self._lanes.serve(self._epoch, self._execute)
+        execute: dict[Lane, Execute] = {"command": self._execute, "bulk": self.execute_bulk}
+        await self._lanes.serve(self._epoch, execute)
         self._announcing = asyncio.create_task(self._announce_for_ever(), name="announce-host")
 
     async def close(self) -> None:
@@ -236,19 +235,17 @@ class ServingHost:
         await self._lanes.close()
         await self._host.close()
 
-    async def execute_bulk(self, batch: bytes) -> bytes:
+    def execute_bulk(self, batch: bytes) -> Awaitable[bytes]:
         """Execute what came on the lane of bulk."""
-        return encode_replies(await self._host.execute_bulk(decode_commands(batch)))
+        return _encoded(self._host.execute_bulk(decode_commands(batch)))
 
     def status(self) -> dict[str, Any]:
         """Give the host's counters, and its epoch."""
         return {"epoch": self._epoch, **self._host.status()}
 
     def _execute(self, batch: bytes) -> Awaitable[bytes]:
-        """Execute what came on the lane of commands; so many together wait for others, as bulk."""
-        commands = decode_commands(batch)
-        is_bulk = len(commands) > COMMANDS_TOGETHER_MAX
-        return _encoded((self._host.execute_bulk if is_bulk else self._host.execute)(commands))
+        """Execute what came on the lane of commands."""
+        return _encoded(self._host.execute(decode_commands(batch)))
 
     async def _announce_for_ever(self) -> None:
         while True:

@@ -19,7 +19,7 @@ from actors.intake.identifiers import IdentifierNormaliser
 from actors.intake.jetstream import JetStreamIntake
 from actors.intake.streams import INTAKE_STREAMS
 from actors.intake.worker import IngestWorker, WorkerLimits
-from actors.lanes import BulkLane, CommandLane, HostTable, ServingHost
+from actors.lanes import HostTable, RequestLane, ServingHost, WatchedLink
 from actors.log_clock import LogClock
 from actors.router import CommandRouter
 from actors.rules import RulesKeeper
@@ -341,13 +341,13 @@ async def build_router(
 
     lanes, table = NatsLanes(connection, settings.workspace), HostTable(settings.hosts)
     await table.start(lanes)
-    bulk = BulkLane(RayHostLink(settings.workspace), table)
+    larger = WatchedLink(RayHostLink(settings.workspace), table)
     return CommandRouter(
         log,
-        bulk,
+        RequestLane("bulk", lanes, table, larger=larger),
         placement=Placement(settings.hosts),
         clock=SystemClock(),
-        commands=CommandLane(lanes, table, bulk=bulk),
+        commands=RequestLane("command", lanes, table, larger=larger),
         table=table,
     )
 

@@ -1,6 +1,7 @@
 """The subjects on which commands reach hosts, and hosts say that they live; core NATS, no stream.
 
     koseki.<ws>.command.<slot>.<epoch>    a request; its reply is what the host answers
+    koseki.<ws>.bulk.<slot>.<epoch>       the same, of what may wait for others
     koseki.<ws>.host.<number>             a heartbeat, which holds the epoch
 
 Nothing here is kept: who gets no reply asks again. An empty reply says that nothing was done.
@@ -10,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from typing import Literal
 
 import structlog
 
@@ -24,6 +26,10 @@ DEADLINE_HEADER = "koseki-deadline"
 """Milliseconds since 1970 after which nobody waits for the reply."""
 
 REQUESTS_AT_ONCE_MAX = 10_000
+Lane = Literal["command", "bulk"]
+Execute = Callable[[bytes], Awaitable[bytes]]
+"""Takes a batch in as soon as it has come; `ValueError` says that it cannot be read."""
+
 _EPOCH = re.compile(r"[0-9a-f-]{1,64}")
 _log = structlog.get_logger(__name__)
 
@@ -37,11 +43,13 @@ class NatsLanes:
         self._subscriptions: list[Subscription] = []
         self._answering: set[asyncio.Task[None]] = set()
 
-    async def request(self, slot: int, epoch: str, batch: bytes, *, deadline: datetime) -> bytes:
+    async def request(
+        self, lane: Lane, slot: int, *, epoch: str, batch: bytes, deadline: datetime
+    ) -> bytes:
         """Send a batch and wait for its replies. Raises `LogUnavailable`."""
         left = (deadline - datetime.now(UTC)).total_seconds()
         headers = {DEADLINE_HEADER: str(int(deadline.timestamp() * 1_000))}
-        subject = f"{self._prefix}.command.{slot}.{epoch}"
+        subject = f"{self._prefix}.{lane}.{slot}.{epoch}"
         try:
             answer = await self._connection.request(
                 subject, batch, headers=headers, timeout_seconds=max(left, 0.0)
@@ -52,9 +60,12 @@ class NatsLanes:
             raise NotSent("the host did not take the request")
         return answer.data
 
-    async def serve(self, epoch: str, execute: Callable[[bytes], Awaitable[bytes]]) -> None:
-        """Answer what is sent to an epoch; drop unread what comes after its deadline."""
+    async def serve(self, epoch: str, execute: Mapping[Lane, Execute]) -> None:
+        """Answer what is sent to an epoch, by its lane; drop unread what is past its deadline."""
+        for lane, by in execute.items():
+            await self._serve(f"{lane}.*.{_checked(epoch)}", by)
 
+    async def _serve(self, what: str, execute: Execute) -> None:
         def take(message: Received) -> None:
             if _is_expired(message):
                 return
@@ -62,7 +73,7 @@ class NatsLanes:
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
 
-        await self._subscribe(f"command.*.{_checked(epoch)}", take)
+        await self._subscribe(what, take)
 
     async def announce(self, host: int, epoch: str) -> None:
         """Say that a host is there. Raises `LogUnavailable`."""
@@ -91,9 +102,7 @@ class NatsLanes:
         subject = f"{self._prefix}.{what}"
         self._subscriptions.append(await self._connection.subscribe(subject, take))
 
-    def _reply_to(
-        self, message: Received, execute: Callable[[bytes], Awaitable[bytes]]
-    ) -> Awaitable[bytes]:
+    def _reply_to(self, message: Received, execute: Execute) -> Awaitable[bytes]:
         if len(self._answering) < REQUESTS_AT_ONCE_MAX:
             try:
                 return execute(message.data)

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from actors.host import CustomerHost
-from actors.lanes import BulkLane, CommandLane, HostTable, ServingHost
+from actors.lanes import HostTable, RequestLane, ServingHost
 from actors.messages import HostUnavailable
 from actors.router import CommandRouter
 from actors.slots import SLOTS, Placement, slot_of
@@ -30,11 +30,11 @@ HOSTS = 2
 SOON = timedelta(seconds=5)
 
 
-class NoBulk:
+class Unused:
     """A link that must not be used."""
 
     async def execute(self, host: int, batch: bytes, *, slot: int, deadline: object) -> bytes:
-        raise AssertionError("a command went by the lane of bulk")
+        raise AssertionError("a batch that is small enough for a request was none")
 
 
 @dataclass
@@ -65,13 +65,12 @@ class Net:
     async def router(self) -> CommandRouter:
         lanes = await self.lanes()
         await self.table.start(lanes)
-        bulk = BulkLane(NoBulk(), self.table)
         return CommandRouter(
             self.house.log,
-            bulk,
+            RequestLane("bulk", lanes, self.table, larger=Unused()),
             placement=Placement(HOSTS),
             clock=CLOCK,
-            commands=CommandLane(lanes, self.table, bulk=bulk),
+            commands=RequestLane("command", lanes, self.table, larger=Unused()),
             table=self.table,
         )
 
@@ -172,21 +171,33 @@ async def test_a_request_after_its_deadline_is_dropped_unread(server: EmbeddedSe
             return b"done"
 
         epoch = CLOCK.new_id()
-        await serving.serve(epoch, execute)
+        await serving.serve(epoch, {"command": execute})
         now = CLOCK.now()
 
         async def is_served() -> bool:
             with suppress(LogUnavailable):
-                return await sending.request(7, epoch, b"one", deadline=now + SOON) == b"done"
+                return (
+                    await sending.request(
+                        "command", 7, epoch=epoch, batch=b"one", deadline=now + SOON
+                    )
+                    == b"done"
+                )
             return False
 
         await until_async(is_served)
         with pytest.raises(LogUnavailable):
-            await sending.request(7, epoch, b"late", deadline=now - timedelta(seconds=1))
-        assert await sending.request(7, epoch, b"two", deadline=now + SOON) == b"done"
+            await sending.request(
+                "command", 7, epoch=epoch, batch=b"late", deadline=now - timedelta(seconds=1)
+            )
+        assert (
+            await sending.request("command", 7, epoch=epoch, batch=b"two", deadline=now + SOON)
+            == b"done"
+        )
         assert taken == [b"one", b"two"]
         with pytest.raises(LogUnavailable):
-            await sending.request(7, CLOCK.new_id(), b"nobody", deadline=now + SOON)
+            await sending.request(
+                "command", 7, epoch=CLOCK.new_id(), batch=b"nobody", deadline=now + SOON
+            )
 
 
 async def test_calls_to_a_host_end_when_it_is_counted_out() -> None:

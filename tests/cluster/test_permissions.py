@@ -14,7 +14,7 @@ from eventlog.errors import LogUnavailable
 from eventlog.jetstream import JetStreamEventLog
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.port import NoKey
-from eventlog.lanes import NatsLanes
+from eventlog.lanes import Lane, NatsLanes
 from eventlog.port import Head
 from eventlog.snapshots.port import Snapshot
 from tests.cluster.in_roles import (
@@ -80,7 +80,7 @@ async def test_commands_go_from_gateways_to_hosts_and_hosts_are_heard(roles: Rol
     async def execute(batch: bytes) -> bytes:
         return batch.upper()
 
-    await serving.serve(epoch, execute)
+    await serving.serve(epoch, {"command": execute, "bulk": execute})
     await asking.listen(lambda _number, said: heard.update(gateway=said))
     await worker.listen(lambda _number, said: heard.update(worker=said))
     deadline = datetime.now(UTC) + timedelta(seconds=5)
@@ -91,7 +91,12 @@ async def test_commands_go_from_gateways_to_hosts_and_hosts_are_heard(roles: Rol
 
     await until_async(is_answered)
     assert heard == {"gateway": epoch, "worker": epoch}
-    assert await asking.request(1, epoch, b"batch", deadline=deadline) == b"BATCH"
+
+    async def answer(lanes: NatsLanes, lane: Lane) -> bytes:
+        return await lanes.request(lane, 1, epoch=epoch, batch=b"batch", deadline=deadline)
+
+    assert await answer(asking, "command") == b"BATCH"
+    assert await answer(asking, "bulk") == await answer(worker, "bulk") == b"BATCH"
     for role in ("reader", "worker", "steward", "publisher"):
         subject = f"koseki.{WORKSPACE}.command.1.{epoch}"
         assert await is_denied(await roles.connect(role), subject)
