@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from domain.commands import CheckConsent
 from domain.consent_acts import verdict_of
 from domain.errors import Invalid, NotFound
-from domain.ids import IdentifierKey, RecordId
+from domain.identity import Identifier
+from domain.ids import RecordId
 from domain.replies import Verdict
 from eventlog.port import LogReader
 from koseki.v1 import common_pb2
@@ -41,26 +42,37 @@ class PastReader:
         self, as_of: common_pb2.AsOf, references: Iterable[Reference]
     ) -> PastCustomers:
         """Fold whom these references name. Raises `Invalid`."""
-        record_ids, identifiers = set[RecordId](), set[IdentifierKey]()
-        for reference in references:
-            match reference.WhichOneof("reference"):
-                case "customer_id":
-                    record_ids.add(read_record_id(reference.customer_id))
-                case "identifier":
-                    identifiers.add(self._reader.identifier(reference.identifier).key)
-                case _:
-                    raise Invalid("MISSING_IDENTIFIER", "name a customer id or an identifier")
+        named = [self._named(reference) for reference in references]
         prefix = await self.prefix(as_of)
         return await fold_customers(
-            self._log, prefix, record_ids=record_ids, identifiers=identifiers
+            self._log,
+            prefix,
+            record_ids={person for person in named if isinstance(person, str)},
+            identifiers={person.key for person in named if isinstance(person, Identifier)},
         )
 
+    def is_sound(self, reference: Reference) -> bool:
+        """Say whether a reference can be read, be somebody known by it or not."""
+        try:
+            self._named(reference)
+        except Invalid:
+            return False
+        return True
+
     def view(self, past: PastCustomers, reference: Reference, purpose: str) -> CustomerView | None:
-        """See one of them. Raises as `PastCustomers.view`."""
-        if reference.WhichOneof("reference") == "customer_id":
-            return past.view(RecordId(reference.customer_id), purpose)
-        record_id = past.holder(self._reader.identifier(reference.identifier).key)
+        """See one of them. Raises `Invalid`, and as `PastCustomers.view`."""
+        named = self._named(reference)
+        record_id = past.holder(named.key) if isinstance(named, Identifier) else named
         return None if record_id is None else past.view(record_id, purpose)
+
+    def _named(self, reference: Reference) -> RecordId | Identifier:
+        match reference.WhichOneof("reference"):
+            case "customer_id" if reference.customer_id:
+                return read_record_id(reference.customer_id)
+            case "identifier":
+                return self._reader.identifier(reference.identifier)
+            case _:
+                raise Invalid("MISSING_IDENTIFIER", "name a customer id or an identifier")
 
     async def find(
         self, as_of: common_pb2.AsOf, reference: Reference, purpose: str

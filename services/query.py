@@ -233,7 +233,8 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         self, request: query_service_pb2.BatchGetCustomersRequest
     ) -> query_service_pb2.BatchGetCustomersResponse:
         results = []
-        past = await self._past.customers(request.as_of, request.references)
+        sound = filter(self._past.is_sound, request.references)
+        past = await self._past.customers(request.as_of, sound)
         for reference in request.references:
             try:
                 view = self._past.view(past, reference, request.purpose)

@@ -107,7 +107,8 @@ class GetCustomerRequest(_message.Message):
     def as_of(self) -> _common_pb2.AsOf:
         """Answer from a past state instead, folded from the log; `at_least_revision` is waited for first.
         Of a household it names this customer alone: the others are not in what is folded.
-        Errors of its own: INVALID_ARGUMENT (INVALID_AS_OF), NOT_FOUND (CUSTOMER_ERASED).
+        Errors of its own: INVALID_ARGUMENT (INVALID_AS_OF; INVALID_FIELD for an id that is no UUID),
+        NOT_FOUND (CUSTOMER_ERASED).
         """
 
     def __init__(
@@ -179,7 +180,9 @@ class BatchGetCustomersRequest(_message.Message):
 
     @_builtins.property
     def as_of(self) -> _common_pb2.AsOf:
-        """Answer from a past state instead, as GetCustomer does."""
+        """Answer from a past state instead, as GetCustomer does; its errors of a reference are the reason
+        of that one's result.
+        """
 
     def __init__(
         self,

@@ -69,6 +69,35 @@ async def test_a_past_answer_names_the_revision_that_was_asked_for(audited: Edge
     assert many.results[0].customer.revision == many.revision == later.revision
 
 
+async def test_in_a_batch_each_bad_reference_has_an_outcome_of_its_own(audited: Edge) -> None:
+    edge, eve = audited, user("eve")
+    await edge.identify(eve)
+    done = await edge.identify(ANN)
+    erasing = customer_service_pb2.EraseCustomerRequest(identifiers=[eve])
+    gone = await edge.customer.EraseCustomer(erasing, timeout=SECONDS)
+    references: list[tuple[dict[str, Any], str]] = [
+        ({"customer_id": "not an id \0"}, "INVALID_FIELD"),
+        ({"customer_id": ""}, "MISSING_IDENTIFIER"),
+        ({}, "MISSING_IDENTIFIER"),
+        ({"identifier": user("\0")}, "INVALID_IDENTIFIER"),
+        ({"identifier": user("null")}, "IDENTIFIER_BLOCKED"),
+        ({"customer_id": gone.customer_id}, "CUSTOMER_ERASED"),
+        ({"identifier": eve}, "CUSTOMER_ERASED"),
+        ({"identifier": user("bob")}, "UNKNOWN_CUSTOMER"),
+    ]
+    known = {"identifier": ANN}
+    many = await edge.get_many(*(r for r, _ in references), known, as_of=at(done.revision))
+    assert [found.reason for found in many.results[:-1]] == [reason for _, reason in references]
+    assert many.results[-1].customer == await edge.get(ANN, as_of=at(done.revision))
+    for named, reason in references:
+        alone = edge.get(**{"identifier": None, **named}, as_of=at(done.revision))
+        assert (await refusal(alone)).reason == reason
+    none = await edge.get_many({}, as_of=at(done.revision))
+    assert [(r.reason, none.revision) for r in none.results] == [
+        ("MISSING_IDENTIFIER", done.revision)
+    ]
+
+
 async def test_lists_are_given_as_they_were(audited: Edge) -> None:
     edge = audited
     defined = await edge.define_segment("buyers", 'count("Order Completed", "30d") >= 2')
