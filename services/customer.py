@@ -53,7 +53,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             command_id=command.command_id,
             created=done.created,
             merge_ids=done.merge_ids,
-            left_out=left_out_message(done.left_out, request.identifiers, self._reader),
+            left_out=self._left_out(done, request.identifiers),
         )
 
     async def SetTraits(
@@ -66,6 +66,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             customer_id=done.customer_id or "",
             revision=done.revision,
             command_id=command.command_id,
+            left_out=self._left_out(done, request.identifiers),
         )
 
     async def RecordConsent(
@@ -79,7 +80,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             revision=done.revision,
             command_id=command.command_id,
             ignored=done.ignored or "",
-            left_out=left_out_message(done.left_out, request.identifiers, self._reader),
+            left_out=self._left_out(done, request.identifiers),
         )
 
     async def RecordTcfString(
@@ -93,7 +94,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             revision=done.revision,
             command_id=command.command_id,
             ignored=done.ignored or "",
-            left_out=left_out_message(done.left_out, request.identifiers, self._reader),
+            left_out=self._left_out(done, request.identifiers),
         )
 
     async def SetPreferences(
@@ -106,6 +107,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             customer_id=done.customer_id or "",
             revision=done.revision,
             command_id=command.command_id,
+            left_out=self._left_out(done, request.identifiers),
         )
 
     async def LinkHousehold(
@@ -118,6 +120,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             customer_id=done.customer_id or "",
             revision=done.revision,
             command_id=command.command_id,
+            left_out=self._left_out(done, request.identifiers),
         )
 
     async def UnlinkHousehold(
@@ -130,6 +133,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             customer_id=done.customer_id or "",
             revision=done.revision,
             command_id=command.command_id,
+            left_out=self._left_out(done, request.identifiers),
         )
 
     async def LinkIdentifiers(
@@ -247,8 +251,12 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
     ) -> customer_service_pb2.CommandOutcome:
         if isinstance(reply, Failed):
             return failure_message(command_id, CommandFailed(reply, command_id))
-        left_out = left_out_message(reply.left_out, given, self._reader)
-        return done_message(command_id, reply, left_out)
+        return done_message(command_id, reply, self._left_out(reply, given))
+
+    def _left_out(
+        self, done: Done, given: Iterable[common_pb2.Identifier]
+    ) -> list[common_pb2.LeftOutIdentifier]:
+        return left_out_message(done.left_out, given, self._reader)
 
 
 def _identifiers_of(

@@ -235,22 +235,28 @@ class SetTraitsResponse(_message.Message):
     CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     COMMAND_ID_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
     """The customer's id (a UUID)."""
     revision: _builtins.int
     """The log's revision that holds the change."""
     command_id: _builtins.str
     """The command's id, as sent or as made by the server."""
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.LeftOutIdentifier]:
+        """The identifiers that were not used, and why: BLOCKED or ERASED."""
+
     def __init__(
         self,
         *,
         customer_id: _builtins.str = ...,
         revision: _builtins.int = ...,
         command_id: _builtins.str = ...,
+        left_out: _abc.Iterable[_common_pb2.LeftOutIdentifier] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "left_out", b"left_out", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -593,22 +599,28 @@ class SetPreferencesResponse(_message.Message):
     CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     COMMAND_ID_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
     """The customer's id (a UUID)."""
     revision: _builtins.int
     """The log's revision that holds the change."""
     command_id: _builtins.str
     """The command's id, as sent or as made by the server."""
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.LeftOutIdentifier]:
+        """The identifiers that were not used, and why: BLOCKED or ERASED."""
+
     def __init__(
         self,
         *,
         customer_id: _builtins.str = ...,
         revision: _builtins.int = ...,
         command_id: _builtins.str = ...,
+        left_out: _abc.Iterable[_common_pb2.LeftOutIdentifier] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "left_out", b"left_out", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -681,22 +693,28 @@ class LinkHouseholdResponse(_message.Message):
     CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     COMMAND_ID_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
     """The customer's id (a UUID)."""
     revision: _builtins.int
     """The log's revision that holds the change, or the customer's newest if nothing changed."""
     command_id: _builtins.str
     """The command's id, as sent or as made by the server."""
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.LeftOutIdentifier]:
+        """The identifiers that were not used, and why: BLOCKED or ERASED."""
+
     def __init__(
         self,
         *,
         customer_id: _builtins.str = ...,
         revision: _builtins.int = ...,
         command_id: _builtins.str = ...,
+        left_out: _abc.Iterable[_common_pb2.LeftOutIdentifier] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "left_out", b"left_out", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -765,22 +783,28 @@ class UnlinkHouseholdResponse(_message.Message):
     CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     COMMAND_ID_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
     """The customer's id (a UUID)."""
     revision: _builtins.int
     """The log's revision that holds the change, or the customer's newest if nothing changed."""
     command_id: _builtins.str
     """The command's id, as sent or as made by the server."""
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.LeftOutIdentifier]:
+        """The identifiers that were not used, and why: BLOCKED or ERASED."""
+
     def __init__(
         self,
         *,
         customer_id: _builtins.str = ...,
         revision: _builtins.int = ...,
         command_id: _builtins.str = ...,
+        left_out: _abc.Iterable[_common_pb2.LeftOutIdentifier] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "customer_id", b"customer_id", "left_out", b"left_out", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

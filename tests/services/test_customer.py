@@ -9,11 +9,12 @@ from uuid import uuid4
 import grpc
 import pytest
 
-from koseki.v1 import common_pb2
+from koseki.v1 import common_pb2, customer_service_pb2
 from tests.actors.house import CLOCK, id_of
-from tests.services.edge import Edge, loyalty, refusal, user
+from tests.services.edge import SECONDS, Edge, loyalty, refusal, user
 
 NOBODY = "01890000-0000-7000-8000-000000000000"
+HOUSEHOLD = "01890000-0000-7000-8000-00000000f00d"
 SECRET = "yumi.secret"
 
 
@@ -238,6 +239,35 @@ async def test_a_customer_holds_at_most_512_identifiers(edge: Edge) -> None:
     await edge.identify(*names, phones[0])
     made = await edge.identify(names[0], phones[1])
     assert [(item.place, item.reason) for item in made.left_out] == [(1, "TOO_MANY_IDENTIFIERS")]
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("SetTraits", {"source": "shop", "traits": {"tier": "gold"}}),
+        ("SetPreferences", {"preferences": [{"channel": "email", "frequency": "weekly"}]}),
+        ("LinkHousehold", {"source": "shop", "household_id": HOUSEHOLD}),
+        ("UnlinkHousehold", {"household_id": HOUSEHOLD}),
+    ],
+)
+async def test_a_change_of_somebody_known_says_which_identifiers_were_not_used(
+    edge: Edge, method: str, said: dict[str, Any]
+) -> None:
+    known, gone = user("1"), loyalty("gone")
+    customer = (await edge.identify(known)).customer_id
+    await edge.identify(gone)
+    erasing = customer_service_pb2.EraseCustomerRequest(identifiers=[gone])
+    await edge.customer.EraseCustomer(erasing, timeout=SECONDS)
+
+    async def changed(*identifiers: common_pb2.Identifier) -> Any:
+        request = getattr(customer_service_pb2, f"{method}Request")
+        made = request(identifiers=identifiers, **said)
+        return await getattr(edge.customer, method)(made, timeout=SECONDS)
+
+    done = await changed(user("null"), known, gone)
+    assert done.customer_id == customer
+    assert [(item.place, item.reason) for item in done.left_out] == [(0, "BLOCKED"), (2, "ERASED")]
+    assert not (await changed(known)).left_out
 
 
 async def test_a_change_larger_than_an_event_is_refused_and_nothing_is_stored(edge: Edge) -> None:
