@@ -29,6 +29,7 @@ from services.errors import (
     status_and_reason,
 )
 from services.exchanges import Exchanges
+from services.outcomes import left_out_message
 from services.requests import RequestReader, read_map
 
 SIGNALS_PER_REQUEST_MAX = 1_000
@@ -158,9 +159,27 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
                     parted += group.halves()
                 else:
                     _tell(group, reply, outcomes, command_id=command.command_id)
+                    if isinstance(reply, Done) and reply.left_out:
+                        await self._tell_left_out(group, reply.left_out, request, outcomes=outcomes)
             groups = parted
             commands = await self._commands(request.source, groups, context)
         return ingest_service_pb2.IngestResponse(outcomes=outcomes)
+
+    async def _tell_left_out(
+        self,
+        group: _Group,
+        left_out: tuple[LeftOut, ...],
+        request: ingest_service_pb2.IngestRequest,
+        *,
+        outcomes: list[ingest_service_pb2.SignalOutcome],
+    ) -> None:
+        """Say of the group's signals that were recorded which identifiers were not used."""
+        for number, place in enumerate(group.places):
+            if number % SIGNALS_PER_SLICE == 0:
+                await asyncio.sleep(0)
+            if outcomes[place].result == ingest_service_pb2.SIGNAL_RESULT_RECORDED:
+                given = request.signals[place].identifiers
+                outcomes[place].left_out.extend(left_out_message(left_out, given, self._reader))
 
     async def _group(
         self,

@@ -27,17 +27,17 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from koseki.v1 import common_pb2 as koseki_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ekoseki/v1/ingest_service.proto\x12\tkoseki.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16koseki/v1/common.proto\"V\n\rIngestRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\"\n\x07signals\x18\x03 \x03(\x0b\x32\x11.koseki.v1.Signal\"<\n\x0eIngestResponse\x12*\n\x08outcomes\x18\x01 \x03(\x0b\x32\x18.koseki.v1.SignalOutcome\"P\n\x13IngestStreamRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\'\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x18.koseki.v1.IngestRequest\"\x8b\x01\n\x14IngestStreamResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12)\n\x04\x64one\x18\x02 \x01(\x0b\x32\x19.koseki.v1.IngestResponseH\x00\x12+\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x18.koseki.v1.IngestFailureH\x00\x42\t\n\x07outcome\">\n\rIngestFailure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x83\x02\n\x06Signal\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.koseki.v1.SignalKind\x12\x0c\n\x04name\x18\x03 \x01(\t\x12*\n\x0bidentifiers\x18\x04 \x03(\x0b\x32\x15.koseki.v1.Identifier\x12/\n\x0bhappened_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\nproperties\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12(\n\x07\x63ontext\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x83\x01\n\rSignalOutcome\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\'\n\x06result\x18\x02 \x01(\x0e\x32\x17.koseki.v1.SignalResult\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12\x13\n\x0b\x63ustomer_id\x18\x05 \x01(\t*\x85\x01\n\nSignalKind\x12\x1b\n\x17SIGNAL_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11SIGNAL_KIND_TRACK\x10\x01\x12\x14\n\x10SIGNAL_KIND_PAGE\x10\x02\x12\x16\n\x12SIGNAL_KIND_SCREEN\x10\x03\x12\x15\n\x11SIGNAL_KIND_GROUP\x10\x04*\xb7\x01\n\x0cSignalResult\x12\x1d\n\x19SIGNAL_RESULT_UNSPECIFIED\x10\x00\x12\x1a\n\x16SIGNAL_RESULT_RECORDED\x10\x01\x12\x1b\n\x17SIGNAL_RESULT_DUPLICATE\x10\x02\x12\x1a\n\x16SIGNAL_RESULT_DECLINED\x10\x03\x12\x19\n\x15SIGNAL_RESULT_INVALID\x10\x04\x12\x18\n\x14SIGNAL_RESULT_FAILED\x10\x05\x32\xa3\x01\n\rIngestService\x12=\n\x06Ingest\x12\x18.koseki.v1.IngestRequest\x1a\x19.koseki.v1.IngestResponse\x12S\n\x0cIngestStream\x12\x1e.koseki.v1.IngestStreamRequest\x1a\x1f.koseki.v1.IngestStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ekoseki/v1/ingest_service.proto\x12\tkoseki.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16koseki/v1/common.proto\"V\n\rIngestRequest\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\"\n\x07signals\x18\x03 \x03(\x0b\x32\x11.koseki.v1.Signal\"<\n\x0eIngestResponse\x12*\n\x08outcomes\x18\x01 \x03(\x0b\x32\x18.koseki.v1.SignalOutcome\"P\n\x13IngestStreamRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\'\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x18.koseki.v1.IngestRequest\"\x8b\x01\n\x14IngestStreamResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12)\n\x04\x64one\x18\x02 \x01(\x0b\x32\x19.koseki.v1.IngestResponseH\x00\x12+\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x18.koseki.v1.IngestFailureH\x00\x42\t\n\x07outcome\">\n\rIngestFailure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x83\x02\n\x06Signal\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.koseki.v1.SignalKind\x12\x0c\n\x04name\x18\x03 \x01(\t\x12*\n\x0bidentifiers\x18\x04 \x03(\x0b\x32\x15.koseki.v1.Identifier\x12/\n\x0bhappened_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\nproperties\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12(\n\x07\x63ontext\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xb3\x01\n\rSignalOutcome\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\'\n\x06result\x18\x02 \x01(\x0e\x32\x17.koseki.v1.SignalResult\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12\x13\n\x0b\x63ustomer_id\x18\x05 \x01(\t\x12.\n\x08left_out\x18\x06 \x03(\x0b\x32\x1c.koseki.v1.LeftOutIdentifier*\x85\x01\n\nSignalKind\x12\x1b\n\x17SIGNAL_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11SIGNAL_KIND_TRACK\x10\x01\x12\x14\n\x10SIGNAL_KIND_PAGE\x10\x02\x12\x16\n\x12SIGNAL_KIND_SCREEN\x10\x03\x12\x15\n\x11SIGNAL_KIND_GROUP\x10\x04*\xb7\x01\n\x0cSignalResult\x12\x1d\n\x19SIGNAL_RESULT_UNSPECIFIED\x10\x00\x12\x1a\n\x16SIGNAL_RESULT_RECORDED\x10\x01\x12\x1b\n\x17SIGNAL_RESULT_DUPLICATE\x10\x02\x12\x1a\n\x16SIGNAL_RESULT_DECLINED\x10\x03\x12\x19\n\x15SIGNAL_RESULT_INVALID\x10\x04\x12\x18\n\x14SIGNAL_RESULT_FAILED\x10\x05\x32\xa3\x01\n\rIngestService\x12=\n\x06Ingest\x12\x18.koseki.v1.IngestRequest\x1a\x19.koseki.v1.IngestResponse\x12S\n\x0cIngestStream\x12\x1e.koseki.v1.IngestStreamRequest\x1a\x1f.koseki.v1.IngestStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'koseki.v1.ingest_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SIGNALKIND']._serialized_start=967
-  _globals['_SIGNALKIND']._serialized_end=1100
-  _globals['_SIGNALRESULT']._serialized_start=1103
-  _globals['_SIGNALRESULT']._serialized_end=1286
+  _globals['_SIGNALKIND']._serialized_start=1015
+  _globals['_SIGNALKIND']._serialized_end=1148
+  _globals['_SIGNALRESULT']._serialized_start=1151
+  _globals['_SIGNALRESULT']._serialized_end=1334
   _globals['_INGESTREQUEST']._serialized_start=132
   _globals['_INGESTREQUEST']._serialized_end=218
   _globals['_INGESTRESPONSE']._serialized_start=220
@@ -51,7 +51,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNAL']._serialized_start=571
   _globals['_SIGNAL']._serialized_end=830
   _globals['_SIGNALOUTCOME']._serialized_start=833
-  _globals['_SIGNALOUTCOME']._serialized_end=964
-  _globals['_INGESTSERVICE']._serialized_start=1289
-  _globals['_INGESTSERVICE']._serialized_end=1452
+  _globals['_SIGNALOUTCOME']._serialized_end=1012
+  _globals['_INGESTSERVICE']._serialized_start=1337
+  _globals['_INGESTSERVICE']._serialized_end=1500
 # @@protoc_insertion_point(module_scope)

@@ -309,6 +309,7 @@ class SignalOutcome(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     """The signal's id, as sent."""
     result: Global___SignalResult.ValueType
@@ -319,6 +320,10 @@ class SignalOutcome(_message.Message):
     """The log's revision at which a reader sees it; 0 if nothing was stored."""
     customer_id: _builtins.str
     """The customer's id (a UUID); empty if it is known by none."""
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.LeftOutIdentifier]:
+        """Of one that is RECORDED, the identifiers that were not used, and why."""
+
     def __init__(
         self,
         *,
@@ -327,10 +332,11 @@ class SignalOutcome(_message.Message):
         reason: _builtins.str = ...,
         revision: _builtins.int = ...,
         customer_id: _builtins.str = ...,
+        left_out: _abc.Iterable[_common_pb2.LeftOutIdentifier] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "message_id", b"message_id", "reason", b"reason", "result", b"result", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "left_out", b"left_out", "message_id", b"message_id", "reason", b"reason", "result", b"result", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -66,6 +66,32 @@ async def test_identifiers_that_meet_in_a_signal_make_one_customer(edge: Edge) -
     assert [tally.count for tally in seen.signals] == [3]
 
 
+async def test_each_signal_says_which_of_its_identifiers_were_not_used(edge: Edge) -> None:
+    one, nobody, of_another = user("1"), user("null"), loyalty("b")
+    await edge.ingest(signal("m0", user("2"), of_another))
+    calls = [
+        signal("m1", nobody, one),
+        signal("m2", one),
+        signal("m3", one, loyalty("a"), nobody),
+        signal("m4", one, of_another),
+        signal("m5", nobody),
+    ]
+    outcomes = await edge.ingest(*calls)
+    assert [[(item.place, item.reason) for item in outcome.left_out] for outcome in outcomes] == [
+        [(0, "BLOCKED")],
+        [],
+        [(2, "BLOCKED")],
+        [(1, "TOO_MANY_VALUES")],
+        [],
+    ]
+    assert [(o.result, o.reason) for o in outcomes[3:]] == [
+        (RECORDED, ""),
+        (INVALID, "IDENTIFIER_BLOCKED"),
+    ]
+    again = await edge.ingest(*calls[:4], signal("m6", nobody, one))
+    assert [[item.place for item in outcome.left_out] for outcome in again] == [[], [], [], [], [0]]
+
+
 def bad(**fields: Any) -> Any:
     """Make a signal with something wrong."""
     made = signal("bad", user("1"))
