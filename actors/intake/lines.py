@@ -7,6 +7,7 @@ often the same content came before in the file: reading it again, or a longer fi
 from __future__ import annotations
 
 import csv
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -87,10 +88,13 @@ class LineIds:
 
 
 def json_lines(file: Iterable[bytes]) -> Iterator[Line]:
-    """Read one call of the Segment spec, or one CloudEvent, a line; empty lines are none."""
+    """Read one call of the Segment spec, or one CloudEvent, a line; empty lines are none.
+
+    A byte order mark before the first one is passed over.
+    """
     ids = LineIds()
     for number, raw in enumerate(file, start=1):
-        data = raw.strip()
+        data = (raw.removeprefix(BOM_UTF8) if number == 1 else raw).strip()
         if data:
             yield Line(number, data, ids.of(data))
 
