@@ -75,13 +75,13 @@ class Past:
         """Say at which revision and instant of the log a membership began or ended."""
         if why.since_revision is None or why.since_at is None:
             return None
-        since = (why.since_revision, why.since_at)
-        find = partial(since_in_log, self.log, past, segment=why.segment, since=since)
+        since = {why.segment: (why.since_revision, why.since_at)}
+        find = partial(since_in_log, self.log, past, since=since)
         now = datetime.now(UTC)
         if self.marks is None:
-            return await find(now=now)
+            return (await find(now=now))[why.segment]
         with self.marks.snapshot() as marks:
-            return await find(now=max(now, read_clock(marks)), marks=marks)
+            return (await find(now=max(now, read_clock(marks)), marks=marks))[why.segment]
 
     async def prefix(self, as_of: AsOf) -> Prefix:
         """Find where a past state ends."""

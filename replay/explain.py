@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +19,9 @@ from projections.tables import ReadTables
 from replay.as_of import AsOf, clock_after, find_prefix
 from replay.customer import PastCustomers, erased_records
 from replay.fold import READ_EVENTS_MAX, Progress, silent
+
+Since = tuple[int, int]
+"""The revision at which a membership began or ended, and the instant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,26 +96,38 @@ async def since_in_log(
     log: LogReader,
     past: PastCustomers,
     *,
-    segment: str,
-    since: tuple[int, int],
+    since: Mapping[str, Since],
     now: datetime,
     marks: ReadTables | None = None,
-) -> tuple[int, int]:
-    """Say at which revision of the log a past membership began or ended, as the read side had it.
+) -> dict[str, Since]:
+    """Say since when past memberships are in the log, or ended, as the read side had them.
 
-    `since` is the revision and the instant in the fold of the customer's own streams, and so is
-    what comes out in the log: there time passes with the events of others too. Raises
+    `since` says it by segment as it is in the fold of the customer's own streams: in the log time
+    passes with the events of others too, and is read once for all that began together. Raises
     `LogUnavailable` and `LogDamaged`.
     """
     if past.prefix.happened is not None:
-        return since
-    revision, at = since
-    told = changes(past.tables, after_revision=revision - 1)
+        return dict(since)
+    clocks, passed = dict[int, int](), dict[int, int]()
+    told: dict[str, Since] = {}
+    for segment, (revision, at) in since.items():
+        if _is_by_time(past.tables, segment, revision=revision, at=at):
+            if at not in passed:
+                before = await find_prefix(log, AsOf(known=time_of(at - 1)), now=now, marks=marks)
+                passed[at] = min(before.revision + 1, past.prefix.revision)
+            told[segment] = passed[at], at
+        else:
+            if revision not in clocks:
+                clocks[revision] = microseconds(await clock_after(log, revision, marks=marks))
+            told[segment] = revision, clocks[revision]
+    return told
+
+
+def _is_by_time(tables: ReadTables, segment: str, *, revision: int, at: int) -> bool:
+    """Say whether nothing but time brought a membership about."""
+    told = changes(tables, after_revision=revision - 1)
     causes = {c.cause for c in told if (c.segment, c.revision, c.at) == (segment, revision, at)}
-    if causes != {"time"}:
-        return revision, microseconds(await clock_after(log, revision, marks=marks))
-    before = await find_prefix(log, AsOf(known=time_of(at - 1)), now=now, marks=marks)
-    return min(before.revision + 1, past.prefix.revision), at
+    return causes == {"time"}
 
 
 async def event_at(log: LogReader, revision: int) -> tuple[str, EventId] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from domain.commands import CheckConsent
 from domain.consent_acts import verdict_of
@@ -18,7 +18,7 @@ from projections.store import Store
 from projections.views import CustomerView, customer_standings
 from replay.as_of import AsOf, Prefix, find_prefix
 from replay.customer import PastCustomers, fold_customers
-from replay.explain import since_in_log
+from replay.explain import Since, since_in_log
 from services.lookup import Reference
 from services.requests import RequestReader, read_record_id, read_time
 
@@ -87,22 +87,14 @@ class PastReader:
             raise NotFound("UNKNOWN_CUSTOMER", "nobody was known by this id or identifier")
         return past, view.customer_id
 
-    async def since(
-        self, past: PastCustomers, segment: str, since: tuple[int, int]
-    ) -> tuple[int, int]:
-        """Say at which revision and instant a past membership began or ended.
+    async def since(self, past: PastCustomers, since: Mapping[str, Since]) -> dict[str, Since]:
+        """Say by segment since when past memberships are in the log, or ended.
 
-        `since` is the same in its fold. Raises `LogUnavailable` and `LogDamaged`.
+        `since` says it as it is in their fold. Raises `LogUnavailable` and `LogDamaged`.
         """
         with self._store.snapshot() as marks:
-            return await since_in_log(
-                self._log,
-                past,
-                segment=segment,
-                since=since,
-                now=self._reader.now(),
-                marks=marks,
-            )
+            now = self._reader.now()
+            return await since_in_log(self._log, past, since=since, now=now, marks=marks)
 
     async def verdict(
         self, as_of: common_pb2.AsOf, command: CheckConsent

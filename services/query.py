@@ -176,9 +176,13 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         if request.HasField("as_of"):
             past, root = await self._past.find(request.as_of, request.reference, request.purpose)
             answer = _segments(past.tables, root, request)
+            since = {
+                told.segment: (told.since_revision, microseconds(read_time(told.since)))
+                for told in answer.memberships
+            }
+            in_log = await self._past.since(past, since)
             for told in answer.memberships:
-                since = told.since_revision, microseconds(read_time(told.since))
-                told.since_revision, at = await self._past.since(past, told.segment, since)
+                told.since_revision, at = in_log[told.segment]
                 told.since.FromDatetime(time_of(at))
             return answer
         now = self._reader.now()

@@ -278,8 +278,8 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
         check_serves(past.tables, Sets(), request.segment, purpose=request.purpose)
         why = _why(past.tables, root, request)
         if why is not None and why.since_revision is not None and why.since_at is not None:
-            since = why.since_revision, why.since_at
-            revision, at = await self._past.since(past, request.segment, since)
+            since = {request.segment: (why.since_revision, why.since_at)}
+            revision, at = (await self._past.since(past, since))[request.segment]
             why = replace(why, since_revision=revision, since_at=at)
         return _explained(why, root, revision=past.prefix.revision)
 

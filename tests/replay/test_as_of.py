@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import accumulate
@@ -97,10 +97,9 @@ async def test_a_past_membership_is_since_when_the_read_side_had_it(seed: int, a
         if row is None or root is None or known is None:
             assert row == known
             continue
-        for name in past.segments(root):
-            since = (known["in"][name][0], known["in"][name][1])
-            told = await since_in_log(listed(entries), past, segment=name, since=since, now=LATER)
-            assert [*told] == row["in"][name], name
+        since = {name: (known["in"][name][0], known["in"][name][1]) for name in past.segments(root)}
+        told = await since_in_log(listed(entries), past, since=since, now=LATER)
+        assert {name: [*at] for name, at in told.items()} == {n: row["in"][n] for n in since}
 
 
 @pytest.mark.parametrize("is_marked", [True, False])
@@ -131,9 +130,9 @@ async def test_what_time_alone_brought_about_is_since_the_event_that_moved_the_c
         since = (known["in"]["quiet"][0], known["in"]["quiet"][1])
         assert since[0] != moved
         told = await since_in_log(
-            listed(entries), past, segment="quiet", since=since, now=LATER, marks=marks
+            listed(entries), past, since={"quiet": since}, now=LATER, marks=marks
         )
-        assert told == (moved, since[1])
+        assert told == {"quiet": (moved, since[1])}
 
 
 @pytest.mark.parametrize("is_marked", [True, False])
@@ -160,9 +159,57 @@ async def test_what_an_event_brought_about_is_since_the_clock_of_the_log(
     assert since[1] < row["in"]["buyers"][1]
     marks = live if is_marked else None
     told = await since_in_log(
-        listed(entries), past, segment="buyers", since=since, now=LATER, marks=marks
+        listed(entries), past, since={"buyers": since}, now=LATER, marks=marks
     )
-    assert [*told] == row["in"]["buyers"]
+    assert [*told["buyers"]] == row["in"]["buyers"]
+
+
+class CountedLog(ListedLog):
+    """Knows up to which revisions it was read."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        super().__init__(entries)
+        self.reads: list[int | None] = []
+
+    def read(
+        self,
+        *,
+        after_revision: int = 0,
+        through_revision: int | None = None,
+        batch_events_max: int = 1_000,
+    ) -> AsyncIterator[list[Entry]]:
+        self.reads.append(through_revision)
+        return super().read(
+            after_revision=after_revision,
+            through_revision=through_revision,
+            batch_events_max=batch_events_max,
+        )
+
+
+async def test_the_log_is_read_once_for_all_memberships_that_began_together() -> None:
+    happenings = Happenings()
+    happenings.rules()
+    for number in range(3):
+        happenings.segment(f"did{number}", f'count("A", "ever") > 0 && {number} < 9')
+        happenings.segment(f"quiet{number}", f'seen("A") && !seen("A", "5m") && {number} < 9')
+    happenings.segment("both", 'seen("A") && seen("B")')
+    happenings.did(1, "A")
+    first = len(happenings.entries)
+    happenings.did(1, "B")
+    happenings.advance(1_000)
+    prefix = await find_prefix(listed(happenings.entries), AsOf(), now=LATER)
+    past = await fold_customers(listed(happenings.entries), prefix, record_ids=[record_id(1)])
+    known = read_membership(past.tables, record_id(1))
+    assert known is not None
+    places = {name: known["in"][name] for name in past.segments(record_id(1))}
+    since = {name: (revision, at) for name, (revision, at) in places.items()}
+    assert len(since) == 7
+    log = CountedLog(happenings.entries)
+    told = await since_in_log(cast("LogReader", log), past, since=since, now=LATER)
+    assert sorted(through or 0 for through in log.reads) == [0, first, first + 1]
+    for name, at in since.items():
+        alone = await since_in_log(listed(log.entries), past, since={name: at}, now=LATER)
+        assert alone == {name: told[name]}
 
 
 @settings(deadline=None, max_examples=40)
