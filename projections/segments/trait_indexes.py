@@ -57,7 +57,8 @@ class TraitIndexes:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._index_key = tables.codec.index_key
-        self._sets: dict[bytes, BitMap] = {}
+        self._waiting: dict[int, BitMap] = {}
+        """By build, as far as it was asked for, who is to be indexed."""
         self._changes: defaultdict[bytes, SetChange] = defaultdict(SetChange)
 
     def follow(self, rules: Rules, *, heard: frozenset[str], everyone: BitMap) -> bool:
@@ -70,7 +71,8 @@ class TraitIndexes:
                 outdated.append(builds.pop(slot)["build"])
         for slot, told in wanted.items():
             if slot not in builds:
-                self._put(_place(following, PENDING), BitMap(everyone))
+                self._waiting[following] = BitMap(everyone)
+                self._changes[_place(following, PENDING)] = SetChange(added=BitMap(everyone))
                 builds[slot] = {"build": following}
                 following += 1
             builds[slot] = {**builds[slot], "told": told}
@@ -89,7 +91,7 @@ class TraitIndexes:
         if number is not None:
             for build in self._builds:
                 self._move(build, number, None)
-                self._discard(_place(build.number, PENDING), number)
+                self._settle(build, number)
 
     def reads(self, traits: Iterable[str]) -> bool:
         """Say whether any of these traits is indexed."""
@@ -99,13 +101,13 @@ class TraitIndexes:
         """Name customers who are to be indexed."""
         waiting = BitMap()
         for build in self._builds:
-            waiting |= self._set(_place(build.number, PENDING))
+            waiting |= self._waiting_for(build)
         return list(islice(waiting, customers_max))
 
     def fill(self, number: int, facts: Facts) -> None:
         """Index a customer where that is to be done."""
         for build in self._builds:
-            if number in self._set(_place(build.number, PENDING)):
+            if number in self._waiting_for(build):
                 self._index(build, number, facts)
 
     def clear_outdated(self) -> bool:
@@ -161,7 +163,7 @@ class TraitIndexes:
                 is_open=build.is_open,
             )
         self._move(build, number, key)
-        self._discard(_place(build.number, PENDING), number)
+        self._settle(build, number)
 
     def _move(self, build: Build, number: int, after: bytes | None) -> None:
         """Let a value stand for a customer in place of the one before."""
@@ -170,33 +172,27 @@ class TraitIndexes:
         if before == after:
             return
         if before is not None:
-            self._discard(_place(build.number, before), number)
+            self._changes[_place(build.number, before)].discard(number)
+        present = self._changes[_place(build.number, PRESENT)]
         if after is None:
-            self._discard(_place(build.number, PRESENT), number)
+            present.discard(number)
         else:
-            self._add(_place(build.number, after), number)
-            self._add(_place(build.number, PRESENT), number)
+            self._changes[_place(build.number, after)].add(number)
+            present.add(number)
         self._tables.store(VALUES, place, after)
 
-    def _add(self, key: bytes, number: int) -> None:
-        self._set(key).add(number)
-        self._changes[key].add(number)
+    def _settle(self, build: Build, number: int) -> None:
+        """Note that a customer is indexed, if it was still to be."""
+        waiting = self._waiting_for(build)
+        if number in waiting:
+            waiting.discard(number)
+            self._changes[_place(build.number, PENDING)].discard(number)
 
-    def _discard(self, key: bytes, number: int) -> None:
-        members = self._set(key)
-        if number in members:
-            members.discard(number)
-            self._changes[key].discard(number)
-
-    def _put(self, key: bytes, members: BitMap) -> None:
-        """Make a set that was not there."""
-        self._sets[key] = members
-        self._changes[key] = SetChange(added=BitMap(members))
-
-    def _set(self, key: bytes) -> BitMap:
-        if key not in self._sets:
-            self._sets[key] = members_at(self._tables, key)
-        return self._sets[key]
+    def _waiting_for(self, build: Build) -> BitMap:
+        if build.number not in self._waiting:
+            place = _place(build.number, PENDING)
+            self._waiting[build.number] = members_at(self._tables, place)
+        return self._waiting[build.number]
 
 
 def read_state(stored: bytes | None) -> Row:
