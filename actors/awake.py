@@ -161,16 +161,16 @@ class AwakeCustomers:
             self._put(root, members)
 
     def _put(self, root: RecordId, members: dict[RecordId, AwakeRecord]) -> None:
-        customer = self._by_root.get(root)
+        customer, now = self._by_root.get(root), self._now()
         if customer is None or customer.heads.keys() != members.keys():
             for member in members:
                 self.forget(member)
             if root in self._by_root:
                 members = {**self._unpacked(root), **members}
-            customer = self._by_root.setdefault(root, _AwakeCustomer({}, self._now()))
+            customer = self._by_root.setdefault(root, _AwakeCustomer({}, now))
             self._root_of |= dict.fromkeys(members, root)
         self._packed_bytes -= customer.packed_bytes
-        customer.used_at = self._now()
+        customer.used_at = now
         self._by_root.move_to_end(root)
         customer.heads = {record_id: awake.head for record_id, awake in members.items()}
         customer.records, customer.packed = members, ()
