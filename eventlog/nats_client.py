@@ -64,7 +64,7 @@ class WatchedClient(Client):
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
     ) -> None:
-        """Hand out a message. Through nats-py's queue and task it takes three times as long."""
+        """Hand out a message. Through nats-py's queue and task a log is received 1.5 times as long."""
         subscription = self._subs.get(sid)
         if subscription is None or subscription._cb is None:  # noqa: SLF001  # nowhere else
             return
@@ -89,8 +89,7 @@ class WatchedClient(Client):
     async def send(self, block: bytes) -> None:
         """Write what a server is to get, behind what waits to be written."""
         writer: asyncio.StreamWriter | None = getattr(self._transport, "_io_writer", None)
-        is_clear = not self._pending and writer is not None
-        if is_clear and writer and writer.transport.get_write_buffer_size() <= UNSENT_BYTES_MAX:
+        if writer is not None and not self._pending and not _is_crowded(writer):
             writer.write(block)
             return
         await self._send_command(block)
@@ -127,3 +126,8 @@ class WatchedClient(Client):
     async def _end(self) -> None:
         with suppress(Exception):  # a dead client may fail in any way while it is taken down
             await self.close()
+
+
+def _is_crowded(writer: asyncio.StreamWriter) -> bool:
+    """Whether a server reads more slowly than is written."""
+    return writer.transport.get_write_buffer_size() > UNSENT_BYTES_MAX
