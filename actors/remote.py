@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
+from time import monotonic, sleep
 from typing import Any, Protocol, cast, runtime_checkable
 
 import ray
@@ -30,6 +31,11 @@ LOOPBACK = "127.0.0.1"
 
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
 STATUS_SECONDS_MAX = 5.0
+SOON_SECONDS = 10.0
+PAUSE_SECONDS = 5.0
+"""A component that fails so soon after its start waits so long before Ray may start it again: what
+fails at each start would take the processors from all that does not."""
+
 COLLECTION_THRESHOLDS = (250_000, 20, 100)
 _log = structlog.get_logger()
 
@@ -109,7 +115,7 @@ class ComponentProcess:
         self._thread.start()
 
     async def status(self) -> dict[str, Any]:
-        """Give the component's counters and its process id; only the id until it is built."""
+        """Give the component's counters and its process id; the id alone before and after."""
         if self._component is None:
             return {"pid": os.getpid()}
         asked = asyncio.run_coroutine_threadsafe(self._component.status(), self._loop)
@@ -124,10 +130,14 @@ class ComponentProcess:
 
     def _run(self, factory: str, config: bytes, number: int) -> None:
         asyncio.set_event_loop(self._loop)
+        begun = monotonic()
         try:
             self._loop.run_until_complete(self._build_and_run(factory, config, number))
         except Exception as error:  # noqa: BLE001  # whatever it was, the process ends over it
             _log.exception("component_failed", factory=factory, error=type(error).__name__)
+            self._component = None
+            if monotonic() - begun < SOON_SECONDS:
+                sleep(PAUSE_SECONDS)
         finally:
             # Ray restarts an actor whose process died, not one whose thread ended.
             os._exit(1)
