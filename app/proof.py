@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from app.bootstrap import open_connection, open_log
@@ -27,14 +28,28 @@ from replay.verify import Refold, StoredRows, Verification, verify
 async def prove(
     settings: Settings, *, progress: Progress, processes: int | None = None
 ) -> dict[str, Any]:
-    """Verify the read side, in so many processes; None: as many as are worth it.
+    """Verify each replica of the read side here, in so many processes; None: as many as it takes.
 
-    Raises `NotRunning`, `LogError` or `ReadSideError`.
+    Tells of the last replica that was looked at, which is the first that does not hold, if there is
+    one. Raises `NotRunning`, `LogError` or `ReadSideError`.
     """
     settings = running_settings(settings)
+    proved: list[str] = []
+    found: dict[str, Any] = {}
+    for folder in settings.read_side_folders:
+        found = await _proved(settings, folder, progress=progress, processes=processes)
+        proved.append(folder.name)
+        if not found["holds"]:
+            break
+    return {**found, "read_sides": proved}
+
+
+async def _proved(
+    settings: Settings, folder: Path, *, progress: Progress, processes: int | None
+) -> dict[str, Any]:
     connection = await open_connection(settings, "verify", role="reader")
     log = await open_log(connection, settings)
-    store = Store.open_reader(settings.read_side_folder, row_codec(log))
+    store = Store.open_reader(folder, row_codec(log))
     try:
         with store.snapshot() as tables:
             begun = time.monotonic()
