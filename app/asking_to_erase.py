@@ -15,6 +15,7 @@ from app.status import running_settings
 from domain.errors import Invalid
 from replay.erasure_receipt import ErasureReceipt
 from services.client import Client, ErasureTold, Key
+from services.requests import read_record_id
 
 LOOK_AGAIN_SECONDS = 0.2
 
@@ -30,11 +31,12 @@ async def erase(
 ) -> dict[str, Any]:
     """Erase somebody, or list what would go; then wait for the receipt, if there is time.
 
-    Raises `NotRunning` and `CallFailed`.
+    Raises `Invalid`, `NotRunning` and `CallFailed`.
     """
+    record_id = read_record_id(customer) if customer else ""
     async with _client(settings) as client:
         answer = await client.erase_customer(
-            customer, identifiers, reference=reference, dry_run=dry_run
+            record_id, identifiers, reference=reference, dry_run=dry_run
         )
         found: dict[str, Any] = {
             "customer_id": answer.customer_id,

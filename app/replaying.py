@@ -43,6 +43,8 @@ from replay.diff import Change, diff_customer
 from replay.explain import event_at, explain_change, explain_merge, since_in_log
 from replay.fold import Progress, fold_into, silent
 from replay.person import export_person
+from services.client import Key
+from services.requests import read_record_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +56,17 @@ class Past:
     settings: Settings
 
     async def person(
-        self, prefix: Prefix, customer: str, identifier: str
+        self, prefix: Prefix, named: RecordId | Key
     ) -> tuple[PastCustomers, RecordId | None]:
-        """Fold who has this id, or else held this identifier; None for nobody.
+        """Fold who has this id or held this identifier; None for nobody.
 
-        Raises `Invalid` where neither or both are named, and `CustomerParked`.
+        Raises `Invalid` and `CustomerParked`.
         """
-        if bool(customer) == bool(identifier):
-            raise Invalid("MISSING_IDENTIFIER", "name a customer's id or an identifier")
-        if customer:
-            record_id = RecordId(customer)
-            return await fold_customers(self.log, prefix, record_ids=[record_id]), record_id
+        if isinstance(named, str):
+            return await fold_customers(self.log, prefix, record_ids=[named]), named
         rules = (await rules_of(self.log)).identity
         normaliser = IdentifierNormaliser(read_pepper(self.settings), rules=lambda: rules)
-        key = normaliser.normalise(*read_identifier(identifier)).key
+        key = normaliser.normalise(*named).key
         found = await fold_customers(self.log, prefix, identifiers=[key])
         return found, found.holder(key)
 
@@ -108,6 +107,13 @@ async def past_of(settings: Settings) -> AsyncIterator[Past]:
             if marks is not None:
                 marks.close()
             await log.close()
+
+
+def read_person(customer: str, identifier: str) -> RecordId | Key:
+    """Read who is meant, by id or `namespace:value`. Raises `Invalid`, also for neither or both."""
+    if bool(customer) == bool(identifier):
+        raise Invalid("MISSING_IDENTIFIER", "name a customer's id or an identifier")
+    return read_record_id(customer) if customer else read_identifier(identifier)
 
 
 def read_moment(text: str | None, happened: str | None = None) -> AsOf:
@@ -170,9 +176,10 @@ async def show_customer(
 
     Raises `Invalid`, and as `PastCustomers.view`.
     """
+    named, moment = read_person(customer, identifier), read_moment(as_of, happened)
     async with past_of(settings) as past:
-        prefix = await past.prefix(read_moment(as_of, happened))
-        found, record_id = await past.person(prefix, customer, identifier)
+        prefix = await past.prefix(moment)
+        found, record_id = await past.person(prefix, named)
         view = None if record_id is None else found.view(record_id, purpose)
         return None if view is None else _shown(view, found)
 
@@ -180,10 +187,14 @@ async def show_customer(
 async def person_exported(
     settings: Settings, customer: str, *, as_of: str | None
 ) -> dict[str, Any] | None:
-    """Give everything about one person; None for nobody. Raises as `PastCustomers.view`."""
+    """Give everything about one person; None for nobody.
+
+    Raises `Invalid`, and as `PastCustomers.view`.
+    """
+    record_id, moment = read_record_id(customer), read_moment(as_of)
     async with past_of(settings) as past:
-        prefix = await past.prefix(read_moment(as_of))
-        return await export_person(past.log, prefix, RecordId(customer))
+        prefix = await past.prefix(moment)
+        return await export_person(past.log, prefix, record_id)
 
 
 def _shown(view: CustomerView, found: PastCustomers) -> dict[str, Any]:
@@ -201,11 +212,11 @@ def _shown(view: CustomerView, found: PastCustomers) -> dict[str, Any]:
 async def compare_customer(
     settings: Settings, customer: str, *, earlier: str, later: str | None
 ) -> list[dict[str, Any]]:
-    """Say what changed for a customer between two past states."""
+    """Say what changed for a customer between two past states. Raises `Invalid`."""
+    record_id, moments = read_record_id(customer), (read_moment(earlier), read_moment(later))
     async with past_of(settings) as past:
-        before = await past.prefix(read_moment(earlier))
-        after = await past.prefix(read_moment(later))
-        changes = await diff_customer(past.log, RecordId(customer), earlier=before, later=after)
+        before, after = [await past.prefix(moment) for moment in moments]
+        changes = await diff_customer(past.log, record_id, earlier=before, later=after)
     return [_change(change) for change in changes]
 
 
@@ -246,9 +257,10 @@ async def membership_explained(
     as_of: str | None,
 ) -> dict[str, Any] | None:
     """Say why a customer belonged to a segment or did not, since when, and until when."""
+    named, moment = read_person(customer, identifier), read_moment(as_of)
     async with past_of(settings) as past:
-        prefix = await past.prefix(read_moment(as_of))
-        found, record_id = await past.person(prefix, customer, identifier)
+        prefix = await past.prefix(moment)
+        found, record_id = await past.person(prefix, named)
         if record_id is None:
             return None
         found.view(record_id, AUDIT)  # parked and erased ones end it here

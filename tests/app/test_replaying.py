@@ -186,6 +186,29 @@ async def test_other_identity_rules_are_tried_on_the_log(
     assert seen[-1] == len(await edge.house.events()) == size
 
 
+NO_ID = [
+    ["show"],
+    ["diff", "--from", "5"],
+    ["replay", "--until", "100"],
+    ["explain", "membership", "--segment", "s01"],
+    ["export"],
+    ["export", "--as-of", "5"],
+    ["erase"],
+]
+
+
+@pytest.mark.parametrize("command", NO_ID, ids=" ".join)
+@pytest.mark.parametrize("customer", ["zzz", "0190C5A0-0000-7000-8000-00000000000A", "a b*>"])
+@pytest.mark.usefixtures("sealed")
+def test_an_id_that_is_none_is_named_in_one_line(
+    settings: Settings, command: list[str], customer: str
+) -> None:
+    data = ["--data", str(settings.data)]
+    done = CliRunner().invoke(cli, [*command, "--customer", customer, *data])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == "the id of a customer or record is a UUID in lower case\n"
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"namespaces": [{"name": "No"}]}'])
 def test_a_file_that_holds_no_rules_says_where_it_is_wrong(text: str, tmp_path: Path) -> None:
     file = tmp_path / "rules.json"
