@@ -307,6 +307,7 @@ async def build_gateway(config: bytes, number: int) -> GatewayComponent:
         normaliser=build_normaliser(settings, rules),
         clock=clock,
         is_for_auditors=settings.serve_audits,
+        guard=guard,
     )
     server = GatewayServer(parts, host=settings.grpc_host, port=settings.grpc_port)
     return GatewayComponent(server, clock, guard)

@@ -102,8 +102,7 @@ class LogGuard:
             async with self._comparing:
                 if self._compared_on != self._connection():  # nobody did while this one waited
                     await self._check()
-        if self._faults:
-            raise LogDamaged(f"the log is not the one that was written: {', '.join(self._faults)}")
+        self._require_sound()
         if not self.has_right_time:
             seconds = self._clock_difference.total_seconds()
             raise ClockDiffers(f"this machine's clock and the server's differ by {seconds:.1f} s")
@@ -132,6 +131,15 @@ class LogGuard:
         """Compare now. Raises `LogUnavailable`."""
         async with self._comparing:
             await self._check()
+
+    async def require_whole(self) -> None:
+        """Compare now. Raises `LogDamaged` where the log does not hold, and `LogUnavailable`."""
+        await self.check()
+        self._require_sound()
+
+    def _require_sound(self) -> None:
+        if self._faults:
+            raise LogDamaged(f"the log is not the one that was written: {', '.join(self._faults)}")
 
     async def _check(self) -> None:
         connection = self._connection()

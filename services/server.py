@@ -16,6 +16,7 @@ from actors.clock import Clock
 from actors.intake.identifiers import IdentifierNormaliser
 from actors.router import CommandRouter
 from actors.rules import RulesKeeper
+from eventlog.guard import LogGuard
 from eventlog.port import LogReader
 from koseki.v1 import (
     audit_service_pb2_grpc,
@@ -67,6 +68,7 @@ class GatewayParts:
     normaliser: IdentifierNormaliser
     clock: Clock
     is_for_auditors: bool = False
+    guard: LogGuard | None = None
 
 
 class _Reading(TypedDict):
@@ -134,6 +136,7 @@ def _add_services(server: grpc.aio.Server, parts: GatewayParts, exchanges: Excha
             freshness=freshness,
             past=past,
             is_for_auditors=parts.is_for_auditors,
+            guard=parts.guard,
         ),
         server,
     )

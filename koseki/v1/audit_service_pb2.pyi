@@ -40,9 +40,11 @@ class ReplayEventsRequest(_message.Message):
     purpose: _builtins.str
     """`audit`."""
     after_revision: _builtins.int
-    """Only events after this revision: that of the last event received, to go on."""
+    """Only events after this revision: that of the last event received, to go on. After the log's
+    last there is none, and nothing is given; behind it is no place to go on from.
+    """
     through_revision: _builtins.int
-    """Only events up to this revision; 0: all."""
+    """Only events up to this revision; 0, or one behind the log's end: all."""
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only events of these types, such as `koseki.consent.withdrawn.v1`; none: of all. At most 100."""

@@ -76,7 +76,8 @@ class AuditServiceServicer:
         """Gives the log's events, unsealed, in their order, up to its end as of the call or another bound.
         Of whoever is erased nothing personal is given, from the request of the erasure on.
 
-        Errors: INVALID_ARGUMENT (INVALID_FIELD), DATA_LOSS (LOG_DAMAGED).
+        Errors: INVALID_ARGUMENT (INVALID_FIELD; INVALID_AS_OF for an after_revision behind the log's
+        end), DATA_LOSS (LOG_DAMAGED, also where the log is known to have gone further than it does).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,8 @@ class AuditServiceStub:
     """Gives the log's events, unsealed, in their order, up to its end as of the call or another bound.
     Of whoever is erased nothing personal is given, from the request of the erasure on.
 
-    Errors: INVALID_ARGUMENT (INVALID_FIELD), DATA_LOSS (LOG_DAMAGED).
+    Errors: INVALID_ARGUMENT (INVALID_FIELD; INVALID_AS_OF for an after_revision behind the log's
+    end), DATA_LOSS (LOG_DAMAGED, also where the log is known to have gone further than it does).
     """
     Verify: _grpc.UnaryStreamMultiCallable[_audit_service_pb2.VerifyRequest, _audit_service_pb2.VerifyResponse]
     """Folds the log again and compares it with the read side of this server: first how far it has
@@ -86,7 +87,8 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """Gives the log's events, unsealed, in their order, up to its end as of the call or another bound.
     Of whoever is erased nothing personal is given, from the request of the erasure on.
 
-    Errors: INVALID_ARGUMENT (INVALID_FIELD), DATA_LOSS (LOG_DAMAGED).
+    Errors: INVALID_ARGUMENT (INVALID_FIELD; INVALID_AS_OF for an after_revision behind the log's
+    end), DATA_LOSS (LOG_DAMAGED, also where the log is known to have gone further than it does).
     """
     Verify: _aio.UnaryStreamMultiCallable[_audit_service_pb2.VerifyRequest, _audit_service_pb2.VerifyResponse]  # type: ignore[assignment]
     """Folds the log again and compares it with the read side of this server: first how far it has
@@ -132,7 +134,8 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gives the log's events, unsealed, in their order, up to its end as of the call or another bound.
         Of whoever is erased nothing personal is given, from the request of the erasure on.
 
-        Errors: INVALID_ARGUMENT (INVALID_FIELD), DATA_LOSS (LOG_DAMAGED).
+        Errors: INVALID_ARGUMENT (INVALID_FIELD; INVALID_AS_OF for an after_revision behind the log's
+        end), DATA_LOSS (LOG_DAMAGED, also where the log is known to have gone further than it does).
         """
 
     @_abc_1.abstractmethod

@@ -20,6 +20,7 @@ from grpc_status import rpc_status
 from actors.intake.identifiers import IdentifierNormaliser
 from actors.steward import Duty, Steward
 from app.stewarding import ActivationDuty
+from eventlog.guard import LogGuard
 from eventlog.port import EventLog
 from eventlog.server import free_port
 from koseki.v1 import (
@@ -249,6 +250,7 @@ async def edge_over(
     *,
     house: Workspace | None = None,
     is_for_auditors: bool = False,
+    guard: LogGuard | None = None,
     limits: ExchangeLimits | None = None,
 ) -> AsyncIterator[Edge]:
     """Serve one workspace on a free port."""
@@ -268,6 +270,7 @@ async def edge_over(
         normaliser=IdentifierNormaliser(PEPPER, rules=lambda: house.rules.rules.identity),
         clock=CLOCK,
         is_for_auditors=is_for_auditors,
+        guard=guard,
     )
     port = free_port()
     server = GatewayServer(parts, host="127.0.0.1", port=port, limits=limits)

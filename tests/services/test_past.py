@@ -12,7 +12,9 @@ import pytest
 import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from eventlog.guard import LogGuard
 from eventlog.jetstream import JetStreamEventLog
+from eventlog.port import Witness
 from koseki.v1 import (
     audit_service_pb2,
     common_pb2,
@@ -255,6 +257,35 @@ async def test_the_log_is_replayed_whole_or_in_part(audited: Edge) -> None:
         edge, record_ids=[done.customer_id], types=["koseki.record.traits-set.v1"]
     )
     assert [orjson.loads(event.body)["traits"] for event in traits] == [{"tier": "silver"}]
+
+
+@pytest.mark.parametrize("of_records", [False, True])
+async def test_a_replay_goes_on_only_after_what_the_log_has_come_to(
+    audited: Edge, *, of_records: bool
+) -> None:
+    done = await audited.identify(ANN)
+    fields = {"record_ids": [done.customer_id]} if of_records else {}
+    end = (await replayed(audited))[-1].revision
+    assert await replayed(audited, after_revision=end, **fields) == []
+    assert await replayed(audited, through_revision=end + 1, **fields)
+    for beyond in (end + 1, end + 50, 2**64 - 1):
+        found = await refusal(replayed(audited, after_revision=beyond, **fields))
+        assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_AS_OF")
+
+
+async def test_a_log_that_lost_what_a_replay_had_come_to_is_damaged(
+    jetstream_log: JetStreamEventLog, tmp_path: Path
+) -> None:
+    lost = Witness("acknowledged", 50, bytes(32))
+    guard = LogGuard(jetstream_log, witnesses=lambda: [lost])
+    async with edge_over(
+        jetstream_log, tmp_path / "audited", is_for_auditors=True, guard=guard
+    ) as edge:
+        await edge.define_rules()
+        assert await replayed(edge, after_revision=1)
+        for beyond in (50, 100):
+            found = await refusal(replayed(edge, after_revision=beyond))
+            assert (found.code, found.reason) == (grpc.StatusCode.DATA_LOSS, "LOG_DAMAGED")
 
 
 async def test_of_who_is_erased_nothing_personal_is_replayed_while_there_are_keys(
