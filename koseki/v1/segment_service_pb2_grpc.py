@@ -99,8 +99,9 @@ class SegmentServiceServicer:
         An expression that cannot be a segment is refused with a google.rpc.BadRequest: one violation of
         the field `expression` for each fault, described as `line 1, column 5: ...`, with the fault's own
         reason, such as SYNTAX, UNKNOWN_NAME, UNKNOWN_FUNCTION, NOT_LITERAL, BAD_ARGUMENT, WRONG_TYPE,
-        ALWAYS_FAILS or NOT_TRUE_OR_FALSE; of a name in it UNKNOWN_PURPOSE, UNKNOWN_SEGMENT (none, or
-        none that has taken effect) or PURPOSE_NOT_SERVED. A dry run is refused by the same rules.
+        ALWAYS_FAILS or NOT_TRUE_OR_FALSE; of a name in it UNKNOWN_PURPOSE, UNKNOWN_NAMESPACE,
+        UNKNOWN_SEGMENT (none, or none that has taken effect) or PURPOSE_NOT_SERVED. A dry run is refused
+        by the same rules.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, INVALID_EXPRESSION,
         CIRCULAR_SEGMENT, SEGMENT_TOO_DEEP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_PURPOSE,

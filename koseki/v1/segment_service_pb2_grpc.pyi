@@ -44,8 +44,9 @@ class SegmentServiceStub:
     An expression that cannot be a segment is refused with a google.rpc.BadRequest: one violation of
     the field `expression` for each fault, described as `line 1, column 5: ...`, with the fault's own
     reason, such as SYNTAX, UNKNOWN_NAME, UNKNOWN_FUNCTION, NOT_LITERAL, BAD_ARGUMENT, WRONG_TYPE,
-    ALWAYS_FAILS or NOT_TRUE_OR_FALSE; of a name in it UNKNOWN_PURPOSE, UNKNOWN_SEGMENT (none, or
-    none that has taken effect) or PURPOSE_NOT_SERVED. A dry run is refused by the same rules.
+    ALWAYS_FAILS or NOT_TRUE_OR_FALSE; of a name in it UNKNOWN_PURPOSE, UNKNOWN_NAMESPACE,
+    UNKNOWN_SEGMENT (none, or none that has taken effect) or PURPOSE_NOT_SERVED. A dry run is refused
+    by the same rules.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, INVALID_EXPRESSION,
     CIRCULAR_SEGMENT, SEGMENT_TOO_DEEP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_PURPOSE,
@@ -139,8 +140,9 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     An expression that cannot be a segment is refused with a google.rpc.BadRequest: one violation of
     the field `expression` for each fault, described as `line 1, column 5: ...`, with the fault's own
     reason, such as SYNTAX, UNKNOWN_NAME, UNKNOWN_FUNCTION, NOT_LITERAL, BAD_ARGUMENT, WRONG_TYPE,
-    ALWAYS_FAILS or NOT_TRUE_OR_FALSE; of a name in it UNKNOWN_PURPOSE, UNKNOWN_SEGMENT (none, or
-    none that has taken effect) or PURPOSE_NOT_SERVED. A dry run is refused by the same rules.
+    ALWAYS_FAILS or NOT_TRUE_OR_FALSE; of a name in it UNKNOWN_PURPOSE, UNKNOWN_NAMESPACE,
+    UNKNOWN_SEGMENT (none, or none that has taken effect) or PURPOSE_NOT_SERVED. A dry run is refused
+    by the same rules.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, INVALID_EXPRESSION,
     CIRCULAR_SEGMENT, SEGMENT_TOO_DEEP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_PURPOSE,
@@ -237,8 +239,9 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         An expression that cannot be a segment is refused with a google.rpc.BadRequest: one violation of
         the field `expression` for each fault, described as `line 1, column 5: ...`, with the fault's own
         reason, such as SYNTAX, UNKNOWN_NAME, UNKNOWN_FUNCTION, NOT_LITERAL, BAD_ARGUMENT, WRONG_TYPE,
-        ALWAYS_FAILS or NOT_TRUE_OR_FALSE; of a name in it UNKNOWN_PURPOSE, UNKNOWN_SEGMENT (none, or
-        none that has taken effect) or PURPOSE_NOT_SERVED. A dry run is refused by the same rules.
+        ALWAYS_FAILS or NOT_TRUE_OR_FALSE; of a name in it UNKNOWN_PURPOSE, UNKNOWN_NAMESPACE,
+        UNKNOWN_SEGMENT (none, or none that has taken effect) or PURPOSE_NOT_SERVED. A dry run is refused
+        by the same rules.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, INVALID_EXPRESSION,
         CIRCULAR_SEGMENT, SEGMENT_TOO_DEEP), NOT_FOUND (UNKNOWN_WORKSPACE, UNKNOWN_PURPOSE,

@@ -54,11 +54,14 @@ def check_definition(
     """Check an expression against the workspace as well; raises `InvalidExpression`."""
     read = read_expression(expression)
     check_types(expression)
-    known, segments = read_rules(tables).purposes, read_segments(tables)
-    faults = [
-        _fault(expression, "UNKNOWN_PURPOSE", name, "is not known here")
-        for name in sorted(read.purposes - known.keys())
+    rules, segments = read_rules(tables), read_segments(tables)
+    unknown = [("UNKNOWN_PURPOSE", name) for name in sorted(read.purposes - rules.purposes.keys())]
+    unknown += [
+        ("UNKNOWN_NAMESPACE", name)
+        for name in sorted(read.namespaces)
+        if rules.identity.namespace(name) is None
     ]
+    faults = [_fault(expression, reason, name, "is not known here") for reason, name in unknown]
     served = set(purposes) if exception is None else set[str]()
     for name in sorted(read.uses):
         used = segments[name].active if name in segments else None

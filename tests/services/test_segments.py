@@ -97,6 +97,7 @@ async def test_a_dry_run_counts_by_purpose_and_stores_nothing(edge: Edge) -> Non
         ('true &&\n  counts("x") > 1', "line 2, column 3"),
         ('consent("unheard_of")', "unheard_of is not known here"),
         ('segment("unheard_of")', "unheard_of is not known here"),
+        ('true && identified("unheard_of")', "line 1, column 20: unheard_of is not known here"),
     ],
 )
 @pytest.mark.parametrize("fields", [{"dry_run": True}, {}])
