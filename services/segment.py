@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from actors.rules import RulesKeeper
 from domain.commands import ArchiveSegment, DefineSegment, DropTraitIndex, IndexTrait
@@ -236,14 +237,18 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
         self._reader.require_workspace(request.workspace)
         require_purpose(request.purpose)
         place = read_place(request.resume_token, after_revision=request.after_revision)
-        watch = SegmentWatch(request.segment, request.purpose, place)
+        segment, purpose = request.segment, request.purpose
+        watch = SegmentWatch(segment, purpose, place)
+        # As in the list of members that it goes on from, an exception is told to any purpose.
+        check = partial(
+            check_serves, sets=self._sets, name=segment, purpose=purpose, may_be_exception=True
+        )
 
         def look(tables: ReadTables) -> list[Told]:
-            segment, purpose = request.segment, request.purpose
-            check_serves(tables, self._sets, segment, purpose=purpose, may_be_archived=True)
+            check(tables, may_be_archived=True)
             told = watch.read(tables)
             if not told and not watch.is_behind:  # of one that has ended, the exits come first
-                check_serves(tables, self._sets, segment, purpose=purpose)
+                check(tables)
             return told
 
         async for told in self._watches.follow(look, is_behind=lambda: watch.is_behind):

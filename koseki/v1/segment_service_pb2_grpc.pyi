@@ -3,7 +3,8 @@
 isort:skip_file
 Segments: groups of customers by rules over what is known of them, right at every revision; and
 audiences, which are made of them for a purpose. Every question names its purpose and gets only
-people for whom it is open, and only segments that serve it.
+people for whom it is open, and only segments that serve it; exceptions too where an audience is
+made or a segment is watched.
 """
 
 from collections import abc as _abc

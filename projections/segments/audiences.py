@@ -17,7 +17,7 @@ from pyroaring import BitMap
 
 from domain.errors import DomainError
 from domain.rules import Rules
-from domain.segments import Segment
+from domain.segments import Definition, Segment
 from projections.errors import ReadSideNotReady
 from projections.instants import microseconds
 from projections.rules import read_rules
@@ -159,7 +159,7 @@ def _check(tables: ReadTables, sets: Sets, audience: Audience, purpose: str) -> 
 def _check_part(tables: ReadTables, sets: Sets, part: Audience, purpose: str) -> None:
     match part:
         case InSegment(segment=name):
-            _check_serves(sets, name, purpose=purpose)
+            _check_serves(_definition(sets, name), purpose, may_be_exception=True)
         case Having(purpose=name):
             sets.known_rules()[0].purpose(name)
         case AllOf() | AnyOf() | NoneOf():
@@ -205,18 +205,25 @@ def _having_trait(tables: ReadTables, sets: Sets, part: OfTrait, purpose: str) -
 
 
 def check_serves(
-    tables: ReadTables, sets: Sets, name: str, *, purpose: str, may_be_archived: bool = False
+    tables: ReadTables,
+    sets: Sets,
+    name: str,
+    *,
+    purpose: str,
+    may_be_archived: bool = False,
+    may_be_exception: bool = False,
 ) -> None:
-    """Require that a segment is active and may be used for a purpose (R12).
+    """Require that a segment is active and serves a purpose, or is an exception if it may (R12).
 
     Raises `NotFound`, `UnknownSegment` and `PurposeNotServed`.
     """
     rules, _ = sets.rules(tables)
     rules.purpose(purpose)
-    _check_serves(sets, name, purpose=purpose, may_be_archived=may_be_archived)
+    definition = _definition(sets, name, may_be_archived=may_be_archived)
+    _check_serves(definition, purpose, may_be_exception=may_be_exception)
 
 
-def _check_serves(sets: Sets, name: str, *, purpose: str, may_be_archived: bool = False) -> None:
+def _definition(sets: Sets, name: str, *, may_be_archived: bool = False) -> Definition:
     _, segments = sets.known_rules()
     segment = segments.get(name)
     definition = segment.active if segment else None
@@ -224,5 +231,11 @@ def _check_serves(sets: Sets, name: str, *, purpose: str, may_be_archived: bool 
         definition = segment.latest
     if definition is None:
         raise UnknownSegment("no active segment has this name")
-    if definition.exception is None and purpose not in definition.purposes:
+    return definition
+
+
+def _check_serves(definition: Definition, purpose: str, *, may_be_exception: bool) -> None:
+    if may_be_exception and definition.exception is not None:
+        return
+    if purpose not in definition.purposes:
         raise PurposeNotServed("the segment does not serve this purpose")

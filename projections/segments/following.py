@@ -121,7 +121,10 @@ def memberships_in(
 
 
 def served_by(tables: ReadTables, purpose: str) -> set[str]:
-    """Name the active segments that a purpose may use (R12)."""
+    """Name the active segments that serve a purpose (R12).
+
+    An exception may shape audiences of others, but tells of somebody only to what it serves.
+    """
     return _serving(read_segments(tables), purpose)
 
 
@@ -129,8 +132,7 @@ def _serving(segments: Mapping[str, Segment], purpose: str) -> set[str]:
     return {
         name
         for name, segment in segments.items()
-        if segment.active
-        and (segment.active.exception is not None or purpose in segment.active.purposes)
+        if segment.active and purpose in segment.active.purposes
     }
 
 

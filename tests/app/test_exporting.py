@@ -34,6 +34,9 @@ async def told(sealed: JetStreamEventLog, settings: Settings) -> AsyncIterator[d
 async def _tell(edge: Edge) -> dict[str, Any]:
     await edge.define_rules()
     await edge.define_segment("buyers", 'seen("Order Completed", "30d")')
+    why = {"purposes": ["service"], "exception": "whom not to write to"}
+    stop = await edge.define_segment("stop", "true", **why)
+    await edge.until_active("stop", revision=stop.revision)
     ann = await edge.identify(ANN, traits={"tier": "silver"})
     bob = await edge.identify(BOB, traits={"tier": "lead"})
     given = await edge.consent("GIVEN", ANN, notice_version="3")
@@ -79,12 +82,13 @@ async def test_a_purpose_gets_what_it_may_see_and_no_more(
         "3",
     )
     assert [r["state"] for r in read(folder, "consent_acts")] == ["given"]
-    assert read(folder, "memberships") == []  # it serves analytics alone
+    assert read(folder, "memberships") == []  # they serve analytics or service alone
     everything = await export_tables(settings, tmp_path / "audit", purpose="audit")
     assert everything["customers"] == 2
     assert {r["trait"] for r in read(tmp_path / "audit", "traits")} == {"tier", "note"}
     members = {(r["customer_id"], r["segment"]) for r in read(tmp_path / "audit", "memberships")}
-    assert members == {(told[who].customer_id, "buyers") for who in ("ann", "bob")}
+    names = ("buyers", "stop")
+    assert members == {(told[who].customer_id, name) for who in ("ann", "bob") for name in names}
     metadata = pq.read_schema(folder / "traits.parquet").metadata
     assert metadata[b"koseki.purpose"] == b"marketing"
     manifest = orjson.loads((folder / "export.json").read_bytes())
@@ -99,7 +103,7 @@ async def test_a_past_state_is_exported_from_the_log(
     found = await export_tables(settings, folder, purpose="marketing", as_of=str(told["given"]))
     assert (found["revision"], found["customers"]) == (told["given"], 1)
     assert [orjson.loads(r["value"]) for r in read(folder, "traits")] == ["silver"]
-    assert read(folder, "signals") == []
+    assert read(folder, "signals") == read(folder, "memberships") == []
     with pytest.raises(Invalid):
         await export_tables(settings, tmp_path / "later", purpose="marketing", as_of="100000")
 

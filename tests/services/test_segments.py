@@ -301,6 +301,31 @@ async def test_no_purpose_sees_by_way_of_a_segment_what_it_may_not(edge: Edge) -
     assert (why.belongs, len(why.readings), dict(why.traits)) == (True, 0, {})
 
 
+async def test_an_exception_shapes_audiences_but_is_told_to_its_own_purposes_alone(
+    edge: Edge,
+) -> None:
+    await define(edge, "stop", "true", purposes=["marketing"], exception="whom not to write to")
+    revision = (await edge.consent("GIVEN", user("a"))).revision
+    [page] = await members(edge, audience=part(segment="stop"), revision=revision)
+    assert page.total == 1
+
+    async def told(purpose: str, **when: Any) -> tuple[list[str], str]:
+        who = common_pb2.CustomerReference(identifier=user("a"))
+        asked: dict[str, Any] = {"reference": who, "purpose": purpose, **when}
+        of = query_service_pb2.ListSegmentsOfRequest(**asked)
+        belongs = await edge.query.ListSegmentsOf(of, timeout=SECONDS)
+        why = segment_service_pb2.ExplainMembershipRequest(segment="stop", **asked)
+        explained = edge.segments.ExplainMembership(why, timeout=SECONDS)
+        names = [membership.segment for membership in belongs.memberships]
+        if names:
+            return names, "belongs" if (await explained).belongs else ""
+        return names, (await refusal(explained)).reason
+
+    for when in ({}, {"as_of": common_pb2.AsOf(revision=revision)}):
+        assert await told("marketing", **when) == (["stop"], "belongs")
+        assert await told("analytics", **when) == ([], "PURPOSE_NOT_SERVED")
+
+
 @pytest.mark.parametrize("reason", ["", " \t\u3000"])
 async def test_an_exception_says_why_it_is_one(edge: Edge, reason: str) -> None:
     for fields in ({"dry_run": True}, {}):

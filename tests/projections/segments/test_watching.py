@@ -12,9 +12,9 @@ from projections.fold import fold_batch
 from projections.memory import MemoryTables
 from projections.segments import journal
 from projections.segments.audience_parts import InSegment
-from projections.segments.audiences import Sets, audience_members
+from projections.segments.audiences import Sets, audience_members, check_serves
 from projections.segments.bitmaps import customer_numbered
-from projections.segments.errors import ChangesNotKept, InvalidToken
+from projections.segments.errors import ChangesNotKept, InvalidToken, PurposeNotServed
 from projections.segments.following import CustomerWatch
 from projections.segments.watching import Place, SegmentWatch, Told, read_place
 from tests.projections.erasing import SEGMENTS, Erasing, erasing_history
@@ -218,3 +218,20 @@ def test_a_customers_changes_come_in_order_and_only_while_the_purpose_is_open() 
     fold_batch(tables, made.entries[known:])
     told = watch.read(tables)
     assert [(change.kind, change.customer) for change in told] == [("purpose_closed", record_id(1))]
+
+
+def test_an_exception_is_watched_for_any_purpose_but_is_no_change_of_a_customer_to_others() -> None:
+    made = Happenings()
+    made.rules()
+    made.segment("stop", 'seen("Bought")', purposes=(PURPOSE,), exception="suppression")
+    made.say(1, PURPOSE, ConsentState.GIVEN)
+    made.did(1, "Bought")
+    tables = MemoryTables()
+    fold_batch(tables, made.entries)
+    for purpose, told in ((PURPOSE, ["stop"]), ("analytics", [])):
+        watch = CustomerWatch(record_id(1), purpose, Place(journal.behind(0)))
+        assert [change.segment for change in watch.read(tables) if change.segment] == told
+        check_serves(tables, Sets(), "stop", purpose=purpose, may_be_exception=True)
+        assert audience(tables, "stop", purpose) == {record_id(1)}
+    with pytest.raises(PurposeNotServed):
+        check_serves(tables, Sets(), "stop", purpose="analytics")
