@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from time import monotonic
 
 from actors.packing import pack, unpack
@@ -43,8 +44,8 @@ class _AwakeCustomer:
     heads: dict[RecordId, Head]
     used_at: float
     parted: dict[RecordId, datetime] = field(default_factory=dict)
-    past_holders: list[PastHolder] = field(default_factory=list)
-    let_go: set[PastHolder] = field(default_factory=set)
+    past_holders: tuple[PastHolder, ...] = ()
+    let_go: frozenset[PastHolder] = frozenset()
     packed: tuple[bytes, ...] = ()
     records: dict[RecordId, AwakeRecord] | None = None
 
@@ -130,7 +131,7 @@ class AwakeCustomers:
         """Note that a customer was read after it held an identifier."""
         root = self._root_of.get(RecordId(holder.record_id))
         if root is not None:
-            self._by_root[root].let_go.add(holder)
+            self._by_root[root].let_go |= {holder}
 
     def head_of(self, record_id: RecordId) -> Head:
         """Give the head that is known of a record's stream."""
@@ -175,7 +176,8 @@ class AwakeCustomers:
         customer.heads = {record_id: awake.head for record_id, awake in members.items()}
         customer.records, customer.packed = members, ()
         customer.parted = {r: at for m in members.values() for r, at in m.record.parted.items()}
-        customer.past_holders = [h for m in members.values() for h in m.record.past_holders]
+        held = [m.record.past_holders for m in members.values() if m.record.past_holders]
+        customer.past_holders = tuple(chain.from_iterable(held))
         self._count_at_hand(root)
 
     def _unpacked(self, root: RecordId) -> dict[RecordId, AwakeRecord]:
