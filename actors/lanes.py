@@ -29,7 +29,7 @@ from actors.messages import (
 )
 from domain.replies import Reply
 from eventlog.errors import LogError, LogUnavailable
-from eventlog.lanes import Execute, Lane
+from eventlog.lanes import Execute, LaneName
 
 HEARTBEAT_SECONDS = 0.5
 SILENT_SECONDS_MAX = 2.0
@@ -45,11 +45,11 @@ class Lanes(Protocol):
     """Subjects of a workspace between those who send commands and the hosts."""
 
     async def request(
-        self, lane: Lane, slot: int, *, epoch: str, batch: bytes, deadline: datetime
+        self, lane: LaneName, slot: int, *, epoch: str, batch: bytes, deadline: datetime
     ) -> bytes:
         """Send a batch and wait for its replies. Raises `LogUnavailable`."""
 
-    async def serve(self, epoch: str, execute: Mapping[Lane, Execute]) -> None:
+    async def serve(self, epoch: str, execute: Mapping[LaneName, Execute]) -> None:
         """Answer what is sent to an epoch; drop unread what comes after its deadline."""
 
     async def announce(self, host: int, epoch: str) -> None:
@@ -153,7 +153,7 @@ class HostTable:
 class RequestLane:
     """Carry batches to the hosts that live, each by a request; a larger one by another link."""
 
-    def __init__(self, lane: Lane, lanes: Lanes, table: HostTable, *, larger: HostLink) -> None:
+    def __init__(self, lane: LaneName, lanes: Lanes, table: HostTable, *, larger: HostLink) -> None:
         self._lane = lane
         self._lanes = lanes
         self._table = table
@@ -223,7 +223,7 @@ class ServingHost:
     async def start(self) -> None:
         """Start the host, then serve commands and say so. Raises `LogError`."""
         await self._host.start()
-        execute: dict[Lane, Execute] = {"command": self._execute, "bulk": self.execute_bulk}
+        execute: dict[LaneName, Execute] = {"command": self._execute, "bulk": self.execute_bulk}
         await self._lanes.serve(self._epoch, execute)
         self._announcing = asyncio.create_task(self._announce_for_ever(), name="announce-host")
 

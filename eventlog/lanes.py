@@ -26,7 +26,7 @@ DEADLINE_HEADER = "koseki-deadline"
 """Milliseconds since 1970 after which nobody waits for the reply."""
 
 REQUESTS_AT_ONCE_MAX = 10_000
-Lane = Literal["command", "bulk"]
+LaneName = Literal["command", "bulk"]
 Execute = Callable[[bytes], Awaitable[bytes]]
 """Takes a batch in as soon as it has come; `ValueError` says that it cannot be read."""
 
@@ -44,7 +44,7 @@ class NatsLanes:
         self._answering: set[asyncio.Task[None]] = set()
 
     async def request(
-        self, lane: Lane, slot: int, *, epoch: str, batch: bytes, deadline: datetime
+        self, lane: LaneName, slot: int, *, epoch: str, batch: bytes, deadline: datetime
     ) -> bytes:
         """Send a batch and wait for its replies. Raises `LogUnavailable`."""
         left = (deadline - datetime.now(UTC)).total_seconds()
@@ -60,7 +60,7 @@ class NatsLanes:
             raise NotSent("the host did not take the request")
         return answer.data
 
-    async def serve(self, epoch: str, execute: Mapping[Lane, Execute]) -> None:
+    async def serve(self, epoch: str, execute: Mapping[LaneName, Execute]) -> None:
         """Answer what is sent to an epoch, by its lane; drop unread what is past its deadline."""
         for lane, by in execute.items():
             await self._serve(f"{lane}.*.{_checked(epoch)}", by)

@@ -14,7 +14,7 @@ from eventlog.errors import LogUnavailable
 from eventlog.jetstream import JetStreamEventLog
 from eventlog.keys.jetstream import JetStreamKeyStore
 from eventlog.keys.port import NoKey
-from eventlog.lanes import Lane, NatsLanes
+from eventlog.lanes import LaneName, NatsLanes
 from eventlog.port import Head
 from eventlog.snapshots.port import Snapshot
 from tests.cluster.in_roles import (
@@ -92,7 +92,7 @@ async def test_commands_go_from_gateways_to_hosts_and_hosts_are_heard(roles: Rol
     await until_async(is_answered)
     assert heard == {"gateway": epoch, "worker": epoch}
 
-    async def answer(lanes: NatsLanes, lane: Lane) -> bytes:
+    async def answer(lanes: NatsLanes, lane: LaneName) -> bytes:
         return await lanes.request(lane, 1, epoch=epoch, batch=b"batch", deadline=deadline)
 
     assert await answer(asking, "command") == b"BATCH"
