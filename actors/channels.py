@@ -32,6 +32,14 @@ COMMANDS_WAITING_MAX = 50_000
 CALLS_AT_ONCE_MAX = 256
 """Calls for single commands in flight to one host; others wait for one of them to end."""
 
+BULK_CALLS_AT_ONCE_MAX = 2
+"""Calls in bulk in flight to one host. Each costs both ends something, and the fewer are under way
+in a host, the sooner it sees to a command."""
+
+CROWD_COMMANDS_MIN = 128
+GATHER_SECONDS = 0.1
+"""Beside a call in flight another goes out once so many commands wait, or the first for so long."""
+
 CALL_OVERRUN = timedelta(seconds=10)
 """How long after its commands' deadlines a call may still tell what became of them."""
 
@@ -79,29 +87,12 @@ class _Waiting:
     answers: asyncio.Future[Sequence[Answer]]
 
 
-@dataclass(frozen=True, slots=True)
-class CallLimits:
-    """How many calls to one host are in flight at most, and when one goes out beside another.
-
-    That is when so many commands wait, or when they have waited for so long. Each call costs both
-    ends something, and the fewer are under way in a host, the sooner it sees to a command.
-    """
-
-    in_flight_max: int = 2
-    crowd_commands_min: int = 128
-    gather_seconds: float = 0.1
-
-
-BULK_CALLS = CallLimits()
-
-
 class GatheringChannel:
     """Gather commands for the host, and keep few calls to it in flight."""
 
     def __init__(self, link: HostLink, host: int) -> None:
         self._link = link
         self._host = host
-        self._limits = BULK_CALLS
         self._gathering: asyncio.TimerHandle | None = None
         self._waiting: deque[_Waiting] = deque()
         self._commands_waiting = 0
@@ -119,8 +110,8 @@ class GatheringChannel:
         return await waiting.answers
 
     def _call_next(self) -> None:
-        while self._waiting and len(self._calls) < self._limits.in_flight_max:
-            if self._calls and self._commands_waiting < self._limits.crowd_commands_min:
+        while self._waiting and len(self._calls) < BULK_CALLS_AT_ONCE_MAX:
+            if self._calls and self._commands_waiting < CROWD_COMMANDS_MIN:
                 self._gather()
                 return
             self._call_now()
@@ -128,11 +119,11 @@ class GatheringChannel:
     def _gather(self) -> None:
         if self._gathering is None:
             loop = asyncio.get_running_loop()
-            self._gathering = loop.call_later(self._limits.gather_seconds, self._end_gathering)
+            self._gathering = loop.call_later(GATHER_SECONDS, self._end_gathering)
 
     def _end_gathering(self) -> None:
         self._gathering = None
-        if self._waiting and len(self._calls) < self._limits.in_flight_max:
+        if self._waiting and len(self._calls) < BULK_CALLS_AT_ONCE_MAX:
             self._call_now()
 
     def _call_now(self) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from time import monotonic
 
 import pytest
 
-from actors.channels import BULK_CALLS
+from actors.channels import BULK_CALLS_AT_ONCE_MAX, CROWD_COMMANDS_MIN, GATHER_SECONDS
 from actors.messages import (
     COMMANDS_PER_CALL_MAX,
     decode_commands,
@@ -138,11 +137,11 @@ def many(number: int) -> list[PersonCommand]:
 async def test_commands_gather_while_calls_are_in_flight(house: Workspace) -> None:
     router, held = held_router(house)
     waiting = asyncio.create_task(router.execute_many(many(3_000)))
-    await eventually(lambda: held.most == BULK_CALLS.in_flight_max)
-    assert held.sent == [COMMANDS_PER_CALL_MAX] * BULK_CALLS.in_flight_max
+    await eventually(lambda: held.most == BULK_CALLS_AT_ONCE_MAX)
+    assert held.sent == [COMMANDS_PER_CALL_MAX] * BULK_CALLS_AT_ONCE_MAX
     held.gate.set()
     replies = await waiting
-    assert held.most == BULK_CALLS.in_flight_max
+    assert held.most == BULK_CALLS_AT_ONCE_MAX
     assert {reply.reason for reply in replies if isinstance(reply, Failed)} == {"HELD"}
 
 
@@ -153,7 +152,7 @@ async def test_a_few_commands_wait_for_a_call_in_flight_but_not_for_ever(house: 
     begun = monotonic()
     waiting += [asyncio.create_task(router.execute_many(many(10))) for _ in range(2)]
     await eventually(lambda: held.sent == [10, 20])
-    assert monotonic() - begun >= BULK_CALLS.gather_seconds
+    assert monotonic() - begun >= GATHER_SECONDS
     held.gate.set()
     await asyncio.gather(*waiting)
     assert held.sent == [10, 20]
@@ -162,12 +161,11 @@ async def test_a_few_commands_wait_for_a_call_in_flight_but_not_for_ever(house: 
 async def test_a_crowd_goes_beside_a_call_at_once(
     house: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patient = replace(BULK_CALLS, gather_seconds=60.0)
-    monkeypatch.setattr("actors.channels.BULK_CALLS", patient)
+    monkeypatch.setattr("actors.channels.GATHER_SECONDS", 60.0)
     router, held = held_router(house)
     waiting = [asyncio.create_task(router.execute_many(many(10)))]
     await eventually(lambda: held.sent == [10])
-    crowd = BULK_CALLS.crowd_commands_min
+    crowd = CROWD_COMMANDS_MIN
     waiting.append(asyncio.create_task(router.execute_many(many(crowd))))
     await eventually(lambda: held.sent == [10, crowd])
     held.gate.set()
