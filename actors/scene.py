@@ -19,6 +19,7 @@ from domain.commands import Command, EraseCustomer
 from domain.customer import Customer
 from domain.decision import Decision
 from domain.event import Event, Recorded
+from domain.identifier_histories import IdentifierHistories
 from domain.identity import PastHolder, Tombstone
 from domain.identity_events import (
     IdentifierReadmitted,
@@ -33,7 +34,7 @@ from domain.ids import (
     StreamKind,
     made_at_milliseconds,
 )
-from domain.past_holders import Freed, holders_before, of_records
+from domain.past_holders import holders_before, of_records
 from domain.record import Record, evolve, unborn
 from eventlog.port import EMPTY, Attempt, Draft, Head, Stored
 
@@ -69,6 +70,7 @@ class Scene:
         self._streams = streams
         self._tombstoned = {k: t for k, s in streams.items() if (t := s.tombstone) is not None}
         self._freed = {k: s.past_holders for k, s in streams.items() if s.past_holders}
+        self._histories = IdentifierHistories(self._tombstoned, self._freed)
         self._drafts: list[Draft] = []
         self._touched: set[str] = set()
         self._applied = 0
@@ -107,16 +109,10 @@ class Scene:
         return (*met, *(self._customer(root) for root in others))
 
     @property
-    def tombstoned(self) -> Mapping[IdentifierKey, Tombstone]:
-        """The identifiers of people who were erased, with what is pending applied."""
+    def histories(self) -> IdentifierHistories:
+        """What became of identifiers, with what is pending applied; good for one decision."""
         self._apply_pending()
-        return dict(self._tombstoned)
-
-    @property
-    def freed(self) -> Freed:
-        """Who held the identifiers that nobody holds, with what is pending applied."""
-        self._apply_pending()
-        return dict(self._freed)
+        return self._histories
 
     def _roots(self, record_ids: Iterable[RecordId | None]) -> list[RecordId]:
         known = (self._records[r] for r in record_ids if r is not None and r in self._records)

@@ -239,14 +239,8 @@ class TurnTaker:
                     continue
                 if waiting.recalled:
                     customers = reminded(customers, command.command_id, waiting.recalled)
-                decision = decide(
-                    self._rules.rules,
-                    customers,
-                    command,
-                    now=now,
-                    tombstoned=scene.tombstoned,
-                    freed=scene.freed,
-                )
+                rules, histories = self._rules.rules, scene.histories
+                decision = decide(rules, customers, command, now=now, histories=histories)
             except DomainError as error:
                 decided.append((waiting, failed_by(error)))
                 continue

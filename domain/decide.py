@@ -5,7 +5,6 @@ Pure: called by hosts, once a turn; called again on fresher state after a confli
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 
 from domain.checking import check_consent, no_of_erased
@@ -45,12 +44,12 @@ from domain.fates import (
     results_of,
 )
 from domain.gate import Gate, joint_gate
-from domain.identity import LeftOut, LeftOutReason, Tombstone
-from domain.ids import IdentifierKey, RecordId, record_stream
+from domain.identifier_histories import NO_HISTORIES, IdentifierHistories
+from domain.identity import LeftOut, LeftOutReason
+from domain.ids import RecordId, record_stream
 from domain.joining import joining, link_identifiers, merge_customers
 from domain.parting import undo
 from domain.passing import on_every_record, pass_gate
-from domain.past_holders import NOBODY_BEFORE, Freed
 from domain.preference_events import HouseholdLinked, HouseholdUnlinked, PreferencesSet
 from domain.releasing import readmit, unlink
 from domain.replies import SignalResult
@@ -62,8 +61,6 @@ from domain.tcf import choices_of_tcf
 
 DROPPED = frozenset({LeftOutReason.BLOCKED, LeftOutReason.ERASED})
 """Why an identifier is as if it had not come; of others it is known whom they would mean."""
-
-NOBODY_ERASED: Mapping[IdentifierKey, Tombstone] = {}
 
 Resolved = (
     Identify
@@ -88,24 +85,23 @@ def decide(
     command: PersonCommand,
     *,
     now: datetime,
-    tombstoned: Mapping[IdentifierKey, Tombstone] = NOBODY_ERASED,
-    freed: Freed = NOBODY_BEFORE,
+    histories: IdentifierHistories = NO_HISTORIES,
 ) -> Decision:
     """Decide one command as of a time. Raises `DomainError`.
 
     `customers` are at least all whom the command touches, and who parted from them or held their
-    identifiers in the time that commands are remembered; `tombstoned` are identifiers of people who
-    were erased, `freed` says who held those that nobody holds.
+    identifiers in the time that commands are remembered; `histories` are at least those of the
+    identifiers that came and that nobody holds.
     """
     # A check is never answered from memory: an old yes may be wrong by now (R13).
     repeated = remembered_command(customers, command.command_id)
     if repeated is not None and not isinstance(command, CheckConsent):
         return repeated_outcome(*repeated, command)
-    expectation = expectation_of(customers, command, tombstoned=tombstoned)
+    expectation = expectation_of(customers, command, histories=histories)
     if expectation is None:
-        return _decide(rules, customers, command, now=now, tombstoned=tombstoned, freed=freed)
+        return _decide(rules, customers, command, now=now, histories=histories)
     expectation.require()
-    decision = _decide(rules, customers, command, now=now, tombstoned=tombstoned, freed=freed)
+    decision = _decide(rules, customers, command, now=now, histories=histories)
     return expectation.bind(decision, command)
 
 
@@ -115,29 +111,26 @@ def _decide(
     command: PersonCommand,
     *,
     now: datetime,
-    tombstoned: Mapping[IdentifierKey, Tombstone],
-    freed: Freed,
+    histories: IdentifierHistories,
 ) -> Decision:
     match command:
         case ReadmitIdentifier():
-            return readmit(command, tombstoned)
+            return readmit(command, histories)
         case EraseCustomer():
-            return erase(customers, command, tombstoned=tombstoned)
+            return erase(customers, command, histories=histories)
         case UnlinkIdentifier():
             return unlink(customers, command)
         case MergeCustomers():
             return merge_customers(rules, customers, command, now=now)
         case CheckConsent(record=False):
             try:
-                return _resolve(
-                    rules, customers, command, now=now, tombstoned=tombstoned, freed=freed
-                )
+                return _resolve(rules, customers, command, now=now, histories=histories)
             except DomainError as error:
                 if error.reason not in ERASED:
                     raise
                 return no_of_erased(rules, command, now=now, reason=error.reason)
         case _:
-            return _resolve(rules, customers, command, now=now, tombstoned=tombstoned, freed=freed)
+            return _resolve(rules, customers, command, now=now, histories=histories)
 
 
 def _resolve(
@@ -146,10 +139,9 @@ def _resolve(
     command: Resolved,
     *,
     now: datetime,
-    tombstoned: Mapping[IdentifierKey, Tombstone],
-    freed: Freed,
+    histories: IdentifierHistories,
 ) -> Decision:
-    resolution = resolve(rules.identity, customers, command, tombstoned=tombstoned, freed=freed)
+    resolution = resolve(rules.identity, customers, command, histories=histories)
     gate = joint_gate(rules, resolution.customers, at=now)
     return _decide_resolved(gate, resolution, command)
 

@@ -6,16 +6,16 @@ What follows is the steward's: keys, snapshots, and the word that it is done.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from domain.commands import EraseCustomer
 from domain.customer import Customer
 from domain.decision import Change, Decision
 from domain.erasure_events import ErasureRequested
 from domain.errors import NotFound, Refused
-from domain.identity import Tombstone
+from domain.identifier_histories import IdentifierHistories
 from domain.identity_events import IdentifierTombstoned
-from domain.ids import IdentifierKey, RecordId, identifier_stream, record_stream
+from domain.ids import RecordId, identifier_stream, record_stream
 from domain.record import Record
 from domain.replies import Consequences, ErasedRecord
 
@@ -24,10 +24,10 @@ def erase(
     customers: Iterable[Customer],
     command: EraseCustomer,
     *,
-    tombstoned: Mapping[IdentifierKey, Tombstone],
+    histories: IdentifierHistories,
 ) -> Decision:
     """Erase the one customer that a command names; one who is erased already stays so."""
-    customer = _named(list(customers), command, tombstoned)
+    customer = _named(list(customers), command, histories)
     if customer.is_erased:
         erased_since = customer.records[customer.root].erased_since
         return Decision(customer.root, repeated_revision=erased_since)
@@ -37,9 +37,10 @@ def erase(
 
 
 def _named(
-    customers: list[Customer], command: EraseCustomer, tombstoned: Mapping[IdentifierKey, Tombstone]
+    customers: list[Customer], command: EraseCustomer, histories: IdentifierHistories
 ) -> Customer:
     """Find the customer; all that is named must mean the same one."""
+    tombstoned = histories.tombstoned
     met: dict[RecordId, Customer] = {}
     keys = [item.key for item in command.identifiers]
     erased = {tombstoned[key].record_id for key in keys if key in tombstoned}

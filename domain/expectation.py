@@ -6,14 +6,14 @@ of the customer, so that a change of any of them before it is stored is a confli
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from domain.commands import ExpectingCommand, PersonCommand, ReadmitIdentifier
 from domain.customer import Customer
 from domain.decision import Change, Decision
 from domain.errors import Changed
-from domain.identity import Tombstone
+from domain.identifier_histories import IdentifierHistories
 from domain.identity_events import CustomerTouched
 from domain.ids import IdentifierKey, RecordId, StreamKind, record_stream
 
@@ -51,7 +51,7 @@ def expectation_of(
     customers: Iterable[Customer],
     command: PersonCommand,
     *,
-    tombstoned: Mapping[IdentifierKey, Tombstone],
+    histories: IdentifierHistories,
 ) -> Expectation | None:
     """Give what a command expects; None where it says nothing of it. Raises `Changed`.
 
@@ -61,7 +61,8 @@ def expectation_of(
         return None
     keys = [item.key for item in command.identifiers]
     if isinstance(command, ReadmitIdentifier):
-        erased = max((tombstoned[key].revision for key in keys if key in tombstoned), default=0)
+        stones = [histories.tombstoned[key] for key in keys if key in histories.tombstoned]
+        erased = max((stone.revision for stone in stones), default=0)
         if erased > command.expected_revision:
             raise Changed(erased)
         return None

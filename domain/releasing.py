@@ -5,12 +5,13 @@ Unlinking removes no edge: what was merged because of an identifier stays one cu
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from domain.commands import ReadmitIdentifier, UnlinkIdentifier
 from domain.customer import Customer
 from domain.decision import Change, Decision
 from domain.errors import NotFound, Refused
+from domain.identifier_histories import IdentifierHistories
 from domain.identity_events import (
     CustomerTouched,
     IdentifierReadmitted,
@@ -39,10 +40,10 @@ def unlink(customers: Iterable[Customer], command: UnlinkIdentifier) -> Decision
     return Decision(customer.root, tuple(changes))
 
 
-def readmit(command: ReadmitIdentifier, tombstoned: Collection[IdentifierKey]) -> Decision:
+def readmit(command: ReadmitIdentifier, histories: IdentifierHistories) -> Decision:
     """Let an identifier of somebody erased be used again."""
     key = command.identifiers[0].key
-    if key not in tombstoned:
+    if key not in histories.tombstoned:
         raise Refused("NOT_ERASED", "the identifier is not one of somebody erased")
     body = IdentifierReadmitted(reference=command.reference)
     return Decision(None, (Change(identifier_stream(key), body, command.issued_at),))

@@ -6,17 +6,18 @@ admits one, or cross a separation is left out, never the command.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from domain.commands import CustomerCommand
 from domain.customer import Customer
 from domain.errors import NotFound, Refused
+from domain.identifier_histories import NO_HISTORIES, IdentifierHistories
 from domain.identity import Edge, Identifier, LeftOut, LeftOutReason, PastHolder
 from domain.identity_rules import IdentityRules
 from domain.ids import CommandId, IdentifierKey, MergeId, RecordId, derived_id
 from domain.limits import Assembly
-from domain.past_holders import NOBODY_BEFORE, Freed, holders_before, of_records, taken_from
+from domain.past_holders import Freed, holders_before, of_records, taken_from
 from domain.record import Record
 
 CUSTOMER_ERASED = "CUSTOMER_ERASED"
@@ -97,8 +98,7 @@ def resolve(
     customers: Iterable[Customer],
     command: CustomerCommand,
     *,
-    tombstoned: Collection[IdentifierKey] = (),
-    freed: Freed = NOBODY_BEFORE,
+    histories: IdentifierHistories = NO_HISTORIES,
 ) -> Resolution:
     """Resolve whom a command means, given at least every customer that it touches.
 
@@ -114,20 +114,20 @@ def resolve(
     distinct = {item.key: item for item in command.identifiers}
     ordered = sorted(distinct.values(), key=rules.strength)
     for identifier in ordered:
-        if identifier.key in tombstoned:
+        if identifier.key in histories.tombstoned:
             erased = LeftOut(key=identifier.key, reason=LeftOutReason.ERASED)
             met.left_out.append(erased)
         else:
             met.take(identifier, _holder(given, identifier.key))
     if not met.records and not met.assembly.claims:
         raise _nothing_left(met.left_out)
-    is_of_erased = command.record_id is None and ordered[0].key in tombstoned
+    is_of_erased = command.record_id is None and ordered[0].key in histories.tombstoned
     resolution = _resolved(met, command)
     claimed = [item.key for item in resolution.unclaimed]
     return replace(
         resolution,
-        past_holders=taken_from(claimed, command, freed=freed),
-        before=_before(given, resolution, command, freed=freed),
+        past_holders=taken_from(claimed, command, freed=histories.freed),
+        before=_before(given, resolution, command, freed=histories.freed),
         is_of_erased=is_of_erased,
     )
 

@@ -93,8 +93,8 @@ class _Rehearsing:
 
     def take(self, deciding: Deciding) -> None:
         """Take one decision again, under the other rules."""
-        for key in deciding.tombstoned:
-            self.world.tombstone(self._key(key))
+        for key, stone in deciding.tombstoned.items():
+            self.world.tombstone(self._key(key), stone)
         for key in deciding.readmitted:
             self.world.readmit(self._key(key))
         for key in deciding.released:

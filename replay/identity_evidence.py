@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from domain.event import Event, Recorded
-from domain.identity import Edge, Identifier, LeftOut, LeftOutReason
+from domain.identity import Edge, Identifier, LeftOut, LeftOutReason, Tombstone
 from domain.identity_events import (
     CustomersMerged,
     CustomersParted,
@@ -49,7 +49,7 @@ class Deciding:
     is_explicit: bool = False
     removed: tuple[Edge, ...] = ()
     released: tuple[IdentifierKey, ...] = ()
-    tombstoned: list[IdentifierKey] = field(default_factory=list)
+    tombstoned: dict[IdentifierKey, Tombstone] = field(default_factory=dict)
     readmitted: list[IdentifierKey] = field(default_factory=list)
 
     @property
@@ -91,7 +91,7 @@ class Evidence:
             self.decisions.append(Deciding(event.command_id, event.revision, event.happened_at))
         deciding = self.decisions[-1]
         if event.stream.kind is StreamKind.IDENTIFIER:
-            _take_identifier(deciding, IdentifierKey(event.stream.key), event.body)
+            _take_identifier(deciding, event)
         elif event.stream.kind is StreamKind.RECORD:
             self._take_record(deciding, RecordId(event.stream.key), event.body)
 
@@ -146,11 +146,15 @@ class Evidence:
             self.left_out[item.key] = item.reason
 
 
-def _take_identifier(deciding: Deciding, key: IdentifierKey, body: Event) -> None:
-    if isinstance(body, IdentifierTombstoned):
-        deciding.tombstoned.append(key)
-    elif isinstance(body, IdentifierReadmitted):
-        deciding.readmitted.append(key)
+def _take_identifier(deciding: Deciding, event: Recorded[Event]) -> None:
+    key = IdentifierKey(event.stream.key)
+    match event.body:
+        case IdentifierTombstoned(record_id=record_id):
+            deciding.tombstoned[key] = Tombstone(RecordId(record_id), event.revision)
+        case IdentifierReadmitted():
+            deciding.readmitted.append(key)
+        case _:
+            pass
 
 
 async def gather(batches: AsyncIterable[list[Entry]], *, parts: frozenset[str]) -> Evidence:

@@ -16,7 +16,8 @@ from domain.customer import Customer
 from domain.decision import Change
 from domain.errors import DomainError
 from domain.event import Event, Recorded
-from domain.identity import Identifier, Separation
+from domain.identifier_histories import IdentifierHistories
+from domain.identity import Identifier, Separation, Tombstone
 from domain.identity_events import CustomersMerged, IdentifiersLinked
 from domain.identity_rules import IdentityRules
 from domain.ids import (
@@ -46,7 +47,7 @@ class World:
         self._records: dict[RecordId, Record] = {}
         self._holders: dict[IdentifierKey, RecordId] = {}
         self._namespaces: dict[IdentifierKey, str] = {}
-        self._tombstoned: set[IdentifierKey] = set()
+        self._tombstoned: dict[IdentifierKey, Tombstone] = {}
         self._met_in: defaultdict[MergeId | RecordId, set[str]] = defaultdict(set)
 
     def root_of(self, record_id: RecordId) -> RecordId:
@@ -65,13 +66,13 @@ class World:
         brought += record.component
         return tuple(sorted(set().union(*(self._met_in[name] for name in brought))))
 
-    def tombstone(self, key: IdentifierKey) -> None:
+    def tombstone(self, key: IdentifierKey, stone: Tombstone) -> None:
         """Let an identifier be of somebody erased."""
-        self._tombstoned.add(key)
+        self._tombstoned[key] = stone
 
     def readmit(self, key: IdentifierKey) -> None:
         """Let an identifier be used again, by whoever comes with it."""
-        self._tombstoned.discard(key)
+        self._tombstoned.pop(key, None)
         self.release(key)
 
     def release(self, key: IdentifierKey) -> None:
@@ -104,7 +105,8 @@ class World:
         held = {item.namespace for item in came if item.key in self._holders}
         customers = self._customers([*met, *([] if record_id is None else [record_id])])
         try:
-            found = resolve(self._rules.identity, customers, named, tombstoned=self._tombstoned)
+            histories = IdentifierHistories(tombstoned=self._tombstoned)
+            found = resolve(self._rules.identity, customers, named, histories=histories)
         except DomainError:
             return None  # nothing is left that names anybody
         self._store(joining(self._rules, found, named, source=None, at=_NEVER), command_id)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from domain.decide import decide
 from domain.decision import Change, Decision
 from domain.errors import DomainError
 from domain.event import Event
+from domain.identifier_histories import NO_HISTORIES, IdentifierHistories
 from domain.identity import PastHolder, Tombstone
 from domain.identity_events import IdentifierReleased, IdentifierTombstoned
 from domain.ids import (
@@ -76,8 +77,7 @@ class Scenario:
     records: Mapping[RecordId, Record]
     revision: int
     rules: Rules = RULES
-    tombstoned: Mapping[IdentifierKey, Tombstone] = field(default_factory=dict)
-    freed: Freed = field(default_factory=dict)
+    histories: IdentifierHistories = NO_HISTORIES
 
     def under(self, rules: Rules) -> Scenario:
         """Go on under other rules."""
@@ -99,12 +99,13 @@ class Scenario:
         """Let one event happen."""
         revision = self.revision + 1
         if stream.kind is StreamKind.IDENTIFIER:
-            kept = {key: r for key, r in self.tombstoned.items() if key != stream.key}
+            known = self.histories
+            kept = {key: r for key, r in known.tombstoned.items() if key != stream.key}
             if isinstance(body, IdentifierTombstoned):
                 stone = Tombstone(RecordId(body.record_id), revision)
                 kept[IdentifierKey(stream.key)] = stone
             freed = self._freed_by(IdentifierKey(stream.key), body, **said)
-            return replace(self, revision=revision, tombstoned=kept, freed=freed)
+            return replace(self, revision=revision, histories=IdentifierHistories(kept, freed))
         if stream.kind is not StreamKind.RECORD:
             return replace(self, revision=revision)
         key = RecordId(stream.key)
@@ -119,21 +120,17 @@ class Scenario:
     ) -> Freed:
         """Say who let go of identifiers: when, is when the command was made that took them."""
         if not isinstance(body, IdentifierReleased | IdentifierTombstoned):
-            return self.freed
+            return self.histories.freed
         until = made_at_milliseconds(command_id) if command_id else 0
         left = PastHolder(key=key, record_id=body.record_id, until=until)
-        return {**self.freed, key: (*self.freed.get(key, ()), left)}
+        freed = self.histories.freed
+        return {**freed, key: (*freed.get(key, ()), left)}
 
     def when(self, command: PersonCommand) -> Outcome:
         """Decide a command."""
         try:
             decision = decide(
-                self.rules,
-                self.customers,
-                command,
-                now=at(LATE),
-                tombstoned=self.tombstoned,
-                freed=self.freed,
+                self.rules, self.customers, command, now=at(LATE), histories=self.histories
             )
             return Outcome(decision, None)
         except DomainError as error:

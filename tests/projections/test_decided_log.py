@@ -25,6 +25,7 @@ from domain.decide import decide
 from domain.errors import DomainError
 from domain.event import Event
 from domain.gate import gate_of
+from domain.identifier_histories import IdentifierHistories
 from domain.identity import PastHolder
 from domain.identity_events import IdentifierReleased
 from domain.ids import (
@@ -105,7 +106,8 @@ class Writer:
             Customer({i: r for i, r in self.records.items() if r.root == root}) for root in roots
         )
         try:
-            decision = decide(self.rules, customers, command, now=self.now, freed=self.freed)
+            histories = IdentifierHistories(freed=self.freed)
+            decision = decide(self.rules, customers, command, now=self.now, histories=histories)
         except DomainError:
             return
         if decision.changes:
