@@ -1,8 +1,8 @@
 """What the log tells of identifiers: who holds them, and who held those that are free again.
 
 Called by `readiness.py` for identifiers that a command may claim, and where somebody unread is
-erased. Of most the newest event says enough; of those that are free their whole streams are read,
-which are short.
+erased. Of most the newest event says enough; of those that are free, or are to be readmitted, their
+whole streams are read, which are short.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from actors.rounds import IdentifierStream
+from domain.event import Event, Recorded
 from domain.identity import PastHolder
 from domain.identity_events import (
     IdentifierClaimed,
@@ -32,26 +33,34 @@ class Told:
     unreadable: set[IdentifierKey] = field(default_factory=set)
 
 
-async def read_identifiers(log: EventLog, wanted: Collection[Stream]) -> Told:
-    """Read where these streams stand; one that nobody has written to is left out."""
+async def read_identifiers(
+    log: EventLog, wanted: Collection[Stream], *, whole: Collection[Stream] = ()
+) -> Told:
+    """Read where these streams stand; one that nobody has written to is left out.
+
+    Of those in `whole` more than the newest event is asked for, whatever that one says.
+    """
     told = Told()
-    free: dict[Stream, Entry] = {}
+    read_on: dict[Stream, Entry] = {}
     for stream, entry in (await log.last_entries(wanted)).items():
         key = IdentifierKey(stream.key)
         match entry.event.body if entry.event is not None else None:
             case IdentifierClaimed(record_id=record_id):
                 told.owners[key] = RecordId(record_id)
             case IdentifierReleased() | IdentifierReadmitted():
-                free[stream] = entry
+                read_on[stream] = entry
                 continue
             case IdentifierTombstoned():
                 pass
             case _:
                 told.unreadable.add(key)
                 continue
-        told.streams[key] = stream_of(entry)
-    histories = await _histories(log, free) if free else {}
-    for stream, entry in free.items():
+        if stream in whole:
+            read_on[stream] = entry
+        else:
+            told.streams[key] = stream_of(entry)
+    histories = await _histories(log, read_on) if read_on else {}
+    for stream, entry in read_on.items():
         if stream in histories:
             told.streams[IdentifierKey(stream.key)] = stream_of(entry, histories[stream])
         else:
@@ -64,17 +73,20 @@ def stream_of(entry: Entry, history: Iterable[Entry] = ()) -> IdentifierStream:
     body = entry.event.body if entry.event is not None else None
     erased = RecordId(body.record_id) if isinstance(body, IdentifierTombstoned) else None
     entries = {known.revision: known for known in (*history, entry)}
-    return IdentifierStream(entry.head, erased, _past_holders(entry.stream, entries.values()))
+    events = [known.event for known in entries.values() if known.event is not None]
+    readmitted = {
+        e.command_id: e.revision for e in events if isinstance(e.body, IdentifierReadmitted)
+    }
+    return IdentifierStream(entry.head, erased, _past_holders(entry.stream, events), readmitted)
 
 
-def _past_holders(stream: Stream, entries: Iterable[Entry]) -> tuple[PastHolder, ...]:
+def _past_holders(stream: Stream, events: Iterable[Recorded[Event]]) -> tuple[PastHolder, ...]:
     """Give who let go of an identifier, in order; when, is what the host's clock made of the id."""
     key = IdentifierKey(stream.key)
     return tuple(
         PastHolder(key=key, record_id=body.record_id, until=made_at_milliseconds(event.event_id))
-        for event in (entry.event for entry in entries)
-        if event is not None
-        and isinstance(body := event.body, IdentifierReleased | IdentifierTombstoned)
+        for event in events
+        if isinstance(body := event.body, IdentifierReleased | IdentifierTombstoned)
     )
 
 

@@ -14,7 +14,7 @@ from actors.messages import failed
 from actors.rounds import IdentifierStream, Waiting
 from actors.rules import RulesKeeper
 from actors.waking import Waker
-from domain.commands import CheckConsent
+from domain.commands import CheckConsent, ReadmitIdentifier
 from domain.errors import Kind
 from domain.identity import PastHolder
 from domain.ids import (
@@ -77,7 +77,13 @@ class Readiness:
         wanted = {identifier_stream(key) for waiting in batch for key in waiting.uncertain}
         if not wanted:
             return set()
-        told = await read_identifiers(self._log, wanted)
+        whole = {
+            identifier_stream(key)
+            for waiting in batch
+            if isinstance(waiting.routed.command, ReadmitIdentifier)
+            for key in waiting.uncertain
+        }
+        told = await read_identifiers(self._log, wanted, whole=whole)
         for waiting in batch:
             _tell(waiting, told.owners, told.streams)
         return {*told.unreadable, *await self.wake(batch)}

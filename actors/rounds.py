@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from actors.messages import Routed
 from domain.commands import EraseCustomer, ReadmitIdentifier, UnlinkIdentifier
 from domain.identity import PastHolder, Tombstone
-from domain.ids import IdentifierKey, RecordId
+from domain.ids import CommandId, IdentifierKey, RecordId
 from domain.replies import Reply
 from eventlog.port import Head
 
@@ -27,12 +27,14 @@ class IdentifierStream:
     """Where the stream of an identifier stands that was claimed before, as the log told.
 
     `erased` names the record that held it until its person was erased, while it is tombstoned;
-    `past_holders` who held one that is free, the last one last.
+    `past_holders` who held one that is free, the last one last; `readmitted` at which revisions
+    commands let it be used again, where its whole stream was read.
     """
 
     head: Head
     erased: RecordId | None = None
     past_holders: tuple[PastHolder, ...] = ()
+    readmitted: Mapping[CommandId, int] = field(default_factory=dict)
 
     @property
     def tombstone(self) -> Tombstone | None:

@@ -52,13 +52,13 @@ class Staged:
 
 
 class Scene:
-    """Hold the pending state of a turn."""
+    """Hold the pending state of a turn. `told` is what its commands were told of identifiers."""
 
     def __init__(
         self,
         awake: Iterable[AwakeRecord],
         *,
-        streams: Mapping[IdentifierKey, IdentifierStream],
+        told: Iterable[Mapping[IdentifierKey, IdentifierStream]],
         clock: Clock,
         now: datetime,
     ) -> None:
@@ -67,10 +67,13 @@ class Scene:
         self._holders: dict[IdentifierKey, RecordId] = {
             key: record.id for record in self._records.values() for key in record.identifiers
         }
-        self._streams = streams
-        self._tombstoned = {k: t for k, s in streams.items() if (t := s.tombstone) is not None}
-        self._freed = {k: s.past_holders for k, s in streams.items() if s.past_holders}
-        self._histories = IdentifierHistories(self._tombstoned, self._freed)
+        found = [item for streams in told for item in streams.items()]
+        self._streams = dict(found)
+        streams = self._streams.items()
+        self._tombstoned = {key: stone for key, s in streams if (stone := s.tombstone) is not None}
+        self._freed = {key: s.past_holders for key, s in streams if s.past_holders}
+        self._readmitted = {c: revision for _, s in found for c, revision in s.readmitted.items()}
+        self._histories = IdentifierHistories(self._tombstoned, self._freed, self._readmitted)
         self._drafts: list[Draft] = []
         self._touched: set[str] = set()
         self._applied = 0
@@ -184,6 +187,7 @@ class Scene:
                 self._tombstoned[key] = Tombstone(RecordId(record_id), revision)
             case IdentifierReadmitted():
                 self._tombstoned.pop(key, None)
+                self._readmitted[draft.command_id] = revision
             case _:
                 pass
 

@@ -85,8 +85,8 @@ class TurnTaker:
         `is_admitted`).
         """
         now = self._clock.recorded_now()
-        streams = {key: stream for w in commands for key, stream in w.streams.items()}
-        scene = Scene(awake, streams=streams, clock=self._clock, now=now)
+        told = [waiting.streams for waiting in commands if waiting.streams]
+        scene = Scene(awake, told=told, clock=self._clock, now=now)
         decided, left_over = self._decide_all(commands, scene, now)
         if scene.events:
             return Begun(scene, decided, left_over)

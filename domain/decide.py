@@ -29,7 +29,7 @@ from domain.commands import (
     UnmergeRecord,
 )
 from domain.consent_acts import body_of, check_act
-from domain.customer import Customer, remembered_command
+from domain.customer import Customer
 from domain.decision import Change, Decision
 from domain.erasure import erase
 from domain.errors import DomainError, NotFound, PurposeClosed, Refused
@@ -94,9 +94,10 @@ def decide(
     identifiers that came and that nobody holds.
     """
     # A check is never answered from memory: an old yes may be wrong by now (R13).
-    repeated = remembered_command(customers, command.command_id)
-    if repeated is not None and not isinstance(command, CheckConsent):
-        return repeated_outcome(*repeated, command)
+    if not isinstance(command, CheckConsent):
+        repeated = repeated_outcome(customers, command, histories=histories)
+        if repeated is not None:
+            return repeated
     expectation = expectation_of(customers, command, histories=histories)
     if expectation is None:
         return _decide(rules, customers, command, now=now, histories=histories)

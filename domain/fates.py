@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from domain.commands import CustomerCommand, Identify, RecordSignals
-from domain.customer import Customer, fate_of
+from domain.commands import CustomerCommand, Identify, ReadmitIdentifier, RecordSignals
+from domain.customer import Customer, fate_of, remembered_command
 from domain.decision import Decision
+from domain.identifier_histories import IdentifierHistories
 from domain.ids import RecordId
 from domain.record import Record, RememberedCommand
 from domain.replies import SignalResult
@@ -53,9 +54,19 @@ def fates_of(
 
 
 def repeated_outcome(
+    customers: Iterable[Customer], command: CustomerCommand, *, histories: IdentifierHistories
+) -> Decision | None:
+    """Answer a command that was carried out before; None: it was not."""
+    if isinstance(command, ReadmitIdentifier) and command.command_id in histories.readmitted:
+        return Decision(None, repeated_revision=histories.readmitted[command.command_id])
+    remembered = remembered_command(customers, command.command_id)
+    return None if remembered is None else _as_remembered(*remembered, command)
+
+
+def _as_remembered(
     customer: Customer, remembered: RememberedCommand, command: CustomerCommand
 ) -> Decision:
-    """Answer a command that was carried out before; for each message, what became of it."""
+    """Answer as of who remembers a command; for each message, what became of it."""
     revision = remembered.revision
     match command:
         case RecordSignals(source=source, signals=signals):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from domain.identity import Tombstone
-from domain.ids import IdentifierKey
+from domain.ids import CommandId, IdentifierKey
 from domain.past_holders import Freed
 
 
@@ -18,11 +18,13 @@ from domain.past_holders import Freed
 class IdentifierHistories:
     """Of the identifiers that a command came with, and of any others.
 
-    `tombstoned` are those of people who were erased, `freed` says who let go of an identifier.
+    `tombstoned` are those of people who were erased, `freed` says who let go of an identifier,
+    `readmitted` at which revision a command let one be used again: no record remembers that.
     """
 
     tombstoned: Mapping[IdentifierKey, Tombstone] = field(default_factory=dict)
     freed: Freed = field(default_factory=dict)
+    readmitted: Mapping[CommandId, int] = field(default_factory=dict)
 
 
 NO_HISTORIES = IdentifierHistories()

@@ -19,7 +19,7 @@ from domain.commands import (
     UnlinkIdentifier,
 )
 from domain.identity import Identifier
-from domain.identity_events import IdentifiersTakenOver
+from domain.identity_events import IdentifierReadmitted, IdentifiersTakenOver
 from domain.ids import RecordId, Stream, identifier_stream, record_stream
 from domain.replies import Done, Failed
 from eventlog.jetstream import JetStreamEventLog
@@ -181,6 +181,11 @@ async def test_so_it_is_over_a_log_on_a_server(own_server: EmbeddedServer) -> No
         await house.done(identify(KEPT, MOVED))
         await sent_again(house, track("m8 m9", MOVED, seconds=60), to_a_third)
         assert await house.count(IdentifiersTakenOver) == 3
+        await house.done(erase(THIRD))
+        command = readmit(MOVED)
+        first = await house.done(command)
+        await house.done(identify(OTHER, MOVED))
+        assert await house.done(command) == first
     await connection.close()
 
 
@@ -222,6 +227,54 @@ async def test_what_erases_somebody_erases_nobody_else() -> None:
             assert await house.customer_of(MOVED) == other
 
         await house.both_ways(again)
+
+
+async def nowhere(_house: Workspace) -> None:
+    """Let nothing happen."""
+
+
+async def to_another_after_an_erasure(house: Workspace) -> None:
+    await house.done(identify(OTHER, MOVED))
+
+
+async def to_another_who_is_erased(house: Workspace) -> None:
+    await to_another_after_an_erasure(house)
+    await house.done(erase(OTHER))
+
+
+@pytest.mark.parametrize(
+    "move",
+    [nowhere, to_another_after_an_erasure, to_another_who_is_erased],
+    ids=lambda m: m.__name__,
+)
+async def test_what_readmits_an_identifier_readmits_it_once(
+    move: Callable[[Workspace], Awaitable[None]],
+) -> None:
+    async with workspace() as house:
+        await settled(house)
+        await house.done(erase(KEPT))
+        command = readmit(MOVED)
+        first = await house.done(command)
+        await move(house)
+        size = len(await house.events())
+
+        async def again() -> None:
+            assert await house.done(command) == first
+            assert len(await house.events()) == size
+
+        await house.both_ways(again)
+
+
+async def test_what_readmits_an_identifier_and_comes_twice_at_once_readmits_it_once() -> None:
+    async with workspace(hosts_wanted=1) as house:
+        await settled(house)
+        await house.done(erase(KEPT))
+        command = readmit(MOVED)
+        replies = await house.all_done([command, command, identify(OTHER, MOVED), command])
+        assert await house.count(IdentifierReadmitted) == 1
+        assert replies[2].left_out == ()
+        for reply in (replies[1], replies[3], await house.done(command)):
+            assert reply.revision >= replies[0].revision
 
 
 async def test_a_message_that_comes_again_by_another_command_counts_once() -> None:

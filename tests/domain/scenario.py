@@ -20,7 +20,11 @@ from domain.errors import DomainError
 from domain.event import Event
 from domain.identifier_histories import NO_HISTORIES, IdentifierHistories
 from domain.identity import PastHolder, Tombstone
-from domain.identity_events import IdentifierReleased, IdentifierTombstoned
+from domain.identity_events import (
+    IdentifierReadmitted,
+    IdentifierReleased,
+    IdentifierTombstoned,
+)
 from domain.ids import (
     CommandId,
     IdentifierKey,
@@ -105,7 +109,11 @@ class Scenario:
                 stone = Tombstone(RecordId(body.record_id), revision)
                 kept[IdentifierKey(stream.key)] = stone
             freed = self._freed_by(IdentifierKey(stream.key), body, **said)
-            return replace(self, revision=revision, histories=IdentifierHistories(kept, freed))
+            readmitted = {**known.readmitted}
+            if isinstance(body, IdentifierReadmitted):
+                readmitted[said["command_id"]] = revision
+            histories = IdentifierHistories(kept, freed, readmitted)
+            return replace(self, revision=revision, histories=histories)
         if stream.kind is not StreamKind.RECORD:
             return replace(self, revision=revision)
         key = RecordId(stream.key)

@@ -91,3 +91,17 @@ def test_a_tombstoned_identifier_is_used_again_only_when_readmitted() -> None:
     taken_over = on(2, taken(B, 1))
     back.when(identify(5, C, B)).then(claim(B, 2), on(2, linked(B)), taken_over)
     back.when(readmit(6)).then_fails("NOT_ERASED")
+
+
+def test_who_was_erased_after_a_readmission_is_not_readmitted_by_the_same_command() -> None:
+    stream = identifier_stream(B.key)
+    erased = given(on(2, linked(C)), (stream, IdentifierTombstoned(record_id=record_id(1))))
+    back = erased.after(readmit(4))
+    for later in (
+        back,
+        back.after(identify(5, C, B)),
+        back.happened(stream, IdentifierTombstoned(record_id=record_id(2))),
+    ):
+        decision = later.when(readmit(4)).then_nothing()
+        assert decision.repeated_revision == back.revision
+        assert decision.customer_id is None
