@@ -20,6 +20,7 @@ from domain.identity_events import (
     IdentifierTombstoned,
 )
 from domain.ids import IdentifierKey, RecordId, Stream, made_at_milliseconds
+from domain.record import remembered
 from eventlog.errors import LogDamaged
 from eventlog.port import EMPTY, Entry, EventLog
 
@@ -75,7 +76,9 @@ def stream_of(entry: Entry, history: Iterable[Entry] = ()) -> IdentifierStream:
     entries = {known.revision: known for known in (*history, entry)}
     events = [known.event for known in entries.values() if known.event is not None]
     readmitted = {
-        e.command_id: e.revision for e in events if isinstance(e.body, IdentifierReadmitted)
+        event.command_id: remembered(None, event)
+        for event in events
+        if isinstance(event.body, IdentifierReadmitted)
     }
     return IdentifierStream(entry.head, erased, _past_holders(entry.stream, events), readmitted)
 

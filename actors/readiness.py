@@ -27,6 +27,7 @@ from domain.ids import (
     record_stream,
 )
 from domain.past_holders import holders_before
+from domain.record import RememberedCommand, remembered
 from eventlog.port import EventLog
 
 FENCE_PASSES_MAX = 4
@@ -92,14 +93,15 @@ class Readiness:
         """Look in the records' own streams for commands that memory had no room for."""
         wanted = {waiting.routed.command.command_id for waiting in commands}
         records = {r: rev for w in commands for r, rev in w.forgotten_by.items()}
-        found: dict[CommandId, dict[RecordId, int]] = {command_id: {} for command_id in wanted}
+        found: dict[CommandId, dict[RecordId, RememberedCommand]] = {c: {} for c in wanted}
         streams = {record_stream(record_id) for record_id in records}
         async for entries in self._log.read(
             after_revision=min(records.values()) - 1, streams=streams
         ):
             for event in (entry.event for entry in entries if entry.event is not None):
                 if event.command_id in wanted:
-                    found[event.command_id][RecordId(event.stream.key)] = event.revision
+                    known, record_id = found[event.command_id], RecordId(event.stream.key)
+                    known[record_id] = remembered(known.get(record_id), event)
         for waiting in commands:
             waiting.recalled = found[waiting.routed.command.command_id]
 

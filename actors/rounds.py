@@ -16,6 +16,7 @@ from actors.messages import Routed
 from domain.commands import EraseCustomer, ReadmitIdentifier, UnlinkIdentifier
 from domain.identity import PastHolder, Tombstone
 from domain.ids import CommandId, IdentifierKey, RecordId
+from domain.record import RememberedCommand
 from domain.replies import Reply
 from eventlog.port import Head
 
@@ -27,14 +28,14 @@ class IdentifierStream:
     """Where the stream of an identifier stands that was claimed before, as the log told.
 
     `erased` names the record that held it until its person was erased, while it is tombstoned;
-    `past_holders` who held one that is free, the last one last; `readmitted` at which revisions
-    commands let it be used again, where its whole stream was read.
+    `past_holders` who held one that is free, the last one last; `readmitted` which commands
+    let it be used again, where its whole stream was read.
     """
 
     head: Head
     erased: RecordId | None = None
     past_holders: tuple[PastHolder, ...] = ()
-    readmitted: Mapping[CommandId, int] = field(default_factory=dict)
+    readmitted: Mapping[CommandId, RememberedCommand] = field(default_factory=dict)
 
     @property
     def tombstone(self) -> Tombstone | None:
@@ -104,7 +105,7 @@ class Waiting:
     what the log told of identifiers, for those that were looked up; `held` are those that it takes
     from whom it erases; `before` are who held what it came with before, and may remember it.
     `is_bulk` names its lane. `forgotten_by` are records whose memory had no room for it, should it
-    have been carried out before; `recalled` is where the log has it on them, once that was looked
+    have been carried out before; `recalled` is it as the log has it on them, once that was looked
     for.
     """
 
@@ -116,7 +117,7 @@ class Waiting:
     roots: frozenset[RecordId] = frozenset()
     streams: dict[IdentifierKey, IdentifierStream] = field(default_factory=dict)
     forgotten_by: dict[RecordId, int] = field(default_factory=dict)
-    recalled: dict[RecordId, int] | None = None
+    recalled: dict[RecordId, RememberedCommand] | None = None
     held: frozenset[IdentifierKey] = frozenset()
     before: tuple[PastHolder, ...] = ()
 

@@ -11,10 +11,12 @@ import structlog
 
 from actors.clock import Clock
 from actors.drafting import drafts_of
+from domain.command_origins import require_origin
 from domain.commands import RulesCommand
 from domain.decision import Change
 from domain.errors import DomainError, Kind
 from domain.ids import WORKSPACE_STREAM, CommandId
+from domain.record import RememberedCommand, remembered
 from domain.replies import Done
 from domain.rules import Rules, Source, decide_rules, fold_rules
 from eventlog.errors import LogDamaged, LogError
@@ -52,7 +54,7 @@ class RulesKeeper:
         self._on_damage = on_damage
         self._rules = Rules()
         self._head = EMPTY
-        self._carried_out: dict[CommandId, int] = {}
+        self._carried_out: dict[CommandId, RememberedCommand] = {}
         self._reading = asyncio.Lock()
         self._refreshing: asyncio.Task[None] | None = None
 
@@ -102,7 +104,9 @@ class RulesKeeper:
             raise LogDamaged("an event of the workspace's rules cannot be read")
         if entries:
             self._rules = fold_rules(self._rules, events)
-            self._carried_out |= {event.command_id: event.revision for event in events}
+            for event in events:
+                known = self._carried_out.get(event.command_id)
+                self._carried_out[event.command_id] = remembered(known, event)
             self._head = entries[-1].head
 
     async def execute(self, command: RulesCommand) -> Done:
@@ -111,7 +115,8 @@ class RulesKeeper:
             await self._refresh_or_fail()
             before = self._carried_out.get(command.command_id)
             if before is not None:
-                return Done(customer_id=None, revision=before)
+                require_origin(before.origins, command.kind)
+                return Done(customer_id=None, revision=before.revision)
             bodies = decide_rules(self._rules, command)
             if not bodies:
                 return Done(customer_id=None, revision=self._head.revision)

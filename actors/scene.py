@@ -35,7 +35,7 @@ from domain.ids import (
     made_at_milliseconds,
 )
 from domain.past_holders import holders_before, of_records
-from domain.record import Record, evolve, unborn
+from domain.record import Record, evolve, remembered, unborn
 from eventlog.port import EMPTY, Attempt, Draft, Head, Stored
 
 PENDING_REVISION = REVISION_MAX + 1
@@ -72,7 +72,7 @@ class Scene:
         streams = self._streams.items()
         self._tombstoned = {key: stone for key, s in streams if (stone := s.tombstone) is not None}
         self._freed = {key: s.past_holders for key, s in streams if s.past_holders}
-        self._readmitted = {c: revision for _, s in found for c, revision in s.readmitted.items()}
+        self._readmitted = {c: known for _, s in found for c, known in s.readmitted.items()}
         self._histories = IdentifierHistories(self._tombstoned, self._freed, self._readmitted)
         self._drafts: list[Draft] = []
         self._touched: set[str] = set()
@@ -164,11 +164,11 @@ class Scene:
 
     def _apply_pending(self) -> None:
         for place in range(self._applied, len(self._drafts)):
-            draft = self._drafts[place]
-            if draft.stream.kind is StreamKind.RECORD:
-                self._apply(RecordId(draft.stream.key), _pending(draft, place))
+            event = _pending(self._drafts[place], place)
+            if event.stream.kind is StreamKind.RECORD:
+                self._apply(RecordId(event.stream.key), event)
             else:
-                self._apply_to_identifier(draft, PENDING_REVISION + place)
+                self._apply_to_identifier(IdentifierKey(event.stream.key), event)
         self._applied = len(self._drafts)
 
     def _apply(self, record_id: RecordId, event: Recorded[Event]) -> None:
@@ -177,24 +177,23 @@ class Scene:
         self._records[record_id] = record
         self._holders.update(dict.fromkeys(record.identifiers, record_id))
 
-    def _apply_to_identifier(self, draft: Draft, revision: int) -> None:
-        key = IdentifierKey(draft.stream.key)
-        match draft.body:
+    def _apply_to_identifier(self, key: IdentifierKey, event: Recorded[Event]) -> None:
+        match event.body:
             case IdentifierReleased(record_id=record_id):
-                self._free(key, RecordId(record_id), draft)
+                self._free(key, RecordId(record_id), event)
             case IdentifierTombstoned(record_id=record_id):
-                self._free(key, RecordId(record_id), draft)
-                self._tombstoned[key] = Tombstone(RecordId(record_id), revision)
+                self._free(key, RecordId(record_id), event)
+                self._tombstoned[key] = Tombstone(RecordId(record_id), event.revision)
             case IdentifierReadmitted():
                 self._tombstoned.pop(key, None)
-                self._readmitted[draft.command_id] = revision
+                self._readmitted[event.command_id] = remembered(None, event)
             case _:
                 pass
 
-    def _free(self, key: IdentifierKey, record_id: RecordId, draft: Draft) -> None:
+    def _free(self, key: IdentifierKey, record_id: RecordId, event: Recorded[Event]) -> None:
         """Let nobody hold an identifier, but remember who did."""
         self._holders.pop(key, None)
-        until = made_at_milliseconds(draft.event_id)
+        until = made_at_milliseconds(event.event_id)
         record = self._records.get(record_id)
         earlier = [h for h in record.past_holders if h.key == key] if record else []
         left = PastHolder(key=key, record_id=record_id, until=until)

@@ -28,9 +28,11 @@ from benchmarks.identity import Publisher
 from benchmarks.installation import CALL_SECONDS_MAX, Installation, installation
 from benchmarks.measuring import Metric, Metrics, Operation, Rounds, alternate, milliseconds_of
 from benchmarks.raw import RawStream
+from domain.command_origins import origins_of
 from domain.consent import ConsentAct, ConsentState
 from domain.ids import CommandId, EventId, RecordId
 from domain.record import Record, RememberedCommand, TraitValue
+from domain.signal_events import TraitsSet
 from domain.signals import signal_key
 from eventlog.codec import JsonTranscoder
 from eventlog.port import Head
@@ -171,6 +173,7 @@ def _usual_record() -> Record:
     record_id = RecordId(load.new_id())
     events = [EventId(load.new_id()) for _ in range(20)]
     items = [load.birth().identifiers[0] for _ in range(10)]
+    origins = origins_of(TraitsSet(source="shop", traits={}))
     return Record(
         id=record_id,
         root=record_id,
@@ -182,7 +185,7 @@ def _usual_record() -> Record:
         },
         acts=tuple(_given(event) for event in events[:5]),
         messages={signal_key("shop", load.new_id()): "recorded" for _ in range(50)},
-        commands={CommandId(event): RememberedCommand(10**9) for event in events},
+        commands={CommandId(event): RememberedCommand(10**9, origins) for event in events},
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import reduce
+from operator import and_
 
 from domain.identity import Edge, Separation, root_of
 from domain.ids import CommandId, IdentifierKey, RecordId, made_at_milliseconds
@@ -59,14 +61,18 @@ class Customer:
 def remembered_command(
     customers: Iterable[Customer], command_id: CommandId
 ) -> tuple[Customer, RememberedCommand] | None:
-    """Find a command that was carried out before, and the customer who remembers it."""
+    """Find a command that was carried out before, and the customer who remembers it last."""
     found = [
         (customer, remembered)
         for customer in customers
         for record in customer.records.values()
         if (remembered := record.commands.get(command_id)) is not None
     ]
-    return max(found, key=lambda place: place[1].revision, default=None)
+    if not found:
+        return None
+    customer, last = max(found, key=lambda place: place[1].revision)
+    origins = reduce(and_, (remembered.origins for _, remembered in found))
+    return customer, replace(last, origins=origins)
 
 
 def forgotten_by(customers: Iterable[Customer], command_id: CommandId) -> dict[RecordId, int]:
@@ -84,15 +90,17 @@ def forgotten_by(customers: Iterable[Customer], command_id: CommandId) -> dict[R
 
 
 def reminded(
-    customers: Iterable[Customer], command_id: CommandId, found: Mapping[RecordId, int]
+    customers: Iterable[Customer],
+    command_id: CommandId,
+    found: Mapping[RecordId, RememberedCommand],
 ) -> tuple[Customer, ...]:
-    """Give the customers with a command in their memory, at the revisions where the log has it."""
+    """Give the customers with a command in their memory, as the log has it on their records."""
     return tuple(
         Customer(
             {
                 record.id: replace(
                     record,
-                    commands={**record.commands, command_id: RememberedCommand(found[record.id])},
+                    commands={**record.commands, command_id: found[record.id]},
                 )
                 if record.id in found
                 else record

@@ -93,11 +93,9 @@ def decide(
     identifiers in the time that commands are remembered; `histories` are at least those of the
     identifiers that came and that nobody holds.
     """
-    # A check is never answered from memory: an old yes may be wrong by now (R13).
-    if not isinstance(command, CheckConsent):
-        repeated = repeated_outcome(customers, command, histories=histories)
-        if repeated is not None:
-            return repeated
+    repeated = repeated_outcome(customers, command, histories=histories)
+    if repeated is not None:
+        return repeated
     expectation = expectation_of(customers, command, histories=histories)
     if expectation is None:
         return _decide(rules, customers, command, now=now, histories=histories)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from domain.commands import CustomerCommand, Identify, ReadmitIdentifier, RecordSignals
+from domain.command_origins import require_origin
+from domain.commands import CheckConsent, Identify, PersonCommand, RecordSignals
 from domain.customer import Customer, fate_of, remembered_command
 from domain.decision import Decision
 from domain.identifier_histories import IdentifierHistories
 from domain.ids import RecordId
-from domain.record import Record, RememberedCommand
+from domain.record import Record
 from domain.replies import SignalResult
 from domain.signals import Signal, signal_key
 
@@ -54,21 +55,27 @@ def fates_of(
 
 
 def repeated_outcome(
-    customers: Iterable[Customer], command: CustomerCommand, *, histories: IdentifierHistories
+    customers: Iterable[Customer], command: PersonCommand, *, histories: IdentifierHistories
 ) -> Decision | None:
-    """Answer a command that was carried out before; None: it was not."""
-    if isinstance(command, ReadmitIdentifier) and command.command_id in histories.readmitted:
-        return Decision(None, repeated_revision=histories.readmitted[command.command_id])
-    remembered = remembered_command(customers, command.command_id)
-    return None if remembered is None else _as_remembered(*remembered, command)
+    """Answer a command that was carried out before; for each message, what became of it.
 
-
-def _as_remembered(
-    customer: Customer, remembered: RememberedCommand, command: CustomerCommand
-) -> Decision:
-    """Answer as of who remembers a command; for each message, what became of it."""
+    None: it was not, or asks anew. Raises `Invalid` where it was another one, under the same id.
+    """
+    if isinstance(command, CheckConsent) and not command.record:
+        return None
+    readmitted = histories.readmitted.get(command.command_id)
+    if readmitted is not None:
+        require_origin(readmitted.origins, command.kind)
+        return Decision(None, repeated_revision=readmitted.revision)
+    found = remembered_command(customers, command.command_id)
+    if found is None:
+        return None
+    customer, remembered = found
+    require_origin(remembered.origins, command.kind)
     revision = remembered.revision
     match command:
+        case CheckConsent():
+            return None  # an old yes may be wrong by now (R13)
         case RecordSignals(source=source, signals=signals):
             message_ids = tuple(signal.message_id for signal in signals)
         case Identify(source=source, message_id=str(message_id)):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from domain.identity import Tombstone
 from domain.ids import CommandId, IdentifierKey
 from domain.past_holders import Freed
+from domain.record import RememberedCommand
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +20,12 @@ class IdentifierHistories:
     """Of the identifiers that a command came with, and of any others.
 
     `tombstoned` are those of people who were erased, `freed` says who let go of an identifier,
-    `readmitted` at which revision a command let one be used again: no record remembers that.
+    `readmitted` which commands let one be used again: no record remembers them.
     """
 
     tombstoned: Mapping[IdentifierKey, Tombstone] = field(default_factory=dict)
     freed: Freed = field(default_factory=dict)
-    readmitted: Mapping[CommandId, int] = field(default_factory=dict)
+    readmitted: Mapping[CommandId, RememberedCommand] = field(default_factory=dict)
 
 
 NO_HISTORIES = IdentifierHistories()

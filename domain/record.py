@@ -13,6 +13,7 @@ from typing import Literal, TypeVar, cast
 
 from pydantic import JsonValue
 
+from domain.command_origins import ANY_COMMAND, origins_of
 from domain.consent import ConsentAct
 from domain.consent_events import ChoicesRecorded, ConsentChanged, VerdictRecorded, acts_of
 from domain.erasure_events import ErasureRequested
@@ -71,9 +72,19 @@ class TraitValue:
 
 @dataclass(frozen=True, slots=True)
 class RememberedCommand:
-    """A command that this record's stream shows to be carried out."""
+    """A command that this record's stream shows to be carried out: its last event.
+
+    `origins` are the kinds of commands that all its events can come of (`command_origins.py`).
+    """
 
     revision: int
+    origins: int = ANY_COMMAND
+
+
+def remembered(known: RememberedCommand | None, event: Recorded[Event]) -> RememberedCommand:
+    """Remember a command by one event more."""
+    origins = origins_of(event.body)
+    return RememberedCommand(event.revision, origins & known.origins if known else origins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +278,8 @@ def _remember(record: Record, event: Recorded[Event]) -> Record:
                 break
             forgotten = _also_forgotten(forgotten, commands[first].revision, made_at)
         del commands[first]
-    commands[event.command_id] = RememberedCommand(event.revision)
+    known = commands.get(event.command_id)
+    commands[event.command_id] = remembered(known, event)
     forgotten = tuple(some for some in forgotten if some.until >= oldest)
     changed = record.changed_revision if isinstance(event.body, _Done) else event.revision
     return replace(record, commands=commands, forgotten=forgotten, changed_revision=changed)

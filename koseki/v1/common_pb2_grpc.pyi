@@ -13,6 +13,7 @@ once.
   INVALID_ARGUMENT: the request can never succeed as it is
     INVALID_FIELD           a field breaks its limits; too many or too few items
     INVALID_COMMAND_ID      not a UUID of version 7, or one from the future
+    COMMAND_ID_REUSED       another command was carried out under this id; this one was not
     INVALID_IDENTIFIER      a value is malformed for its namespace
     EMPTY_IDENTIFIER        a value is empty, or nothing is left of it when normalised
     UNKNOWN_NAMESPACE       no such namespace of identifiers
@@ -121,8 +122,9 @@ once.
 Where a command failed in the customer's host, ErrorInfo.metadata holds its `command_id`. Each
 method names the reasons that are its own. Those of reaching the log, the hosts or the read side
 (UNAVAILABLE, DATA_LOSS, INTERNAL) are every method's; IDENTIFIER_BLOCKED is one of every method
-that takes identifiers, TOO_MANY_WATCHES of both watches, TOO_MANY_EVENTS, RECORD_ERASED and what
-the log does not take of every change of a customer.
+that takes identifiers, COMMAND_ID_REUSED of every one that takes a command id, TOO_MANY_WATCHES
+of both watches, TOO_MANY_EVENTS, RECORD_ERASED and what the log does not take of every change of
+a customer.
 """
 
 from collections import abc as _abc

@@ -154,6 +154,36 @@ async def test_a_recorded_check_repeated_is_judged_and_recorded_again(house: Wor
     assert not verdict.is_open
 
 
+@pytest.mark.parametrize("much_comes_after", [False, True])
+async def test_another_command_under_the_id_is_refused_and_the_first_is_answered_as_before(
+    house: Workspace, *, much_comes_after: bool
+) -> None:
+    command = consent("given", A, seconds=60)
+    other = traits(A, command_id=command.command_id, seconds=60)
+    first = await house.done(command)
+    if much_comes_after:
+        await filled(house, 10)
+    size = len(await house.events())
+
+    async def again() -> None:
+        assert await house.fails(other) == "COMMAND_ID_REUSED"
+        assert (await house.done(command)).revision == first.revision
+        assert len(await house.events()) == size
+
+    await house.both_ways(again)
+
+
+async def test_two_commands_under_one_id_at_once_are_not_both_carried_out(
+    house: Workspace,
+) -> None:
+    command = consent("given", A)
+    other = traits(A, command_id=command.command_id)
+    replies = await house.router.execute_many([command, other])
+    assert [reply.outcome for reply in replies] == ["done", "failed"]
+    assert await house.fails(other) == "COMMAND_ID_REUSED"
+    assert await house.is_open(A)
+
+
 @pytest.mark.parametrize(
     ("age", "reason"),
     [

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from actors.rules import RulesKeeper, RulesUnavailable
-from domain.commands import DefinePurpose
+from domain.commands import DefinePurpose, RegisterSource
 from domain.consent import LawfulBasis
 from domain.errors import Invalid, Kind
 from eventlog.errors import LogDamaged
@@ -31,6 +31,18 @@ async def test_a_change_is_known_at_once_and_to_a_keeper_that_starts_later() -> 
     assert not other.rules.purposes
     await other.refresh()
     assert other.rules == keeper.rules
+
+
+async def test_another_change_under_the_id_of_one_is_refused() -> None:
+    log = MemoryEventLog("test")
+    command = define("news")
+    first = await RulesKeeper(log, CLOCK).execute(command)
+    said = {"command_id": command.command_id, "source": "shop", "purposes": ("news",)}
+    keeper = RulesKeeper(log, CLOCK)
+    with pytest.raises(Invalid) as caught:
+        await keeper.execute(RegisterSource(**asked(said)))
+    assert caught.value.reason == "COMMAND_ID_REUSED"
+    assert await keeper.execute(command) == first
 
 
 async def test_two_keepers_at_once_lose_no_change() -> None:

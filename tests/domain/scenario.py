@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from domain.command_origins import origins_of
 from domain.commands import PersonCommand
 from domain.customer import Customer
 from domain.decide import decide
@@ -34,7 +35,7 @@ from domain.ids import (
     made_at_milliseconds,
 )
 from domain.past_holders import Freed
-from domain.record import Record, evolve, unborn
+from domain.record import Record, RememberedCommand, evolve, unborn
 from domain.rules import Rules
 from tests.domain.asking import identify
 from tests.domain.facts import (
@@ -111,7 +112,8 @@ class Scenario:
             freed = self._freed_by(IdentifierKey(stream.key), body, **said)
             readmitted = {**known.readmitted}
             if isinstance(body, IdentifierReadmitted):
-                readmitted[said["command_id"]] = revision
+                command = RememberedCommand(revision, origins_of(body))
+                readmitted[said["command_id"]] = command
             histories = IdentifierHistories(kept, freed, readmitted)
             return replace(self, revision=revision, histories=histories)
         if stream.kind is not StreamKind.RECORD:

@@ -166,7 +166,7 @@ def test_of_what_had_no_room_it_is_known_where_in_the_log_it_may_stand() -> None
     assert forgotten(more, 201) == {record_id(1): spans[-1].revision}
     assert spans[-1].revision > spans[0].revision
     assert not forgotten(more, last + 1)
-    recalled = reminded(more.customers, command_id(2), {record_id(1): 2})
+    recalled = reminded(more.customers, command_id(2), {record_id(1): RememberedCommand(2)})
     assert remembered_command(recalled, command_id(2)) == (
         recalled[0],
         RememberedCommand(2),
