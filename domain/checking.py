@@ -21,11 +21,13 @@ from domain.rules import Purpose, Rules
 def check_consent(gate: Gate, resolution: Resolution, command: CheckConsent) -> Decision:
     """Judge a purpose; where the verdict is to be a proof, record it on the customer.
 
-    Of several who are named all must allow it, also those who would not be joined.
+    Of several who are named all must allow it, also those who would not be joined: only what was
+    dropped is passed over.
     Who is not known, and came with what somebody erased held, is taken for that person.
     """
-    dropped = {item.reason for item in resolution.left_out}
-    if not resolution.is_known and LeftOutReason.ERASED in dropped:
+    dropped = resolution.dropped
+    is_erased = any(item.reason is LeftOutReason.ERASED for item in dropped)
+    if is_erased and not resolution.is_known:
         raise held_by_erased()
     judged = _judged(gate, resolution, gate.rules.purpose(command.purpose))
     verdict = verdict_of(
@@ -33,7 +35,7 @@ def check_consent(gate: Gate, resolution: Resolution, command: CheckConsent) -> 
     )
     customer_id = resolution.root if resolution.is_known else None
     if not command.record:
-        return Decision(customer_id, verdict=verdict)
+        return Decision(customer_id, verdict=verdict, left_out=dropped)
     if not resolution.is_known:
         raise NotFound("UNKNOWN_CUSTOMER", "a verdict on somebody unknown cannot be recorded")
     body = VerdictRecorded(
@@ -47,7 +49,7 @@ def check_consent(gate: Gate, resolution: Resolution, command: CheckConsent) -> 
     )
     roots = [customer.root for customer in resolution.customers]
     changes = tuple(Change(record_stream(root), body, gate.at) for root in roots)
-    return Decision(customer_id, changes, verdict=verdict)
+    return Decision(customer_id, changes, verdict=verdict, left_out=dropped)
 
 
 def _judged(gate: Gate, resolution: Resolution, purpose: Purpose) -> Standing:

@@ -45,7 +45,7 @@ from domain.fates import (
 )
 from domain.gate import Gate, joint_gate
 from domain.identifier_histories import NO_HISTORIES, IdentifierHistories
-from domain.identity import LeftOut, LeftOutReason
+from domain.identity import LeftOut
 from domain.ids import RecordId, record_stream
 from domain.joining import joining, link_identifiers, merge_customers
 from domain.parting import undo
@@ -58,9 +58,6 @@ from domain.rules import Rules
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import Signal, earliest
 from domain.tcf import choices_of_tcf
-
-DROPPED = frozenset({LeftOutReason.BLOCKED, LeftOutReason.ERASED})
-"""Why an identifier is as if it had not come; of others it is known whom they would mean."""
 
 Resolved = (
     Identify
@@ -212,7 +209,7 @@ def _require_one(resolution: Resolution) -> None:
     """Refuse where the identifiers mean nobody yet, or more than one."""
     if not resolution.is_known:
         raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by these identifiers")
-    is_whole = all(item.reason in DROPPED for item in resolution.left_out)
+    is_whole = resolution.dropped == resolution.left_out
     if resolution.edges or resolution.unclaimed or not is_whole:
         raise Refused("AMBIGUOUS_CUSTOMER", "the identifiers are not all held by one customer")
 

@@ -25,6 +25,9 @@ IDENTIFIER_ERASED = "IDENTIFIER_ERASED"
 ERASED = frozenset({CUSTOMER_ERASED, IDENTIFIER_ERASED})
 """Why a command of somebody erased is refused, named by id or by what the person held."""
 
+DROPPED = frozenset({LeftOutReason.BLOCKED, LeftOutReason.ERASED})
+"""Why an identifier is as if it had not come; of others it is known whom they would mean."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
@@ -55,6 +58,11 @@ class Resolution:
     def is_known(self) -> bool:
         """Whether anybody was found."""
         return bool(self.customers)
+
+    @property
+    def dropped(self) -> tuple[LeftOut, ...]:
+        """The identifiers that are as if they had not come."""
+        return tuple(item for item in self.left_out if item.reason in DROPPED)
 
     @property
     def addressee(self) -> Customer | None:

@@ -32,6 +32,7 @@ from services.freshness import Freshness
 from services.kept import KeptCustomers, Name
 from services.lookup import history_named
 from services.methods import Encoded
+from services.outcomes import left_out_message
 from services.pages import page_of
 from services.past import PastReader
 from services.people import People, require_purpose
@@ -133,13 +134,15 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             record=request.record,
         )
         if request.HasField("as_of"):
-            return await self._check_past(request.as_of, command)
+            return await self._check_past(request, command)
         done = await execute(self._router, command)
         if done.verdict is None:
             raise AssertionError("a host answered a check without a verdict")
-        return _verdict_message(
+        answer = _verdict_message(
             done.verdict, command, customer_id=done.customer_id, revision=done.revision
         )
+        answer.left_out.extend(left_out_message(done.left_out, request.identifiers, self._reader))
+        return answer
 
     async def ListConsentHistory(
         self, request: query_service_pb2.ListConsentHistoryRequest, context: CallContext
@@ -226,12 +229,16 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         return self._people.find(tables, request.reference)
 
     async def _check_past(
-        self, as_of: common_pb2.AsOf, command: _Check
+        self, request: query_service_pb2.CheckConsentRequest, command: _Check
     ) -> query_service_pb2.CheckConsentResponse:
         if command.record:
             raise Invalid("INVALID_FIELD", "a past answer cannot be recorded")
-        verdict, past, root = await self._past.verdict(as_of, command)
-        return _verdict_message(verdict, command, customer_id=root, revision=past.prefix.revision)
+        verdict, past, root = await self._past.verdict(request.as_of, command)
+        answer = _verdict_message(verdict, command, customer_id=root, revision=past.prefix.revision)
+        answer.left_out.extend(
+            left_out_message(command.left_out, request.identifiers, self._reader)
+        )
+        return answer
 
     async def _all_past(
         self, request: query_service_pb2.BatchGetCustomersRequest

@@ -738,6 +738,7 @@ class CheckConsentResponse(_message.Message):
     RULES_VERSION_FIELD_NUMBER: _builtins.int
     DECIDED_AT_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
     """The customer's id (a UUID); empty if nobody is known."""
     revision: _builtins.int
@@ -767,6 +768,13 @@ class CheckConsentResponse(_message.Message):
     def valid_until(self) -> _timestamp_pb2.Timestamp:
         """When the yes ends by itself; unset if it does not, or is a no."""
 
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.LeftOutIdentifier]:
+        """The identifiers that were passed over, and why: BLOCKED or ERASED. Whoever holds one of the
+        others was asked for, also who could not be one customer with the rest. Of a past state BLOCKED
+        alone is said, and of a no by CUSTOMER_ERASED or IDENTIFIER_ERASED nothing.
+        """
+
     def __init__(
         self,
         *,
@@ -781,10 +789,11 @@ class CheckConsentResponse(_message.Message):
         rules_version: _builtins.int = ...,
         decided_at: _timestamp_pb2.Timestamp | None = ...,
         valid_until: _timestamp_pb2.Timestamp | None = ...,
+        left_out: _abc.Iterable[_common_pb2.LeftOutIdentifier] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decided_at", b"decided_at", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_event_id", b"act_event_id", "command_id", b"command_id", "customer_id", b"customer_id", "decided_at", b"decided_at", "notice_version", b"notice_version", "open", b"open", "reason", b"reason", "revision", b"revision", "rules_version", b"rules_version", "state", b"state", "valid_until", b"valid_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_event_id", b"act_event_id", "command_id", b"command_id", "customer_id", b"customer_id", "decided_at", b"decided_at", "left_out", b"left_out", "notice_version", b"notice_version", "open", b"open", "reason", b"reason", "revision", b"revision", "rules_version", b"rules_version", "state", b"state", "valid_until", b"valid_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,7 +10,7 @@ from domain.identity_events import IdentifiersLinked, IdentifierTombstoned
 from domain.identity_rules import DEFAULT_IDENTITY_RULES
 from domain.ids import identifier_stream
 from domain.signal_events import SignalsRecorded, TraitsSet
-from tests.domain.asking import identify, link, set_traits, signal, signals
+from tests.domain.asking import check, identify, link, set_traits, signal, signals
 from tests.domain.facts import (
     RULES,
     Placed,
@@ -132,6 +132,16 @@ def test_an_identifier_of_somebody_erased_is_dropped_from_what_has_others() -> N
     one.when(set_traits(4, ANNE, TABLET)).then(
         on(1, TraitsSet(source="shop", traits={"a": 1}, left_out=left_out("ERASED", TABLET)))
     )
+
+
+def test_a_check_says_by_which_identifiers_nobody_was_judged() -> None:
+    two = strictly(on(1, linked(ANNE)), on(2, linked(BERT)), erased(TABLET))
+    asked = check(3, ANNE, BERT, TABLET)
+    assert two.when(asked).then_nothing().left_out == left_out("ERASED", TABLET)
+    recorded_too = asked.model_copy(update={"record": True})
+    decision = two.when(recorded_too).decision
+    assert decision is not None
+    assert decision.left_out == left_out("ERASED", TABLET)
 
 
 def test_what_came_with_erased_identifiers_alone_is_refused() -> None:

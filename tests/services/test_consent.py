@@ -109,6 +109,27 @@ async def test_a_page_token_that_is_no_place_in_the_history_is_refused(
     assert (bad.code, bad.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
 
 
+async def test_whoever_asks_is_told_by_which_identifiers_nobody_was_judged(edge: Edge) -> None:
+    known, apart, gone = user("1"), user("2"), loyalty("gone")
+    for item in (known, apart, gone):
+        await edge.consent("GIVEN", item)
+    erasing = customer_service_pb2.EraseCustomerRequest(identifiers=[gone])
+    await edge.customer.EraseCustomer(erasing, timeout=SECONDS)
+    for record in (False, True):
+        answer = await edge.check(user("null"), known, gone, apart, record=record)
+        assert answer.open
+        assert [(item.place, item.reason) for item in answer.left_out] == [
+            (0, "BLOCKED"),
+            (2, "ERASED"),
+        ]
+    assert not (await edge.check(known, apart)).left_out
+    await edge.consent("WITHDRAWN", apart)
+    assert not (await edge.check(known, apart)).open
+    past = common_pb2.AsOf(revision=answer.revision)
+    before = await edge.check(user("null"), known, as_of=past)
+    assert [(item.place, item.reason) for item in before.left_out] == [(0, "BLOCKED")]
+
+
 async def test_whoever_records_consent_is_told_which_identifiers_were_not_used(edge: Edge) -> None:
     names = workspace_service_pb2.PurposeNames(purposes=["marketing"])
     await edge.register(source="ads", purposes=["marketing"], tcf_purposes={1: names})
