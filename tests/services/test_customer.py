@@ -301,3 +301,18 @@ async def test_an_unknown_outcome_is_said_with_the_command_id_and_settled_by_sen
     before = len(await edge.house.events())
     await edge.identify(user("1"), command_id=command_id)
     assert len(await edge.house.events()) == before
+
+
+async def test_another_method_under_the_id_of_a_change_is_refused(edge: Edge) -> None:
+    done = await edge.consent("GIVEN", user("1"))
+    for other in (
+        edge.set_traits(user("1"), command_id=done.command_id),
+        edge.check(user("1"), command_id=done.command_id, record=True),
+    ):
+        found = await refusal(other)
+        assert (found.code, found.reason) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "COMMAND_ID_REUSED",
+        )
+    again = await edge.consent("GIVEN", user("1"), command_id=done.command_id)
+    assert again.revision == done.revision
