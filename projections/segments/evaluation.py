@@ -19,6 +19,7 @@ from pydantic import JsonValue
 
 from domain.signals import EXACT, exact_number
 from projections.instants import time_of
+from projections.segments.doubles import FUNCTIONS
 from projections.segments.facts import Facts
 from projections.segments.language import (
     PROPERTIES,
@@ -28,7 +29,7 @@ from projections.segments.language import (
     Sole,
     read_filter,
 )
-from projections.segments.running import Budget, run
+from projections.segments.running import Budget, Program
 from projections.segments.timelines import Series, Sight
 from projections.segments.vocabulary import (
     AGGREGATES,
@@ -81,9 +82,9 @@ class Evaluator:
         self._properties: Mapping[str, JsonValue] = {}
         self._functions = self._named_functions()
         guarded = {name: self._guarded(name, read) for name, read in self._functions.items()}
-        self._context = cel.Context(functions=guarded)
+        self._context = cel.Context(functions={**guarded, **FUNCTIONS})
         self._context.set_variable_resolver(self._resolve)
-        self._filter_context = cel.Context()
+        self._filter_context = cel.Context(functions=dict(FUNCTIONS))
         self._filter_context.set_variable_resolver(self._resolve_in_filter)
 
     def answer(
@@ -142,17 +143,16 @@ class Evaluator:
 
     def _result(self) -> Result:
         self._is_refused, self._fault = False, None
-        self._budget.renew()
-        result = self._execute(self._expression.program, self._context)
+        result = self._execute(self._expression.program, self._context, self._budget)
         if self._fault is not None:
             raise self._fault  # the read side's, such as a key that is not at hand
         is_failed = self._is_refused or self._budget.is_spent or not isinstance(result, bool)
         return Result(not is_failed and result is True, is_failed)
 
     @staticmethod
-    def _execute(program: cel.Program, context: cel.Context) -> object:
+    def _execute(program: Program, context: cel.Context, budget: Budget) -> object:
         try:
-            return run(program, context)
+            return program.run(context, budget)
         except MemoryError:
             raise
         except Exception:  # noqa: BLE001  # whatever fails is answered with no
@@ -287,9 +287,9 @@ class Evaluator:
         known = self._facts.matches.get(place)
         if known is None:
             self._properties = self._facts.properties(signal)
-            self._filter_budget.renew()
-            result = self._execute(read_filter(read.filter), self._filter_context)
-            is_so = result is True and not self._filter_budget.is_spent
+            budget = self._filter_budget
+            result = self._execute(read_filter(read.filter), self._filter_context, budget)
+            is_so = result is True and not budget.is_spent
             known = self._facts.matches[place] = is_so
         return known
 

@@ -8,25 +8,32 @@ show them, and the library judges each part. Where none fails alone, the fault i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from projections.segments.errors import ExpressionFault
-from projections.segments.tokens import Token
+from projections.segments.tokens import CLOSING, OPENING, Token, ends_operand
 from projections.segments.trying import NOT_TRUE_OR_FALSE
 
-Judge = Callable[[str], ExpressionFault | None]
-"""Tries a part: why it can be no rule, or None."""
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Tries a part, or two that are compared: why it can be no rule, or None."""
+
+    part: Callable[[str], ExpressionFault | None]
+    equality: Callable[[str, str], ExpressionFault | None]
+
 
 _TERNARY = frozenset({"?", ":"})
 _NOT = "!"
 _LOGICAL = (frozenset({"||"}), frozenset({"&&"}))
+_EQUALITY = frozenset({"==", "!="})
 _OTHERS = (
     frozenset({"==", "!=", "<", "<=", ">", ">=", "in"}),
     frozenset({"+", "-"}),
     frozenset({"*", "/", "%"}),
 )
 _UNARY = frozenset({_NOT, "-"})
-_OPEN, _CLOSED = frozenset("([{"), frozenset(")]}")
 
 Words = Sequence[Token]
 
@@ -53,10 +60,18 @@ def fault_in(
         if found := fault_in(source, operand, judge=judge, role=inner):
             return found
     text = _text(source, part)
-    fault = judge(f"{_NOT}({text})" if role is _Role.TRUTH else text)
+    fault = judge.part(f"{_NOT}({text})" if role is _Role.TRUTH else text)
+    if fault is None and _is_equality(part, operands):
+        fault = judge.equality(*(_text(source, operand) for operand in operands))
     if fault is None or (fault.reason == NOT_TRUE_OR_FALSE and role is not _Role.RESULT):
         return None
     return words[0].offset, fault
+
+
+def _is_equality(part: Words, operands: list[Words]) -> bool:
+    if len(operands) != 2:  # noqa: PLR2004  # one on either side
+        return False
+    return part[len(operands[0])].text in _EQUALITY
 
 
 def _role_of(operators: frozenset[str], number: int, *, role: _Role) -> _Role:
@@ -82,29 +97,21 @@ def _apart(part: Words) -> tuple[frozenset[str], list[Words]]:
 def _split(part: Words, operators: frozenset[str]) -> list[Words]:
     operands, begun = list[Words](), 0
     for index, word in _outside_brackets(part):
-        if word.text in operators and word.kind != "text" and _ends_operand(part, index):
+        if word.text in operators and word.kind != "text" and ends_operand(part, index):
             operands.append(part[begun:index])
             begun = index + 1
     operands.append(part[begun:])
     return [operand for operand in operands if operand]
 
 
-def _ends_operand(part: Words, index: int) -> bool:
-    """Say whether an operand ends before a place: a sign there stands between two."""
-    if index == 0:
-        return False
-    before = part[index - 1]
-    return before.kind in {"name", "text", "number"} or before.text in _CLOSED
-
-
 def _outside_brackets(part: Words) -> Iterator[tuple[int, Token]]:
     depth = 0
     for index, word in enumerate(part):
-        if word.kind == "sign" and word.text in _CLOSED:
+        if word.kind == "sign" and word.text in CLOSING:
             depth -= 1
         if depth == 0:
             yield index, word
-        if word.kind == "sign" and word.text in _OPEN:
+        if word.kind == "sign" and word.text in OPENING:
             depth += 1
 
 

@@ -17,9 +17,17 @@ import cel
 
 from domain.workspace_events import EXPRESSION_CHARACTERS_MAX
 from projections.segments.errors import ExpressionFault, InvalidExpression
-from projections.segments.fault_place import fault_in
+from projections.segments.fault_place import Judge, fault_in
+from projections.segments.literals import faults_of_literals
+from projections.segments.running import Program
 from projections.segments.tokens import Token, place, tokens
-from projections.segments.trying import fault_of, fault_of_part
+from projections.segments.trying import (
+    TYPES,
+    WRONG_TYPE,
+    can_be_equal,
+    fault_of,
+    fault_of_part,
+)
 from projections.segments.vocabulary import (
     SIGNATURES,
     BadArgument,
@@ -78,7 +86,7 @@ class Expression:
     source: str
     calls: frozenset[Call]
     traits: frozenset[str] | None
-    program: cel.Program
+    program: Program
 
     @cached_property
     def reads(self) -> Mapping[tuple[str, tuple[object, ...]], Read]:
@@ -134,7 +142,7 @@ def read_expression(source: str) -> Expression:
 
 
 @lru_cache(maxsize=EXPRESSIONS_CACHED_MAX)
-def read_filter(source: str) -> cel.Program:
+def read_filter(source: str) -> Program:
     """Check a filter over the properties of a signal; raises `InvalidExpression`."""
     return _read(source, PROPERTIES).program
 
@@ -156,22 +164,20 @@ def _read(source: str, variable: str) -> Expression:
 
 @lru_cache(maxsize=EXPRESSIONS_CACHED_MAX)
 def check_types(source: str) -> None:
-    """Require that types fit in every part of an expression and of its filters.
+    """Require that types fit in every part of an expression and of its filters, and its literals.
 
     Also where `read_expression` does not see it, for a short circuit passes over the part. Raises
     `InvalidExpression`.
     """
     words = list(tokens(source))
+    for offset, fault in faults_of_literals(words):
+        _fail(source, offset, fault.reason, fault.message)
     _check_parts(source, words)
-    _calls(source, words, check_filter=_check_filter_parts)
-
-
-def _check_filter_parts(source: str) -> None:
-    _check_parts(source, list(tokens(source)))
+    _calls(source, words, check_filter=check_types)
 
 
 def _check_parts(source: str, words: list[Token]) -> None:
-    if found := fault_in(source, words, judge=_judge):
+    if found := fault_in(source, words, judge=Judge(_judge, _judge_equality)):
         offset, fault = found
         _fail(source, offset, fault.reason, fault.message)
 
@@ -179,14 +185,24 @@ def _check_parts(source: str, words: list[Token]) -> None:
 def _judge(part: str) -> ExpressionFault | None:
     """Say why a part of an expression can be no rule, if it is one at all."""
     try:
-        return fault_of_part(cel.compile(part))
+        return fault_of_part(Program(part))
     except ValueError:
         return None
 
 
-def _compile(source: str) -> cel.Program:
+def _judge_equality(one: str, other: str) -> ExpressionFault | None:
+    """Say why two parts can never be equal, if they are parts at all."""
     try:
-        return cel.compile(source)
+        if can_be_equal(Program(one), Program(other)):
+            return None
+    except ValueError:
+        return None
+    return ExpressionFault(WRONG_TYPE, "what is compared can never be equal: it is of two types")
+
+
+def _compile(source: str) -> Program:
+    try:
+        return Program(source)
     except ValueError as error:
         faults = tuple(
             ExpressionFault("SYNTAX", message, *_offset(source, int(line), int(column)))
@@ -228,12 +244,12 @@ def _check_comprehensions(source: str, words: list[Token]) -> set[str]:
     return bound
 
 
-def _check_names(source: str, words: list[Token], *, program: cel.Program, known: set[str]) -> None:
+def _check_names(source: str, words: list[Token], *, program: Program, known: set[str]) -> None:
     functions = _BUILT_IN | (SIGNATURES.keys() if TRAITS in known else set())
-    for name in program.variables():
-        if name not in known:
+    for name in sorted(program.variables):
+        if name not in known | TYPES:
             _fail(source, _place_of(words, name), "UNKNOWN_NAME", f"{name} is not known here")
-    for name in program.functions():
+    for name in sorted(program.functions):
         if name not in functions and _FUNCTION.fullmatch(name):
             message = f"there is no function {name}"
             _fail(source, _place_of(words, name), "UNKNOWN_FUNCTION", message)
@@ -276,7 +292,8 @@ def _call(
     try:
         check_call(call)
     except BadArgument as bad:
-        _fail(source, name.offset, "BAD_ARGUMENT", str(bad))
+        at = name if bad.place is None else arguments[bad.place - 1]
+        _fail(source, at.offset, "BAD_ARGUMENT", str(bad))
     _check_filters(source, call, arguments, check=check_filter)
     return call
 

@@ -7,7 +7,7 @@ the calls of our vocabulary. A call that it misread is refused when it is evalua
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 _TOKEN = re.compile(
@@ -19,12 +19,15 @@ _TOKEN = re.compile(
             |"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')
       )
     | (?P<name>[A-Za-z_][A-Za-z0-9_]*)
-    | (?P<number>[0-9][A-Za-z0-9_]*(?:\.[0-9]+(?:[eE][+-]?[0-9]+)?)?)
+    | (?P<number>0[xX][0-9A-Fa-f]+[uU]?
+        | (?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[uU]?
+      )
     | (?P<sign>&&|\|\||[=!<>]=|[-+*/%<>!?:.,()\[\]{}])
     | (?P<unknown>(?:.|\n))
     """,
     re.VERBOSE,
 )
+OPENING, CLOSING = frozenset("([{"), frozenset(")]}")
 
 
 class Token(NamedTuple):
@@ -41,6 +44,16 @@ def tokens(source: str) -> Iterator[Token]:
         kind = found.lastgroup or "unknown"
         if kind != "space":
             yield Token(kind, found.group(), found.start())
+
+
+def ends_operand(words: Sequence[Token], index: int) -> bool:
+    """Say whether an operand ends before a place: a sign there stands between two, or goes on."""
+    if index == 0:
+        return False
+    before = words[index - 1]
+    if before.kind == "sign":
+        return before.text in CLOSING
+    return before.text != "in"
 
 
 def place(source: str, offset: int) -> tuple[int, int]:

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 
 import cel
 
+from projections.segments.doubles import FUNCTIONS
 from projections.segments.errors import ExpressionFault
-from projections.segments.running import run
+from projections.segments.running import Budget, Program
 from projections.segments.vocabulary import SIGNATURES
 
 WRONG_TYPE, NOT_TRUE_OR_FALSE = "WRONG_TYPE", "NOT_TRUE_OR_FALSE"
@@ -21,14 +22,22 @@ ALWAYS_FAILS = "ALWAYS_FAILS"
 _SOME_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 _WORDS = {"preference": "daily"}
 _TIMES = frozenset({"first", "last"})
+_NOTHING = type(None)
+"""Any of our functions that may give it is compared with it."""
+
+TYPES = frozenset(
+    {"int", "uint", "double", "string", "bytes", "bool", "list", "map", "null_type", "type"}
+)
+"""What the library knows as names of types, for `type(x) == double`."""
+
 _NUMBERS = frozenset({"sum", "min", "max"})
 
 
-def fault_of(program: cel.Program) -> ExpressionFault | None:
+def fault_of(program: Program) -> ExpressionFault | None:
     """Say why a program can never be the rule of a segment, or a filter; None where it may be."""
     for is_so in (True, False):
         try:
-            found = run(program, _person(is_so=is_so))
+            found = program.run(person(is_so=is_so), Budget())
         except TypeError as error:
             kind = str(error).partition(".")[0].partition(":")[0]
             return ExpressionFault(WRONG_TYPE, f"its types do not fit together: {kind}")
@@ -41,17 +50,17 @@ def fault_of(program: cel.Program) -> ExpressionFault | None:
     return None
 
 
-def fault_of_part(program: cel.Program) -> ExpressionFault | None:
+def fault_of_part(program: Program) -> ExpressionFault | None:
     """Say why a part of a rule can never be of use: as `fault_of`, or a constant that fails."""
     fault = fault_of(program)
     if (
         fault is not None
-        or program.variables()
-        or not SIGNATURES.keys().isdisjoint(program.functions())
+        or program.variables
+        or not SIGNATURES.keys().isdisjoint(program.functions)
     ):
         return fault
     try:
-        run(program, cel.Context())
+        program.run(person(is_so=True), Budget())
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001  # whatever it is, it is for everybody
@@ -59,10 +68,30 @@ def fault_of_part(program: cel.Program) -> ExpressionFault | None:
     return None
 
 
-def _person(*, is_so: bool) -> cel.Context:
+def can_be_equal(one: Program, other: Program) -> bool:
+    """Say whether two parts may give values of one type; one that fails may give any."""
+    for is_so in (True, False):
+        try:
+            kinds = {_kind(part.run(person(is_so=is_so), Budget())) for part in (one, other)}
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001  # such as a trait that is missing
+            return True
+        if len(kinds) == 1 or _NOTHING in kinds:
+            return True
+    return False
+
+
+def _kind(value: object) -> type:
+    """Give the type of a value; numbers of every type are compared with each other."""
+    return float if isinstance(value, int) and not isinstance(value, bool) else type(value)
+
+
+def person(*, is_so: bool) -> cel.Context:
+    """Make up somebody of whom everything is so, or nothing; without a trait."""
     functions = {name: _function(name, is_so=is_so) for name in SIGNATURES}
-    context = cel.Context(functions=functions)
-    context.set_variable_resolver(lambda _name: {})
+    context = cel.Context(functions={**functions, **FUNCTIONS})
+    context.set_variable_resolver(lambda name: None if name in TYPES else {})
     return context
 
 

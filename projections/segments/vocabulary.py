@@ -66,12 +66,16 @@ SIGNATURES = {
 the topic of a preference, which then is that of the whole channel."""
 
 AGGREGATES = frozenset({"count", "seen", "first", "last"})
-_WITHOUT = 4
+_WITHIN, _WITHOUT = 3, 4
 NUMERIC = frozenset({"sum", "min", "max"})
 
 
 class BadArgument(ValueError):
-    """An argument cannot mean anything; the message says why."""
+    """An argument cannot mean anything; the message says why, the place which, from 1."""
+
+    def __init__(self, message: str, place: int | None = None) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,27 +115,27 @@ def check_call(call: Call) -> None:
         zip(signature.arguments, call.arguments, strict=False), start=1
     ):
         if kind == "window":
-            window_microseconds(value)
+            window_microseconds(value, place)
         elif not value and not _may_be_empty(call.function, kind, place):
-            _refuse(f"argument {place} of {call.function} is empty")
-    if call.function == "sequence" and window_microseconds(call.arguments[2]) is None:
-        _refuse("what follows must follow within a window that ends, such as '2d'")
+            _refuse(f"argument {place} of {call.function} is empty", place)
+    if call.function == "sequence" and window_microseconds(call.arguments[_WITHIN - 1]) is None:
+        _refuse("what follows must follow within a window that ends, such as '2d'", _WITHIN)
 
 
 def _may_be_empty(function: str, kind: Argument, place: int) -> bool:
     return kind == "topic" or (function == "sequence" and place == _WITHOUT)
 
 
-def window_microseconds(text: str) -> int | None:
-    """Read a window such as `30d` or `12h`; None for `ever`. Raises `BadArgument`."""
+def window_microseconds(text: str, place: int | None = None) -> int | None:
+    """Read a window such as `30d` or `12h`; None for `ever`. Raises `BadArgument` of a place."""
     if text == EVER:
         return None
     found = _WINDOW.fullmatch(text)
     if found is None:
-        _refuse("a window is a number and s, m, h, d or w, such as '30d', or 'ever'")
+        _refuse("a window is a number and s, m, h, d or w, such as '30d', or 'ever'", place)
     microseconds = int(found[1]) * _UNITS[found[2]] * _MICROSECONDS
     if microseconds > WINDOW_MAX:
-        _refuse(f"a window is at most {WINDOW_MAX_DAYS} days")
+        _refuse(f"a window is at most {WINDOW_MAX_DAYS} days", place)
     return microseconds
 
 
@@ -188,5 +192,5 @@ def signals_of(call: Call) -> tuple[str, ...]:
     return tuple(value for kind, value in named if kind == "signal" and value)
 
 
-def _refuse(message: str) -> NoReturn:
-    raise BadArgument(message)
+def _refuse(message: str, place: int | None = None) -> NoReturn:
+    raise BadArgument(message, place)

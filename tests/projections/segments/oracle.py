@@ -200,6 +200,38 @@ def late_first(name: str, window: str, second: int, *, start: datetime) -> Leaf:
     return Leaf(cel, lambda p: _is_first_from(p, name, window, at=at))
 
 
+def mean(name: str, window: str, bound: int) -> Leaf:
+    counted, summed = f'count("{name}", "{window}")', f'sum("{name}", "amount", "{window}")'
+
+    def answer(p: Person) -> bool:
+        number, amounts = len(p.signals(name, _span(window))), _amounts(p, name, window)
+        return number > 0 and sum(amounts) / number > bound
+
+    return Leaf(f"({counted} > 0 && {summed} / {counted} > {bound})", answer)
+
+
+def priced(name: str, window: str, least: int) -> Leaf:
+    """Reckon with numbers of every type within a filter."""
+    cel = f'count("{name}", "{window}", "properties.amount * 1.5 - 1 > 5") >= {least}'
+
+    def answer(p: Person) -> bool:
+        amounts = _amounts(p, name, window)
+        return len([a for a in amounts if a * Fraction(3, 2) - 1 > 5]) >= least
+
+    return Leaf(cel, answer)
+
+
+def reckoned(name: str, bound: int) -> Leaf:
+    """Reckon with a trait that may be a whole number or a double."""
+    cel = f"(has(traits.{name}) && traits.{name} * 2 + 0.5 > {bound})"
+
+    def answer(p: Person) -> bool:
+        value = _traits(p).get(name)
+        return isinstance(value, int | float) and Fraction(value) * 2 + Fraction(1, 2) > bound
+
+    return Leaf(cel, answer)
+
+
 def sequence(one: str, then: str, without: str, *, window: str) -> Leaf:
     cel = f'sequence("{one}", "{then}", "100s", "{without}", "{window}")'
 

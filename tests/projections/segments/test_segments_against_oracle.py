@@ -49,6 +49,9 @@ def drawn_leaf(drawn: random.Random) -> Tree:
         lambda: oracle.extreme(drawn.choice(["min", "max"]), name, window, bound=small),
         lambda: oracle.late_first(name, window, second, start=START),
         lambda: oracle.sequence(name, other, drawn.choice(["", *NAMES]), window=window),
+        lambda: oracle.mean(name, window, small),
+        lambda: oracle.priced(name, window, small % 3),
+        lambda: oracle.reckoned(drawn.choice(["x", "y"]), small % 6),
         lambda: oracle.has_trait(drawn.choice(["x", "y"])),
         lambda: oracle.identified(drawn.choice(["email", "phone"])),
         lambda: oracle.consent(drawn.choice(sorted(PURPOSES))),
@@ -140,7 +143,7 @@ class World:
                 history.link(who, identifier(f"{who}-{what}", namespace), source=source)
             case 3 | 4:
                 name = "x" if when % 2 else "y"
-                history.set(who, source=source, at=at, **{name: what % 3})
+                history.set(who, source=source, at=at, **{name: number(what % 3, when)})
             case 5:
                 state = (ConsentState.GIVEN, ConsentState.WITHDRAWN, ConsentState.REFUSED)[what % 3]
                 until = history.now + 1 + passed if passed % 3 == 1 and what % 3 == 0 else None
@@ -156,8 +159,18 @@ class World:
             case _:
                 message_id = f"m{what}-{when % 3}" if kind % 2 else None
                 history.did(
-                    who, NAMES[when % 3], at=at, source=source, message_id=message_id, amount=what
+                    who,
+                    NAMES[when % 3],
+                    at=at,
+                    source=source,
+                    message_id=message_id,
+                    amount=number(what, passed),
                 )
+
+
+def number(whole: int, drawn: int) -> float:
+    """Give a whole number or a double, as publishers mix them."""
+    return whole if drawn % 3 else whole + 0.5
 
 
 def world_of(seed: int, *, is_late: bool = False) -> World:
