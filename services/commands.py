@@ -34,6 +34,7 @@ from services.requests import (
     RequestReader,
     read_map,
     read_optional_time,
+    spelled_id,
 )
 from services.tcf import decode_tcf
 
@@ -194,7 +195,8 @@ class CommandReader:
     ) -> UnlinkIdentifier:
         """Read `UnlinkIdentifier`."""
         return UnlinkIdentifier(
-            **self._one_identifier(request, context), record_id=request.customer_id or None
+            **self._one_identifier(request, context),
+            record_id=spelled_id(request.customer_id) or None,
         )
 
     def readmit_identifier(
@@ -223,8 +225,8 @@ class CommandReader:
         """Read `MergeCustomers`."""
         return MergeCustomers(
             **self._command(request, context),
-            record_id=request.customer_id,
-            other_record_id=request.other_customer_id,
+            record_id=spelled_id(request.customer_id),
+            other_record_id=spelled_id(request.other_customer_id),
             dry_run=request.dry_run,
         )
 
@@ -234,7 +236,7 @@ class CommandReader:
         """Read `UndoMerge`."""
         return UndoMerge(
             **self._command(request, context),
-            record_id=request.customer_id,
+            record_id=spelled_id(request.customer_id),
             merge_id=request.merge_id,
             dry_run=request.dry_run,
         )

@@ -11,7 +11,7 @@ from projections import customers
 from projections.erasures import Erasure, erasure_of
 from projections.tables import ReadTables
 from projections.views import HistoryView, history_view, record_holding
-from services.requests import RequestReader
+from services.requests import RequestReader, spelled_id
 
 
 class Reference(Protocol):
@@ -66,7 +66,7 @@ def record_named(
     """Find the record; None for an identifier that nobody holds. Raises `Invalid`."""
     match reference.WhichOneof("reference"):
         case "customer_id" if reference.customer_id:
-            return RecordId(reference.customer_id)
+            return spelled_id(reference.customer_id)
         case "identifier":
             return record_holding(tables, reader.identifier(reference.identifier).key)
         case _:

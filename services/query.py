@@ -36,7 +36,7 @@ from services.outcomes import left_out_message
 from services.pages import page_of
 from services.past import PastReader
 from services.people import People, require_purpose
-from services.requests import RequestReader, read_time
+from services.requests import RequestReader, read_time, spelled_id
 from services.segment_answers import customer_change_message, membership_messages
 from services.timeline_pages import (
     TimelineView,
@@ -310,7 +310,7 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
     ) -> Name:
         match reference.WhichOneof("reference"):
             case "customer_id" if reference.customer_id:
-                return ("id", reference.customer_id, purpose)
+                return ("id", spelled_id(reference.customer_id), purpose)
             case "identifier":
                 return ("key", self._reader.identifier(reference.identifier).key, purpose)
             case _:

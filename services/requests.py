@@ -111,7 +111,7 @@ class RequestReader:
         return {
             **self.command(request, context),
             "new_record_id": self._clock.new_id(),
-            "record_id": request.customer_id or None,
+            "record_id": spelled_id(request.customer_id) or None,
             "identifiers": identifiers,
             "left_out": left_out,
         }
@@ -165,9 +165,15 @@ def _named(command_id: str) -> dict[str, str]:
 
 def read_record_id(text: str) -> RecordId:
     """Read a record's id, where it is about to name a stream of the log."""
-    if not _UUID.fullmatch(text):
-        raise Invalid("INVALID_FIELD", "the id of a customer or record is a UUID in lower case")
-    return RecordId(text)
+    spelled = spelled_id(text)
+    if not _UUID.fullmatch(spelled):
+        raise Invalid("INVALID_FIELD", "the id of a customer or record is a UUID")
+    return spelled
+
+
+def spelled_id(text: str) -> RecordId:
+    """Spell the id of a customer or record as we do: in lower case (RFC 9562 reads either)."""
+    return RecordId(text.lower())
 
 
 def read_optional_time(stamp: timestamp_pb2.Timestamp, *, is_set: bool) -> datetime | None:

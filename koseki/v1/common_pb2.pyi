@@ -399,7 +399,9 @@ class CustomerReference(_message.Message):
     CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     IDENTIFIER_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
-    """The id of the customer or of any record that it holds (a UUID): old ids keep resolving."""
+    """The id of the customer or of any record that it holds (a UUID, in either case): old ids keep
+    resolving.
+    """
     @_builtins.property
     def identifier(self) -> Global___Identifier:
         """Any one identifier of the customer."""

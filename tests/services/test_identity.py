@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from koseki.v1 import common_pb2, customer_service_pb2, workspace_service_pb2
+from koseki.v1 import common_pb2, customer_service_pb2, query_service_pb2, workspace_service_pb2
 from services.client import Client
 from tests.services.edge import SECONDS, Edge, loyalty, refusal, user
 
@@ -248,3 +248,16 @@ async def test_every_command_to_a_customer_can_be_part_of_a_batch(edge: Edge) ->
     outcomes = (await edge.customer.Execute(request, timeout=SECONDS)).outcomes
     assert [o.done.customer_id for o in outcomes[: len(batch)]] == [made.customer_id] * len(batch)
     assert {o.failure.code for o in outcomes[len(batch) :]} <= {3, 5}  # read, and refused
+
+
+async def test_an_id_in_upper_case_names_the_same_customer(edge: Edge) -> None:
+    known = await edge.identify(user("a"))
+    other = await edge.identify(user("b"))
+    upper = known.customer_id.upper()
+    request = query_service_pb2.GetCustomerRequest(
+        customer_id=upper, purpose="service", at_least_revision=other.revision
+    )
+    found = await edge.query.GetCustomer(request, timeout=SECONDS)
+    assert found.customer.customer_id == known.customer_id
+    merged = await merge(edge, other.customer_id.upper(), upper)
+    assert merged.customer_id == known.customer_id
