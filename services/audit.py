@@ -14,7 +14,6 @@ from contextlib import aclosing
 from domain.errors import Denied, DomainError, Invalid, Kind, NotFound
 from domain.ids import Stream, record_stream
 from domain.rules import AUDIT, Rules
-from eventlog.guard import LogGuard
 from eventlog.port import STREAMS_PER_READ_MAX, LogReader
 from eventlog.registry import EVENTS
 from koseki.v1 import audit_service_pb2, audit_service_pb2_grpc
@@ -69,7 +68,6 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
         freshness: Freshness,
         past: PastReader,
         is_for_auditors: bool,
-        guard: LogGuard | None = None,
     ) -> None:
         self._freshness = freshness
         self._log = log
@@ -77,7 +75,6 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
         self._store = store
         self._past = past
         self._is_for_auditors = is_for_auditors
-        self._guard = guard
         self._verifying = asyncio.Lock()
 
     async def ReplayEvents(
@@ -89,7 +86,7 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
         types = {EVENTS.get(name) for name in request.types}
         if None in types or len(request.types) > TYPES_MAX:
             raise Invalid("INVALID_FIELD", f"give up to {TYPES_MAX} types of events that exist")
-        await self._require_reached(request.after_revision)
+        await self._past.require_reached(request.after_revision)
         reading = self._log.read(
             after_revision=request.after_revision,
             through_revision=request.through_revision or None,
@@ -100,17 +97,6 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
                 asked = [e for e in batch if not types or (e.event and type(e.event.body) in types)]
                 for entry in await masked(self._log, asked):
                     yield event_message(entry)
-
-    async def _require_reached(self, revision: int) -> None:
-        """Refuse to go on after what the log has not come to.
-
-        Raises `Invalid` / INVALID_AS_OF; `LogDamaged` where the log has lost events.
-        """
-        if not revision or revision <= (await self._log.shape()).last_revision:
-            return
-        if self._guard is not None:  # a log that has lost its end looks like one too short
-            await self._guard.require_whole()
-        raise Invalid("INVALID_AS_OF", "the log has not come to after_revision yet")
 
     async def Verify(
         self, request: audit_service_pb2.VerifyRequest, context: CallContext

@@ -10,6 +10,7 @@ from domain.errors import Invalid, NotFound
 from domain.identity import Identifier
 from domain.ids import RecordId
 from domain.replies import Verdict
+from eventlog.guard import LogGuard
 from eventlog.port import LogReader
 from koseki.v1 import common_pb2
 from projections import customers
@@ -26,10 +27,34 @@ from services.requests import RequestReader, read_record_id, read_time
 class PastReader:
     """Folds customers of one workspace as of past states."""
 
-    def __init__(self, log: LogReader, reader: RequestReader, *, store: Store) -> None:
+    def __init__(
+        self,
+        log: LogReader,
+        reader: RequestReader,
+        *,
+        store: Store,
+        guard: LogGuard | None = None,
+    ) -> None:
+        self._guard = guard
         self._log = log
         self._reader = reader
         self._store = store
+
+    async def require_reached(self, revision: int) -> None:
+        """Refuse to go on after what the log has not come to.
+
+        Raises `Invalid` / INVALID_AS_OF; `LogDamaged` where the log has lost events.
+        """
+        if not revision or revision <= (await self._log.shape()).last_revision:
+            return
+        if self._guard is not None:  # a log that has lost its end looks like one too short
+            await self._guard.require_whole()
+        raise Invalid("INVALID_AS_OF", "the log has not come to after_revision yet")
+
+    async def require_known(self, revision: int) -> None:
+        """Do the same, but ask the log only about what the read side has not come to."""
+        if revision > self._store.checkpoint.revision:
+            await self.require_reached(revision)
 
     async def prefix(self, as_of: common_pb2.AsOf) -> Prefix:
         """Find where a past state ends. Raises `Invalid` / INVALID_AS_OF."""

@@ -18,7 +18,7 @@ from projections.instants import microseconds, time_of
 from projections.row_keys import read_long, read_rows
 from projections.rules import read_rules
 from projections.segments.following import CustomerWatch, is_open_for, segments_of
-from projections.segments.watching import read_place
+from projections.segments.watching import mark_of, read_place
 from projections.store import Store
 from projections.tables import ReadTables
 from projections.views import (
@@ -217,12 +217,19 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         """Tell what changes of a customer, from a revision on."""
         self._reader.require_workspace(request.workspace)
         require_purpose(request.purpose)
-        place = read_place(request.resume_token, after_revision=request.after_revision)
         with self._store.snapshot() as tables:
             root = self._find(tables, request)
+            records = {root, *customers.members(tables, root)}
+        marks = {
+            record: mark_of(f"customer/{record}", purpose=request.purpose) for record in records
+        }
+        place = read_place(
+            request.resume_token, marks=marks.values(), after_revision=request.after_revision
+        )
+        await self._past.require_known(place.position.revision)
         watch = CustomerWatch(root, request.purpose, place)
         async for change in self._watches.follow(watch.read):
-            yield customer_change_message(change)
+            yield customer_change_message(change, mark=marks[root])
 
     def _find(self, tables: ReadTables, request: _About) -> RecordId:
         read_rules(tables).purpose(request.purpose)

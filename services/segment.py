@@ -30,7 +30,7 @@ from projections.segments.following import is_open_for
 from projections.segments.language import Expression
 from projections.segments.pages import PAGE_MEMBERS_MAX, Page, Pages
 from projections.segments.trait_reading import ready_purposes
-from projections.segments.watching import SegmentWatch, Told, read_place
+from projections.segments.watching import SegmentWatch, Told, mark_of, read_place
 from projections.store import Store
 from projections.tables import ReadTables
 from services.audiences import read_audience
@@ -236,8 +236,12 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
         """Tell who enters and exits, from a revision on."""
         self._reader.require_workspace(request.workspace)
         require_purpose(request.purpose)
-        place = read_place(request.resume_token, after_revision=request.after_revision)
         segment, purpose = request.segment, request.purpose
+        mark = mark_of(f"segment/{segment}", purpose=purpose)
+        place = read_place(
+            request.resume_token, marks={mark}, after_revision=request.after_revision
+        )
+        await self._past.require_known(place.position.revision)
         watch = SegmentWatch(segment, purpose, place)
         # As in the list of members that it goes on from, an exception is told to any purpose.
         check = partial(
@@ -252,7 +256,7 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
             return told
 
         async for told in self._watches.follow(look, is_behind=lambda: watch.is_behind):
-            yield segment_change_message(told)
+            yield segment_change_message(told, mark=mark)
 
     async def ExplainMembership(
         self, request: segment_service_pb2.ExplainMembershipRequest, context: CallContext

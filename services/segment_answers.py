@@ -85,7 +85,7 @@ def _definition(definition: Definition) -> segment_service_pb2.SegmentDefinition
     )
 
 
-def segment_change_message(told: Told) -> segment_service_pb2.WatchSegmentResponse:
+def segment_change_message(told: Told, *, mark: str) -> segment_service_pb2.WatchSegmentResponse:
     """Write a change of a segment."""
     change = told.change
     return segment_service_pb2.WatchSegmentResponse(
@@ -96,11 +96,13 @@ def segment_change_message(told: Told) -> segment_service_pb2.WatchSegmentRespon
         belonged=change.belonged,
         cause=CAUSES[change.cause],
         happened_at=stamp(time_of(change.at)),
-        resume_token=told.place.token(),
+        resume_token=told.place.token(mark),
     )
 
 
-def customer_change_message(change: CustomerChange) -> query_service_pb2.WatchCustomerResponse:
+def customer_change_message(
+    change: CustomerChange, *, mark: str
+) -> query_service_pb2.WatchCustomerResponse:
     """Write a change of a customer."""
     return query_service_pb2.WatchCustomerResponse(
         revision=change.revision,
@@ -110,7 +112,7 @@ def customer_change_message(change: CustomerChange) -> query_service_pb2.WatchCu
         segment=change.segment,
         cause=CAUSES[change.cause],
         happened_at=None if change.at is None else stamp(time_of(change.at)),
-        resume_token=change.place.token(),
+        resume_token=change.place.token(mark),
     )
 
 

@@ -125,7 +125,7 @@ class GatewayServer:
 def _add_services(server: grpc.aio.Server, parts: GatewayParts, exchanges: Exchanges) -> None:
     reader = RequestReader(parts.workspace, normaliser=parts.normaliser, clock=parts.clock)
     freshness = Freshness(lambda: parts.store.checkpoint.revision)
-    past = PastReader(parts.log, reader, store=parts.store)
+    past = PastReader(parts.log, reader, store=parts.store, guard=parts.guard)
     watches = Watches(parts.store, freshness)
     reading = _Reading(store=parts.store, freshness=freshness, watches=watches)
     audit_service_pb2_grpc.add_AuditServiceServicer_to_server(
@@ -136,7 +136,6 @@ def _add_services(server: grpc.aio.Server, parts: GatewayParts, exchanges: Excha
             freshness=freshness,
             past=past,
             is_for_auditors=parts.is_for_auditors,
-            guard=parts.guard,
         ),
         server,
     )

@@ -1284,7 +1284,9 @@ class WatchCustomerRequest(_message.Message):
     after_revision: _builtins.int
     """Tell what changed after this revision, such as that of GetCustomer; 0: from the beginning."""
     resume_token: _builtins.str
-    """In place of the revision: go on behind the change that came with this token."""
+    """In place of the revision: go on behind the change that came with this token, of the same
+    customer and purpose.
+    """
     @_builtins.property
     def reference(self) -> _common_pb2.CustomerReference:
         """Who."""

@@ -144,7 +144,8 @@ class QueryServiceServicer:
         While the purpose is closed for the person, changes of data and segments are not told. Those
         told are changes under the ids that the customer holds when they are read.
 
-        Errors: those of GetCustomer without REVISION_NOT_REACHED; INVALID_ARGUMENT (INVALID_FIELD),
+        Errors: those of GetCustomer without REVISION_NOT_REACHED; INVALID_ARGUMENT (INVALID_FIELD, also
+        for a token of another watch; INVALID_AS_OF for an after_revision that the log has not come to),
         FAILED_PRECONDITION (CHANGES_NOT_KEPT: read the customer, then watch from its revision).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -84,7 +84,8 @@ class QueryServiceStub:
     While the purpose is closed for the person, changes of data and segments are not told. Those
     told are changes under the ids that the customer holds when they are read.
 
-    Errors: those of GetCustomer without REVISION_NOT_REACHED; INVALID_ARGUMENT (INVALID_FIELD),
+    Errors: those of GetCustomer without REVISION_NOT_REACHED; INVALID_ARGUMENT (INVALID_FIELD, also
+    for a token of another watch; INVALID_AS_OF for an after_revision that the log has not come to),
     FAILED_PRECONDITION (CHANGES_NOT_KEPT: read the customer, then watch from its revision).
     """
     ListConsentHistory: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListConsentHistoryRequest, _query_service_pb2.ListConsentHistoryResponse]
@@ -147,7 +148,8 @@ class QueryServiceAsyncStub(QueryServiceStub):
     While the purpose is closed for the person, changes of data and segments are not told. Those
     told are changes under the ids that the customer holds when they are read.
 
-    Errors: those of GetCustomer without REVISION_NOT_REACHED; INVALID_ARGUMENT (INVALID_FIELD),
+    Errors: those of GetCustomer without REVISION_NOT_REACHED; INVALID_ARGUMENT (INVALID_FIELD, also
+    for a token of another watch; INVALID_AS_OF for an after_revision that the log has not come to),
     FAILED_PRECONDITION (CHANGES_NOT_KEPT: read the customer, then watch from its revision).
     """
     ListConsentHistory: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListConsentHistoryRequest, _query_service_pb2.ListConsentHistoryResponse]  # type: ignore[assignment]
@@ -243,7 +245,8 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         While the purpose is closed for the person, changes of data and segments are not told. Those
         told are changes under the ids that the customer holds when they are read.
 
-        Errors: those of GetCustomer without REVISION_NOT_REACHED; INVALID_ARGUMENT (INVALID_FIELD),
+        Errors: those of GetCustomer without REVISION_NOT_REACHED; INVALID_ARGUMENT (INVALID_FIELD, also
+        for a token of another watch; INVALID_AS_OF for an after_revision that the log has not come to),
         FAILED_PRECONDITION (CHANGES_NOT_KEPT: read the customer, then watch from its revision).
         """
 

@@ -963,7 +963,9 @@ class WatchSegmentRequest(_message.Message):
     after_revision: _builtins.int
     """Tell what changed after this revision, such as that of a list; 0: from the beginning."""
     resume_token: _builtins.str
-    """In place of the revision: go on behind the change that came with this token."""
+    """In place of the revision: go on behind the change that came with this token, of the same
+    segment and purpose.
+    """
     def __init__(
         self,
         *,

@@ -112,7 +112,8 @@ class SegmentServiceStub:
     behind it without a gap or a repeat, on any server process. A slow caller delays only itself.
     Of somebody erased nothing is told but that exit, whatever was told before.
 
-    Errors: INVALID_ARGUMENT (INVALID_FIELD, MISSING_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE,
+    Errors: INVALID_ARGUMENT (INVALID_FIELD, also for a token of another watch; INVALID_AS_OF for an
+    after_revision that the log has not come to; MISSING_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE,
     UNKNOWN_PURPOSE, UNKNOWN_SEGMENT), PERMISSION_DENIED (AUDITOR_ONLY), FAILED_PRECONDITION
     (PURPOSE_NOT_SERVED; CHANGES_NOT_KEPT: list the members, then watch from their revision).
     """
@@ -208,7 +209,8 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     behind it without a gap or a repeat, on any server process. A slow caller delays only itself.
     Of somebody erased nothing is told but that exit, whatever was told before.
 
-    Errors: INVALID_ARGUMENT (INVALID_FIELD, MISSING_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE,
+    Errors: INVALID_ARGUMENT (INVALID_FIELD, also for a token of another watch; INVALID_AS_OF for an
+    after_revision that the log has not come to; MISSING_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE,
     UNKNOWN_PURPOSE, UNKNOWN_SEGMENT), PERMISSION_DENIED (AUDITOR_ONLY), FAILED_PRECONDITION
     (PURPOSE_NOT_SERVED; CHANGES_NOT_KEPT: list the members, then watch from their revision).
     """
@@ -355,7 +357,8 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         behind it without a gap or a repeat, on any server process. A slow caller delays only itself.
         Of somebody erased nothing is told but that exit, whatever was told before.
 
-        Errors: INVALID_ARGUMENT (INVALID_FIELD, MISSING_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE,
+        Errors: INVALID_ARGUMENT (INVALID_FIELD, also for a token of another watch; INVALID_AS_OF for an
+        after_revision that the log has not come to; MISSING_PURPOSE), NOT_FOUND (UNKNOWN_WORKSPACE,
         UNKNOWN_PURPOSE, UNKNOWN_SEGMENT), PERMISSION_DENIED (AUDITOR_ONLY), FAILED_PRECONDITION
         (PURPOSE_NOT_SERVED; CHANGES_NOT_KEPT: list the members, then watch from their revision).
         """

@@ -8,8 +8,9 @@ any process can go on where another one stopped. `following.py` does the like fo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from itertools import groupby
 from uuid import UUID
 
@@ -37,7 +38,10 @@ JOURNAL_ROWS_READ_MAX = 5_000
 """Rows of one snapshot; the last revision among them is always read to its end."""
 
 REVISION_MAX = 2**63 - 1
-_TOKEN = re.compile(r"(?P<position>[0-9]{1,19}\.[0-9a-f]{1,60})\.(?P<told>[0-9a-f]{1,65})")
+_TOKEN = re.compile(
+    r"(?P<position>[0-9]{1,19}\.[0-9a-f]{1,60})\.(?P<told>[0-9a-f]{1,65})"
+    r"\.(?P<mark>[0-9a-f]{16})"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +51,21 @@ class Place:
     position: Position
     told: int = 0
 
-    def token(self) -> str:
-        """Write it for the reader to keep."""
-        return f"{write_position(self.position)}.{self.told:x}"
+    def token(self, mark: str) -> str:
+        """Write it for the reader to keep, with the mark of what is watched."""
+        return f"{write_position(self.position)}.{self.told:x}.{mark}"
 
 
-def read_place(token: str, *, after_revision: int) -> Place:
-    """Read a token, or make a place of a revision. Raises `InvalidToken`."""
+def mark_of(watched: str, *, purpose: str) -> str:
+    """Make the mark by which a token is known to be of a segment, or a record, and a purpose."""
+    return sha256(f"{watched}/{purpose}".encode()).hexdigest()[:16]
+
+
+def read_place(token: str, *, marks: Collection[str], after_revision: int) -> Place:
+    """Read a token that has one of these marks, or make a place of a revision.
+
+    Raises `InvalidToken`.
+    """
     if not token:
         return Place(behind(min(after_revision, REVISION_MAX)))
     written = _TOKEN.fullmatch(token)
@@ -62,6 +74,8 @@ def read_place(token: str, *, after_revision: int) -> Place:
     position, told = read_position(written["position"]), int(written["told"], 16)
     if position.revision > REVISION_MAX or position.number > NUMBER_MAX:
         raise InvalidToken("this is no token of a change")
+    if written["mark"] not in marks:
+        raise InvalidToken("this is a token of another watch")
     return Place(position, told)
 
 
@@ -99,6 +113,8 @@ class SegmentWatch:
         It may be nothing that can be seen, and more come behind it: `is_behind` says so.
         """
         require_kept(tables, self._place)
+        if tables.checkpoint.revision < self._place.position.revision:
+            return []  # these rows are older than what the reader knows
         if self._sets is None or self._numbering != numbering(tables):
             self._numbering = numbering(tables)
             self._sets = self._as_of(tables, self._place.position)

@@ -250,6 +250,7 @@ async def test_a_watch_is_refused_with_its_reason(
         ({"resume_token": "mine"}, "INVALID_FIELD"),
         ({"workspace": "other"}, "UNKNOWN_WORKSPACE"),
         ({"after_revision": 1}, "CHANGES_NOT_KEPT"),
+        ({"after_revision": 10**9}, "INVALID_AS_OF"),
     ):
         found = await refusal(take(watching(edge, **fields), 1))
         assert found.reason == reason
@@ -382,3 +383,37 @@ async def test_a_customer_is_watched_from_a_revision_on(edge: Edge) -> None:
     [closed] = await take(call, 1)
     assert closed.change == query_service_pb2.CUSTOMER_CHANGE_PURPOSE_CLOSED
     call.cancel()
+
+
+async def test_a_token_is_good_for_what_was_watched_alone(edge: Edge) -> None:
+    await define(edge, "buyers", BUYERS)
+    await define(edge, "others", BUYERS)
+    await buy(edge, "b")
+    revision = await buy(edge, "a")
+    ann, bob = user("a"), user("b")
+    call = watching(edge)
+    [entered, _] = await take(call, 2)
+    call.cancel()
+    token = entered.resume_token
+    wrong = await refusal(take(watching(edge, resume_token=token, segment="others"), 1))
+    assert wrong.reason == "INVALID_FIELD"
+
+    def follow(person: common_pb2.Identifier, **fields: Any) -> Any:
+        reference = common_pb2.CustomerReference(identifier=person)
+        request = query_service_pb2.WatchCustomerRequest(
+            reference=reference, purpose="analytics", **fields
+        )
+        return edge.query.WatchCustomer(request)
+
+    wrong = await refusal(take(follow(ann, resume_token=token), 1))
+    assert wrong.reason == "INVALID_FIELD"
+    call = follow(ann)
+    [first, *_] = await take(call, 2)
+    call.cancel()
+    wrong = await refusal(take(follow(bob, resume_token=first.resume_token), 1))
+    assert wrong.reason == "INVALID_FIELD"
+    wrong = await refusal(take(follow(bob, after_revision=revision + 10**9), 1))
+    assert wrong.reason == "INVALID_AS_OF"
+    again = follow(ann, resume_token=first.resume_token)
+    await take(again, 1)
+    again.cancel()

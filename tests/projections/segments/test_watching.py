@@ -16,13 +16,14 @@ from projections.segments.audiences import Sets, audience_members, check_serves
 from projections.segments.bitmaps import customer_numbered
 from projections.segments.errors import ChangesNotKept, InvalidToken, PurposeNotServed
 from projections.segments.following import CustomerWatch
-from projections.segments.watching import Place, SegmentWatch, Told, read_place
+from projections.segments.watching import Place, SegmentWatch, Told, mark_of, read_place
 from tests.projections.erasing import SEGMENTS, Erasing, erasing_history
 from tests.projections.histories import batches, record_id
 from tests.projections.segments.happenings import Happenings
 
 PEOPLE, HAPPENINGS = 8, 120
 PURPOSE = "marketing"
+MARK = mark_of("segment/buyers", purpose=PURPOSE)
 Audience = frozenset[RecordId]
 
 
@@ -90,7 +91,7 @@ def test_what_is_told_from_any_revision_on_makes_the_audience_of_every_later_one
     last = max(audiences)
     for start in random.Random(seed).sample(sorted(audiences)[12:], 6):
         members, reached = audiences[start], start
-        watch = SegmentWatch("buyers", PURPOSE, read_place("", after_revision=start))
+        watch = SegmentWatch("buyers", PURPOSE, read_place("", marks=(), after_revision=start))
         for told in everything(watch, tables):
             if told.change.revision != reached:
                 assert_same(audiences, members, since=reached, until=told.change.revision)
@@ -117,10 +118,12 @@ def everything(watch: SegmentWatch, tables: MemoryTables) -> list[Told]:
 @pytest.mark.parametrize("seed", range(6))
 def test_a_watch_that_goes_on_after_any_change_tells_the_rest_and_no_more(seed: int) -> None:
     tables, _ = lived(seed)
-    whole = everything(SegmentWatch("buyers", PURPOSE, read_place("", after_revision=0)), tables)
+    whole = everything(
+        SegmentWatch("buyers", PURPOSE, read_place("", marks=(), after_revision=0)), tables
+    )
     assert len(whole) > 10
     for number, told in enumerate(whole, start=1):
-        place = read_place(told.place.token(), after_revision=0)
+        place = read_place(told.place.token(MARK), marks=[MARK], after_revision=0)
         rest = everything(SegmentWatch("buyers", PURPOSE, place), tables)
         assert rest == whole[number:]
 
@@ -139,7 +142,9 @@ def test_a_watch_that_stood_within_a_revision_goes_on_after_an_erasure(
     at_once = len(history.entries)
     tables = MemoryTables()
     fold_batch(tables, history.entries)
-    whole = everything(SegmentWatch("buyers", PURPOSE, read_place("", after_revision=0)), tables)
+    whole = everything(
+        SegmentWatch("buyers", PURPOSE, read_place("", marks=(), after_revision=0)), tables
+    )
     assert [told.change.revision for told in whole] == [at_once] * (PEOPLE - 1)
     positions = [position for position, _ in journal.everything_after(tables, journal.behind(0))]
     history.erase(2)
@@ -149,7 +154,7 @@ def test_a_watch_that_stood_within_a_revision_goes_on_after_an_erasure(
     else:
         fold_batch(tables, history.entries[at_once:])
     for number, told in enumerate(whole, start=1):
-        place = read_place(told.place.token(), after_revision=0)
+        place = read_place(told.place.token(MARK), marks=[MARK], after_revision=0)
         rest = everything(SegmentWatch("buyers", PURPOSE, place), tables)
         others = [t for t in rest if t.change.customer != record_id(2)]
         assert others == [t for t in whole[number:] if t.change.customer != record_id(2)]
@@ -171,7 +176,7 @@ def test_who_was_away_while_others_were_erased_ends_with_the_audience(seed: int)
     for name, known in audiences.items():
         for start in random.Random(seed).sample(sorted(known), 12):
             members = set(known[start])
-            watch = SegmentWatch(name, "analytics", read_place("", after_revision=start))
+            watch = SegmentWatch(name, "analytics", read_place("", marks=(), after_revision=start))
             for told in everything(watch, tables):
                 change = told.change
                 members.discard(change.moved_from if change.cause == "merged" else None)
@@ -187,16 +192,26 @@ def test_a_place_that_the_journal_does_not_reach_back_to_is_refused(
     tables, audiences = lived(1)
     last = max(audiences)
     with pytest.raises(ChangesNotKept):
-        SegmentWatch("buyers", PURPOSE, read_place("", after_revision=0)).read(tables)
-    SegmentWatch("buyers", PURPOSE, read_place("", after_revision=last - 10)).read(tables)
+        SegmentWatch("buyers", PURPOSE, read_place("", marks=(), after_revision=0)).read(tables)
+    SegmentWatch("buyers", PURPOSE, read_place("", marks=(), after_revision=last - 10)).read(tables)
 
 
 @pytest.mark.parametrize(
-    "token", ["x", "1.2", "1.2.3.4", "-1.2.3", "1.2.\u0663", "9" * 30 + ".1.1"]
+    "token",
+    [
+        "x",
+        "1.2",
+        "1.2.3",
+        f"1.2.3.4.{MARK}",
+        f"-1.2.3.{MARK}",
+        f"1.2.\u0663.{MARK}",
+        "9" * 30 + f".1.1.{MARK}",
+        Place(journal.behind(1)).token(mark_of("segment/others", purpose=PURPOSE)),
+    ],
 )
 def test_what_is_no_token_is_refused(token: str) -> None:
     with pytest.raises(InvalidToken):
-        read_place(token, after_revision=0)
+        read_place(token, marks=[MARK], after_revision=0)
 
 
 def test_a_customers_changes_come_in_order_and_only_while_the_purpose_is_open() -> None:
@@ -235,3 +250,25 @@ def test_an_exception_is_watched_for_any_purpose_but_is_no_change_of_a_customer_
         assert audience(tables, "stop", purpose) == {record_id(1)}
     with pytest.raises(PurposeNotServed):
         check_serves(tables, Sets(), "stop", purpose="analytics")
+
+
+def test_rows_that_are_older_than_the_place_of_a_reader_tell_nothing() -> None:
+    made = Happenings()
+    made.rules()
+    made.segment("buyers", 'seen("Bought")', purposes=(PURPOSE,))
+    made.say(1, PURPOSE, ConsentState.GIVEN)
+    tables = MemoryTables()
+    fold_batch(tables, made.entries)
+    known = len(made.entries)
+    made.did(1, "Bought")
+    place = Place(journal.behind(len(made.entries)))
+    of_segment = SegmentWatch("buyers", PURPOSE, place)
+    of_customer = CustomerWatch(record_id(1), PURPOSE, place)
+    assert (of_segment.read(tables), of_customer.read(tables)) == ([], [])
+    fold_batch(tables, made.entries[known:])
+    assert (of_segment.read(tables), of_customer.read(tables)) == ([], [])
+    known = len(made.entries)
+    made.say(1, PURPOSE, ConsentState.WITHDRAWN)
+    fold_batch(tables, made.entries[known:])
+    assert [told.change.change for told in of_segment.read(tables)] == ["exited"]
+    assert [told.kind for told in of_customer.read(tables)] == ["purpose_closed"]
