@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from app.bootstrap import open_connection, open_log
+from app.bootstrap import open_connection, open_log, trait_index_key
 from app.folding import refolder
 from app.integrity import known_witnesses
 from app.scratch import scratch_for
@@ -19,10 +19,11 @@ from eventlog.port import EventLog
 from eventlog.replicas_read import ReplicaRead
 from projections.fold import row_codec
 from projections.store import Store
+from projections.tables import ReadTables
 from replay.damage import Damage
 from replay.fold import Progress
 from replay.signals import signal_figures
-from replay.verify import Refold, StoredRows, Verification, verify
+from replay.verify import Refold, Verification, verify
 
 
 async def prove(
@@ -49,7 +50,7 @@ async def _proved(
 ) -> dict[str, Any]:
     connection = await open_connection(settings, "verify", role="reader")
     log = await open_log(connection, settings)
-    store = Store.open_reader(folder, row_codec(log))
+    store = Store.open_reader(folder, row_codec(log, index_key=trait_index_key(settings)))
     try:
         with store.snapshot() as tables:
             begun = time.monotonic()
@@ -64,6 +65,7 @@ async def _proved(
             "log_digest": found.checkpoint.log_digest.hex(),
             "rows_digest": found.checkpoint.rows_digest.hex(),
             "rows_compared": found.rows_compared,
+            "sets_compared": found.sets_compared,
             "folded_in_shares": found.is_folded_in_shares,
             "seconds": round(seconds, 3),
             "events_per_second": round(found.checkpoint.revision / seconds) if seconds else 0,
@@ -84,7 +86,7 @@ async def _proved(
 async def _verified(
     settings: Settings,
     log: EventLog,
-    tables: StoredRows,
+    tables: ReadTables,
     *,
     progress: Progress,
     refold: Refold | None,

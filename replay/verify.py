@@ -1,15 +1,16 @@
 """Proof that a read side equals the log: both folds at one revision, row by row (R3, R17).
 
-The caller gives the rows of the read side (a snapshot of a store); this module opens none.
+Where its rows hold, the sets that are made from them are compared with them (`sets.py`). The caller
+gives the read side (a snapshot of a store); this module opens none.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
-from typing import Protocol
 
 from eventlog.errors import LogDamaged
 from eventlog.guard import contradictions
@@ -20,10 +21,11 @@ from projections.heads import HEADS, heads_in
 from projections.parking import Parked, parked
 from projections.row_keys import in_thread
 from projections.rows import Row, RowCodec
-from projections.tables import DIGEST_MODULUS, Checkpoint
+from projections.tables import DIGEST_MODULUS, Checkpoint, ReadTables
 from replay.damage import Damage, survey_damage
 from replay.divergence import Difference, Divergence, first_of, owner_of
 from replay.fold import READ_EVENTS_MAX, Progress, Scratches, fold_into, in_memory, silent
+from replay.sets import SetProof
 from replay.sharing import Refolded
 
 PARKED_NAMED_MAX = 20
@@ -47,34 +49,22 @@ Refold = Callable[[int, Progress], Awaitable[Refolded | None]]
 """Folds the log up to a revision in shares, or not at all. May raise `RefoldFailed`."""
 
 
-class StoredRows(Protocol):
-    """Rows as of one checkpoint, and how they are stored."""
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """The checkpoint that the rows stand at."""
-
-    @property
-    def codec(self) -> RowCodec:
-        """How they are stored."""
-
-    def scan_stored(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Yield rows as stored, in order of keys."""
-
-
 @dataclass(slots=True)
 class Verification:
     """What was compared at which revision, and what did not agree.
 
     `damage` says what of the log is gone, where something is. `faults` are stable reasons:
     `log_damaged`, `event_digest`, `log_digest`, `rows_digest` (the digest kept beside the rows is
-    not the log's), `rows_changed` (nor that of the rows themselves). `parked` names whose events
-    cannot be read, the first of them, and why: they wait in both folds.
+    not the log's), `rows_changed` (nor that of the rows themselves), `sets_changed` (sets are not
+    those that the rows give). `divergences` counts rows, and members of sets, which are looked at
+    where the rows hold. `parked` names whose events cannot be read, the first of them, and why:
+    they wait in both folds.
     """
 
     checkpoint: Checkpoint
     replayed: Checkpoint | None = None
     rows_compared: int = 0
+    sets_compared: int = 0
     is_folded_in_shares: bool = False
     divergences: int = 0
     first: Divergence | None = None
@@ -91,7 +81,7 @@ class Verification:
 
 async def verify(
     log: LogReader,
-    read_side: StoredRows,
+    read_side: ReadTables,
     *,
     witnesses: Sequence[Witness] = (),
     progress: Progress = silent,
@@ -119,6 +109,8 @@ async def verify(
             batch_events_max=batch_events_max,
             scratch=scratch,
         )
+    if found.holds:
+        await _compare_sets(found, read_side)
     if {"log_damaged", "event_digest", "log_digest"} & set(found.faults):
         known = max([found.checkpoint.revision, *(witness.revision for witness in witnesses)])
         try:
@@ -129,13 +121,13 @@ async def verify(
     return found
 
 
-def _rows(read_side: StoredRows, table: str) -> Iterator[tuple[bytes, Row]]:
+def _rows(read_side: ReadTables, table: str) -> Iterator[tuple[bytes, Row]]:
     for key, stored in read_side.scan_stored(table, b""):
         yield key, read_side.codec.read(table, key, stored)
 
 
 async def _agrees(
-    found: Verification, read_side: StoredRows, refold: Refold, progress: Progress
+    found: Verification, read_side: ReadTables, refold: Refold, progress: Progress
 ) -> bool:
     """Whether a fold in shares, the digest that is kept and the rows themselves all agree."""
     try:
@@ -154,7 +146,7 @@ async def _agrees(
     return True
 
 
-def _sum_of(read_side: StoredRows) -> tuple[bytes, int]:
+def _sum_of(read_side: ReadTables) -> tuple[bytes, int]:
     """Digest the rows as they are, whatever digest is kept, and count them."""
     total = rows = 0
     for table in TABLES:
@@ -167,7 +159,7 @@ def _sum_of(read_side: StoredRows) -> tuple[bytes, int]:
 async def _compare(
     found: Verification,
     log: LogReader,
-    read_side: StoredRows,
+    read_side: ReadTables,
     *,
     progress: Progress,
     batch_events_max: int,
@@ -197,6 +189,18 @@ async def _compare(
         _damaged(found, damaged.message)
 
 
+async def _compare_sets(found: Verification, read_side: ReadTables) -> None:
+    """Compare the sets with the rows, which are proved, in steps between which others go on."""
+    proof = SetProof(read_side)
+    steps = proof.steps()
+    while await in_thread(partial(next, steps, None), read_side.codec) is not None:
+        pass
+    found.sets_compared, found.divergences = proof.compared, proof.differences
+    if proof.first is not None:
+        found.faults.append("sets_changed")
+        found.first = replace(proof.first, revision=found.checkpoint.revision)
+
+
 def _damaged(found: Verification, message: str) -> None:
     found.faults.append("log_damaged")
     found.log_fault = message
@@ -213,7 +217,7 @@ def _compare_digests(found: Verification, replayed: Checkpoint) -> None:
 
 
 async def _compare_rows(
-    found: Verification, replayed: StoredRows, read_side: StoredRows
+    found: Verification, replayed: ReadTables, read_side: ReadTables
 ) -> list[Divergence]:
     """Compare row by row, and give the first rows that differ."""
     total = 0
@@ -276,7 +280,7 @@ class _Comparison:
         return owner_of(self.table, name, self.theirs.read_open(self.table, present))
 
 
-def _side_by_side(replayed: StoredRows, read_side: StoredRows, table: str) -> Iterator[_Pair]:
+def _side_by_side(replayed: ReadTables, read_side: ReadTables, table: str) -> Iterator[_Pair]:
     """Walk a table in both, in order of keys."""
     ours, theirs = replayed.scan_stored(table, b""), read_side.scan_stored(table, b"")
     wanted, present = next(ours, None), next(theirs, None)

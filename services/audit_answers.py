@@ -56,6 +56,7 @@ def verification_message(found: Verification) -> audit_service_pb2.Verification:
         log_digest=found.checkpoint.log_digest,
         rows_digest=found.checkpoint.rows_digest,
         rows_compared=found.rows_compared,
+        sets_compared=found.sets_compared,
         divergences=found.divergences,
         first_divergence_revision=first.revision if first else 0,
         first_divergence_record=first.record if first else "",

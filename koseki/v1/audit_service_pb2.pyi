@@ -237,6 +237,7 @@ class Verification(_message.Message):
     FAULTS_FIELD_NUMBER: _builtins.int
     FIRST_DIVERGENCE_REVISION_FIELD_NUMBER: _builtins.int
     FIRST_DIVERGENCE_RECORD_FIELD_NUMBER: _builtins.int
+    SETS_COMPARED_FIELD_NUMBER: _builtins.int
     holds: _builtins.bool
     """Whether it does."""
     revision: _builtins.int
@@ -248,17 +249,21 @@ class Verification(_message.Message):
     rows_compared: _builtins.int
     """How many rows were compared."""
     divergences: _builtins.int
-    """How many differ."""
+    """How many differ; where all rows hold, how many members of sets do."""
     first_divergence: _builtins.str
-    """The first by revision that does: table, key and the fields that differ; empty if none does."""
+    """The first by revision that does: table, key and the fields that differ; empty if none does. Of a
+    set: its table and name.
+    """
     first_divergence_revision: _builtins.int
     """The event that last made the first row that differs what it must be; 0 if none differs."""
     first_divergence_record: _builtins.str
-    """The record whose row it is (a UUID); empty if it is the workspace's."""
+    """The record whose row or membership it is (a UUID); empty if it is the workspace's."""
+    sets_compared: _builtins.int
+    """How many of the sets were compared that audiences are counted from; none where a row differs."""
     @_builtins.property
     def faults(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What else does not hold: `log_damaged`, `event_digest`, `log_digest`, `rows_digest`,
-        `rows_changed`.
+        `rows_changed`, `sets_changed`.
         """
 
     def __init__(
@@ -274,10 +279,11 @@ class Verification(_message.Message):
         faults: _abc.Iterable[_builtins.str] | None = ...,
         first_divergence_revision: _builtins.int = ...,
         first_divergence_record: _builtins.str = ...,
+        sets_compared: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["divergences", b"divergences", "faults", b"faults", "first_divergence", b"first_divergence", "first_divergence_record", b"first_divergence_record", "first_divergence_revision", b"first_divergence_revision", "holds", b"holds", "log_digest", b"log_digest", "revision", b"revision", "rows_compared", b"rows_compared", "rows_digest", b"rows_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["divergences", b"divergences", "faults", b"faults", "first_divergence", b"first_divergence", "first_divergence_record", b"first_divergence_record", "first_divergence_revision", b"first_divergence_revision", "holds", b"holds", "log_digest", b"log_digest", "revision", b"revision", "rows_compared", b"rows_compared", "rows_digest", b"rows_digest", "sets_compared", b"sets_compared"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,7 +9,7 @@ no digest: `trait_index_state`: {next, builds: {purpose/trait: {build, told}}, o
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -49,6 +49,14 @@ class Build:
     trait: str
     sources: frozenset[str]
     is_open: bool
+
+    def key_of(self, facts: Facts, index_key: bytes | None) -> bytes | None:
+        """Give what stands for the value that a customer has; None where it has none."""
+        found = facts.traits(frozenset({self.trait}), self.sources)
+        if self.trait not in found or index_key is None:
+            return None
+        value = found[self.trait]
+        return value_key(value, trait=self.trait, index_key=index_key, is_open=self.is_open)
 
 
 class TraitIndexes:
@@ -153,21 +161,12 @@ class TraitIndexes:
         return True
 
     def _index(self, build: Build, number: int, facts: Facts) -> None:
-        found = facts.traits(frozenset({build.trait}), build.sources)
-        key = None
-        if build.trait in found and self._index_key is not None:
-            key = value_key(
-                found[build.trait],
-                trait=build.trait,
-                index_key=self._index_key,
-                is_open=build.is_open,
-            )
-        self._move(build, number, key)
+        self._move(build, number, build.key_of(facts, self._index_key))
         self._settle(build, number)
 
     def _move(self, build: Build, number: int, after: bytes | None) -> None:
         """Let a value stand for a customer in place of the one before."""
-        place = f"{build.number}/{number:08x}".encode()
+        place = value_place(build, number)
         before = self._tables.load(VALUES, place)
         if before == after:
             return
@@ -200,14 +199,17 @@ def read_state(stored: bytes | None) -> Row:
     return {"next": 1, "builds": {}, "outdated": []} if stored is None else orjson.loads(stored)
 
 
+def builds_in_force(tables: ReadTables, rules: Rules) -> dict[str, Build]:
+    """Give by purpose and trait the builds that are what the rules ask for, ready or not."""
+    wanted = _wanted(rules)
+    known = read_state(tables.load(STATE, _KEY))["builds"].items()
+    return {slot: _build(slot, told) for slot, told in known if told["told"] == wanted.get(slot)}
+
+
 def build_for(tables: ReadTables, rules: Rules, trait: str, *, purpose: str) -> Build | None:
     """Give the build that answers for a trait and a purpose; None where none is ready."""
-    slot = f"{purpose}/{trait}"
-    known = read_state(tables.load(STATE, _KEY))["builds"].get(slot)
-    if known is None or known["told"] != _wanted(rules).get(slot):
-        return None
-    build = _build(slot, known)
-    return None if members_at(tables, _place(build.number, PENDING)) else build
+    build = builds_in_force(tables, rules).get(f"{purpose}/{trait}")
+    return None if build is None or members_at(tables, set_place(build, PENDING)) else build
 
 
 def members_at(tables: ReadTables, key: bytes) -> BitMap:
@@ -216,8 +218,20 @@ def members_at(tables: ReadTables, key: bytes) -> BitMap:
 
 
 def set_place(build: Build, value: bytes) -> bytes:
-    """Give the place of a set of a build: of a value key, or `PRESENT`."""
+    """Give the place of a set of a build: of a value key, `PRESENT` or `PENDING`."""
     return _place(build.number, value)
+
+
+def value_place(build: Build, number: int) -> bytes:
+    """Give the place of the value key of a customer."""
+    return _place(build.number, f"{number:08x}".encode())
+
+
+def numbers_valued(tables: ReadTables, build: Build) -> Iterator[int]:
+    """Yield the numbers of those of whom a value key is kept."""
+    prefix = _place(build.number, b"")
+    for place, _ in tables.scan_stored(VALUES, prefix):
+        yield int(place.removeprefix(prefix), 16)
 
 
 def _wanted(rules: Rules) -> dict[str, Row]:
