@@ -3,7 +3,7 @@
 A rebuild folds the log from revision 1 while the old generation goes on following it. It takes over
 once it has come as far as the old one had, with every erasure that the old one had read; readers in
 other processes change over at their next snapshot (`store.py`). A request outlives any crash, and
-what was folded is kept.
+what was folded is kept. An old generation that fails keeps no rebuild from its end.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path
 
 import structlog
 
+from eventlog.errors import LogError
 from eventlog.port import EventLog
-from projections.errors import ReadSideOutdated
+from projections.errors import ReadSideOutdated, StoreFailed
 from projections.generations import (
     clear_unserved,
     rebuilding_folder,
@@ -34,6 +35,9 @@ LOOK_EVERY_SECONDS = 0.5
 OVERTAKE_SECONDS_MAX = 60.0
 """For the events that the old generation folded while the new one caught up with it."""
 
+RETRY_SECONDS = 5.0
+"""Until an old generation that failed beside a rebuild folds again."""
+
 _logger = structlog.get_logger(__name__)
 
 
@@ -52,6 +56,27 @@ class _Generation:
         if self.folding is None:
             self.folding = asyncio.create_task(self.projector.run())
         return self.folding
+
+    def fold_beside(self) -> None:
+        """Fold while another is made in its place; what fails here is tried again after a pause.
+
+        Raises `LogError`: the other one reads the same log.
+        """
+        folding = self.start()
+        if not folding.done():
+            return
+        try:
+            folding.result()
+        except LogError:
+            raise
+        except Exception as error:  # noqa: BLE001  # damaged rows may raise whatever they please
+            failed = type(error).__name__
+            _logger.warning("old_generation_failed", generation=self.folder.name, error=failed)
+            self.folding = asyncio.create_task(self._fold_again())
+
+    async def _fold_again(self) -> None:
+        await asyncio.sleep(RETRY_SECONDS)
+        await self.projector.run()
 
     async def stop(self) -> Checkpoint:
         """Fold no more, and close; give the checkpoint."""
@@ -80,6 +105,10 @@ class ReadSide:
         except ReadSideOutdated:
             _logger.warning("read_side_outdated", path=path.name)
             request_rebuild(path)
+        except StoreFailed:
+            if rebuilding_folder(path) is None:
+                raise
+            _logger.warning("read_side_unreadable", path=path.name)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -130,7 +159,7 @@ class ReadSide:
         goal = await self._goal()
         is_ended = await _ended(fresh)
         if self._serving is not None and not is_ended:
-            _raise_from(self._serving.start())
+            self._serving.fold_beside()
         return fresh.projector.checkpoint.revision >= goal
 
     async def _goal(self) -> int:

@@ -196,12 +196,13 @@ class Store:
         """Open or make one generation for its projector."""
         folder.mkdir(parents=True, exist_ok=True)
         environment = _open(folder, readonly=False)
-        environment.reader_check()
-        with environment.begin(write=True) as transaction:
-            databases = {
-                name: environment.open_db(name.encode(), txn=transaction) for name in _DATABASES
-            }
-            transaction.put(_SCHEMA, _schema(), db=databases[_META], overwrite=False)
+        with _store_faults():
+            environment.reader_check()
+            with environment.begin(write=True) as transaction:
+                databases = {
+                    name: environment.open_db(name.encode(), txn=transaction) for name in _DATABASES
+                }
+                transaction.put(_SCHEMA, _schema(), db=databases[_META], overwrite=False)
         _require_schema(environment, databases)
         return WritableStore(_Opened(environment, databases), codec or OpenRows())
 

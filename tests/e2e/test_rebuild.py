@@ -7,9 +7,12 @@ from typing import Any
 
 import lmdb
 import orjson
+import psutil
 
+from koseki.v1 import segment_service_pb2, segment_service_pb2_grpc
 from projections.generations import serving_folder
 from tests.e2e.installation import (
+    CALL_SECONDS,
     Caller,
     Installation,
     are_ready,
@@ -49,11 +52,11 @@ async def test_replicas_are_rebuilt_while_they_serve_and_have_one_digest(tmp_pat
     assert installation.left_behind() == set()
 
 
-def lose_a_row(read_side: Path) -> None:
-    """Take the profile of somebody out of a replica, past everything that keeps it."""
+def lose_a_row(read_side: Path, table: str) -> None:
+    """Take a row of somebody out of a replica, past everything that keeps it."""
     with lmdb.open(str(serving_folder(read_side)), max_dbs=200, map_size=MAP_BYTES) as environment:
-        profiles = environment.open_db(b"profiles", create=False)
-        with environment.begin(db=profiles, write=True) as rows, rows.cursor() as cursor:
+        database = environment.open_db(table.encode(), create=False)
+        with environment.begin(db=database, write=True) as rows, rows.cursor() as cursor:
             assert cursor.first()
             assert cursor.delete()
 
@@ -71,9 +74,35 @@ async def test_a_row_that_any_replica_lost_is_found(tmp_path: Path) -> None:
             )
         )
         await caller.channel.close()
-        lose_a_row(installation.data / READ_SIDES[1])
+        lose_a_row(installation.data / READ_SIDES[1], "profiles")
         status, printed, _ = run_koseki("verify", "--data", str(installation.data), "--json")
         proof = orjson.loads(printed)
         assert (status, proof["holds"], proof["read_sides"]) == (1, False, list(READ_SIDES))
         assert proof["first_divergence"]["table"] == "profiles"
         installation.interrupt()
+
+
+async def test_a_rebuild_ends_where_the_projector_fails_in_each_start(tmp_path: Path) -> None:
+    with installed(tmp_path / "data", "--hosts", "1") as installation:
+        await until(lambda: are_ready(installation.parts()), timeout_seconds=READY_SECONDS_MAX)
+        caller, projector = Caller(installation), installation.pid_of("projector")
+        await caller.define_rules()
+        (first,) = await caller.ingest(order("o1", person("anne"), cds=1))
+        await caller.get(person("anne"), at_least_revision=first.revision)
+        lose_a_row(installation.data / READ_SIDES[0], "memberships")
+        segments = segment_service_pb2_grpc.SegmentServiceStub(caller.channel)
+        await segments.IndexTrait(
+            segment_service_pb2.IndexTraitRequest(trait="plan", purposes=["service"]),
+            timeout=CALL_SECONDS,
+        )
+        await until(lambda: not psutil.pid_exists(projector), timeout_seconds=READY_SECONDS_MAX)
+        (second,) = await caller.ingest(order("o2", person("bert"), cds=2))
+        assert len((await caller.get(person("anne"))).signals) == 1  # from the rows as they are
+        rebuilt = installation.json("rebuild")
+        assert rebuilt[READ_SIDES[0]]["generation"] == "generation-2"
+        bert = await caller.get(person("bert"), at_least_revision=second.revision)
+        assert len(bert.signals) == 1
+        assert installation.json("verify")["holds"]
+        await caller.channel.close()
+        installation.interrupt()
+    assert installation.left_behind() == set()
