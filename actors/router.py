@@ -47,6 +47,7 @@ _LOST = failed(
     "UNKNOWN_OUTCOME",
     "the host was lost, and none said what became of the command",
 )
+_UNANSWERED = failed(Kind.UNAVAILABLE, "LOG_UNAVAILABLE", "no host answered in time")
 
 
 class CommandRouter:
@@ -114,7 +115,7 @@ class CommandRouter:
         now = self._clock.now()
         for place, command in enumerate(commands):
             if command.deadline <= now:
-                answers[place] = _TOO_LATE
+                answers[place] = _given_up(command, was_lost=False)
                 continue
             routed, root = self._directory.route(command)
             host = self._placement.host_of(root, away=away)
@@ -166,7 +167,7 @@ class CommandRouter:
                 case Failed():
                     return answer
             if command.deadline <= self._clock.now():
-                return _LOST if was_lost else _TOO_LATE
+                return _given_up(command, was_lost=was_lost)
             (answer,) = await self._try([command], channels)
 
     async def _rest(self, command: PersonCommand) -> None:
@@ -199,3 +200,10 @@ class CommandRouter:
         said = reply.signals
         if not said or "recorded" in said:
             self._directory.learn_done(command, reply)
+
+
+def _given_up(command: PersonCommand, *, was_lost: bool) -> Failed:
+    """Say what is known of a command whose deadline has passed: of a question, all there is."""
+    if isinstance(command, CheckConsent) and not command.record:
+        return _UNANSWERED
+    return _LOST if was_lost else _TOO_LATE

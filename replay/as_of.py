@@ -8,7 +8,8 @@ log is read from its start. Either way the answer is exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -26,6 +27,7 @@ from domain.identity_events import (
 from domain.ids import StreamKind
 from domain.signal_events import SignalsRecorded
 from domain.workspace_events import ClockAdvanced
+from eventlog.errors import LogUnavailable
 from eventlog.port import Entry, LogReader
 from projections.clock import (
     MARK_EVERY_REVISIONS,
@@ -37,6 +39,9 @@ from projections.clock import (
 from projections.instants import microseconds
 from projections.tables import ReadTables
 from projections.timeline import signal_time
+
+SILENCE_SECONDS_MAX = 5.0
+"""Until a log that gives no more events is given up: somebody waits for one answer."""
 
 _WHO_IS_WHO = (
     IdentifiersLinked,
@@ -136,8 +141,8 @@ async def _read_on(
         through_revision=revision,
         batch_events_max=MARK_EVERY_REVISIONS,
     )
-    async with aclosing(reading) as batches:  # type: ignore[type-var]  # generators, by contract
-        async for batch in batches:
+    async with aclosing(reading):  # type: ignore[type-var]  # generators, by contract
+        while (batch := await _next(reading)) is not None:
             for entry in batch:
                 event = entry.event
                 at = found.at if event is None else time_moved_to(event)
@@ -146,6 +151,15 @@ async def _read_on(
                 found = Reading(entry.revision, max(found.at, at))
                 begun = event.part if event is not None and event.part < event.parts else 0
     return found, begun
+
+
+async def _next(reading: AsyncIterator[list[Entry]]) -> list[Entry] | None:
+    """Give the next events; None at the end. Raises `LogUnavailable` where they do not come."""
+    try:
+        async with asyncio.timeout(SILENCE_SECONDS_MAX):
+            return await anext(reading, None)
+    except TimeoutError:
+        raise LogUnavailable("the log gives no more events") from None
 
 
 def _happened(entries: Sequence[Entry], by: datetime) -> Iterator[Entry]:

@@ -51,6 +51,8 @@ PAGE_SIGNALS_MAX = 1_000
 PAGE_SIGNALS_DEFAULT = 100
 NAMES_MAX = 64
 ACTS_BITS = 16
+CHECK_SECONDS_MAX = 5.0
+"""Until a check that nobody answers is given up, however long its caller would wait."""
 """The low bits of a place in a history of consent: which of its event's acts it is."""
 _Check = CheckConsent
 """The command; within the service its name is the method's."""
@@ -128,11 +130,9 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
     ) -> query_service_pb2.CheckConsentResponse:
         """Say whether a purpose is open for a person now."""
         require_purpose(request.purpose)
-        command = CheckConsent(
-            **self._reader.person(request, context),
-            purpose=request.purpose,
-            record=request.record,
-        )
+        said = self._reader.person(request, context)
+        said["deadline"] = min(said["deadline"], self._reader.deadline(CHECK_SECONDS_MAX))
+        command = CheckConsent(**said, purpose=request.purpose, record=request.record)
         if request.HasField("as_of"):
             return await self._check_past(request, command)
         done = await execute(self._router, command)

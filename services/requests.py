@@ -92,14 +92,17 @@ class RequestReader:
 
     def call(self, context: CallContext) -> dict[str, Any]:
         """Give what all commands of a call have in common."""
-        now = self._clock.now()
         left: float | None = context.time_remaining()  # None for a call without a deadline
         seconds = DEADLINE_SECONDS_DEFAULT if left is None else min(left, DEADLINE_SECONDS_MAX)
         return {
             "auth_id": UNAUTHENTICATED,
             "issued_at": self._clock.recorded_now(),
-            "deadline": now + timedelta(seconds=seconds),
+            "deadline": self.deadline(seconds),
         }
+
+    def deadline(self, seconds: float) -> datetime:
+        """Give the time after which nobody waits for an answer any more."""
+        return self._clock.now() + timedelta(seconds=seconds)
 
     def person(self, request: PersonRequest, context: CallContext) -> dict[str, Any]:
         """Give the fields of a command to one person."""

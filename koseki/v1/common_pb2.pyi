@@ -424,7 +424,9 @@ Global___CustomerReference: _TypeAlias = CustomerReference  # noqa: Y015
 
 @_typing.final
 class AsOf(_message.Message):
-    """A past state to answer from. Whoever is erased by now is erased in every past state."""
+    """A past state to answer from. Whoever is erased by now is erased in every past state. It is read
+    from the log: where that gives nothing for 5 s, the answer is UNAVAILABLE (LOG_UNAVAILABLE).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

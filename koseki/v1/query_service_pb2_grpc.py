@@ -103,7 +103,8 @@ class QueryServiceServicer:
     def CheckConsent(self, request, context):
         """Says whether a purpose is open for a person now. A yes is never stale: it is decided by the
         person's host against the head of the log as of after the request came. Anything that cannot be
-        read for certain is a no or an error.
+        read for certain is a no or an error. One that nobody answers is given up after 5 s, whatever
+        its deadline: UNAVAILABLE (LOG_UNAVAILABLE), or with `record` UNKNOWN (UNKNOWN_OUTCOME).
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
         INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, MISSING_PURPOSE), NOT_FOUND

@@ -55,7 +55,8 @@ class QueryServiceStub:
     CheckConsent: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.CheckConsentRequest, _query_service_pb2.CheckConsentResponse]
     """Says whether a purpose is open for a person now. A yes is never stale: it is decided by the
     person's host against the head of the log as of after the request came. Anything that cannot be
-    read for certain is a no or an error.
+    read for certain is a no or an error. One that nobody answers is given up after 5 s, whatever
+    its deadline: UNAVAILABLE (LOG_UNAVAILABLE), or with `record` UNKNOWN (UNKNOWN_OUTCOME).
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
     INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, MISSING_PURPOSE), NOT_FOUND
@@ -119,7 +120,8 @@ class QueryServiceAsyncStub(QueryServiceStub):
     CheckConsent: _aio.UnaryUnaryMultiCallable[_query_service_pb2.CheckConsentRequest, _query_service_pb2.CheckConsentResponse]  # type: ignore[assignment]
     """Says whether a purpose is open for a person now. A yes is never stale: it is decided by the
     person's host against the head of the log as of after the request came. Anything that cannot be
-    read for certain is a no or an error.
+    read for certain is a no or an error. One that nobody answers is given up after 5 s, whatever
+    its deadline: UNAVAILABLE (LOG_UNAVAILABLE), or with `record` UNKNOWN (UNKNOWN_OUTCOME).
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
     INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, MISSING_PURPOSE), NOT_FOUND
@@ -198,7 +200,8 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_query_service_pb2.CheckConsentResponse, _abc.Awaitable[_query_service_pb2.CheckConsentResponse]]:
         """Says whether a purpose is open for a person now. A yes is never stale: it is decided by the
         person's host against the head of the log as of after the request came. Anything that cannot be
-        read for certain is a no or an error.
+        read for certain is a no or an error. One that nobody answers is given up after 5 s, whatever
+        its deadline: UNAVAILABLE (LOG_UNAVAILABLE), or with `record` UNKNOWN (UNKNOWN_OUTCOME).
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
         INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, MISSING_PURPOSE), NOT_FOUND

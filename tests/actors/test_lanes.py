@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,18 +18,19 @@ from actors.lanes import HostTable, RequestLane, ServingHost
 from actors.messages import HostUnavailable
 from actors.router import CommandRouter
 from actors.slots import SLOTS, Placement, slot_of
+from domain.errors import Kind
 from domain.ids import RecordId
-from domain.replies import Done
+from domain.replies import Done, Failed
 from eventlog.connection import Connection
 from eventlog.errors import LogUnavailable
 from eventlog.lanes import NatsLanes
 from eventlog.memory import MemoryEventLog
 from eventlog.server import EmbeddedServer
-from tests.actors.house import CLOCK, Workspace, identify, loyalty, track, traits, user
+from tests.actors.house import CLOCK, Workspace, check, identify, loyalty, track, traits, user
 from tests.support.waiting import until, until_async
 
 HOSTS = 2
-SOON = timedelta(seconds=5)
+SOON, BRIEF = timedelta(seconds=5), timedelta(seconds=1)
 
 
 class Unused:
@@ -245,3 +248,26 @@ async def test_a_host_keeps_what_it_is_sent_of_a_slot_that_is_not_its_own(
         assert all(isinstance(reply, Done) for reply in done), done
         more = [await router.execute(traits(user(str(n)))) for n in range(8)]
         assert all(isinstance(reply, Done) for reply in more), more
+
+
+async def test_of_a_server_that_stands_still_a_check_is_unavailable_and_a_record_of_it_unknown(
+    server: EmbeddedServer,
+) -> None:
+    async with net(server) as opened:
+        router = await opened.router()
+        for number in range(HOSTS):
+            await opened.serve(number)
+        await until(lambda: all(opened.table.epoch_of(number) for number in range(HOSTS)))
+        assert isinstance(await router.execute(identify(user("ann"))), Done)
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            asked, recorded = await asyncio.gather(
+                router.execute(check(user("ann"), deadline=CLOCK.now() + BRIEF)),
+                router.execute(check(user("ann"), record=True, deadline=CLOCK.now() + BRIEF)),
+            )
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        assert isinstance(asked, Failed)
+        assert (asked.kind, asked.reason) == (Kind.UNAVAILABLE, "LOG_UNAVAILABLE")
+        assert isinstance(recorded, Failed)
+        assert recorded.reason == "UNKNOWN_OUTCOME"

@@ -10,9 +10,9 @@ import pytest_asyncio
 from eventlog.jetstream import JetStreamEventLog
 from eventlog.memory import MemoryEventLog
 from tests.services.edge import Edge, edge_over
-from tests.support.nats import connection, jetstream_log, nats_server
+from tests.support.nats import connection, jetstream_log, nats_server, own_server
 
-__all__ = ["connection", "jetstream_log", "nats_server"]
+__all__ = ["connection", "jetstream_log", "nats_server", "own_server"]
 
 
 @pytest_asyncio.fixture
