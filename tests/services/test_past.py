@@ -326,6 +326,7 @@ async def test_a_verification_says_how_far_it_is_and_what_it_found(audited: Edge
     assert steps[-1].found.holds
     assert steps[-1].found.revision == done.revision
     assert steps[-1].found.rows_compared > 0
+    assert steps[-1].found.sets_compared > 0
 
 
 async def test_only_a_server_for_auditors_answers_and_only_for_audit(
