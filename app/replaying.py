@@ -38,7 +38,7 @@ from projections.store import Store
 from projections.tables import ReadTables
 from projections.views import CustomerView
 from replay.as_of import AsOf, Prefix, find_prefix
-from replay.customer import PastCustomers, fold_customers
+from replay.customer import PastMembers, fold_members
 from replay.diff import Change, diff_customer
 from replay.explain import event_at, explain_change, explain_merge, since_in_log
 from replay.fold import Progress, fold_into, silent
@@ -57,20 +57,20 @@ class Past:
 
     async def person(
         self, prefix: Prefix, named: RecordId | Key
-    ) -> tuple[PastCustomers, RecordId | None]:
+    ) -> tuple[PastMembers, RecordId | None]:
         """Fold who has this id or held this identifier; None for nobody.
 
         Raises `Invalid` and `CustomerParked`.
         """
         if isinstance(named, str):
-            return await fold_customers(self.log, prefix, record_ids=[named]), named
+            return await fold_members(self.log, prefix, record_ids=[named]), named
         rules = (await rules_of(self.log)).identity
         normaliser = IdentifierNormaliser(read_pepper(self.settings), rules=lambda: rules)
         key = normaliser.normalise(*named).key
-        found = await fold_customers(self.log, prefix, identifiers=[key])
+        found = await fold_members(self.log, prefix, identifiers=[key])
         return found, found.holder(key)
 
-    async def since(self, past: PastCustomers, why: Explanation) -> tuple[int, int] | None:
+    async def since(self, past: PastMembers, why: Explanation) -> tuple[int, int] | None:
         """Say at which revision and instant of the log a membership began or ended."""
         if why.since_revision is None or why.since_at is None:
             return None
@@ -197,7 +197,7 @@ async def person_exported(
         return await export_person(past.log, prefix, record_id)
 
 
-def _shown(view: CustomerView, found: PastCustomers) -> dict[str, Any]:
+def _shown(view: CustomerView, found: PastMembers) -> dict[str, Any]:
     shown = {k: v for k, v in asdict(view).items() if k != "revision"}
     is_seen = view.purpose == AUDIT
     return {
@@ -272,7 +272,7 @@ def _time_text(instant: int | None) -> str | None:
     return None if instant is None else time_of(instant).isoformat()
 
 
-async def _membership(past: Past, found: PastCustomers, why: Explanation) -> dict[str, Any]:
+async def _membership(past: Past, found: PastMembers, why: Explanation) -> dict[str, Any]:
     shown: dict[str, Any] = asdict(why)
     since = await past.since(found, why)
     revision, at = (None, None) if since is None else since

@@ -1,7 +1,7 @@
 """Read model: the clock of the log, the greatest time recorded up to the checkpoint (R15).
 
 Table `clock`: one row, {at}. Every event that can be read moves it, also one that is held back;
-`segments/session.py` does so, because what is due fires before the event is applied. Views judge
+`facts_session.py` does so, because what is due fires before the event is applied. Views judge
 consent and drop fast context by it. Table `clock_marks`: every `MARK_EVERY_REVISIONS`-th revision
 -> {at}: where to look for a past time.
 """

@@ -38,6 +38,7 @@ from projections import (
     timeline,
 )
 from projections.errors import CheckpointMoved, FoldFailed, PoisonEvent, ReadSideError
+from projections.facts_session import FactsSession
 from projections.row_keys import RowKeys
 from projections.rows import OpenRows, RowCodec, Sealed, SealedRows, TaggedRows
 from projections.segments import (
@@ -50,8 +51,10 @@ from projections.segments import (
     trait_indexes,
 )
 from projections.segments.session import Session
-from projections.segments.timers import concerns_all
 from projections.tables import Checkpoint, Tables, Transaction
+
+Begin = Callable[[Tables], FactsSession]
+"""Begins what goes along with a fold: memberships too, or facts alone."""
 
 MODELS = (
     customers,
@@ -153,9 +156,13 @@ def fold_batch(rows: Rows, entries: Sequence[Entry]) -> Checkpoint:
         return rows.checkpoint
 
 
-def fold_excerpt(rows: Rows, entries: Sequence[Entry]) -> Checkpoint:
-    """Fold events of some streams in order, whatever lies between them; D(r) stays as it was."""
-    return _parking_faults(partial(_fold_excerpt_once, rows, entries), len(entries))
+def fold_excerpt(rows: Rows, entries: Sequence[Entry], begin: Begin = Session) -> Checkpoint:
+    """Fold events of some streams in order, whatever lies between them; D(r) stays as it was.
+
+    Begun with `FactsSession` it judges nobody, and the rows are the same but for memberships.
+    """
+    fold = partial(_fold_excerpt_once, rows, entries, begin=begin)
+    return _parking_faults(fold, len(entries))
 
 
 def fold_share(rows: Rows, entries: Sequence[Entry], times: Times) -> None:
@@ -164,7 +171,10 @@ def fold_share(rows: Rows, entries: Sequence[Entry], times: Times) -> None:
     Of what it says of others only the times are known, to which that moved the clock. Rows that
     hold something of everybody hold only what these entries brought.
     """
-    _parking_faults(partial(_fold_excerpt_once, rows, entries, times=times), len(entries))
+    until = times.after(entries[-1].revision)
+    begin = partial(Session, reached=times.reached, until=until)
+    fold = partial(_fold_excerpt_once, rows, entries, begin=begin, times=times)
+    _parking_faults(fold, len(entries))
 
 
 def fold_part(
@@ -179,23 +189,24 @@ def fold_part(
 
     The rows that there are of everybody else stand by as they were. Raises `FoldFailed`.
     """
-    _fold_entries(tables, entries, {}, times=times, until=until, concerns=concerns)
+    end = times.after(until)
+    session = Session(tables, times.reached, until=end, concerns=concerns)
+    _fold_entries(tables, entries, session, faults={}, times=times, until=until)
 
 
 def let_time_pass(
     rows: Rows,
     to: datetime,
-    reached: Callable[[int], int] | None = None,
+    begin: Begin = Session,
     *,
     revision: int | None = None,
 ) -> None:
     """Move the clock on with nothing else happening; only replays do, whose rows are their own.
 
-    Of a share, `reached` says by which event of others the clock came to an instant. The rows stand
-    at `revision` then, up to which the log says nothing more that they could hold.
+    The rows stand at `revision` then, up to which the log says nothing more that they could hold.
     """
     with transaction_of(rows) as transaction:
-        session = Session(transaction, reached)
+        session = begin(transaction)
         session.pass_time(to, transaction.checkpoint.revision)
         session.finish()
         stands = transaction.checkpoint
@@ -220,7 +231,7 @@ def _parking_faults(fold: Callable[[Mapping[int, str]], Checkpoint], faults_max:
 def _fold_once(rows: Rows, entries: Sequence[Entry], faults: Mapping[int, str]) -> Checkpoint:
     with transaction_of(rows) as transaction:
         log_digest = extend(transaction.checkpoint, entries)
-        _fold_entries(transaction, entries, faults)
+        _fold_entries(transaction, entries, Session(transaction), faults=faults)
         last = entries[-1]
         return transaction.commit(
             revision=last.revision, event_digest=last.digest, log_digest=log_digest
@@ -232,10 +243,11 @@ def _fold_excerpt_once(
     entries: Sequence[Entry],
     faults: Mapping[int, str],
     *,
+    begin: Begin,
     times: Times | None = None,
 ) -> Checkpoint:
     with transaction_of(rows) as transaction:
-        _fold_entries(transaction, entries, faults, times=times)
+        _fold_entries(transaction, entries, begin(transaction), faults=faults, times=times)
         last, log_digest = entries[-1], transaction.checkpoint.log_digest
         return transaction.commit(
             revision=last.revision, event_digest=last.digest, log_digest=log_digest
@@ -272,16 +284,13 @@ def collector_at_rest() -> Iterator[None]:
 def _fold_entries(
     tables: Tables,
     entries: Sequence[Entry],
-    faults: Mapping[int, str],
+    session: FactsSession,
     *,
+    faults: Mapping[int, str],
     times: Times | None = None,
     until: int | None = None,
-    concerns: Callable[[RecordId], bool] = concerns_all,
 ) -> None:
     """Fold entries; with `times`, of a log of which only these are at hand, and up to `until`."""
-    end = times.after(until or entries[-1].revision) if times else None
-    reached = times.reached if times else None
-    session = Session(tables, reached, until=end, concerns=concerns)
     session.need_keys(entries)
     for entry in entries:
         heads.note(tables, entry)
@@ -289,9 +298,9 @@ def _fold_entries(
         if times is None:  # of a share, it tells nothing of others
             session.passed(entry.revision)
     try:
-        if until is not None and end is not None:
+        if times is not None and until is not None:
             session.end_append()
-            session.pass_time(end, until)
+            session.pass_time(times.after(until), until)
         session.finish()
     except _NOT_THE_EVENTS_FAULT:
         raise
@@ -301,7 +310,7 @@ def _fold_entries(
 
 def _fold_entry(
     tables: Tables,
-    session: Session,
+    session: FactsSession,
     entry: Entry,
     faults: Mapping[int, str],
     times: Times | None,

@@ -23,9 +23,11 @@ from domain.ids import (
 from eventlog.port import EMPTY, Entry, LogReader
 from projections import customers
 from projections.errors import CustomerErased
-from projections.fold import fold_excerpt, let_time_pass
+from projections.facts_session import FactsSession
+from projections.fold import Begin, fold_excerpt, let_time_pass
 from projections.memory import MemoryTables
 from projections.segments.membership import read_membership
+from projections.segments.session import Session
 from projections.views import CustomerView, customer_view, record_holding
 from replay.as_of import Prefix, within
 
@@ -52,17 +54,21 @@ class PastCustomers:
         """Find who held an identifier. Raises `CustomerParked`."""
         return record_holding(self.tables, key)
 
+    def _require_kept(self, record_id: RecordId) -> None:
+        found = customers.component(self.tables, record_id)
+        if not self.erased.isdisjoint({record_id, *(found.members if found else ())}):
+            raise CustomerErased
+
+
+class PastMembers(PastCustomers):
+    """Past customers with their memberships, which take by far the longest to fold."""
+
     def segments(self, record_id: RecordId) -> tuple[str, ...]:
         """Name the segments to which a customer belonged. Raises `CustomerErased`."""
         self._require_kept(record_id)
         root = customers.root(self.tables, record_id)
         row = read_membership(self.tables, root) if root else None
         return tuple(sorted(n for n in row["in"] if not n.startswith("~"))) if row else ()
-
-    def _require_kept(self, record_id: RecordId) -> None:
-        found = customers.component(self.tables, record_id)
-        if not self.erased.isdisjoint({record_id, *(found.members if found else ())}):
-            raise CustomerErased
 
 
 async def fold_customers(
@@ -72,15 +78,32 @@ async def fold_customers(
     record_ids: Collection[RecordId] = (),
     identifiers: Collection[IdentifierKey] = (),
 ) -> PastCustomers:
-    """Fold the customers of these records, and of whoever held these identifiers.
+    """Fold what is known of the customers of these records, and of who held these identifiers.
 
-    Views and memberships equal those over the whole prefix, but for who else is of a household;
-    the digests of so few events mean nothing. Raises `LogUnavailable` and `LogDamaged`.
+    Views equal those over the whole prefix, but for who else is of a household; the digests of so
+    few events mean nothing. Raises `LogUnavailable` and `LogDamaged`.
     """
     loaded = await load_customers(log, prefix, record_ids=record_ids, identifiers=identifiers)
     entries = within(loaded, prefix)
-    tables = await asyncio.to_thread(_folded, entries, prefix)
+    tables = await asyncio.to_thread(_folded, entries, prefix, FactsSession)
     return PastCustomers(tables, prefix, tuple(entries), erased_records(loaded))
+
+
+async def fold_members(
+    log: LogReader,
+    prefix: Prefix,
+    *,
+    record_ids: Collection[RecordId] = (),
+    identifiers: Collection[IdentifierKey] = (),
+) -> PastMembers:
+    """Fold as `fold_customers` does, and who belonged to which segment: as over the whole prefix.
+
+    Since when is that of the customer's own streams; `since_in_log` says it of the log.
+    """
+    loaded = await load_customers(log, prefix, record_ids=record_ids, identifiers=identifiers)
+    entries = within(loaded, prefix)
+    tables = await asyncio.to_thread(_folded, entries, prefix, Session)
+    return PastMembers(tables, prefix, tuple(entries), erased_records(loaded))
 
 
 def _without_housemates(view: CustomerView) -> CustomerView:
@@ -89,12 +112,12 @@ def _without_housemates(view: CustomerView) -> CustomerView:
     return replace(view, households=households)
 
 
-def _folded(entries: Sequence[Entry], prefix: Prefix) -> MemoryTables:
+def _folded(entries: Sequence[Entry], prefix: Prefix, begin: Begin) -> MemoryTables:
     """Fold, which takes long where the rules were changed very often."""
     tables = MemoryTables()
     if entries:
-        fold_excerpt(tables, entries)
-    let_time_pass(tables, prefix.clock, revision=prefix.revision)
+        fold_excerpt(tables, entries, begin)
+    let_time_pass(tables, prefix.clock, begin, revision=prefix.revision)
     return tables
 
 

@@ -29,7 +29,7 @@ from projections.profile import KnownIdentifier
 from projections.tallies import Tally
 from projections.views import CustomerView, PurposeStanding, Trait
 from replay.as_of import Prefix, within
-from replay.customer import PastCustomers, erased_records, load_customers
+from replay.customer import PastMembers, erased_records, load_customers
 
 EVENTS_MAX = 10_000
 """Between the two states; the view is made again after each decision."""
@@ -78,7 +78,7 @@ class Change:
 
 @dataclass(slots=True)
 class _Walk:
-    past: PastCustomers
+    past: PastMembers
     record_id: RecordId
     seen: Fields
     steps: dict[str, list[Step]] = field(default_factory=dict)
@@ -112,7 +112,7 @@ async def diff_customer(
     if begun:
         fold_excerpt(tables, begun)
     let_time_pass(tables, earlier.clock)
-    past = PastCustomers(tables, later, tuple(entries), erased_records(loaded))
+    past = PastMembers(tables, later, tuple(entries), erased_records(loaded))
     first = fields_of(past, record_id)
     walk = _Walk(past, record_id, first)
     for decision in decisions_of(entries[len(begun) :]):
@@ -125,7 +125,7 @@ async def diff_customer(
     ]
 
 
-def fields_of(past: PastCustomers, record_id: RecordId) -> Fields:
+def fields_of(past: PastMembers, record_id: RecordId) -> Fields:
     """Flatten what an auditor sees of a customer into named fields; none for nobody.
 
     What else is known of a field stands under its name: `source.traits.tier` beside `traits.tier`.

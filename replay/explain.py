@@ -17,7 +17,7 @@ from projections.instants import microseconds, time_of
 from projections.segments.journal import MembershipChange, changes
 from projections.tables import ReadTables
 from replay.as_of import AsOf, clock_after, find_prefix
-from replay.customer import PastCustomers, erased_records
+from replay.customer import PastMembers, erased_records
 from replay.fold import READ_EVENTS_MAX, Progress, silent
 
 Since = tuple[int, int]
@@ -94,7 +94,7 @@ def explain_change(
 
 async def since_in_log(
     log: LogReader,
-    past: PastCustomers,
+    past: PastMembers,
     *,
     since: Mapping[str, Since],
     now: datetime,

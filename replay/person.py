@@ -24,7 +24,7 @@ from projections.consent_history import consent_history
 from projections.profile import TraitClaim
 from projections.views import CustomerView, Trait
 from replay.as_of import Prefix
-from replay.customer import PastCustomers, fold_customers
+from replay.customer import PastMembers, fold_members
 
 Json = dict[str, Any]  # Any: JSON
 
@@ -34,7 +34,7 @@ async def export_person(log: LogReader, prefix: Prefix, record_id: RecordId) -> 
 
     Raises `CustomerErased`, `CustomerParked` and `LogError`.
     """
-    found = await fold_customers(log, prefix, record_ids=[record_id])
+    found = await fold_members(log, prefix, record_ids=[record_id])
     view = found.view(record_id, AUDIT)
     if view is None:
         return None
@@ -61,7 +61,7 @@ def _of_records(entries: Iterable[Entry], members: frozenset[RecordId]) -> list[
     ]
 
 
-def _facts(view: CustomerView, found: PastCustomers, events: Mapping[str, Recorded[Event]]) -> Json:
+def _facts(view: CustomerView, found: PastMembers, events: Mapping[str, Recorded[Event]]) -> Json:
     """Give what is so of the person now; each with its source, when, and the event."""
     return {
         "identifiers": [

@@ -29,6 +29,7 @@ from projections.rows import Row, RowCodec, encode_row, row_digest
 from projections.rules import RULES
 from projections.segments.definitions import SEGMENT_RULES, SEGMENTS
 from projections.segments.journal import LOCAL_TABLES as JOURNAL_TABLES
+from projections.segments.session import Session
 from projections.tables import DIGEST_MODULUS, Changes, Checkpoint
 from projections.tallies import TOTALS
 from replay.scanning import Scan
@@ -128,7 +129,8 @@ class ShareFold:
         await self._fold(len(self._pending))
         if self._revision:
             to = self._times.after(self._revision)
-            work = partial(let_time_pass, self.tables, to, self._times.reached)
+            begin = partial(Session, reached=self._times.reached)
+            work = partial(let_time_pass, self.tables, to, begin)
             await in_thread(work, self.tables.codec)
         return self._share()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
+from typing import TypedDict
 
 from domain.commands import CheckConsent
 from domain.consent_acts import verdict_of
 from domain.errors import Invalid, NotFound
 from domain.identity import Identifier
-from domain.ids import RecordId
+from domain.ids import IdentifierKey, RecordId
 from domain.replies import Verdict
 from eventlog.guard import LogGuard
 from eventlog.port import LogReader
@@ -18,10 +19,18 @@ from projections.rules import read_rules
 from projections.store import Store
 from projections.views import CustomerView, customer_standings
 from replay.as_of import AsOf, Prefix, find_prefix
-from replay.customer import PastCustomers, fold_customers
+from replay.customer import PastCustomers, PastMembers, fold_customers, fold_members
 from replay.explain import Since, since_in_log
 from services.lookup import Reference
 from services.requests import RequestReader, read_record_id, read_time
+
+Named = RecordId | Identifier
+"""Whom a reference names."""
+
+
+class _Whom(TypedDict):
+    record_ids: set[RecordId]
+    identifiers: set[IdentifierKey]
 
 
 class PastReader:
@@ -63,34 +72,13 @@ class PastReader:
                 self._log, read_as_of(as_of), now=self._reader.now(), marks=marks
             )
 
-    async def customers(
-        self, as_of: common_pb2.AsOf, references: Iterable[Reference]
-    ) -> PastCustomers:
-        """Fold whom these references name. Raises `Invalid`."""
-        named = [self._named(reference) for reference in references]
+    async def customers(self, as_of: common_pb2.AsOf, named: Collection[Named]) -> PastCustomers:
+        """Fold what was known of these people. Raises `Invalid`."""
         prefix = await self.prefix(as_of)
-        return await fold_customers(
-            self._log,
-            prefix,
-            record_ids={person for person in named if isinstance(person, str)},
-            identifiers={person.key for person in named if isinstance(person, Identifier)},
-        )
+        return await fold_customers(self._log, prefix, **_whom(named))
 
-    def is_sound(self, reference: Reference) -> bool:
-        """Say whether a reference can be read, be somebody known by it or not."""
-        try:
-            self._named(reference)
-        except Invalid:
-            return False
-        return True
-
-    def view(self, past: PastCustomers, reference: Reference, purpose: str) -> CustomerView | None:
-        """See one of them. Raises `Invalid`, and as `PastCustomers.view`."""
-        named = self._named(reference)
-        record_id = past.holder(named.key) if isinstance(named, Identifier) else named
-        return None if record_id is None else past.view(record_id, purpose)
-
-    def _named(self, reference: Reference) -> RecordId | Identifier:
+    def read(self, reference: Reference) -> Named:
+        """Read whom a reference names, be somebody known by it or not. Raises `Invalid`."""
         match reference.WhichOneof("reference"):
             case "customer_id" if reference.customer_id:
                 return read_record_id(reference.customer_id)
@@ -101,18 +89,28 @@ class PastReader:
 
     async def find(
         self, as_of: common_pb2.AsOf, reference: Reference, purpose: str
-    ) -> tuple[PastCustomers, RecordId]:
-        """Fold whom a reference names, and give the customer's id then.
+    ) -> tuple[PastCustomers, CustomerView]:
+        """Fold what was known of whom a reference names, and see it.
 
         Raises `Invalid`, `NotFound`, and as `PastCustomers.view`.
         """
-        past = await self.customers(as_of, [reference])
-        view = self.view(past, reference, purpose)
-        if view is None:
-            raise NotFound("UNKNOWN_CUSTOMER", "nobody was known by this id or identifier")
-        return past, view.customer_id
+        named = self.read(reference)
+        past = await self.customers(as_of, [named])
+        return past, _seen(past, named, purpose)
 
-    async def since(self, past: PastCustomers, since: Mapping[str, Since]) -> dict[str, Since]:
+    async def find_member(
+        self, as_of: common_pb2.AsOf, reference: Reference, purpose: str
+    ) -> tuple[PastMembers, RecordId]:
+        """Fold the memberships of whom a reference names, and give the customer's id then.
+
+        Raises as `find`.
+        """
+        named = self.read(reference)
+        prefix = await self.prefix(as_of)
+        past = await fold_members(self._log, prefix, **_whom([named]))
+        return past, _seen(past, named, purpose).customer_id
+
+    async def since(self, past: PastMembers, since: Mapping[str, Since]) -> dict[str, Since]:
         """Say by segment since when past memberships are in the log, or ended.
 
         `since` says it as it is in their fold. Raises `LogUnavailable` and `LogDamaged`.
@@ -151,6 +149,26 @@ class PastReader:
             purpose.name, judged, rules_version=rules.version, decided_at=prefix.clock
         )
         return verdict, past, customers.root(past.tables, min(members)) if members else None
+
+
+def view_of(past: PastCustomers, named: Named, purpose: str) -> CustomerView | None:
+    """See one of those who were folded. Raises as `PastCustomers.view`."""
+    record_id = past.holder(named.key) if isinstance(named, Identifier) else named
+    return None if record_id is None else past.view(record_id, purpose)
+
+
+def _seen(past: PastCustomers, named: Named, purpose: str) -> CustomerView:
+    view = view_of(past, named, purpose)
+    if view is None:
+        raise NotFound("UNKNOWN_CUSTOMER", "nobody was known by this id or identifier")
+    return view
+
+
+def _whom(named: Collection[Named]) -> _Whom:
+    return {
+        "record_ids": {person for person in named if isinstance(person, str)},
+        "identifiers": {person.key for person in named if isinstance(person, Identifier)},
+    }
 
 
 def read_as_of(message: common_pb2.AsOf) -> AsOf:

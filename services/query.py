@@ -21,10 +21,8 @@ from projections.segments.following import CustomerWatch, is_open_for, segments_
 from projections.segments.watching import mark_of, read_place
 from projections.store import Store
 from projections.tables import ReadTables
-from projections.views import (
-    CustomerView,
-    history_view,
-)
+from projections.views import history_view
+from replay.customer import PastCustomers
 from services.answers import STATES, act_message, customer_message, stamp
 from services.customer import execute
 from services.errors import CallContext
@@ -34,7 +32,7 @@ from services.lookup import history_named
 from services.methods import Encoded
 from services.outcomes import left_out_message
 from services.pages import page_of
-from services.past import PastReader
+from services.past import Named, PastReader, view_of
 from services.people import People, require_purpose
 from services.requests import RequestReader, read_time, spelled_id
 from services.segment_answers import customer_change_message, membership_messages
@@ -100,10 +98,7 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         if request.at_least_revision:
             await self._reach(request, context)
         if request.HasField("as_of"):
-            past = await self._past.customers(request.as_of, [request])
-            view = self._past.view(past, request, request.purpose)
-            if view is None:
-                raise _unknown()
+            _, view = await self._past.find(request.as_of, request, request.purpose)
             return query_service_pb2.GetCustomerResponse(customer=customer_message(view))
         name, now = self._name(request, request.purpose), self._reader.now()
         store, kept = self._store, self._kept
@@ -150,8 +145,8 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         """List the acts of consent of one customer."""
         await self._prepare(request, context)
         if request.HasField("as_of"):
-            past, root = await self._past.find(request.as_of, request, request.purpose)
-            view = history_view(past.tables, root, request.purpose)
+            past, seen = await self._past.find(request.as_of, request, request.purpose)
+            view = history_view(past.tables, seen.customer_id, request.purpose)
         else:
             view = await read_rows(
                 self._store, lambda tables: history_named(tables, request, self._reader)
@@ -177,7 +172,9 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         """List the segments of a customer that serve a purpose."""
         await self._prepare(request, context)
         if request.HasField("as_of"):
-            past, root = await self._past.find(request.as_of, request.reference, request.purpose)
+            past, root = await self._past.find_member(
+                request.as_of, request.reference, request.purpose
+            )
             answer = _segments(past.tables, root, request)
             since = {
                 told.segment: (told.since_revision, microseconds(read_time(told.since)))
@@ -203,13 +200,16 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             raise Invalid("INVALID_FIELD", limits)
         await self._prepare(request, context)
         if request.HasField("as_of"):
-            past, root = await self._past.find(request.as_of, request.reference, request.purpose)
-            return _timeline(past.tables, root, request)
+            then, seen = await self._past.find(request.as_of, request.reference, request.purpose)
+            return _timeline(then.tables, seen.customer_id, request, is_open=seen.is_open)
         now = self._reader.now()
-        return await read_long(
-            self._store,
-            lambda tables: _timeline(tables, self._find(tables, request), request, now=now),
-        )
+
+        def read(tables: ReadTables) -> query_service_pb2.ListTimelineResponse:
+            root = self._find(tables, request)
+            is_open = is_open_for(tables, root, request.purpose, now=now)
+            return _timeline(tables, root, request, is_open=is_open)
+
+        return await read_long(self._store, read)
 
     async def WatchCustomer(
         self, request: query_service_pb2.WatchCustomerRequest, context: CallContext
@@ -250,21 +250,19 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
     async def _all_past(
         self, request: query_service_pb2.BatchGetCustomersRequest
     ) -> query_service_pb2.BatchGetCustomersResponse:
-        results = []
-        sound = filter(self._past.is_sound, request.references)
+        read = [self._read_past(reference) for reference in request.references]
+        sound = [named for named in read if not isinstance(named, Invalid)]
         past = await self._past.customers(request.as_of, sound)
-        for reference in request.references:
-            try:
-                view = self._past.view(past, reference, request.purpose)
-            except (DomainError, CustomerParked) as error:
-                if error.reason == "UNKNOWN_PURPOSE":
-                    raise
-                results.append(query_service_pb2.CustomerResult(reason=error.reason))
-                continue
-            results.append(_result_of(view))
+        results = [_result_then(past, named, request.purpose) for named in read]
         return query_service_pb2.BatchGetCustomersResponse(
             results=results, revision=past.prefix.revision
         )
+
+    def _read_past(self, reference: common_pb2.CustomerReference) -> Named | Invalid:
+        try:
+            return self._past.read(reference)
+        except Invalid as fault:  # the outcome of this reference alone
+            return fault
 
     async def _prepare(self, request: _Read, context: CallContext) -> None:
         self._require(request)
@@ -348,7 +346,7 @@ def _timeline(
     root: RecordId,
     request: query_service_pb2.ListTimelineRequest,
     *,
-    now: datetime | None = None,
+    is_open: bool,
 ) -> query_service_pb2.ListTimelineResponse:
     size = request.page_signals or PAGE_SIGNALS_DEFAULT
     view = TimelineView(
@@ -361,7 +359,7 @@ def _timeline(
     answer = query_service_pb2.ListTimelineResponse(
         customer_id=root, revision=tables.checkpoint.revision
     )
-    if not is_open_for(tables, root, request.purpose, now=now):
+    if not is_open:
         return answer
     answer.purpose_open = True
     found = view.newest(tables, customers.members(tables, root), limit=size + 1)
@@ -379,7 +377,17 @@ def _bound(
     return microseconds(read_time(getattr(request, field)))
 
 
-def _result_of(view: CustomerView | None) -> query_service_pb2.CustomerResult:
+def _result_then(
+    past: PastCustomers, named: Named | Invalid, purpose: str
+) -> query_service_pb2.CustomerResult:
+    if isinstance(named, Invalid):
+        return query_service_pb2.CustomerResult(reason=named.reason)
+    try:
+        view = view_of(past, named, purpose)
+    except (DomainError, CustomerParked) as error:
+        if error.reason == "UNKNOWN_PURPOSE":
+            raise
+        return query_service_pb2.CustomerResult(reason=error.reason)
     if view is None:
         return query_service_pb2.CustomerResult(reason="UNKNOWN_CUSTOMER")
     return query_service_pb2.CustomerResult(customer=customer_message(view))

@@ -283,7 +283,7 @@ class SegmentService(segment_service_pb2_grpc.SegmentServiceServicer):
     async def _explained_then(
         self, request: segment_service_pb2.ExplainMembershipRequest
     ) -> segment_service_pb2.ExplainMembershipResponse:
-        past, root = await self._past.find(request.as_of, request.reference, request.purpose)
+        past, root = await self._past.find_member(request.as_of, request.reference, request.purpose)
         check_serves(past.tables, Sets(), request.segment, purpose=request.purpose)
         why = _why(past.tables, root, request)
         if why is not None and why.since_revision is not None and why.since_at is not None:

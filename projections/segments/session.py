@@ -2,8 +2,7 @@
 
 A decision's events are judged together, at its last one: in between, records that join are half
 joined. Timers that are due fire before the event that moves the clock is applied, each at its own
-instant. The fold calls `settle` and `advance` before the read models, `after` behind them, and
-`finish` at the end.
+instant.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from domain.preference_events import PreferencesSet
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from eventlog.port import Entry
 from projections import clock, customers, identifiers, parking
+from projections.facts_session import FactsSession
 from projections.instants import microseconds
 from projections.segments import timers
 from projections.segments.active import EVERYONE, Indexes
@@ -40,8 +40,8 @@ KEYS_AT_ONCE_MAX = 20_000
 _NONE: Indexes = frozenset()
 
 
-class Session:
-    """Keeps the memberships in step with one transaction over the rows."""
+class Session(FactsSession):
+    """Keeps the clock and the memberships in step with one transaction over the rows."""
 
     def __init__(
         self,
@@ -56,11 +56,10 @@ class Session:
         Instants are looked for up to a time only, if it is known how far this goes, and of those
         customers alone whom it `concerns`.
         """
-        self._tables = tables
+        super().__init__(tables)
         self._reached = reached
         self._concerns = concerns
         self._ledger = Ledger(tables, active_set(tables))
-        self._time = clock.read_clock(tables)
         self._clock = microseconds(self._time)
         self._until = None if until is None else microseconds(until)
         self._ledger.earliest_due = self._next_due()
@@ -69,10 +68,6 @@ class Session:
         self._erased: dict[RecordId, tuple[RecordId, ...]] = {}
         self._decision: DecisionId | None = None
         self._fired = 0
-        self.is_anybody_parked = parking.is_anybody_parked(tables)
-        """Or was, in this transaction."""
-        self.revision = 0
-        """Of the last event that was folded."""
 
     def need_keys(self, entries: Sequence[Entry]) -> None:
         """Ask at once for the keys of those whom these entries, or time, will touch.
@@ -100,10 +95,6 @@ class Session:
         """Judge what is touched: no decision goes on behind its append."""
         self._judge_touched()
 
-    def advance(self, event: Recorded[Event]) -> None:
-        """Let time pass to an event."""
-        self.pass_time(clock.time_moved_to(event), event.revision)
-
     def pass_time(self, time: datetime, revision: int) -> None:
         """Let time pass; what changes by it is told at a revision."""
         moved_to = microseconds(time)
@@ -112,12 +103,12 @@ class Session:
         if self._is_due(moved_to):
             self._judge_touched()
             self._fire(moved_to, revision)
-        self._time, self._clock = time, moved_to
-        clock.move_clock(self._tables, time)
+        self._clock = moved_to
+        super().pass_time(time, revision)
 
     def after(self, event: Recorded[Event]) -> None:
         """Note whom an event that was applied touches; follow the rules at once."""
-        self.revision = event.revision
+        super().after(event)
         if event.stream.kind is StreamKind.WORKSPACE:
             self._judge_touched()
             self._follow_rules(event)
@@ -135,8 +126,8 @@ class Session:
 
     def hold_back(self, entry: Entry) -> None:
         """Note whom an event touches that was not applied: they may be parked now."""
-        self.is_anybody_parked = True
-        self.revision, stream = entry.revision, entry.stream
+        super().hold_back(entry)
+        stream = entry.stream
         body = entry.event.body if entry.event else None
         records: set[RecordId] = set()
         if stream.kind is StreamKind.RECORD:

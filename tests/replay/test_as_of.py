@@ -15,18 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.errors import Invalid, NotFound
-from domain.ids import IdentifierKey, RecordId, record_stream
+from domain.ids import IdentifierKey, RecordId, StreamKind, record_stream
 from domain.preference_events import HouseholdLinked
 from eventlog.port import Entry, LogReader
 from projections import customers
-from projections.clock import MARK_EVERY_REVISIONS, read_clock, time_moved_to
+from projections.clock import CLOCK_MARKS, MARK_EVERY_REVISIONS, read_clock, time_moved_to
 from projections.errors import CustomerErased, CustomerParked
-from projections.fold import fold_batch, let_time_pass
+from projections.fold import TABLES, fold_batch, let_time_pass
 from projections.memory import MemoryTables
-from projections.segments.membership import read_membership
+from projections.segments.membership import MEMBERSHIPS, read_membership
+from projections.segments.timers import TIMERS
 from projections.views import CustomerView, Household, customer_view, record_holding
 from replay.as_of import AsOf, Prefix, find_prefix
-from replay.customer import fold_customers
+from replay.customer import fold_customers, fold_members
 from replay.explain import since_in_log
 from tests.projections.histories import (
     START,
@@ -77,8 +78,28 @@ async def test_as_of_a_revision_is_what_was_seen_live_at_that_revision(seed: int
     prefix = await find_prefix(listed(entries), AsOf(revision=revision), now=LATER)
     assert prefix == Prefix(whole, read_clock(live))
     for number in range(RECORDS):
-        past = await fold_customers(listed(entries), prefix, record_ids=[record_id(number)])
+        past = await fold_members(listed(entries), prefix, record_ids=[record_id(number)])
         assert seen(past.tables, number) == seen(live, number)
+
+
+@settings(deadline=None, max_examples=40)
+@given(SEEDS, st.integers(0, 2**32), st.integers(0, 100))
+async def test_what_is_known_is_the_same_whether_anybody_is_judged_or_not(
+    seed: int, at: int, spoilt: int
+) -> None:
+    history = world_of(seed).history
+    records = [e.revision for e in history.entries if e.stream.kind is StreamKind.RECORD]
+    if spoilt < len(records):
+        history.spoil(records[spoilt])
+    log, everybody = listed(history.entries), [record_id(number) for number in range(RECORDS)]
+    prefix = await find_prefix(log, AsOf(revision=1 + at % len(history.entries)), now=LATER)
+    known = await fold_customers(log, prefix, record_ids=everybody)
+    judged = await fold_members(log, prefix, record_ids=everybody)
+    for table in TABLES:
+        if table not in (MEMBERSHIPS, TIMERS, CLOCK_MARKS):
+            assert list(known.tables.scan(table, b"")) == list(judged.tables.scan(table, b""))
+    assert not known.tables.count(MEMBERSHIPS)
+    assert known.erased == judged.erased
 
 
 @settings(deadline=None, max_examples=20)
@@ -90,7 +111,7 @@ async def test_a_past_membership_is_since_when_the_read_side_had_it(seed: int, a
     fold_batch(live, entries[: prefix.revision])
     for number in range(RECORDS):
         record = record_id(number)
-        past = await fold_customers(listed(entries), prefix, record_ids=[record])
+        past = await fold_members(listed(entries), prefix, record_ids=[record])
         root = customers.root(live, record)
         row = read_membership(live, root) if root else None
         known = read_membership(past.tables, root) if root else None
@@ -124,7 +145,7 @@ async def test_what_time_alone_brought_about_is_since_the_event_that_moved_the_c
     assert row["in"]["quiet"][0] == moved
     for revision in range(moved, len(entries) + 1):
         prefix = await find_prefix(listed(entries), AsOf(revision=revision), now=LATER)
-        past = await fold_customers(listed(entries), prefix, record_ids=[record_id(1)])
+        past = await fold_members(listed(entries), prefix, record_ids=[record_id(1)])
         known = read_membership(past.tables, record_id(1))
         assert known is not None
         since = (known["in"]["quiet"][0], known["in"]["quiet"][1])
@@ -151,7 +172,7 @@ async def test_what_an_event_brought_about_is_since_the_clock_of_the_log(
     fold_batch(live, entries)
     row = read_membership(live, record_id(1))
     prefix = await find_prefix(listed(entries), AsOf(revision=len(entries)), now=LATER)
-    past = await fold_customers(listed(entries), prefix, record_ids=[record_id(1)])
+    past = await fold_members(listed(entries), prefix, record_ids=[record_id(1)])
     known = read_membership(past.tables, record_id(1))
     assert row is not None
     assert known is not None
@@ -198,7 +219,7 @@ async def test_the_log_is_read_once_for_all_memberships_that_began_together() ->
     happenings.did(1, "B")
     happenings.advance(1_000)
     prefix = await find_prefix(listed(happenings.entries), AsOf(), now=LATER)
-    past = await fold_customers(listed(happenings.entries), prefix, record_ids=[record_id(1)])
+    past = await fold_members(listed(happenings.entries), prefix, record_ids=[record_id(1)])
     known = read_membership(past.tables, record_id(1))
     assert known is not None
     places = {name: known["in"][name] for name in past.segments(record_id(1))}
@@ -225,7 +246,7 @@ async def test_as_of_a_time_lets_time_pass_to_it(seed: int, second: int) -> None
         return
     wanted = oracle.memberships(events, world.trees, at=time)
     records = [record_id(number) for number in range(RECORDS)]
-    past = await fold_customers(listed(entries), prefix, record_ids=records)
+    past = await fold_members(listed(entries), prefix, record_ids=records)
     for record in records:
         root = customers.root(past.tables, record)
         expected = sorted(name for name, roots in wanted.items() if root in roots)
@@ -262,7 +283,7 @@ async def test_what_happened_by_a_time_is_known_from_later_events() -> None:
     early, late_ = START + timedelta(seconds=6_000), START + timedelta(seconds=9_500)
     for time, tier, segments in ((early, "silver", ("buyers",)), (late_, "gold", ())):
         prefix = await find_prefix(listed(history.entries), AsOf(happened=time), now=LATER)
-        past = await fold_customers(listed(history.entries), prefix, record_ids=[record_id(1)])
+        past = await fold_members(listed(history.entries), prefix, record_ids=[record_id(1)])
         view = past.view(record_id(1), "audit")
         assert view is not None
         assert [trait.winner.value for trait in view.traits] == [tier]
@@ -280,7 +301,7 @@ async def test_of_choices_that_came_together_those_count_that_had_been_made() ->
     for second, *wanted in told:
         as_of = AsOf(happened=START + timedelta(seconds=second))
         prefix = await find_prefix(listed(history.entries), as_of, now=LATER)
-        past = await fold_customers(listed(history.entries), prefix, record_ids=[record_id(1)])
+        past = await fold_members(listed(history.entries), prefix, record_ids=[record_id(1)])
         view = past.view(record_id(1), "audit")
         assert view is not None
         standing = {one.purpose.name: one.standing.is_open for one in view.consents}
@@ -296,7 +317,7 @@ async def test_whoever_held_an_identifier_then_is_found_by_it() -> None:
     history.merge(1, 2)
     history.link(3, shared)
     for revision, holder in ((before - 2, None), (before, 1), (len(history.entries), 3)):
-        past = await fold_customers(
+        past = await fold_members(
             listed(history.entries),
             Prefix(revision, START + timedelta(days=1)),
             identifiers=[shared.key],
@@ -318,7 +339,7 @@ async def test_a_past_view_tells_of_a_household_and_of_nobody_else_in_it() -> No
     prefix = await find_prefix(listed(history.entries), AsOf(), now=LATER)
     for asked in ([1], [1, 2]):
         records = [record_id(number) for number in asked]
-        past = await fold_customers(listed(history.entries), prefix, record_ids=records)
+        past = await fold_members(listed(history.entries), prefix, record_ids=records)
         view = past.view(record_id(1), "audit")
         assert view is not None
         assert view.households == (Household(household, (record_id(1),)),)
@@ -338,7 +359,7 @@ async def test_of_the_erased_nothing_is_told_as_of_any_time() -> None:
     ]
     first = Prefix(len(erased), START + timedelta(days=1))
     for record in (record_id(1), record_id(2)):
-        past = await fold_customers(listed(erased), first, record_ids=[record])
+        past = await fold_members(listed(erased), first, record_ids=[record])
         with pytest.raises(CustomerErased):
             past.view(record, "audit")
         with pytest.raises(CustomerErased):
@@ -368,7 +389,7 @@ def test_a_clock_that_has_passed_a_time_does_not_go_back() -> None:
 
 async def test_folding_nobody_gives_nobody() -> None:
     nobody = RecordId(record_id(1))
-    past = await fold_customers(listed([]), Prefix(0, START), record_ids=[nobody])
+    past = await fold_members(listed([]), Prefix(0, START), record_ids=[nobody])
     assert past.view(nobody, "audit") is None
 
 

@@ -24,7 +24,7 @@ from projections.instants import time_of
 from projections.memory import MemoryTables
 from projections.segments.membership import MEMBERSHIPS
 from replay.as_of import AsOf, Prefix, find_prefix, within
-from replay.customer import fold_customers
+from replay.customer import fold_members
 from tests.projections.histories import ListedLog, record_id
 from tests.projections.segments.happenings import Happenings
 
@@ -181,5 +181,5 @@ async def test_segments_hold_who_belonged_on_that_day(shop: Shop, as_of: AsOf) -
     assert all(found.values())
     log = cast("LogReader", ListedLog(shop.entries))
     for who in sorted(by_customer())[:20]:  # one alone, from its own streams
-        alone = await fold_customers(log, prefix, record_ids=[who])
+        alone = await fold_members(log, prefix, record_ids=[who])
         assert set(alone.segments(who)) == {name for name in SEGMENTS if who in wanted[name]}

@@ -20,7 +20,7 @@ from koseki.v1.query_service_pb2 import Customer
 from projections.fold import fold_batch
 from projections.memory import MemoryTables
 from replay.as_of import AsOf, Prefix, find_prefix
-from replay.customer import PastCustomers, fold_customers
+from replay.customer import PastMembers, fold_members
 from replay.diff import Fields, diff_customer, fields_of
 from services.answers import customer_message
 from tests.projections.histories import ListedLog, identifier, record_id
@@ -46,7 +46,7 @@ async def test_changes_are_what_differs_between_the_whole_logs(seed: int, a: int
     for prefix in (earlier, later):
         tables = MemoryTables()
         fold_batch(tables, entries[: prefix.revision])
-        wanted.append(fields_of(PastCustomers(tables, prefix, (), frozenset()), record))
+        wanted.append(fields_of(PastMembers(tables, prefix, (), frozenset()), record))
     before, after = wanted
     found = await diff_customer(listed(entries), record, earlier=earlier, later=later)
     differing = {n for n in before.keys() | after.keys() if before.get(n) != after.get(n)}
@@ -119,7 +119,7 @@ async def test_whatever_a_read_would_show_otherwise_is_named() -> None:
     shown: tuple[Customer, Fields] | None = None
     for entry in history.entries[begun:]:
         prefix = await end_of(history, entry.revision)
-        past = await fold_customers(listed(history.entries), prefix, record_ids=[record_id(1)])
+        past = await fold_members(listed(history.entries), prefix, record_ids=[record_id(1)])
         view = past.view(record_id(1), "audit")
         assert view is not None
         now = (customer_message(replace(view, revision=0)), fields_of(past, record_id(1)))
