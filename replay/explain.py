@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from eventlog.port import EMPTY, Entry, LogReader
 from eventlog.registry import wire_name
 from projections.errors import CustomerErased
 from projections.instants import microseconds, time_of
-from projections.segments.journal import MembershipChange, changes
+from projections.segments.journal import Cause, MembershipChange, changes, changes_of
 from projections.tables import ReadTables
 from replay.as_of import AsOf, clock_after, find_prefix
 from replay.customer import PastMembers, erased_records
@@ -103,19 +104,22 @@ async def since_in_log(
     """Say since when past memberships are in the log, or ended, as the read side had them.
 
     `since` says it by segment as it is in the fold of the customer's own streams: in the log time
-    passes with the events of others too, and is read once for all that began together. Raises
+    passes with the events of others too. What the read side's journal still holds of the customer
+    says when; for the rest the log is read, once for all that began together. Raises
     `LogUnavailable` and `LogDamaged`.
     """
     if past.prefix.happened is not None:
         return dict(since)
-    clocks, passed = dict[int, int](), dict[int, int]()
+    folded = [*changes(past.tables)]
+    clocks, passed = _journaled(marks, folded)
     told: dict[str, Since] = {}
+    by_time = _by_time(folded)
     for segment, (revision, at) in since.items():
-        if _is_by_time(past.tables, segment, revision=revision, at=at):
+        if (segment, revision, at) in by_time:
             if at not in passed:
                 before = await find_prefix(log, AsOf(known=time_of(at - 1)), now=now, marks=marks)
-                passed[at] = min(before.revision + 1, past.prefix.revision)
-            told[segment] = passed[at], at
+                passed[at] = before.revision + 1
+            told[segment] = min(passed[at], past.prefix.revision), at
         else:
             if revision not in clocks:
                 clocks[revision] = microseconds(await clock_after(log, revision, marks=marks))
@@ -123,11 +127,31 @@ async def since_in_log(
     return told
 
 
-def _is_by_time(tables: ReadTables, segment: str, *, revision: int, at: int) -> bool:
-    """Say whether nothing but time brought a membership about."""
-    told = changes(tables, after_revision=revision - 1)
-    causes = {c.cause for c in told if (c.segment, c.revision, c.at) == (segment, revision, at)}
-    return causes == {"time"}
+def _journaled(
+    marks: ReadTables | None, folded: Iterable[MembershipChange]
+) -> tuple[dict[int, int], dict[int, int]]:
+    """Say what the clock showed after events, and by which events it came to instants.
+
+    As far as the read side's journal tells it of those whom these changes name.
+    """
+    clocks, passed = dict[int, int](), dict[int, int]()
+    if marks is None:
+        return clocks, passed
+    named = {record for change in folded for record in (change.customer, change.moved_from)}
+    for change in (c for record in named if record for c in changes_of(marks, record)):
+        if change.cause == "time":
+            passed[change.at] = change.revision
+        else:
+            clocks[change.revision] = change.at
+    return clocks, passed
+
+
+def _by_time(folded: Iterable[MembershipChange]) -> set[tuple[str, int, int]]:
+    """Name what nothing but time brought about: segment, revision and instant."""
+    causes: defaultdict[tuple[str, int, int], set[Cause]] = defaultdict(set)
+    for change in folded:
+        causes[change.segment, change.revision, change.at].add(change.cause)
+    return {place for place, told in causes.items() if told == {"time"}}
 
 
 async def event_at(log: LogReader, revision: int) -> tuple[str, EventId] | None:

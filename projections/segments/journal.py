@@ -164,20 +164,17 @@ def everything_after(
     start = _place(after.revision, after.number + 1)
     for key, row in tables.scan(CHANGES, b"", start=start):
         revision, _, number = key.partition(b"/")
-        position = Position(int(revision), int(number, 16))
-        yield (
-            position,
-            MembershipChange(
-                revision=position.revision,
-                segment=row["segment"],
-                change=row["change"],
-                customer=RecordId(row["customer"]),
-                moved_from=row["from"],
-                cause=row["cause"],
-                at=row["at"],
-                belonged=row["belonged"],
-            ),
-        )
+        yield Position(int(revision), int(number, 16)), _read(key, row)
+
+
+def changes_of(tables: ReadTables, record: RecordId) -> Iterator[MembershipChange]:
+    """Yield the kept changes that name a record, of the given sets as well, in order."""
+    prefix = _index_key(record, b"")
+    for key, _ in tables.scan(OF_CUSTOMER, prefix):
+        place = key.removeprefix(prefix)
+        row = tables.get(CHANGES, place)
+        if row is not None:
+            yield _read(place, row)
 
 
 def is_kept_after(revision: int, *, now: int) -> bool:
@@ -189,6 +186,19 @@ def oldest_kept(now: int) -> Position:
     """Give the place behind which every change is kept at a revision."""
     trimmed = now - now % TRIMMED_EVERY_REVISIONS
     return behind(max(trimmed - REVISIONS_KEPT, 1) - 1)
+
+
+def _read(place: bytes, row: Row) -> MembershipChange:
+    return MembershipChange(
+        revision=int(place.partition(b"/")[0]),
+        segment=row["segment"],
+        change=row["change"],
+        customer=RecordId(row["customer"]),
+        moved_from=row["from"],
+        cause=row["cause"],
+        at=row["at"],
+        belonged=row["belonged"],
+    )
 
 
 def _without(row: Row, gone: Collection[RecordId]) -> Row | None:

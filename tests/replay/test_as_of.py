@@ -109,6 +109,8 @@ async def test_a_past_membership_is_since_when_the_read_side_had_it(seed: int, a
     live, revision = MemoryTables(), 1 + at % len(entries)
     prefix = await find_prefix(listed(entries), AsOf(revision=revision), now=LATER)
     fold_batch(live, entries[: prefix.revision])
+    later = MemoryTables()
+    fold_batch(later, entries)
     for number in range(RECORDS):
         record = record_id(number)
         past = await fold_members(listed(entries), prefix, record_ids=[record])
@@ -119,8 +121,9 @@ async def test_a_past_membership_is_since_when_the_read_side_had_it(seed: int, a
             assert row == known
             continue
         since = {name: (known["in"][name][0], known["in"][name][1]) for name in past.segments(root)}
-        told = await since_in_log(listed(entries), past, since=since, now=LATER)
-        assert {name: [*at] for name, at in told.items()} == {n: row["in"][n] for n in since}
+        for marks in (None, live, later):
+            told = await since_in_log(listed(entries), past, since=since, now=LATER, marks=marks)
+            assert {name: [*at] for name, at in told.items()} == {n: row["in"][n] for n in since}
 
 
 @pytest.mark.parametrize("is_marked", [True, False])
@@ -207,7 +210,7 @@ class CountedLog(ListedLog):
         )
 
 
-async def test_the_log_is_read_once_for_all_memberships_that_began_together() -> None:
+async def test_the_log_is_read_once_for_what_began_together_and_not_where_it_is_told() -> None:
     happenings = Happenings()
     happenings.rules()
     for number in range(3):
@@ -231,6 +234,11 @@ async def test_the_log_is_read_once_for_all_memberships_that_began_together() ->
     for name, at in since.items():
         alone = await since_in_log(listed(log.entries), past, since={name: at}, now=LATER)
         assert alone == {name: told[name]}
+    live = MemoryTables()
+    fold_batch(live, happenings.entries)
+    log = CountedLog(happenings.entries)
+    marked = await since_in_log(cast("LogReader", log), past, since=since, now=LATER, marks=live)
+    assert (marked, log.reads) == (told, [])
 
 
 @settings(deadline=None, max_examples=40)
