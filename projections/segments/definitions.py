@@ -8,7 +8,7 @@ those whose word stands on any record}.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from hashlib import sha256
 
 from domain.event import Event, Recorded
@@ -23,6 +23,7 @@ SEGMENT_RULES = "segment_rules"
 TABLES = (SEGMENTS, SEGMENT_RULES)
 HEARS = (Event,)
 _KEY = b"workspace"
+_FIELDS = tuple(field.name for field in fields(Definition))
 
 
 def apply(tables: Tables, event: Recorded[Event]) -> None:
@@ -104,10 +105,14 @@ def _evolve(tables: Tables, body: SegmentDefined | SegmentActivated | SegmentArc
 
 def _row(segment: Segment) -> Row:
     return {
-        "latest": asdict(segment.latest),
-        "active": asdict(segment.active) if segment.active else None,
+        "latest": _definition_row(segment.latest),
+        "active": _definition_row(segment.active) if segment.active else None,
         "is_archived": segment.is_archived,
     }
+
+
+def _definition_row(definition: Definition) -> Row:
+    return {name: getattr(definition, name) for name in _FIELDS}
 
 
 def _segment(row: Row) -> Segment:

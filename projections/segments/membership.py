@@ -199,6 +199,11 @@ def new_row(members: Iterable[RecordId]) -> Row:
     return {"members": list(members), "in": {}, "due": {}, "next": None}
 
 
+def is_anybody_judged(tables: Tables) -> bool:
+    """Say whether there is a customer that is not parked."""
+    return next(tables.keys_from(MEMBERSHIPS, b""), None) is not None
+
+
 def read_membership(tables: ReadTables, root: RecordId) -> Row | None:
     """Read a customer's row; None for nobody, and for a customer that is parked."""
     return tables.get(MEMBERSHIPS, root.encode())

@@ -29,7 +29,7 @@ from projections.segments.definitions import heard_sources
 from projections.segments.effective import active_after, active_set
 from projections.segments.journal import Journal
 from projections.segments.letting_go import let_go
-from projections.segments.membership import Ledger, Moment
+from projections.segments.membership import Ledger, Moment, is_anybody_judged
 from projections.segments.regrouping import is_as_it_was, regroup
 from projections.segments.slices import RECORDS_AHEAD_MAX, in_slices
 from projections.tables import Tables
@@ -68,6 +68,8 @@ class Session(FactsSession):
         self._erased: dict[RecordId, tuple[RecordId, ...]] = {}
         self._decision: DecisionId | None = None
         self._fired = 0
+        self._is_behind = False
+        """The rules were changed, and there was nobody to judge by them."""
 
     def need_keys(self, entries: Sequence[Entry]) -> None:
         """Ask at once for the keys of those whom these entries, or time, will touch.
@@ -113,6 +115,7 @@ class Session(FactsSession):
             self._judge_touched()
             self._follow_rules(event)
         elif event.stream.kind is StreamKind.RECORD:
+            self._catch_up()
             self._touch(RecordId(event.stream.key), self._reading(event.body))
             if self._changes_indexed_traits(event.body):
                 self._retraited.add(RecordId(event.stream.key))
@@ -127,6 +130,7 @@ class Session(FactsSession):
     def hold_back(self, entry: Entry) -> None:
         """Note whom an event touches that was not applied: they may be parked now."""
         super().hold_back(entry)
+        self._catch_up()
         stream = entry.stream
         body = entry.event.body if entry.event else None
         records: set[RecordId] = set()
@@ -147,6 +151,7 @@ class Session(FactsSession):
 
     def finish(self) -> None:
         """Judge what is left, and store the sets; the rows are whole then."""
+        self._catch_up()
         self._judge_touched()
         self._ledger.bitmaps.store()
         self._ledger.candidates.store()
@@ -281,6 +286,9 @@ class Session(FactsSession):
 
     def _follow_rules(self, event: Recorded[Event]) -> None:
         """Judge everybody by what the rules say anew, in the transaction that says it."""
+        if not is_anybody_judged(self._tables):
+            self._is_behind = True
+            return
         before = self._ledger.active
         after = active_after(self._tables, before, event.body)
         if after is before:
@@ -292,6 +300,13 @@ class Session(FactsSession):
         if direct or gone:
             change = Change(before, direct, gone)
             change_over(self._ledger, change, Moment(event.revision, self._clock, "definition"))
+
+    def _catch_up(self) -> None:
+        """Take what stands for nobody yet, before the first is judged by it."""
+        if self._is_behind:
+            self._is_behind = False
+            self._ledger.active = active_set(self._tables)
+            self._follow_indexes()
 
     def _follow_indexes(self) -> None:
         self._ledger.trait_indexes.follow(
