@@ -18,14 +18,17 @@ from domain.errors import Invalid
 from domain.event import Event, Recorded
 from domain.ids import EventId, RecordId, StreamKind
 from domain.rules import AUDIT
+from domain.workspace_events import SegmentActivated, SegmentArchived, SegmentDefined
 from eventlog.port import Entry, LogReader
 from eventlog.registry import wire_name
 from projections.clock import time_moved_to
 from projections.contexts import ContextClaim
 from projections.fold import fold_excerpt, let_time_pass
+from projections.instants import time_of
 from projections.memory import MemoryTables
 from projections.preferences import StatedPreference
 from projections.profile import KnownIdentifier
+from projections.segments.membership import read_membership
 from projections.tallies import Tally
 from projections.views import CustomerView, PurposeStanding, Trait
 from replay.as_of import Prefix, within
@@ -33,6 +36,9 @@ from replay.customer import PastMembers, erased_records, load_customers
 
 EVENTS_MAX = 10_000
 """Between the two states; the view is made again after each decision."""
+
+_OF_SEGMENTS = (SegmentDefined, SegmentActivated, SegmentArchived)
+"""They change who belongs to what, and nothing else that is seen of somebody."""
 
 Fields = Mapping[str, JsonValue]
 
@@ -80,12 +86,29 @@ class Change:
 class _Walk:
     past: PastMembers
     record_id: RecordId
-    seen: Fields
+    view: CustomerView | None = None
+    seen: Fields = field(default_factory=dict)
     steps: dict[str, list[Step]] = field(default_factory=dict)
+
+    def see(self, events: Sequence[Recorded[Event]] = ()) -> Fields:
+        """Look at everything that these events may have changed; at all, where time did it."""
+        if not events or not all(isinstance(event.body, _OF_SEGMENTS) for event in events):
+            self.view = self.past.view(self.record_id, AUDIT)
+        self.seen = _fields(self.past, self.view)
+        return self.seen
+
+    def is_due(self, time: datetime) -> bool:
+        """Say whether something may be seen otherwise by a time, with nothing else happening."""
+        if self.view is None:
+            return False
+        row = read_membership(self.past.tables, self.view.customer_id)
+        ends = [self.view.sure_until, time_of(row["next"]) if row and row["next"] else None]
+        return any(end is not None and end <= time for end in ends)
 
     def look(self, revision: int, events: Sequence[Recorded[Event]]) -> None:
         """Note what is not as it was at the last look."""
-        before, self.seen = self.seen, fields_of(self.past, self.record_id)
+        before = self.seen
+        self.see(events)
         for name in sorted(before.keys() | self.seen.keys()):
             if _encoded(before, name) != _encoded(self.seen, name):
                 step = Step(revision, tuple(events), self.seen.get(name))
@@ -113,8 +136,8 @@ async def diff_customer(
         fold_excerpt(tables, begun)
     let_time_pass(tables, earlier.clock)
     past = PastMembers(tables, later, tuple(entries), erased_records(loaded))
-    first = fields_of(past, record_id)
-    walk = _Walk(past, record_id, first)
+    walk = _Walk(past, record_id)
+    first = walk.see()
     for decision in decisions_of(entries[len(begun) :]):
         _follow(walk, tables, decision)
     let_time_pass(tables, later.clock)
@@ -130,11 +153,14 @@ def fields_of(past: PastMembers, record_id: RecordId) -> Fields:
 
     What else is known of a field stands under its name: `source.traits.tier` beside `traits.tier`.
     """
-    view = past.view(record_id, AUDIT)
+    return _fields(past, past.view(record_id, AUDIT))
+
+
+def _fields(past: PastMembers, view: CustomerView | None) -> Fields:
     if view is None:
         return {}
-    segments: dict[str, JsonValue] = {f"segments.{n}": True for n in past.segments(record_id)}
-    return {**_seen(view), **segments}
+    named = past.segments(view.customer_id)
+    return {**_seen(view), **{f"segments.{name}": True for name in named}}
 
 
 def _seen(view: CustomerView) -> dict[str, JsonValue]:
@@ -224,8 +250,9 @@ def decisions_of(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
 
 def _follow(walk: _Walk, tables: MemoryTables, decision: Sequence[Entry]) -> None:
     events = [entry.event for entry in decision if entry.event is not None]
-    if events:
-        let_time_pass(tables, max(time_moved_to(event) for event in events))
+    time = max(map(time_moved_to, events), default=None)
+    if time is not None and walk.is_due(time):
+        let_time_pass(tables, time)
         walk.look(decision[0].revision - 1, ())
     fold_excerpt(tables, decision)
     said = [event for event in events if event.stream.kind is not StreamKind.IDENTIFIER]
