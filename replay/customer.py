@@ -7,8 +7,9 @@ long as an answer takes. Whoever is erased by now was never there: no past state
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from domain.erasure_events import ErasureRequested
 from domain.identity_events import CustomersMerged, IdentifierClaimed, IdentifiersLinked
@@ -20,7 +21,7 @@ from domain.ids import (
     identifier_stream,
     record_stream,
 )
-from eventlog.port import EMPTY, Entry, LogReader
+from eventlog.port import EMPTY, Entry, Head
 from projections import customers
 from projections.errors import CustomerErased
 from projections.facts_session import FactsSession
@@ -30,6 +31,13 @@ from projections.segments.membership import read_membership
 from projections.segments.session import Session
 from projections.views import CustomerView, customer_view, record_holding
 from replay.as_of import Prefix, within
+
+
+class Streams(Protocol):
+    """Where the streams of past customers are loaded from: a log, or `WorkspaceStreamKept`."""
+
+    async def load_many(self, streams: Mapping[Stream, Head], /) -> dict[Stream, list[Entry]]:
+        """Load several streams, each after its head. Raises `LogUnavailable`, `LogDamaged`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,7 @@ class PastMembers(PastCustomers):
 
 
 async def fold_customers(
-    log: LogReader,
+    log: Streams,
     prefix: Prefix,
     *,
     record_ids: Collection[RecordId] = (),
@@ -90,7 +98,7 @@ async def fold_customers(
 
 
 async def fold_members(
-    log: LogReader,
+    log: Streams,
     prefix: Prefix,
     *,
     record_ids: Collection[RecordId] = (),
@@ -122,7 +130,7 @@ def _folded(entries: Sequence[Entry], prefix: Prefix, begin: Begin) -> MemoryTab
 
 
 async def load_customers(
-    log: LogReader,
+    log: Streams,
     prefix: Prefix,
     *,
     record_ids: Collection[RecordId] = (),

@@ -19,7 +19,7 @@ from domain.event import Event, Recorded
 from domain.ids import EventId, RecordId, StreamKind
 from domain.rules import AUDIT
 from domain.workspace_events import SegmentActivated, SegmentArchived, SegmentDefined
-from eventlog.port import Entry, LogReader
+from eventlog.port import Entry
 from eventlog.registry import wire_name
 from projections.clock import time_moved_to
 from projections.contexts import ContextClaim
@@ -32,7 +32,7 @@ from projections.segments.membership import read_membership
 from projections.tallies import Tally
 from projections.views import CustomerView, PurposeStanding, Trait
 from replay.as_of import Prefix, within
-from replay.customer import PastMembers, erased_records, load_customers
+from replay.customer import PastMembers, Streams, erased_records, load_customers
 
 EVENTS_MAX = 10_000
 """Between the two states; the view is made again after each decision."""
@@ -116,7 +116,7 @@ class _Walk:
 
 
 async def diff_customer(
-    log: LogReader, record_id: RecordId, *, earlier: Prefix, later: Prefix
+    log: Streams, record_id: RecordId, *, earlier: Prefix, later: Prefix
 ) -> list[Change]:
     """Compare a customer in two past states. Raises as `PastCustomers.view`, and `Invalid`.
 

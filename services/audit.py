@@ -23,7 +23,6 @@ from projections.rules import read_rules
 from projections.store import Store
 from projections.tables import ReadTables
 from projections.views import HistoryView
-from replay.diff import diff_customer
 from replay.erased import masked
 from replay.verify import Verification, verify
 from services.audit_answers import (
@@ -138,7 +137,7 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
         record_id = read_record_id(request.customer_id)
         earlier = await self._past.prefix(getattr(request, "from"))
         later = await self._past.prefix(request.to)
-        changes = await diff_customer(self._log, record_id, earlier=earlier, later=later)
+        changes = await self._past.changes(record_id, earlier=earlier, later=later)
         return audit_service_pb2.DiffCustomerResponse(
             from_revision=earlier.revision,
             to_revision=later.revision,

@@ -20,7 +20,9 @@ from projections.store import Store
 from projections.views import CustomerView, customer_standings
 from replay.as_of import AsOf, Prefix, find_prefix
 from replay.customer import PastCustomers, PastMembers, fold_customers, fold_members
+from replay.diff import Change, diff_customer
 from replay.explain import Since, since_in_log
+from replay.workspace_stream import WorkspaceStreamKept
 from services.lookup import Reference
 from services.requests import RequestReader, read_record_id, read_time
 
@@ -46,6 +48,7 @@ class PastReader:
     ) -> None:
         self._guard = guard
         self._log = log
+        self._streams = WorkspaceStreamKept(log)
         self._reader = reader
         self._store = store
 
@@ -75,7 +78,7 @@ class PastReader:
     async def customers(self, as_of: common_pb2.AsOf, named: Collection[Named]) -> PastCustomers:
         """Fold what was known of these people. Raises `Invalid`."""
         prefix = await self.prefix(as_of)
-        return await fold_customers(self._log, prefix, **_whom(named))
+        return await fold_customers(self._streams, prefix, **_whom(named))
 
     def read(self, reference: Reference) -> Named:
         """Read whom a reference names, be somebody known by it or not. Raises `Invalid`."""
@@ -107,7 +110,7 @@ class PastReader:
         """
         named = self.read(reference)
         prefix = await self.prefix(as_of)
-        past = await fold_members(self._log, prefix, **_whom([named]))
+        past = await fold_members(self._streams, prefix, **_whom([named]))
         return past, _seen(past, named, purpose).customer_id
 
     async def since(self, past: PastMembers, since: Mapping[str, Since]) -> dict[str, Since]:
@@ -119,6 +122,10 @@ class PastReader:
             now = self._reader.now()
             return await since_in_log(self._log, past, since=since, now=now, marks=marks)
 
+    async def changes(self, record_id: RecordId, *, earlier: Prefix, later: Prefix) -> list[Change]:
+        """Compare a customer in two past states. Raises as `diff_customer`."""
+        return await diff_customer(self._streams, record_id, earlier=earlier, later=later)
+
     async def verdict(
         self, as_of: common_pb2.AsOf, command: CheckConsent
     ) -> tuple[Verdict, PastCustomers, RecordId | None]:
@@ -129,7 +136,7 @@ class PastReader:
         prefix = await self.prefix(as_of)
         named = [RecordId(command.record_id)] if command.record_id else []
         past = await fold_customers(
-            self._log,
+            self._streams,
             prefix,
             record_ids=named,
             identifiers=[identifier.key for identifier in command.identifiers],
