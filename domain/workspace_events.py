@@ -101,6 +101,9 @@ class SegmentArchived(Event):
     segment: Name
 
 
+SegmentEvent = SegmentDefined | SegmentActivated | SegmentArchived
+
+
 class TraitIndexed(Event):
     """Audiences may be counted by a trait for these purposes, by an index.
 

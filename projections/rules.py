@@ -20,6 +20,7 @@ from domain.ids import StreamKind
 from domain.notices import Notice
 from domain.rules import Purpose, Rules, Source, evolve_rules
 from domain.trait_indexes import TraitIndex
+from domain.workspace_events import SegmentEvent
 from projections.rows import Row
 from projections.tables import ReadTables, Tables
 
@@ -32,7 +33,12 @@ IDENTITY_RULES_CACHED_MAX = 8
 
 def apply(tables: Tables, event: Recorded[Event]) -> None:
     """Fold one event."""
-    if event.stream.kind is StreamKind.WORKSPACE:
+    if event.stream.kind is not StreamKind.WORKSPACE:
+        return
+    row = tables.get(RULES, _KEY)
+    if row is not None and isinstance(event.body, SegmentEvent):  # `definitions` has segments
+        tables.put(RULES, _KEY, {**row, "version": event.version})
+    else:
         tables.put(RULES, _KEY, _row(evolve_rules(read_rules(tables), event)))
 
 

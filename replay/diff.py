@@ -18,7 +18,7 @@ from domain.errors import Invalid
 from domain.event import Event, Recorded
 from domain.ids import EventId, RecordId, StreamKind
 from domain.rules import AUDIT
-from domain.workspace_events import SegmentActivated, SegmentArchived, SegmentDefined
+from domain.workspace_events import SegmentEvent
 from eventlog.port import Entry
 from eventlog.registry import wire_name
 from projections.clock import time_moved_to
@@ -36,9 +36,6 @@ from replay.customer import PastMembers, Streams, erased_records, load_customers
 
 EVENTS_MAX = 10_000
 """Between the two states; the view is made again after each decision."""
-
-_OF_SEGMENTS = (SegmentDefined, SegmentActivated, SegmentArchived)
-"""They change who belongs to what, and nothing else that is seen of somebody."""
 
 Fields = Mapping[str, JsonValue]
 
@@ -91,8 +88,8 @@ class _Walk:
     steps: dict[str, list[Step]] = field(default_factory=dict)
 
     def see(self, events: Sequence[Recorded[Event]] = ()) -> Fields:
-        """Look at everything that these events may have changed; at all, where time did it."""
-        if not events or not all(isinstance(event.body, _OF_SEGMENTS) for event in events):
+        """Look at what these events may have changed; at all, where time did it."""
+        if not events or not all(isinstance(event.body, SegmentEvent) for event in events):
             self.view = self.past.view(self.record_id, AUDIT)
         self.seen = _fields(self.past, self.view)
         return self.seen

@@ -14,7 +14,7 @@ from hashlib import sha256
 from domain.event import Event, Recorded
 from domain.ids import StreamKind
 from domain.segments import Definition, Segment, evolve_segments
-from domain.workspace_events import SegmentActivated, SegmentArchived, SegmentDefined
+from domain.workspace_events import SegmentEvent
 from projections.rows import Row
 from projections.tables import ReadTables, Tables
 
@@ -36,7 +36,7 @@ def apply(tables: Tables, event: Recorded[Event]) -> None:
     row = _rules(tables)
     told = f"{row['digest']}{type(event.body).__name__}{event.body.model_dump_json()}"
     tables.put(SEGMENT_RULES, _KEY, {**row, "digest": sha256(told.encode()).hexdigest()})
-    if isinstance(event.body, SegmentDefined | SegmentActivated | SegmentArchived):
+    if isinstance(event.body, SegmentEvent):
         _evolve(tables, event.body)
 
 
@@ -95,7 +95,7 @@ def _hear(tables: Tables, source: str) -> None:
         tables.put(SEGMENT_RULES, _KEY, {**row, "sources": sources})
 
 
-def _evolve(tables: Tables, body: SegmentDefined | SegmentActivated | SegmentArchived) -> None:
+def _evolve(tables: Tables, body: SegmentEvent) -> None:
     before = read_segment(tables, body.segment)
     known = {} if before is None else {body.segment: before}
     after = evolve_segments(known, body).get(body.segment)
