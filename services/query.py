@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Literal
 
 from actors.router import CommandRouter
 from domain.commands import CheckConsent
@@ -36,22 +35,17 @@ from services.past import Named, PastReader, view_of
 from services.people import People, require_purpose
 from services.requests import RequestReader, read_time, spelled_id
 from services.segment_answers import customer_change_message, membership_messages
-from services.timeline_pages import (
-    TimelineView,
-    read_timeline_token,
-    signal_message,
-    timeline_token,
-)
+from services.timeline_pages import PAGE_SIGNALS_MAX, timeline_page
 from services.watching import Watches
 
 REFERENCES_MAX = 1_000
-PAGE_SIGNALS_MAX = 1_000
-PAGE_SIGNALS_DEFAULT = 100
 NAMES_MAX = 64
-ACTS_BITS = 16
 CHECK_SECONDS_MAX = 5.0
 """Until a check that nobody answers is given up, however long its caller would wait."""
+
+ACTS_BITS = 16
 """The low bits of a place in a history of consent: which of its event's acts it is."""
+
 _Check = CheckConsent
 """The command; within the service its name is the method's."""
 _About = (
@@ -201,13 +195,13 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         await self._prepare(request, context)
         if request.HasField("as_of"):
             then, seen = await self._past.find(request.as_of, request.reference, request.purpose)
-            return _timeline(then.tables, seen.customer_id, request, is_open=seen.is_open)
+            return timeline_page(then.tables, seen.customer_id, request, is_open=seen.is_open)
         now = self._reader.now()
 
         def read(tables: ReadTables) -> query_service_pb2.ListTimelineResponse:
             root = self._find(tables, request)
             is_open = is_open_for(tables, root, request.purpose, now=now)
-            return _timeline(tables, root, request, is_open=is_open)
+            return timeline_page(tables, root, request, is_open=is_open)
 
         return await read_long(self._store, read)
 
@@ -339,42 +333,6 @@ def _segments(
         purpose_open=is_open_for(tables, root, request.purpose, now=now),
         memberships=membership_messages(segments_of(tables, root, request.purpose, now=now)),
     )
-
-
-def _timeline(
-    tables: ReadTables,
-    root: RecordId,
-    request: query_service_pb2.ListTimelineRequest,
-    *,
-    is_open: bool,
-) -> query_service_pb2.ListTimelineResponse:
-    size = request.page_signals or PAGE_SIGNALS_DEFAULT
-    view = TimelineView(
-        sources=read_rules(tables).sources_serving(request.purpose),
-        names=frozenset(request.names),
-        start=_bound(request, "from"),
-        end=_bound(request, "until"),
-        before=read_timeline_token(request.page_token),
-    )
-    answer = query_service_pb2.ListTimelineResponse(
-        customer_id=root, revision=tables.checkpoint.revision
-    )
-    if not is_open:
-        return answer
-    answer.purpose_open = True
-    found = view.newest(tables, customers.members(tables, root), limit=size + 1)
-    answer.signals.extend(map(signal_message, found[:size]))
-    if len(found) > size:
-        answer.next_page_token = timeline_token(found[size - 1])
-    return answer
-
-
-def _bound(
-    request: query_service_pb2.ListTimelineRequest, field: Literal["from", "until"]
-) -> int | None:
-    if not request.HasField(field):
-        return None
-    return microseconds(read_time(getattr(request, field)))
 
 
 def _result_then(

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from google.protobuf import json_format
 
 from domain.errors import Invalid
 from domain.ids import RecordId
 from koseki.v1 import query_service_pb2
-from projections import timeline
-from projections.instants import time_of
+from projections import customers, timeline
+from projections.instants import microseconds, time_of
+from projections.rules import read_rules
 from projections.tables import ReadTables
 from projections.timeline import TimedSignal
 from services.answers import stamp
+from services.requests import read_time
 
+PAGE_SIGNALS_MAX = 1_000
+PAGE_SIGNALS_DEFAULT = 100
 TOKEN_CHARACTERS_MAX = 256
 _INSTANT_DIGITS = 18
 
@@ -23,7 +28,7 @@ SignalPlace = tuple[int, str]
 
 
 @dataclass(frozen=True, slots=True)
-class TimelineView:
+class _View:
     """Which signals are seen: of whom, of which names (none: all), and of when."""
 
     sources: frozenset[str]
@@ -49,13 +54,48 @@ class TimelineView:
         )
 
 
-def timeline_token(signal: TimedSignal) -> str:
-    """Write the place of a signal."""
+def timeline_page(
+    tables: ReadTables,
+    root: RecordId,
+    request: query_service_pb2.ListTimelineRequest,
+    *,
+    is_open: bool,
+) -> query_service_pb2.ListTimelineResponse:
+    """Write the page that is asked for; empty where the purpose is not open. Raises `Invalid`."""
+    size = request.page_signals or PAGE_SIGNALS_DEFAULT
+    view = _View(
+        sources=read_rules(tables).sources_serving(request.purpose),
+        names=frozenset(request.names),
+        start=_bound(request, "from"),
+        end=_bound(request, "until"),
+        before=_read_token(request.page_token),
+    )
+    answer = query_service_pb2.ListTimelineResponse(
+        customer_id=root, revision=tables.checkpoint.revision
+    )
+    if not is_open:
+        return answer
+    answer.purpose_open = True
+    found = view.newest(tables, customers.members(tables, root), limit=size + 1)
+    answer.signals.extend(map(_message, found[:size]))
+    if len(found) > size:
+        answer.next_page_token = _token(found[size - 1])
+    return answer
+
+
+def _bound(
+    request: query_service_pb2.ListTimelineRequest, field: Literal["from", "until"]
+) -> int | None:
+    if not request.HasField(field):
+        return None
+    return microseconds(read_time(getattr(request, field)))
+
+
+def _token(signal: TimedSignal) -> str:
     return f"{signal.at:0{_INSTANT_DIGITS}d}.{signal.key}"
 
 
-def read_timeline_token(token: str) -> SignalPlace | None:
-    """Read a place; None for no token. Raises `Invalid`."""
+def _read_token(token: str) -> SignalPlace | None:
     if not token:
         return None
     at, _, key = token.partition(".")
@@ -65,8 +105,7 @@ def read_timeline_token(token: str) -> SignalPlace | None:
     return int(at), key
 
 
-def signal_message(signal: TimedSignal) -> query_service_pb2.TimelineSignal:
-    """Write a signal."""
+def _message(signal: TimedSignal) -> query_service_pb2.TimelineSignal:
     message = query_service_pb2.TimelineSignal(
         source=signal.source,
         message_id=signal.message_id,
