@@ -105,24 +105,29 @@ class Tail(Generic[Read]):
     async def survey(self) -> AsyncGenerator[list[Read], None]:
         """Yield what can be read up to the end, with its gaps; an end that gives nothing ends it.
 
-        Raises `LogUnavailable` where the connection is lost on the way.
+        Raises `LogUnavailable` where the connection is lost on the way again and again.
         """
-        consumer = await self._open(0, SURVEY_EVENTS_MAX, READ_PATIENCE_SECONDS)
         end = await self._last_revision(0)
-        seen = 0
-        try:
-            while seen < end and (found := await consumer.receive(for_ever=False)):
-                self._note_gaps(consumer, seen, found)
-                seen = found[-1].revision
-                yield await self._decode(found, READ_PATIENCE_SECONDS)
-            if consumer.is_lost:
+        seen = fruitless = 0
+        is_lost = True
+        while is_lost and seen < end:
+            if fruitless > FRUITLESS_MAX:
                 raise LogUnavailable("the connection was lost while the log was read")
-            if seen < end:
-                self._replicas.note(consumer.server)
-                self._replicas.lack(seen + 1, end)
-        finally:
-            with suppress(LogUnavailable):
-                await consumer.close()
+            await asyncio.sleep(min(REOPEN_SECONDS_MIN * fruitless, REOPEN_SECONDS_MAX))
+            consumer = await self._open(seen, SURVEY_EVENTS_MAX, READ_PATIENCE_SECONDS)
+            fruitless += 1
+            try:
+                while seen < end and (found := await consumer.receive(for_ever=False)):
+                    self._note_gaps(consumer, seen, found)
+                    seen, fruitless = found[-1].revision, 0
+                    yield await self._decode(found, READ_PATIENCE_SECONDS)
+            finally:
+                with suppress(LogUnavailable):
+                    await consumer.close()
+            is_lost = consumer.is_lost
+        if seen < end:
+            self._replicas.note(consumer.server)
+            self._replicas.lack(seen + 1, end)
 
     async def _batches(
         self, seen: int, events_max: int, *, patience_seconds: float | None

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from eventlog import tail
 from eventlog.connection import Connection
 from eventlog.errors import LogDamaged
 from eventlog.jetstream import JetStreamEventLog
@@ -91,6 +92,25 @@ async def test_a_log_with_a_hole_is_damaged(connection: Connection) -> None:
     with pytest.raises(LogDamaged, match="version 3 after 1"):
         await log.load(stream)
     assert (await log.shape()).faults == ("deleted_events",)
+
+
+async def test_a_survey_goes_on_where_its_consumer_was_lost(
+    log: JetStreamEventLog, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail, "SURVEY_EVENTS_MAX", 2)
+    for _ in range(9):
+        await store(log, draft(new_record(), touched()))
+    api, name = JetStreamApi(connection), Subjects(log.workspace).log_name
+    read: list[int] = []
+    lost: list[str] = []
+    async for entries in log.survey():
+        read += [entry.revision for entry in entries]
+        consumers = (await api.call(f"CONSUMER.NAMES.{name}"))["consumers"] if not lost else []
+        for consumer in consumers:
+            await api.call(f"CONSUMER.DELETE.{name}.{consumer}")
+            lost.append(consumer)
+    assert lost
+    assert read == [*range(1, 10)]
 
 
 async def test_every_batch_is_sent_under_an_id_of_its_own(
