@@ -104,10 +104,17 @@ class Directory:
         """Forget who holds an identifier."""
         self._owner.drop(key)
 
-    def learn_moved(self, moved: Moved) -> None:
-        """Note what a host knew better: who holds identifiers, and to whom records belong."""
-        for key, record_id in moved.owners.items():
-            self._owner.put(key, record_id)
+    def learn_moved(self, command: PersonCommand, moved: Moved) -> None:
+        """Note what a host knew better: who holds identifiers, and to whom records belong.
+
+        Who is not named in its `owners` is held by nobody.
+        """
+        for item in command.identifiers:
+            owner = moved.owners.get(item.key)
+            if owner is None:
+                self._owner.drop(item.key)
+            else:
+                self._owner.put(item.key, owner)
         for record_id, root in moved.roots.items():
             self._root.put(record_id, root)
         self._root.put(RecordId(moved.root), RecordId(moved.root))

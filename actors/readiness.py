@@ -55,8 +55,9 @@ class Readiness:
         unreadable |= await self.look_up(
             [w for w in batch if w.is_about_identifier or w.is_erasure]
         )
+        unreadable |= await self._fence(batch, unreadable)
         await self._wake_others(batch)
-        return unreadable | await self._fence(batch, unreadable)
+        return unreadable
 
     async def wake(self, batch: Iterable[Waiting]) -> Unreadable:
         """Load every customer that a command names and that is not awake."""
@@ -173,28 +174,36 @@ class Readiness:
         return {key: r for key, r in owners.items() if not self._awake.holds(r, key)}
 
     async def _fence(self, batch: Sequence[Waiting], unreadable: Unreadable) -> Unreadable:
-        """Bring everybody who is asked about up to the leader's heads, read from here on (R13)."""
-        checks = [w for w in batch if isinstance(w.routed.command, CheckConsent)]
+        """Bring to the leader's heads, read from here on, what is decided on and not written to.
+
+        That is whoever is asked about (R13), and each of several customers that a command means:
+        nothing is stored on one that is left out, so no expectation tells that it has changed.
+        """
+        fenced = [w for w in batch if self._means_several(w) or _is_check(w)]
         required: dict[Stream, int] = {}
         found: Unreadable = set()
         for _pass in range(FENCE_PASSES_MAX):
-            checks = [w for w in checks if not is_unreadable(w, unreadable | found)]
-            if not checks:
+            fenced = [w for w in fenced if not is_unreadable(w, unreadable | found)]
+            if not fenced:
                 return found
-            await self._ask_leader(checks, required)
-            late = [w for w in checks if self._is_behind(w, required)]
+            await self._ask_leader(fenced, required)
+            late = [w for w in fenced if self._is_behind(w, required)]
             if not late:
                 return found
             found |= await self.refresh(r for w in late for r in w.named)
+            found |= await self._correct_owners(late)
             found |= await self.look_up(late)
-        for waiting in checks:
+        for waiting in fenced:
             if self._is_behind(waiting, required):
                 text = "the log could not be read up to where its leader is"
                 waiting.reply(failed(Kind.UNAVAILABLE, "LOG_UNAVAILABLE", text))
         return found
 
-    async def _ask_leader(self, checks: Sequence[Waiting], required: dict[Stream, int]) -> None:
-        streams = {stream: None for w in checks for stream in self._fenced_streams(w)}
+    def _means_several(self, waiting: Waiting) -> bool:
+        return len(waiting.named) > 1 and len(self._roots(waiting)) > 1
+
+    async def _ask_leader(self, fenced: Sequence[Waiting], required: dict[Stream, int]) -> None:
+        streams = {stream: None for w in fenced for stream in self._fenced_streams(w)}
         fresh = [stream for stream in streams if stream not in required]
         if WORKSPACE_STREAM not in required:
             fresh.append(WORKSPACE_STREAM)
@@ -203,7 +212,7 @@ class Readiness:
         await self._rules.refresh(at_least_revision=required[WORKSPACE_STREAM])
 
     def _is_behind(self, waiting: Waiting, required: dict[Stream, int]) -> bool:
-        """Whether something that the check stands on is newer in the log, or was not asked for."""
+        """Whether something that is decided on is newer in the log, or was not asked for."""
         if self._rules.revision < required[WORKSPACE_STREAM]:
             return True
         heads = {record_stream(r): self._awake.head_of(r).revision for r in self._roots(waiting)}
@@ -240,6 +249,10 @@ def _tell(
     if found or freed & waiting.routed.owners.keys():
         kept = {key: r for key, r in waiting.routed.owners.items() if key not in freed}
         waiting.own({**kept, **found})
+
+
+def _is_check(waiting: Waiting) -> bool:
+    return isinstance(waiting.routed.command, CheckConsent)
 
 
 def is_unreadable(waiting: Waiting, unreadable: Unreadable) -> bool:

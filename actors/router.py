@@ -158,7 +158,7 @@ class CommandRouter:
                     redirects += 1
                     if redirects > REDIRECTS_MAX:
                         return failed(Kind.UNAVAILABLE, "ALWAYS_MOVING", "no host kept the command")
-                    self._directory.learn_moved(answer)
+                    self._directory.learn_moved(command, answer)
                 case Done():
                     self._learn(command, answer)
                     return answer

@@ -128,8 +128,8 @@ class Done(BaseModel):
 class Moved(BaseModel):
     """The command belongs to the customer with this root: send it to that customer's host.
 
-    `owners` and `roots` say what the host knows better: who holds the identifiers, and to which
-    customers these records belong.
+    `owners` and `roots` say what the host knows better: who holds the identifiers (nobody those
+    that it does not name), and to which customers these records belong.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -57,6 +57,6 @@ async def test_a_root_that_was_learned_is_where_commands_go() -> None:
         directory = Directory(house.log)
         _, target = directory.route(traits(record_id=new))
         assert target == new
-        directory.learn_moved(Moved(root=old, roots={new: old}))
+        directory.learn_moved(traits(record_id=new), Moved(root=old, roots={new: old}))
         assert directory.route(traits(record_id=new))[1] == old
         assert directory.root_of(old) == old
