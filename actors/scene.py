@@ -16,7 +16,7 @@ from actors.drafting import drafts_of
 from actors.messages import Routed
 from actors.rounds import IdentifierStream
 from domain.commands import Command, EraseCustomer
-from domain.customer import Customer
+from domain.customer import Customer, for_memory
 from domain.decision import Decision
 from domain.event import Event, Recorded
 from domain.identifier_histories import IdentifierHistories
@@ -64,9 +64,7 @@ class Scene:
     ) -> None:
         self._stored = {item.record.id: item for item in awake}
         self._records = {r: item.record for r, item in self._stored.items()}
-        self._holders: dict[IdentifierKey, RecordId] = {
-            key: record.id for record in self._records.values() for key in record.identifiers
-        }
+        self._holders: dict[IdentifierKey, RecordId] = {}  # by what is pending
         found = [item for streams in told for item in streams.items()]
         self._streams = dict(found)
         streams = self._streams.items()
@@ -93,7 +91,11 @@ class Scene:
         return self._records.get(record_id)
 
     def customers(self, routed: Routed) -> tuple[Customer, ...]:
-        """Give every customer that a command touches, with what is pending applied."""
+        """Give every customer that a command touches, with what is pending applied.
+
+        Also who parted from them, or held the identifiers before, for what they remember: of these
+        the copies may be old.
+        """
         self._apply_pending()
         command = routed.command
         keys = [identifier.key for identifier in command.identifiers]
@@ -109,7 +111,7 @@ class Scene:
             return tuple(met)
         roots = {customer.root for customer in met}
         others = [root for root in self._roots(before) if root not in roots]
-        return (*met, *(self._customer(root) for root in others))
+        return (*met, *(for_memory(self._customer(root)) for root in others))
 
     @property
     def histories(self) -> IdentifierHistories:

@@ -58,6 +58,12 @@ class Customer:
         return f"Customer<{self.root}>"
 
 
+def for_memory(customer: Customer) -> Customer:
+    """Give a customer who is asked for what it remembers alone: who holds what, others say."""
+    records = {r: replace(record, identifiers={}) for r, record in customer.records.items()}
+    return Customer(records)
+
+
 def remembered_command(
     customers: Iterable[Customer], command_id: CommandId
 ) -> tuple[Customer, RememberedCommand] | None:

@@ -29,7 +29,8 @@ from tests.actors.house import (
     workspace,
 )
 
-OLDER, NEWER, MAIL, ANOTHER = user("older"), user("newer"), ident("email", "e"), user("another")
+OLDER, NEWER, MAIL = user("older"), user("newer"), ident("email", "e")
+ANOTHER = ident("phone", "another")
 
 
 class Met:
@@ -166,6 +167,23 @@ async def test_an_identifier_that_became_free_is_claimed_whatever_the_router_bel
     assert isinstance(reply, Done), reply
     assert reply.customer_id == newer.customer_id
     assert reply.signals == ("recorded",)
+
+
+async def test_who_parted_from_a_customer_holds_nothing_that_the_log_says_is_free(met: Met) -> None:
+    older = await met.here(identify(OLDER, new_record_id=met.record_on(0)))
+    newer = await met.there(identify(ANOTHER, new_record_id=met.record_on(1)))
+    said = {"record_id": older.customer_id, "other_record_id": newer.customer_id}
+    merged = await met.here(MergeCustomers(**person((), said)))
+    undo = {"record_id": older.customer_id, "merge_id": merged.merge_ids[0]}
+    await met.here(UndoMerge(**person((), undo)))
+    await met.there(identify(ANOTHER, MAIL))
+    apart = await met.here(track("m1", OLDER, MAIL))
+    assert [item.reason for item in apart.left_out] == [LeftOutReason.SEPARATED]
+    await met.there(UnlinkIdentifier(**person((MAIL,), {})))
+    del met._owners[MAIL.key]  # as a router does that hears of it
+    reply = await met.here(track("m2", OLDER, MAIL))
+    assert not reply.left_out
+    assert reply.customer_id == older.customer_id
 
 
 async def is_open(met: Met, *identifiers: Identifier) -> bool:
