@@ -44,6 +44,7 @@ from domain.fates import (
     results_of,
 )
 from domain.gate import Gate, joint_gate
+from domain.households import Told, is_news
 from domain.identifier_histories import NO_HISTORIES, IdentifierHistories
 from domain.identity import LeftOut
 from domain.ids import RecordId, record_stream
@@ -284,16 +285,22 @@ def _change_household(
     gate: Gate, resolution: Resolution, command: LinkHousehold | UnlinkHousehold
 ) -> Decision:
     _require_one(resolution)
-    household, at = command.household_id, command.happened_at
-    held = [r.id for r in resolution.records.values() if household in r.households]
-    if isinstance(command, UnlinkHousehold):
-        unlinked = HouseholdUnlinked(household_id=household)
-        changes = [Change(record_stream(r), unlinked, at) for r in sorted(held)]
-        return _decided(resolution, changes)
-    _require_admitted(gate, command.source)
-    linked = HouseholdLinked(household_id=household, source=command.source)
-    changes = [Change(record_stream(resolution.address), linked, at)]
-    return _decided(resolution, [] if held else changes)
+    household, told = command.household_id, {resolution.address}
+    if isinstance(command, LinkHousehold):
+        _require_admitted(gate, command.source)
+        body: Told = HouseholdLinked(household_id=household, source=command.source)
+    else:
+        body = HouseholdUnlinked(household_id=household)
+        told |= {r.id for r in resolution.records.values() if household in r.households}
+    effective_at = min(command.happened_at, gate.at)
+    changes = [
+        Change(record_stream(record_id), body, command.happened_at)
+        for record_id in sorted(told)
+        if is_news(
+            resolution.records[record_id].households.get(household, {}), body, at=effective_at
+        )
+    ]
+    return _decided(resolution, changes)
 
 
 def _undo(gate: Gate, resolution: Resolution, command: UndoMerge | UnmergeRecord) -> Decision:

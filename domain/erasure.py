@@ -13,6 +13,7 @@ from domain.customer import Customer
 from domain.decision import Change, Decision
 from domain.erasure_events import ErasureRequested
 from domain.errors import NotFound, Refused
+from domain.households import linked_by
 from domain.identifier_histories import IdentifierHistories
 from domain.identity_events import IdentifierTombstoned
 from domain.ids import RecordId, identifier_stream, record_stream
@@ -78,6 +79,6 @@ def _described(record: Record) -> ErasedRecord:
         identifiers=dict(sorted(namespaces.items())),
         traits=len(record.traits),
         acts=len(record.acts),
-        households=len(record.households),
+        households=sum(bool(linked_by(words)) for words in record.households.values()),
         messages=len(record.messages),
     )

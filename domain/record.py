@@ -18,6 +18,7 @@ from domain.consent import ConsentAct
 from domain.consent_events import ChoicesRecorded, ConsentChanged, VerdictRecorded, acts_of
 from domain.erasure_events import ErasureRequested
 from domain.event import Event, Recorded
+from domain.households import Told, Words, hear
 from domain.identity import Edge, Identifier, PastHolder, Separation
 from domain.identity_events import (
     CustomersMerged,
@@ -103,10 +104,10 @@ class Forgotten:
 class Record:
     """What is known under the identifiers of one record.
 
-    `traits` is by key, then by source; an identifier whose value was erased keeps its key. On the
-    root of a customer `component` lists its records, `edges` the merges that join them and
-    `separations` whom they may not join; elsewhere only `root` is kept up. `parted` says which
-    customers parted from one whose root this was, and when; `past_holders` who held its
+    `traits` is by key, then by source, `households` by id; an identifier whose value was erased
+    keeps its key. On the root of a customer `component` lists its records, `edges` the merges that
+    join them and `separations` whom they may not join; elsewhere only `root` is kept up. `parted`
+    says which customers parted from one whose root this was, and when; `past_holders` who held its
     identifiers not long before it did. `erased_since` is the revision from which on the person is
     erased, 0 for somebody who is not. `changed_revision` is that of the newest event that changes
     who somebody is or what is so of them: not of one that says what they did.
@@ -122,7 +123,7 @@ class Record:
     identifiers: Mapping[IdentifierKey, Identifier | None] = field(default_factory=dict)
     traits: Mapping[str, Mapping[str, TraitValue]] = field(default_factory=dict)
     acts: tuple[ConsentAct, ...] = ()
-    households: frozenset[str] = frozenset()
+    households: Mapping[str, Words] = field(default_factory=dict)
     messages: Mapping[SignalKey, Fate] = field(default_factory=dict)
     commands: Mapping[CommandId, RememberedCommand] = field(default_factory=dict)
     forgotten: tuple[Forgotten, ...] = ()
@@ -209,7 +210,7 @@ def _apply(record: Record, event: Recorded[Event]) -> Record:
         case ConsentChanged() | ChoicesRecorded():
             return replace(record, acts=_with_acts(record.acts, acts_of(event)))
         case HouseholdLinked() | HouseholdUnlinked() as body:
-            return _change_household(record, body)
+            return _hear_of_household(record, event, body)
         case _:
             return record
 
@@ -253,11 +254,9 @@ def still_remembering(
     return tuple(holder for holder in holders if holder.until >= oldest)
 
 
-def _change_household(record: Record, body: HouseholdLinked | HouseholdUnlinked) -> Record:
-    household = {body.household_id}
-    if isinstance(body, HouseholdLinked):
-        return replace(record, households=record.households | household)
-    return replace(record, households=record.households - household)
+def _hear_of_household(record: Record, event: Recorded[Event], body: Told) -> Record:
+    words = hear(record.households.get(body.household_id, {}), event, body)
+    return replace(record, households={**record.households, body.household_id: words})
 
 
 def _remember(record: Record, event: Recorded[Event]) -> Record:

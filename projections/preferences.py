@@ -1,18 +1,21 @@
 """Read model: how people wish to be spoken to, and which households they are of.
 
 Table `preferences`: record id -> {preferences: {"channel/topic": {frequency, effective_at,
-event_id}}}, of each the newest word. Tables `households`: record id -> {household id: source}, and
-`household_members`: household id/record id -> {}.
+event_id}}}, of each the newest word. Tables `households`: record id -> {household id: {source or
+nothing: {effective_at, event_id}}}, of each the newest word, without a source that it is over; and
+`household_members`: household id/record id -> {}, of records by whose own words it is so.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from domain.event import Event, Recorded
-from domain.ids import RecordId
+from domain.households import Told, Word, Words, combined, hear, linked_by
+from domain.ids import EventId, RecordId
 from domain.preference_events import HouseholdLinked, HouseholdUnlinked, PreferencesSet
 from projections.instants import instant, instant_text
 from projections.rows import Row, Sealed, owned_by_key
@@ -39,27 +42,18 @@ class StatedPreference:
 
 def apply(tables: Tables, event: Recorded[Event]) -> None:
     """Fold one event."""
-    record_id = event.stream.key
     match event.body:
         case PreferencesSet() as body:
             _set(tables, event, body)
-        case HouseholdLinked(household_id=household, source=source):
-            row = tables.get(HOUSEHOLDS, record_id.encode()) or {}
-            row.setdefault(household, source)
-            tables.put(HOUSEHOLDS, record_id.encode(), row)
-            tables.put(MEMBERS, f"{household}/{record_id}".encode(), {})
-        case HouseholdUnlinked(household_id=household):
-            row = tables.get(HOUSEHOLDS, record_id.encode()) or {}
-            row.pop(household, None)
-            tables.put(HOUSEHOLDS, record_id.encode(), row)
-            tables.delete(MEMBERS, f"{household}/{record_id}".encode())
+        case HouseholdLinked() | HouseholdUnlinked() as body:
+            _hear_of_household(tables, event, body)
         case _:
             pass
 
 
 def forget(tables: Tables, record_id: RecordId) -> None:
     """Leave nothing of a record, also where its households list who is of them."""
-    for household in households(tables, record_id):
+    for household in tables.get(HOUSEHOLDS, record_id.encode()) or {}:
         tables.delete(MEMBERS, f"{household}/{record_id}".encode())
     for table in (HOUSEHOLDS, PREFERENCES):
         tables.delete(table, record_id.encode())
@@ -77,13 +71,18 @@ def preferences(tables: ReadTables, members: Iterable[RecordId]) -> tuple[Stated
     return tuple(newest[key] for key in sorted(newest))
 
 
-def households(tables: ReadTables, record_id: RecordId) -> dict[str, str]:
-    """Read the households of a record, each with the source that said so."""
-    return dict(tables.get(HOUSEHOLDS, record_id.encode()) or {})
+def households(tables: ReadTables, members: Iterable[RecordId]) -> dict[str, tuple[str, ...]]:
+    """Combine what was said of households to records: of which they are, and by which sources."""
+    told: defaultdict[str, list[Words]] = defaultdict(list)
+    for member in members:
+        for household, row in (tables.get(HOUSEHOLDS, member.encode()) or {}).items():
+            told[household].append(_words(row))
+    sources = {household: linked_by(combined(words)) for household, words in told.items()}
+    return {household: by for household, by in sources.items() if by}
 
 
 def household_members(tables: ReadTables, household_id: str) -> Iterator[RecordId]:
-    """Yield the records of a household."""
+    """Yield the records of a household; their customers may be told, elsewhere, that it is over."""
     for key, _row in tables.scan(MEMBERS, f"{household_id}/".encode()):
         yield RecordId(key.decode().rpartition("/")[2])
 
@@ -102,6 +101,29 @@ def _set(tables: Tables, event: Recorded[Event], body: PreferencesSet) -> None:
             "event_id": event.event_id,
         }
     tables.put(PREFERENCES, key, {"preferences": row})
+
+
+def _hear_of_household(tables: Tables, event: Recorded[Event], body: Told) -> None:
+    record_id, household = event.stream.key, body.household_id
+    row = tables.get(HOUSEHOLDS, record_id.encode()) or {}
+    words = hear(_words(row.get(household, {})), event, body)
+    row[household] = {
+        by: {"effective_at": instant_text(word.effective_at), "event_id": word.event_id}
+        for by, word in words.items()
+    }
+    tables.put(HOUSEHOLDS, record_id.encode(), row)
+    member = f"{household}/{record_id}".encode()
+    if linked_by(words):
+        tables.put(MEMBERS, member, {})
+    else:
+        tables.delete(MEMBERS, member)
+
+
+def _words(row: Row) -> Words:
+    return {
+        by: Word(instant(said["effective_at"]), EventId(said["event_id"]))
+        for by, said in row.items()
+    }
 
 
 def _stated(tables: ReadTables, record_id: RecordId) -> Iterator[StatedPreference]:

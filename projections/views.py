@@ -303,9 +303,8 @@ def _housemates(
     """Find each household with its customers, as far as a source that is seen told of them."""
     linked = {
         household
-        for member in members
-        for household, source in preferences.households(tables, member).items()
-        if sight.sees(source)
+        for household, sources in preferences.households(tables, members).items()
+        if sight.sees(*sources)
     }
     return {household: _linked_to(tables, household, sight) for household in sorted(linked)}
 
@@ -313,9 +312,11 @@ def _housemates(
 def _linked_to(tables: ReadTables, household: str, sight: _Sight) -> list[Component]:
     found: dict[RecordId, Component] = {}
     for record_id in preferences.household_members(tables, household):
-        source = preferences.households(tables, record_id).get(household, "")
-        customer = customers.component(tables, record_id) if sight.sees(source) else None
-        if customer is not None:
+        customer = customers.component(tables, record_id)
+        if customer is None or customer.root in found:
+            continue
+        sources = preferences.households(tables, customer.members).get(household)
+        if sources and sight.sees(*sources):
             found[customer.root] = customer
     return [found[root] for root in sorted(found)]
 

@@ -688,7 +688,7 @@ Global___LinkHouseholdRequest: _TypeAlias = LinkHouseholdRequest  # noqa: Y015
 
 @_typing.final
 class LinkHouseholdResponse(_message.Message):
-    """The person is of the household."""
+    """It is said that the person is of the household."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -778,7 +778,7 @@ Global___UnlinkHouseholdRequest: _TypeAlias = UnlinkHouseholdRequest  # noqa: Y0
 
 @_typing.final
 class UnlinkHouseholdResponse(_message.Message):
-    """The person is not of the household."""
+    """It is said that the person is not of the household."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -180,7 +180,9 @@ class CustomerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LinkHousehold(self, request, context):
-        """Says that a known person is of a household: a link that merges nobody. Passes the gate.
+        """Says that a known person is of a household: a link that merges nobody. It stands until an
+        UnlinkHousehold that happened later, whichever came first; said by several sources, it stands
+        by each. It stays, after an undo, with the record that it was told to. Passes the gate.
 
         Errors: those of SetTraits.
         """
@@ -189,7 +191,9 @@ class CustomerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UnlinkHousehold(self, request, context):
-        """Says that a known person is no more of a household. Passes no gate.
+        """Says that a known person is no more of a household, whichever source said that they are. What
+        happened before it and is told later changes nothing. While customers are merged it is told to
+        each of their records that knows of the household. Passes no gate.
 
         Errors: those of SetPreferences.
         """

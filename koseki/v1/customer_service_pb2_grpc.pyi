@@ -100,12 +100,16 @@ class CustomerServiceStub:
     Errors: those of SetTraits without UNKNOWN_SOURCE and PURPOSE_CLOSED.
     """
     LinkHousehold: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.LinkHouseholdRequest, _customer_service_pb2.LinkHouseholdResponse]
-    """Says that a known person is of a household: a link that merges nobody. Passes the gate.
+    """Says that a known person is of a household: a link that merges nobody. It stands until an
+    UnlinkHousehold that happened later, whichever came first; said by several sources, it stands
+    by each. It stays, after an undo, with the record that it was told to. Passes the gate.
 
     Errors: those of SetTraits.
     """
     UnlinkHousehold: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.UnlinkHouseholdRequest, _customer_service_pb2.UnlinkHouseholdResponse]
-    """Says that a known person is no more of a household. Passes no gate.
+    """Says that a known person is no more of a household, whichever source said that they are. What
+    happened before it and is told later changes nothing. While customers are merged it is told to
+    each of their records that knows of the household. Passes no gate.
 
     Errors: those of SetPreferences.
     """
@@ -214,12 +218,16 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     Errors: those of SetTraits without UNKNOWN_SOURCE and PURPOSE_CLOSED.
     """
     LinkHousehold: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.LinkHouseholdRequest, _customer_service_pb2.LinkHouseholdResponse]  # type: ignore[assignment]
-    """Says that a known person is of a household: a link that merges nobody. Passes the gate.
+    """Says that a known person is of a household: a link that merges nobody. It stands until an
+    UnlinkHousehold that happened later, whichever came first; said by several sources, it stands
+    by each. It stays, after an undo, with the record that it was told to. Passes the gate.
 
     Errors: those of SetTraits.
     """
     UnlinkHousehold: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.UnlinkHouseholdRequest, _customer_service_pb2.UnlinkHouseholdResponse]  # type: ignore[assignment]
-    """Says that a known person is no more of a household. Passes no gate.
+    """Says that a known person is no more of a household, whichever source said that they are. What
+    happened before it and is told later changes nothing. While customers are merged it is told to
+    each of their records that knows of the household. Passes no gate.
 
     Errors: those of SetPreferences.
     """
@@ -361,7 +369,9 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _customer_service_pb2.LinkHouseholdRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_customer_service_pb2.LinkHouseholdResponse, _abc.Awaitable[_customer_service_pb2.LinkHouseholdResponse]]:
-        """Says that a known person is of a household: a link that merges nobody. Passes the gate.
+        """Says that a known person is of a household: a link that merges nobody. It stands until an
+        UnlinkHousehold that happened later, whichever came first; said by several sources, it stands
+        by each. It stays, after an undo, with the record that it was told to. Passes the gate.
 
         Errors: those of SetTraits.
         """
@@ -372,7 +382,9 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _customer_service_pb2.UnlinkHouseholdRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_customer_service_pb2.UnlinkHouseholdResponse, _abc.Awaitable[_customer_service_pb2.UnlinkHouseholdResponse]]:
-        """Says that a known person is no more of a household. Passes no gate.
+        """Says that a known person is no more of a household, whichever source said that they are. What
+        happened before it and is told later changes nothing. While customers are merged it is told to
+        each of their records that knows of the household. Passes no gate.
 
         Errors: those of SetPreferences.
         """

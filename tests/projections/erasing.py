@@ -18,7 +18,7 @@ from domain.identity_events import (
 )
 from domain.ids import IdentifierKey, OpenMap, RecordId, Stream, identifier_stream, record_stream
 from domain.parting import components
-from domain.preference_events import HouseholdLinked, Preference, PreferencesSet
+from domain.preference_events import HouseholdLinked, HouseholdUnlinked, Preference, PreferencesSet
 from domain.signal_events import SignalsDeclined, SignalsRecorded
 from eventlog.port import Entry
 from tests.projections.histories import identifier, record_id, signal
@@ -143,8 +143,13 @@ def step(history: Erasing, drawn: random.Random, number: int, others: Sequence[i
         case 8:
             household = str(UUID(int=drawn.randrange(3)))
             preferred = Preference(channel="email", topic="news", frequency="weekly")
+            told = (
+                HouseholdLinked(household_id=household, source="shop"),
+                HouseholdLinked(household_id=household, source="web"),
+                HouseholdUnlinked(household_id=household),
+            )
             history.append(
-                (record_stream(record), HouseholdLinked(household_id=household, source="shop")),
+                (record_stream(record), drawn.choice(told)),
                 (record_stream(record), PreferencesSet(preferences=(preferred,))),
             )
         case 9 if drawn.randrange(3) == 0:

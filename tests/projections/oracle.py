@@ -15,6 +15,7 @@ from domain.event import Event, Recorded
 from domain.identity import Edge
 from domain.identity_events import CustomersMerged, CustomersParted, IdentifiersLinked
 from domain.ids import MergeId, RecordId, StreamKind
+from domain.preference_events import HouseholdLinked, HouseholdUnlinked
 from domain.signal_events import SignalsRecorded, TraitsSet
 
 Events = Sequence[Recorded[Event]]
@@ -87,6 +88,22 @@ def identifiers(events: Events, members: set[RecordId], sources: set[str]) -> se
         if event.body.source in sources
         for identifier in event.body.identifiers
     }
+
+
+def households(events: Events, members: set[RecordId], sources: set[str]) -> set[str]:
+    """The households of a customer: what was said, oldest first, of which an end undoes all."""
+    said_by: dict[str, set[str]] = {}
+    for event in sorted(events, key=lambda event: (event.effective_at, event.event_id)):
+        match event.body:
+            case HouseholdLinked(household_id=household, source=source):
+                if event.stream.key in members:
+                    said_by.setdefault(household, set()).add(source)
+            case HouseholdUnlinked(household_id=household):
+                if event.stream.key in members:
+                    said_by.pop(household, None)
+            case _:
+                pass
+    return {household for household, by in said_by.items() if by & sources}
 
 
 def is_open(
