@@ -30,8 +30,8 @@ def erase(
     """Erase the one customer that a command names; one who is erased already stays so."""
     customer = _named(list(customers), command, histories)
     if customer.is_erased:
-        erased_since = customer.records[customer.root].erased_since
-        return Decision(customer.root, repeated_revision=erased_since)
+        erased_at = max(record.erased_since for record in customer.records.values())
+        return Decision(customer.root, repeated_revision=erased_at)
     erased = tuple(_described(customer.records[member]) for member in sorted(customer.records))
     changes = () if command.dry_run else tuple(_changes(customer, command))
     return Decision(customer.root, changes, consequences=Consequences(erased=erased))
@@ -58,17 +58,17 @@ def _named(
 
 
 def _changes(customer: Customer, command: EraseCustomer) -> list[Change]:
-    """Close every record, the root first, then every identifier held now."""
+    """Close every identifier held now, then every record, so that one remembers the last event."""
     at, members = command.issued_at, sorted(customer.records)
     plain = ErasureRequested(root=customer.root, reference=command.reference)
     whole = plain.model_copy(update={"component": tuple(members), "live_edges": customer.edges})
     changes = [
-        Change(record_stream(m), whole if m == customer.root else plain, at) for m in members
-    ]
-    return changes + [
         Change(identifier_stream(key), IdentifierTombstoned(record_id=member), at)
         for member in members
         for key in sorted(customer.records[member].identifiers)
+    ]
+    return changes + [
+        Change(record_stream(m), whole if m == customer.root else plain, at) for m in members
     ]
 
 

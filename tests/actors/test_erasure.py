@@ -68,7 +68,7 @@ async def test_an_erased_person_is_gone_for_every_host_and_stays_so(*, doubled: 
             assert await house.fails(traits(record_id=one)) == "CUSTOMER_ERASED"
             assert await house.fails(track("m3", A, B)) == "IDENTIFIER_ERASED"
             again = await house.done(erase(A))
-            assert (again.customer_id, again.revision) == (one, done.revision - 3)
+            assert (again.customer_id, again.revision) == (one, done.revision)
 
         await house.both_ways(gone)
         assert await house.count(ErasureRequested) == 2

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from domain.commands import PersonCommand
+from domain.commands import EraseCustomer, PersonCommand
 from domain.errors import Kind
 from domain.record import COMMANDS_REMEMBERED_MAX
 from domain.replies import Done, Failed
@@ -24,6 +24,7 @@ from tests.actors.house import (
     id_of,
     identify,
     loyalty,
+    person,
     track,
     traits,
     user,
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[[], PersonCommand]] = {
     "records signals": lambda: track("m9", A),
     "consents": lambda: consent("given", A),
     "consents, joining": lambda: consent("given", A, B, user("new")),
+    "erases": lambda: EraseCustomer(**person((A,), {})),
 }
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from domain.command_origins import origins_of
 from domain.commands import PersonCommand
 from domain.customer import Customer
 from domain.decide import decide
@@ -35,7 +34,7 @@ from domain.ids import (
     made_at_milliseconds,
 )
 from domain.past_holders import Freed
-from domain.record import Record, RememberedCommand, evolve, unborn
+from domain.record import Record, evolve, remembered, unborn
 from domain.rules import Rules
 from tests.domain.asking import identify
 from tests.domain.facts import (
@@ -112,8 +111,8 @@ class Scenario:
             freed = self._freed_by(IdentifierKey(stream.key), body, **said)
             readmitted = {**known.readmitted}
             if isinstance(body, IdentifierReadmitted):
-                command = RememberedCommand(revision, origins_of(body))
-                readmitted[said["command_id"]] = command
+                event = recorded(stream, body, revision=revision, **said)
+                readmitted[event.command_id] = remembered(None, event)
             histories = IdentifierHistories(kept, freed, readmitted)
             return replace(self, revision=revision, histories=histories)
         if stream.kind is not StreamKind.RECORD:
@@ -157,12 +156,15 @@ class Scenario:
     def stored(self, changes: Iterable[Change], command: PersonCommand, **said: Any) -> Scenario:
         """Let the changes of a command happen."""
         scenario = self
-        for change in changes:
+        together = [*changes]
+        for part, change in enumerate(together, start=1):
             scenario = scenario.happened(
                 change.stream,
                 change.body,
                 happened_at=change.happened_at,
                 command_id=command.command_id,
+                part=part,
+                parts=len(together),
                 **said,
             )
         return scenario

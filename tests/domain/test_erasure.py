@@ -77,7 +77,7 @@ ERASED = PAIR.after(erasing(7, named=2))
 
 def test_a_merged_customer_is_erased_whole_in_one_batch() -> None:
     PAIR.when(erasing(7, named=2)).then(
-        on(1, WHOLE), on(2, requested()), tombstone(ANNE, 1), tombstone(MAIL, 2)
+        tombstone(ANNE, 1), tombstone(MAIL, 2), on(1, WHOLE), on(2, requested())
     )
 
 
@@ -85,7 +85,7 @@ def test_a_customer_is_erased_by_what_it_holds_too() -> None:
     decision = PAIR.when(erasing(7, MAIL, ANNE, reference="ticket 4")).decision
     assert decision is not None
     assert decision.customer_id == record_id(1)
-    assert [change.body for change in decision.changes][1] == requested(reference="ticket 4")
+    assert [change.body for change in decision.changes][-1] == requested(reference="ticket 4")
 
 
 def test_a_dry_run_lists_the_records_that_would_go() -> None:
@@ -176,12 +176,10 @@ def test_somebody_unknown_who_comes_with_what_was_erased_is_taken_for_the_erased
 
 
 def test_erasing_twice_is_once_by_id_by_what_was_held_and_by_the_same_command() -> None:
-    since = ERASED.record(1).erased_since
     for command in (erasing(9, named=1), erasing(9, named=2), erasing(9, MAIL), erasing(7, MAIL)):
         decision = ERASED.when(command).then_nothing()
         assert decision.customer_id == record_id(1)
-        assert decision.repeated_revision is not None
-        assert decision.repeated_revision >= since
+        assert decision.repeated_revision == ERASED.revision
 
 
 def test_the_largest_customer_there_can_be_is_erased_in_one_batch() -> None:
