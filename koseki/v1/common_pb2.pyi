@@ -373,8 +373,9 @@ class LeftOutIdentifier(_message.Message):
     place: _builtins.int
     """Its place in the request's identifiers, the first being 0."""
     reason: _builtins.str
-    """BLOCKED (a value that names nobody), ERASED (who held it was erased), SEPARATED (an undo keeps
-    the two apart), TOO_MANY_VALUES (of its namespace), TOO_MANY_RECORDS or TOO_MANY_IDENTIFIERS.
+    """Of these the first that applies: BLOCKED (a value that names nobody), ERASED (who held it was
+    erased), TOO_MANY_VALUES (of a namespace), SEPARATED (an undo keeps the two apart),
+    TOO_MANY_RECORDS or TOO_MANY_IDENTIFIERS.
     """
     def __init__(
         self,

@@ -4,10 +4,13 @@ isort:skip_file
 Changes to one person: who they are, what is so of them, what they allow.
 
 Every change is durable when it is answered. It carries a command id: sent again with the same id
-within 24 hours it changes nothing more, whoever may hold its identifiers by then. An id names one
-command. Another one under it is not carried out: it is refused (COMMAND_ID_REUSED) where what
-the first one stored shows that it was another method's, else answered as the first one; contents
-are not compared. What stored nothing is decided anew. Reasons of errors: common.proto.
+within 24 hours it changes nothing more, whoever may hold its identifiers by then, and is answered
+with the same revision. An id is for one command: make a new one for each. It is remembered by the
+customers that its command changed. Another command under it that reaches one of them, or
+somebody who parted from them or took one of their identifiers over in these 24 hours, is not
+carried out: it is refused (COMMAND_ID_REUSED) where what the first one stored shows that it was
+another method's, else answered as the first one; contents are not compared. One that reaches
+none of them is carried out. What stored nothing is decided anew. Reasons of errors: common.proto.
 
 A change may name the revision of the customer that it was made for (`expected_revision`): any
 at which the caller knew the customer, such as that of GetCustomer, of a watch or of an earlier

@@ -119,7 +119,10 @@ class CustomerServiceServicer:
     def Identify(self, request, context):
         """Resolves identifiers to a customer: creates it if none is known, links what nobody holds,
         merges those that meet; then sets the traits, all in one decision. An identifier that would
-        break a limit of the workspace's identity rules, or join whom an undo has parted, is left out.
+        break a limit of the workspace's identity rules, or join whom an undo has parted, is left out:
+        the weaker one. A `customer_id` is the strongest; identifiers follow by their namespaces, as the
+        rules order them, and within one namespace by their keys, which are HMACs of the values: the
+        smaller key is the stronger. Neither the order of the request nor that of the values counts.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
         INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, INVALID_PROPERTIES,
@@ -249,7 +252,8 @@ class CustomerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def MergeCustomers(self, request, context):
-        """Makes two customers one, and lifts what earlier undos put between them. Passes no gate.
+        """Makes two customers one, and lifts what earlier undos put between them. Undoing it puts that
+        back, unless another merge that lifts it still stands. Passes no gate.
 
         Errors: NOT_FOUND (UNKNOWN_CUSTOMER), FAILED_PRECONDITION (TOO_MANY_RECORDS,
         TOO_MANY_IDENTIFIERS).

@@ -4,10 +4,13 @@ isort:skip_file
 Changes to one person: who they are, what is so of them, what they allow.
 
 Every change is durable when it is answered. It carries a command id: sent again with the same id
-within 24 hours it changes nothing more, whoever may hold its identifiers by then. An id names one
-command. Another one under it is not carried out: it is refused (COMMAND_ID_REUSED) where what
-the first one stored shows that it was another method's, else answered as the first one; contents
-are not compared. What stored nothing is decided anew. Reasons of errors: common.proto.
+within 24 hours it changes nothing more, whoever may hold its identifiers by then, and is answered
+with the same revision. An id is for one command: make a new one for each. It is remembered by the
+customers that its command changed. Another command under it that reaches one of them, or
+somebody who parted from them or took one of their identifiers over in these 24 hours, is not
+carried out: it is refused (COMMAND_ID_REUSED) where what the first one stored shows that it was
+another method's, else answered as the first one; contents are not compared. One that reaches
+none of them is carried out. What stored nothing is decided anew. Reasons of errors: common.proto.
 
 A change may name the revision of the customer that it was made for (`expected_revision`): any
 at which the caller knew the customer, such as that of GetCustomer, of a watch or of an earlier
@@ -59,7 +62,10 @@ class CustomerServiceStub:
     Identify: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.IdentifyRequest, _customer_service_pb2.IdentifyResponse]
     """Resolves identifiers to a customer: creates it if none is known, links what nobody holds,
     merges those that meet; then sets the traits, all in one decision. An identifier that would
-    break a limit of the workspace's identity rules, or join whom an undo has parted, is left out.
+    break a limit of the workspace's identity rules, or join whom an undo has parted, is left out:
+    the weaker one. A `customer_id` is the strongest; identifiers follow by their namespaces, as the
+    rules order them, and within one namespace by their keys, which are HMACs of the values: the
+    smaller key is the stronger. Neither the order of the request nor that of the values counts.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
     INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, INVALID_PROPERTIES,
@@ -145,7 +151,8 @@ class CustomerServiceStub:
     (AMBIGUOUS_CUSTOMER) if the identifiers are held by several customers.
     """
     MergeCustomers: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.MergeCustomersRequest, _customer_service_pb2.MergeCustomersResponse]
-    """Makes two customers one, and lifts what earlier undos put between them. Passes no gate.
+    """Makes two customers one, and lifts what earlier undos put between them. Undoing it puts that
+    back, unless another merge that lifts it still stands. Passes no gate.
 
     Errors: NOT_FOUND (UNKNOWN_CUSTOMER), FAILED_PRECONDITION (TOO_MANY_RECORDS,
     TOO_MANY_IDENTIFIERS).
@@ -177,7 +184,10 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     Identify: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.IdentifyRequest, _customer_service_pb2.IdentifyResponse]  # type: ignore[assignment]
     """Resolves identifiers to a customer: creates it if none is known, links what nobody holds,
     merges those that meet; then sets the traits, all in one decision. An identifier that would
-    break a limit of the workspace's identity rules, or join whom an undo has parted, is left out.
+    break a limit of the workspace's identity rules, or join whom an undo has parted, is left out:
+    the weaker one. A `customer_id` is the strongest; identifiers follow by their namespaces, as the
+    rules order them, and within one namespace by their keys, which are HMACs of the values: the
+    smaller key is the stronger. Neither the order of the request nor that of the values counts.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
     INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, INVALID_PROPERTIES,
@@ -263,7 +273,8 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     (AMBIGUOUS_CUSTOMER) if the identifiers are held by several customers.
     """
     MergeCustomers: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.MergeCustomersRequest, _customer_service_pb2.MergeCustomersResponse]  # type: ignore[assignment]
-    """Makes two customers one, and lifts what earlier undos put between them. Passes no gate.
+    """Makes two customers one, and lifts what earlier undos put between them. Undoing it puts that
+    back, unless another merge that lifts it still stands. Passes no gate.
 
     Errors: NOT_FOUND (UNKNOWN_CUSTOMER), FAILED_PRECONDITION (TOO_MANY_RECORDS,
     TOO_MANY_IDENTIFIERS).
@@ -298,7 +309,10 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_customer_service_pb2.IdentifyResponse, _abc.Awaitable[_customer_service_pb2.IdentifyResponse]]:
         """Resolves identifiers to a customer: creates it if none is known, links what nobody holds,
         merges those that meet; then sets the traits, all in one decision. An identifier that would
-        break a limit of the workspace's identity rules, or join whom an undo has parted, is left out.
+        break a limit of the workspace's identity rules, or join whom an undo has parted, is left out:
+        the weaker one. A `customer_id` is the strongest; identifiers follow by their namespaces, as the
+        rules order them, and within one namespace by their keys, which are HMACs of the values: the
+        smaller key is the stronger. Neither the order of the request nor that of the values counts.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, MISSING_IDENTIFIER,
         INVALID_IDENTIFIER, EMPTY_IDENTIFIER, UNKNOWN_NAMESPACE, INVALID_PROPERTIES,
@@ -450,7 +464,8 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _customer_service_pb2.MergeCustomersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_customer_service_pb2.MergeCustomersResponse, _abc.Awaitable[_customer_service_pb2.MergeCustomersResponse]]:
-        """Makes two customers one, and lifts what earlier undos put between them. Passes no gate.
+        """Makes two customers one, and lifts what earlier undos put between them. Undoing it puts that
+        back, unless another merge that lifts it still stands. Passes no gate.
 
         Errors: NOT_FOUND (UNKNOWN_CUSTOMER), FAILED_PRECONDITION (TOO_MANY_RECORDS,
         TOO_MANY_IDENTIFIERS).

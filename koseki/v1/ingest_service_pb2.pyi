@@ -65,7 +65,9 @@ class _SignalResultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SignalRe
     SIGNAL_RESULT_RECORDED: _SignalResult.ValueType  # 1
     """Stored and durable."""
     SIGNAL_RESULT_DUPLICATE: _SignalResult.ValueType  # 2
-    """Stored before, by the same source and message id; nothing was added."""
+    """Stored before, by the same source and message id; nothing was added. For a day after an
+    identifier was unlinked, what was stored of its holder counts as stored of whoever comes with it.
+    """
     SIGNAL_RESULT_DECLINED: _SignalResult.ValueType  # 3
     """Not let in: no purpose of the source is open for the person."""
     SIGNAL_RESULT_INVALID: _SignalResult.ValueType  # 4
@@ -81,7 +83,9 @@ SIGNAL_RESULT_UNSPECIFIED: SignalResult.ValueType  # 0
 SIGNAL_RESULT_RECORDED: SignalResult.ValueType  # 1
 """Stored and durable."""
 SIGNAL_RESULT_DUPLICATE: SignalResult.ValueType  # 2
-"""Stored before, by the same source and message id; nothing was added."""
+"""Stored before, by the same source and message id; nothing was added. For a day after an
+identifier was unlinked, what was stored of its holder counts as stored of whoever comes with it.
+"""
 SIGNAL_RESULT_DECLINED: SignalResult.ValueType  # 3
 """Not let in: no purpose of the source is open for the person."""
 SIGNAL_RESULT_INVALID: SignalResult.ValueType  # 4
