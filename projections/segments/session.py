@@ -207,7 +207,8 @@ class Session(FactsSession):
             if not is_living:
                 continue  # nothing more is ever judged of them
             if self._is_parked(record, root):
-                self._ledger.withdraw(root or record, moment)
+                for place in sorted({record, root or record}):  # absorbed by what cannot be read
+                    self._ledger.withdraw(place, moment)
                 continue
             unparked.append(record)
             if root is not None:

@@ -268,6 +268,22 @@ def test_a_merged_customer_of_whom_any_record_is_parked_leaves_everything(number
     assert first_due(tables) is None
 
 
+@pytest.mark.parametrize("unread", [1, 2, 3])
+def test_who_is_merged_by_what_cannot_be_read_leaves_everything(unread: int) -> None:
+    history = begun()
+    history.segment("buyers", 'seen("Bought", "1d")')
+    for one in (1, 2, 3):
+        history.did(one, "Bought")
+    history.merge(2, 3)
+    merged = history.merge(1, 3)
+    history.spoil(merged[unread - 1].revision)
+    history.now = 2 * DAY
+    history.did(4, "Bought")
+    tables = folded(history)
+    assert members(tables, "~everyone") == {record_id(4)}
+    assert members(tables, "buyers") == {record_id(4)}
+
+
 def test_a_loop_over_loops_ends_where_it_would_take_for_ever() -> None:
     history = begun()
     history.segment("pairs", "traits.l.exists(x, traits.l.exists(y, x + y < 0.0))")
