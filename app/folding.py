@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import psutil
 
 from app.bootstrap import begin, open_connection, open_log
-from app.processes import adopt_orphans, cores, descendants, end_all
+from app.processes import adopt_orphans, cores, end_descendants
 from app.ray_environment import RAY_ENVIRONMENT
 from app.settings import Settings
 from eventlog.connection import Connection
@@ -86,7 +86,7 @@ async def folding_processes(
         yield FoldingProcesses(asked, share_events_max)
     finally:
         await asyncio.to_thread(stop_ray)
-        end_all(descendants(except_for=children), grace_seconds=0.0)
+        end_descendants(except_for=children)
         shutil.rmtree(ray_folder, ignore_errors=True)
 
 

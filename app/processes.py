@@ -17,6 +17,7 @@ import psutil
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 TERMINATE_SECONDS_MAX = 5.0
+ENDING_PASSES_MAX = 5
 HOLD_SECONDS_MAX = 2.0
 _POLL_SECONDS = 0.05
 
@@ -90,9 +91,21 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def descendants(*, except_for: Iterable[int]) -> list[psutil.Process]:
-    """List all processes below this one, but not these nor what is below them."""
+def end_descendants(*, except_for: Iterable[int] = (), grace_seconds: float = 0.0) -> None:
+    """End all processes below this one, but not these nor what is below them.
+
+    In passes: a raylet that sees its workers end starts others until it ends itself, and who loses
+    its parent while they are listed is found only the next time.
+    """
     spared = set(except_for)
+    for _pass in range(ENDING_PASSES_MAX):
+        left = _descendants(spared)
+        if not left:
+            break
+        end_all(left, grace_seconds=grace_seconds)
+
+
+def _descendants(spared: set[int]) -> list[psutil.Process]:
     children = [child for child in psutil.Process().children() if child.pid not in spared]
     below = [grandchild for child in children for grandchild in _below(child)]
     return [*children, *below]

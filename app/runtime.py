@@ -30,7 +30,7 @@ from actors.remote import (
     stop_ray,
 )
 from app.logs import configure_logs
-from app.processes import adopt_orphans, descendants, end_all, end_with_parent
+from app.processes import adopt_orphans, end_descendants, end_with_parent
 from app.settings import Settings, write_atomically
 
 STATUS_EVERY_SECONDS = 0.5
@@ -131,9 +131,10 @@ def main() -> None:
         start_ray(sys.argv[2])
         asyncio.run(Watch(settings, start_parts(settings)).run())
     finally:
-        stop_ray()
-        # Ray leaves its agents to end by themselves, which may take them a minute.
-        end_all(descendants(except_for=[]), grace_seconds=0.0)
+        try:
+            stop_ray()
+        finally:  # Ray leaves its agents to end by themselves, which may take them a minute
+            end_descendants()
 
 
 if __name__ == "__main__":

@@ -32,8 +32,7 @@ from app.nats_cluster import PART_ROLES
 from app.processes import (
     adopt_orphans,
     children_named,
-    descendants,
-    end_all,
+    end_descendants,
     hold,
     is_alive,
 )
@@ -56,7 +55,6 @@ READY_SECONDS_MAX = 90.0
 STOP_SECONDS_MAX = 20.0
 RESTART_WAIT_SECONDS = 0.5
 LOOK_EVERY_SECONDS = 0.5
-ENDING_PASSES_MAX = 5
 GRACE_SECONDS = 5.0
 """What Ray left behind has so long to end by itself; none where Ray is started anew."""
 PART_STARTS_MAX = 3
@@ -274,12 +272,8 @@ class Supervisor:
         """End what Ray left behind, keep what it logged, remove its folder."""
         if self._ray_folder is None:
             return
-        for _pass in range(ENDING_PASSES_MAX):
-            left = descendants(except_for=[self._server.pid] if self._server else [])
-            if not left:
-                break
-            # A raylet that sees its workers end starts others until it ends itself.
-            end_all(left, grace_seconds=grace_seconds)
+        spared = [self._server.pid] if self._server else []
+        end_descendants(except_for=spared, grace_seconds=grace_seconds)
         for logs in self._ray_folder.glob("session_2*/logs"):
             with suppress(OSError, shutil.Error):
                 kept = self._settings.logs_folder / "ray" / logs.parent.name

@@ -40,7 +40,8 @@ CLIENTS = 4
 PEOPLE = 41
 """Prime, so that everybody gets signals and consents."""
 SIGNALS_PER_CALL = 500
-CHILDREN_SECONDS_MAX = 30.0
+CHILDREN_SECONDS_MAX = 75.0
+"""Of a raylet that was killed, Ray's agents see it within a minute."""
 DUPLICATE = ingest_service_pb2.SIGNAL_RESULT_DUPLICATE
 
 
