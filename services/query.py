@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 
 from actors.router import CommandRouter
@@ -290,17 +290,14 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
     def _result(
         self, tables: ReadTables, reference: common_pb2.CustomerReference, purpose: str
     ) -> query_service_pb2.CustomerResult:
-        try:
+        def see() -> query_service_pb2.Customer | None:
             name = self._name(reference, purpose)
             found = self._kept.answer(tables, name, now=self._reader.now())
-        except (DomainError, CustomerParked) as error:
-            if error.reason == "UNKNOWN_PURPOSE":
-                raise
-            return query_service_pb2.CustomerResult(reason=error.reason)
-        if found is None:
-            return query_service_pb2.CustomerResult(reason="UNKNOWN_CUSTOMER")
-        answer = query_service_pb2.GetCustomerResponse.FromString(found)
-        return query_service_pb2.CustomerResult(customer=answer.customer)
+            if found is None:
+                return None
+            return query_service_pb2.GetCustomerResponse.FromString(found).customer
+
+        return _outcome(see)
 
     def _name(
         self,
@@ -338,17 +335,28 @@ def _segments(
 def _result_then(
     past: PastCustomers, named: Named | Invalid, purpose: str
 ) -> query_service_pb2.CustomerResult:
-    if isinstance(named, Invalid):
-        return query_service_pb2.CustomerResult(reason=named.reason)
-    try:
+    def see() -> query_service_pb2.Customer | None:
+        if isinstance(named, Invalid):
+            raise named
         view = view_of(past, named, purpose)
+        return None if view is None else customer_message(view)
+
+    return _outcome(see)
+
+
+def _outcome(
+    see: Callable[[], query_service_pb2.Customer | None],
+) -> query_service_pb2.CustomerResult:
+    """Give who is seen, or why nobody is; that a purpose is unknown fails the whole call."""
+    try:
+        customer = see()
     except (DomainError, CustomerParked) as error:
         if error.reason == "UNKNOWN_PURPOSE":
             raise
         return query_service_pb2.CustomerResult(reason=error.reason)
-    if view is None:
+    if customer is None:
         return query_service_pb2.CustomerResult(reason="UNKNOWN_CUSTOMER")
-    return query_service_pb2.CustomerResult(customer=customer_message(view))
+    return query_service_pb2.CustomerResult(customer=customer)
 
 
 def _verdict_message(
