@@ -175,10 +175,6 @@ async def _ended(generation: _Generation) -> bool:
     """Let a generation fold for a moment; true where its log has ended. Raises what it raised."""
     folding = generation.start()
     await asyncio.wait({folding}, timeout=LOOK_EVERY_SECONDS)
-    return _raise_from(folding)
-
-
-def _raise_from(folding: asyncio.Task[None]) -> bool:
     if folding.done():
         folding.result()
         return True
