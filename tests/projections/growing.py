@@ -28,6 +28,10 @@ class GrowingLog(ListedLog):
         """Append."""
         cast("list[Entry]", self.entries).extend(entries)
 
+    def ready_after(self, revision: int) -> list[Entry]:
+        """Give what comes next to a follower."""
+        return list(self.entries[revision : revision + self._slice_events])
+
     async def follow(
         self,
         *,
@@ -36,7 +40,7 @@ class GrowingLog(ListedLog):
     ) -> AsyncIterator[list[Entry]]:
         """Yield for ever."""
         while True:
-            found = list(self.entries[after_revision : after_revision + self._slice_events])
+            found = self.ready_after(after_revision)
             if found:
                 after_revision = found[-1].revision
                 yield found

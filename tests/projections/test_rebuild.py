@@ -22,7 +22,7 @@ from projections.rows import OpenRows
 from projections.segments.definitions import SEGMENT_RULES
 from projections.store import Store
 from projections.tables import Checkpoint
-from tests.projections.growing import LOOK_EVERY_SECONDS, GrowingLog
+from tests.projections.growing import GrowingLog
 from tests.projections.histories import batches, random_history
 from tests.support.waiting import until
 
@@ -37,19 +37,9 @@ class LaggingLog(GrowingLog):
         super().__init__(entries)
         self.ready = ready
 
-    async def follow(
-        self,
-        *,
-        after_revision: int,
-        batch_events_max: int = 1_000,  # the protocol's
-    ) -> AsyncIterator[list[Entry]]:
-        """Yield for ever what is ready."""
-        while True:
-            found = list(self.entries[after_revision : self.ready])
-            if found:
-                after_revision = found[-1].revision
-                yield found
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+    def ready_after(self, revision: int) -> list[Entry]:
+        """Give what is ready."""
+        return list(self.entries[revision : self.ready])
 
 
 def folded(entries: Sequence[Entry]) -> Checkpoint:
