@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
 from time import monotonic
+from typing import NamedTuple
 
 from actors.packing import pack, unpack
 from domain.identity import PastHolder
@@ -26,15 +27,14 @@ UNPACKED_CUSTOMERS_MAX = 8_000
 one takes as long as to decide on it."""
 
 
-@dataclass(frozen=True, slots=True)
-class AwakeRecord:
+class AwakeRecord(NamedTuple):
     """A record and the head of its stream that the state stands for."""
 
     record: Record
     head: Head
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _AwakeCustomer:
     """A customer whose records are packed, or at hand, or both.
 
@@ -147,6 +147,18 @@ class AwakeCustomers:
         if key in records[record_id].record.identifiers:
             return True
         return any(key in item.record.identifiers for item in records.values())
+
+    def is_one_at_hand(self, owners: Mapping[IdentifierKey, RecordId]) -> bool:
+        """Whether one customer holds all of these identifiers, and nobody else remembers theirs."""
+        found: _AwakeCustomer | None = None
+        for key, record_id in owners.items():
+            if not self.holds(record_id, key):
+                return False
+            customer = self._by_root[self._root_of[record_id]]
+            if found not in (None, customer):
+                return False
+            found = customer
+        return found is not None and not found.parted and not found.past_holders
 
     def keep(self, records: Iterable[AwakeRecord]) -> None:
         """Take whole customers in, in place of what was known of them, unless that is newer."""

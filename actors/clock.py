@@ -7,9 +7,8 @@ from typing import Protocol
 
 import uuid_utils
 
-from domain.ids import made_at_milliseconds
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class Clock(Protocol):
@@ -58,8 +57,6 @@ class SystemClock:
         """Forget it at once: nothing is known of a log."""
 
 
-def id_age(command_id: str, now: datetime) -> timedelta | None:
-    """Say how long ago a UUIDv7 was made; None for any other id."""
-    made_at = made_at_milliseconds(command_id)
-    # An id may name a time that no calendar here has: only how long ago that is can be said.
-    return now - _EPOCH - timedelta(milliseconds=made_at) if made_at else None
+def milliseconds_of(time: datetime) -> int:
+    """Give a time as ids have it: in milliseconds since 1970."""
+    return (time - _EPOCH) // _MILLISECOND

@@ -12,12 +12,12 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 
 import structlog
 
 from actors.awake import AwakeCustomers
-from actors.clock import HostClock, id_age
+from actors.clock import HostClock, milliseconds_of
 from actors.erasing_unread import UnreadErasures
 from actors.faults import describe
 from actors.known_heads import KnownHeads
@@ -31,7 +31,7 @@ from actors.turn import TurnTaker
 from actors.turns import Turns
 from actors.waking import Waker
 from domain.errors import Kind
-from domain.ids import RecordId
+from domain.ids import CommandId, RecordId, made_at_milliseconds
 from domain.record import COMMANDS_AHEAD_MAX, COMMANDS_REMEMBERED_FOR
 from domain.replies import Moved, Reply
 from eventlog.commit import GroupCommit
@@ -42,6 +42,11 @@ from eventlog.snapshots.port import SnapshotStore
 
 GATHER_SECONDS = 0.002
 """How long a small slice of bulk waits for more, while turns of bulk are under way anyway."""
+
+_MILLISECOND = timedelta(milliseconds=1)
+_AHEAD_MAX = COMMANDS_AHEAD_MAX // _MILLISECOND
+_REMEMBERED_FOR = COMMANDS_REMEMBERED_FOR // _MILLISECOND
+_OVERLOADED = failed(Kind.UNAVAILABLE, "HOST_OVERLOADED", "too many commands are waiting")
 
 _log = structlog.get_logger()
 
@@ -160,10 +165,14 @@ class CustomerHost:
 
     def _take_in(self, batch: Sequence[Routed], lane: Lane) -> Answers:
         answers = Answers(len(batch))
-        now = self._clock.now()
+        now = milliseconds_of(self._clock.now())
+        room = self._limits.inbox_commands_max - self._waiting
         for place, routed in enumerate(batch):
-            refusal = self._refusal(routed, now)
+            refusal = _refusal(routed.command.command_id, now)
+            if refusal is None and room <= 0:
+                refusal = _OVERLOADED
             if refusal is None:
+                room -= 1
                 lane.inbox.append(Waiting(routed, answers, place, is_bulk=lane.is_bulk))
             else:
                 answers.give(place, refusal)
@@ -178,19 +187,6 @@ class CustomerHost:
     @property
     def _waiting(self) -> int:
         return len(self._commands.inbox) + len(self._bulk.inbox) + self._keeper.waiting
-
-    def _refusal(self, routed: Routed, now: datetime) -> Reply | None:
-        age = id_age(routed.command.command_id, now)
-        if age is None:
-            return failed(Kind.INVALID, "INVALID_COMMAND_ID", "a command id is a UUIDv7")
-        if age < -COMMANDS_AHEAD_MAX:
-            # Remembered for a day from now, it could be carried out again before it is too old.
-            return failed(Kind.INVALID, "INVALID_COMMAND_ID", "the command id is from the future")
-        if age > COMMANDS_REMEMBERED_FOR:
-            return failed(Kind.REFUSED, "COMMAND_TOO_OLD", "the command id is older than 24 hours")
-        if self._waiting >= self._limits.inbox_commands_max:
-            return failed(Kind.UNAVAILABLE, "HOST_OVERLOADED", "too many commands are waiting")
-        return None
 
     async def _run_rounds(self, lane: Lane) -> None:
         while True:
@@ -288,8 +284,8 @@ class CustomerHost:
         self._awake.passivate(busy=self._keeper.is_busy)
 
     def _roots_of(self, waiting: Waiting) -> frozenset[RecordId]:
-        roots = {self._awake.root_of(record_id) for record_id in waiting.named}
-        return frozenset(roots - {None})  # type: ignore[arg-type]  # None is taken out
+        roots = [self._awake.root_of(record_id) for record_id in waiting.named]
+        return frozenset([root for root in roots if root is not None])
 
     def _take_back(self, commands: Sequence[Waiting]) -> None:
         """Put commands that need another turn before those that came after them."""
@@ -304,3 +300,16 @@ class CustomerHost:
         while True:
             await asyncio.sleep(self._limits.sweep_every_seconds)
             self._commands.arrived.set()
+
+
+def _refusal(command_id: CommandId, now: int) -> Reply | None:
+    """Refuse a command for its id's age, as of a time in milliseconds since 1970."""
+    made_at = made_at_milliseconds(command_id)
+    if not made_at:
+        return failed(Kind.INVALID, "INVALID_COMMAND_ID", "a command id is a UUIDv7")
+    if made_at > now + _AHEAD_MAX:
+        # Remembered for a day from now, it could be carried out again before it is too old.
+        return failed(Kind.INVALID, "INVALID_COMMAND_ID", "the command id is from the future")
+    if made_at < now - _REMEMBERED_FOR:
+        return failed(Kind.REFUSED, "COMMAND_TOO_OLD", "the command id is older than 24 hours")
+    return None

@@ -18,7 +18,7 @@ from domain.replies import Failed, Reply, replies
 COMMANDS_PER_CALL_MAX = 500
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass  # as quickly made and written as the replies are
 class Routed:
     """A command, with the record that holds each of its identifiers as far as the router knows.
 

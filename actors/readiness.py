@@ -14,7 +14,7 @@ from actors.messages import failed
 from actors.rounds import IdentifierStream, Waiting
 from actors.rules import RulesKeeper
 from actors.waking import Waker
-from domain.commands import CheckConsent, ReadmitIdentifier
+from domain.commands import CheckConsent, ReadmitIdentifier, RecordSignals
 from domain.errors import Kind
 from domain.identity import PastHolder
 from domain.ids import (
@@ -50,6 +50,10 @@ class Readiness:
 
     async def prepare(self, batch: Sequence[Waiting]) -> Unreadable:
         """Wake everybody, check the owners, fence the checks. Raises `LogError`."""
+        # Nearly all that a busy host takes on is ready as it comes: one look shows it.
+        batch = [waiting for waiting in batch if not self._is_at_hand(waiting)]
+        if not batch:
+            return set()
         unreadable = await self.wake(batch)
         unreadable |= await self._correct_owners(batch)
         unreadable |= await self.look_up(
@@ -58,6 +62,13 @@ class Readiness:
         unreadable |= await self._fence(batch, unreadable)
         await self._wake_others(batch)
         return unreadable
+
+    def _is_at_hand(self, waiting: Waiting) -> bool:
+        """Whether a command brings signals of one customer, of whom nothing has to be read."""
+        command = waiting.routed.command
+        if not isinstance(command, RecordSignals) or command.record_id or waiting.streams:
+            return False
+        return self._awake.is_one_at_hand(waiting.routed.owners)
 
     async def wake(self, batch: Iterable[Waiting]) -> Unreadable:
         """Load every customer that a command names and that is not awake."""

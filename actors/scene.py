@@ -7,8 +7,8 @@ turn goes out as one attempt, all or none.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from actors.awake import AwakeRecord
 from actors.clock import Clock
@@ -42,8 +42,7 @@ PENDING_REVISION = REVISION_MAX + 1
 """Revisions of events not stored yet lie above every real one: only their order is used."""
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(NamedTuple):
     """A decided command and how many events of the attempt are its own, up to and with which."""
 
     decision: Decision

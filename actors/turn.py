@@ -294,9 +294,9 @@ def _answer(
 def _settled(reply: Reply, stored: Stored | None) -> Reply:
     """Give a reply with the revision that what it was decided on has, now that it is stored."""
     place = _place_in_turn(reply)
-    if stored is None or place is None:
-        return reply
-    return reply.model_copy(update={"current_revision": stored.events[place].revision})
+    if stored is not None and isinstance(reply, Failed) and place is not None:
+        return replace(reply, current_revision=stored.events[place].revision)
+    return reply
 
 
 def _place_in_turn(result: Reply) -> int | None:

@@ -185,13 +185,14 @@ class Turns:
         return [waiting for waiting in turn.commands if self._is_moved(waiting)]
 
     def _is_moved(self, waiting: Waiting) -> bool:
-        if any(self._awake.root_of(root) != root for root in waiting.roots):
-            return True
-        owners = waiting.routed.owners.items()
-        if all(self._awake.holds(record_id, key) for key, record_id in owners):
-            return False
-        waiting.tries += 1
-        return waiting.tries < self._tries_max
+        for root in waiting.roots:
+            if self._awake.root_of(root) != root:
+                return True
+        for key, record_id in waiting.routed.owners.items():
+            if not self._awake.holds(record_id, key):
+                waiting.tries += 1
+                return waiting.tries < self._tries_max
+        return False
 
     async def _again(self, turn: Turn, commands: list[Waiting]) -> list[Waiting]:
         """Prepare fresh state for commands that met a conflict; give those with tries left."""

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Annotated, NamedTuple, NewType
 from uuid import UUID, uuid5
 
-from pydantic import JsonValue, StringConstraints
+from pydantic import JsonValue, SkipValidation, StringConstraints
 
 RecordId = NewType("RecordId", str)
 EventId = NewType("EventId", str)
@@ -37,8 +37,12 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 ActorName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.:-]{0,63}$")]
 """Who asked, as the workspace names them; stands open in the log, so no address fits in."""
 
-OpenMap = dict[str, JsonValue]
-"""Traits, properties and context: keys and JSON values that the publisher chose."""
+OpenMap = dict[str, SkipValidation[JsonValue]]
+"""Traits, properties and context: keys and JSON values that the publisher chose.
+
+That they are values of JSON is seen to where they are parsed: to look at each of them once more, in
+every model that holds it, would take as long as all else that is looked at in a signal.
+"""
 
 
 class StreamKind(StrEnum):

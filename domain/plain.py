@@ -11,7 +11,7 @@ from datetime import datetime
 from domain.commands import PersonCommand, RecordSignals
 from domain.decision import Change, Decision
 from domain.fates import RECORDED
-from domain.gate import gate_of
+from domain.gate import Gate
 from domain.ids import record_stream
 from domain.past_holders import holders_before
 from domain.record import Record
@@ -32,7 +32,7 @@ def plain_signals(
     source = rules.sources.get(command.source)
     if source is None or not _is_plain(record, command):
         return None
-    if not gate_of(rules, {record.id: record}, at=now).admits(command.source):
+    if not Gate(rules, {record.id: record.acts}, now).admits(command.source):
         return None
     message_ids = [signal.message_id for signal in command.signals]
     keys = {signal_key(command.source, message_id) for message_id in message_ids}
@@ -53,7 +53,7 @@ def _names_only(record: Record, command: RecordSignals) -> bool:
     if command.record_id or command.left_out or command.category_preferences:
         return False
     held = record.identifiers
-    return bool(command.identifiers) and all(item.key in held for item in command.identifiers)
+    return bool(command.identifiers) and held.keys() >= {item.key for item in command.identifiers}
 
 
 def _is_plain(record: Record, command: RecordSignals) -> bool:

@@ -100,7 +100,7 @@ class Forgotten:
     until: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # to make one that is frozen takes four times as long
 class Record:
     """What is known under the identifiers of one record.
 

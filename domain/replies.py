@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from domain.consent import ConsentState
 from domain.identity import LeftOut
 from domain.ids import IdentifierKey, RecordId
+
+_CLOSED = ConfigDict(extra="forbid")
 
 SignalResult = Literal["recorded", "duplicate", "declined"]
 """What became of a signal; it is declined because every purpose of its source is closed."""
@@ -105,13 +108,16 @@ class Consequences(BaseModel):
     erased: tuple[ErasedRecord, ...] = ()
 
 
-class Done(BaseModel):
+# Plain dataclasses: a host makes one for each command, in a quarter of the time that a model or a
+# frozen one takes, and without slots they are written in a quarter of the time.
+@dataclass(kw_only=True)
+class Done:
     """A command was carried out; `revision` is where a reader sees it (0: nothing was stored).
 
     `signals` are what became of the command's signals or its message, in their order.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    __pydantic_config__: ClassVar = _CLOSED
 
     outcome: Literal["done"] = "done"
     customer_id: str | None
@@ -125,28 +131,30 @@ class Done(BaseModel):
     consequences: Consequences | None = None
 
 
-class Moved(BaseModel):
+@dataclass(kw_only=True)
+class Moved:
     """The command belongs to the customer with this root: send it to that customer's host.
 
     `owners` and `roots` say what the host knows better: who holds the identifiers (nobody those
     that it does not name), and to which customers these records belong.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    __pydantic_config__: ClassVar = _CLOSED
 
     outcome: Literal["moved"] = "moved"
     root: str
-    owners: dict[IdentifierKey, RecordId] = {}
-    roots: dict[RecordId, RecordId] = {}
+    owners: dict[IdentifierKey, RecordId] = field(default_factory=dict)
+    roots: dict[RecordId, RecordId] = field(default_factory=dict)
 
 
-class Failed(BaseModel):
+@dataclass(kw_only=True)
+class Failed:
     """A command was not carried out, for a stable reason; `kind` is a `domain.errors.Kind`.
 
     `current_revision` says how new the customer is, where it is newer than was expected.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    __pydantic_config__: ClassVar = _CLOSED
 
     outcome: Literal["failed"] = "failed"
     kind: str

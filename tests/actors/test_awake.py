@@ -152,7 +152,7 @@ def test_what_a_customer_holds_any_of_its_records_holds() -> None:
 
 def test_a_customer_that_was_packed_is_as_it_was() -> None:
     kept, _ = awake(unpacked_max=1)
-    merged = [replace(item, record=usual_record(item.record)) for item in joined(3, ONE, TWO)]
+    merged = [item._replace(record=usual_record(item.record)) for item in joined(3, ONE, TWO)]
     other = alone(THREE, 1)
     kept.keep(merged)
     kept.keep([other])
