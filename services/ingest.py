@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,9 +66,13 @@ class _Group:
     signals: list[Signal] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
 
-    def takes(self, choices: dict[str, bool]) -> bool:
+    def takes(self, choices: dict[str, bool], left_out: Sequence[LeftOut]) -> bool:
         """Say whether one more signal with these choices may join."""
-        return self.choices == choices and len(self.signals) < SIGNALS_PER_COMMAND_MAX
+        return (
+            self.choices == choices
+            and len(self.signals) < SIGNALS_PER_COMMAND_MAX
+            and len(self.left_out) + len(left_out) <= IDENTIFIERS_PER_CUSTOMER_MAX
+        )
 
     def halves(self) -> list[_Group]:
         """Part the signals in two."""
@@ -204,7 +208,7 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
                 continue
             keys = frozenset(identifier.key for identifier in identifiers)
             group = open_groups.get(keys)
-            if group is None or not group.takes(choices):
+            if group is None or not group.takes(choices, left_out):
                 group = open_groups[keys] = _Group(identifiers, choices)
                 groups.append(group)
             group.left_out |= {item.key: item for item in left_out}
@@ -227,25 +231,28 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
     async def _commands(
         self, source: str, groups: list[_Group], context: CallContext
     ) -> list[RecordSignals]:
-        call = self._reader.call(context)
         commands: list[RecordSignals] = []
         for place, group in enumerate(groups):
             if place % SIGNALS_PER_SLICE == 0:
                 await asyncio.sleep(0)
-            commands.append(self._command(source, group, call))
+            own = self._of_group(group)
+            if commands:  # of what they have in common nothing is looked at twice
+                commands.append(commands[0].model_copy(update=own))
+            else:
+                call = self._reader.call(context)
+                commands.append(RecordSignals(**call, source=source, **own))
         return commands
 
-    def _command(self, source: str, group: _Group, call: Mapping[str, Any]) -> RecordSignals:
-        return RecordSignals(
-            **call,
-            command_id=self._reader.new_id(),
-            new_record_id=self._reader.new_id(),
-            identifiers=group.identifiers,
-            left_out=tuple(group.left_out.values()),
-            source=source,
-            signals=tuple(group.signals),
-            category_preferences=group.choices,
-        )
+    def _of_group(self, group: _Group) -> dict[str, Any]:  # Any: each field's own
+        """Give the fields of a command that are not the same for all of a request."""
+        return {
+            "command_id": self._reader.new_id(),
+            "new_record_id": self._reader.new_id(),
+            "identifiers": group.identifiers,
+            "left_out": tuple(group.left_out.values()),
+            "signals": tuple(group.signals),
+            "category_preferences": group.choices,
+        }
 
 
 async def _ascending(
@@ -265,7 +272,7 @@ def _check_number(identifiers: tuple[Identifier, ...], left_out: tuple[LeftOut, 
         raise Invalid("IDENTIFIER_BLOCKED", "every identifier has a value that names nobody")
     if not identifiers:
         raise Invalid("MISSING_IDENTIFIER", "a signal names at least one identifier")
-    if len(identifiers) > IDENTIFIERS_PER_CUSTOMER_MAX:
+    if max(len(identifiers), len(left_out)) > IDENTIFIERS_PER_CUSTOMER_MAX:
         raise Invalid("INVALID_FIELD", "a signal names too many identifiers")
 
 

@@ -23,7 +23,7 @@ from domain.commands import (
     RecordConsent,
     RecordSignals,
 )
-from domain.ids import CommandId, IdentifierKey
+from domain.ids import IDENTIFIERS_PER_CUSTOMER_MAX, CommandId, IdentifierKey
 
 AUTH_ID = "intake"
 COMMAND_DEADLINE_SECONDS = 30.0
@@ -64,8 +64,9 @@ class Planned:
 
     wave: int
     keys: frozenset[IdentifierKey | Key]
-    tickets: list[Ticket]
+    tickets: list[Ticket] = field(default_factory=list)
     size_bytes: int = 0
+    left_out: int = 0
 
     def command(self, clock: Clock, auth_id: str = AUTH_ID) -> PersonCommand:
         """Make the command, with new ids and a deadline from now."""
@@ -82,15 +83,22 @@ class Planned:
             and first.call.choices == ticket.call.choices
             and len(self.tickets) < SIGNALS_PER_COMMAND_MAX
             and self.size_bytes + ticket.size_bytes <= COMMAND_BYTES_MAX
+            and self.left_out + len(ticket.call.left_out) <= IDENTIFIERS_PER_CUSTOMER_MAX
         )
+
+    def add(self, ticket: Ticket) -> None:
+        """Let a ticket join."""
+        self.tickets.append(ticket)
+        self.size_bytes += ticket.size_bytes
+        self.left_out += len(ticket.call.left_out)
 
     def halves(self) -> list[Planned]:
         """Part it into two commands, in order."""
         middle = len(self.tickets) // 2
-        return [
-            Planned(self.wave, self.keys, some, sum(ticket.size_bytes for ticket in some))
-            for some in (self.tickets[:middle], self.tickets[middle:])
-        ]
+        halves = [Planned(self.wave, self.keys), Planned(self.wave, self.keys)]
+        for place, ticket in enumerate(self.tickets):
+            halves[place >= middle].add(ticket)
+        return halves
 
 
 @dataclass(slots=True)
@@ -105,11 +113,11 @@ class _Plan:
             joined = before[0]
             # Every key's last command must be this one, or something would be overtaken.
             if all(planned is joined for planned in before):
-                joined.tickets.append(ticket)
-                joined.size_bytes += ticket.size_bytes
+                joined.add(ticket)
                 return
         wave = 1 + max((planned.wave for planned in before), default=-1)
-        planned = Planned(wave, keys, [ticket], ticket.size_bytes)
+        planned = Planned(wave, keys)
+        planned.add(ticket)
         if wave == len(self.waves):
             self.waves.append([])
         self.waves[wave].append(planned)

@@ -55,6 +55,16 @@ def test_every_item_goes_once_and_what_shares_an_identifier_stays_in_order(
         assert [ticket.message_id for ticket in sent if key in ticket.keys] == before
 
 
+def test_signals_with_many_identifiers_that_name_nobody_make_commands_that_travel() -> None:
+    def nobody(call: int) -> list[JSON]:
+        return [{"type": "email", "id": f"test@{call}-{n}.example.com"} for n in range(32)]
+
+    calls = [track(userId="1", context={"externalIds": nobody(n)}) for n in range(20)]
+    waves = plan_waves(tickets_of(calls, ["shop"] * len(calls)))
+    commands = [planned.command(CountingClock()) for wave in waves for planned in wave]
+    assert sorted(len(command.left_out) for command in commands) == [4 * 32, 16 * 32]
+
+
 JSON_VALUES: st.SearchStrategy[Any] = st.recursive(  # Any: what publishers send
     st.none()
     | st.booleans()

@@ -92,6 +92,26 @@ async def test_each_signal_says_which_of_its_identifiers_were_not_used(edge: Edg
     assert [[item.place for item in outcome.left_out] for outcome in again] == [[], [], [], [], [0]]
 
 
+async def test_too_many_identifiers_that_name_nobody_cost_no_other_signal(edge: Edge) -> None:
+    one = user("1")
+    nobody = [
+        common_pb2.Identifier(namespace="email", value=f"test@{n}.example.com") for n in range(600)
+    ]
+    outcomes = await edge.ingest(
+        signal("m1", one, *nobody[:300]),
+        signal("m2", one, *nobody[300:]),
+        signal("m3", one, *nobody),
+        signal("m4", one),
+    )
+    assert [(outcome.result, outcome.reason) for outcome in outcomes] == [
+        (RECORDED, ""),
+        (RECORDED, ""),
+        (INVALID, "INVALID_FIELD"),
+        (RECORDED, ""),
+    ]
+    assert [len(outcome.left_out) for outcome in outcomes] == [300, 300, 0, 0]
+
+
 def bad(**fields: Any) -> Any:
     """Make a signal with something wrong."""
     made = signal("bad", user("1"))
