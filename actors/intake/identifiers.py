@@ -110,7 +110,10 @@ class IdentifierNormaliser:
         return self._cached(namespace, raw)
 
     def compose(self, namespace: str, parts: Mapping[str, str]) -> Identifier:
-        """Make one identifier of all the parts of a composite. Raises as `normalise`."""
+        """Make one identifier of all the parts of a composite. Raises as `normalise`.
+
+        A part without a letter or a number, such as a dash, is empty.
+        """
         rule = self._rule(namespace)
         if not rule.parts or parts.keys() != {part.name for part in rule.parts}:
             raise _invalid(namespace)
@@ -119,7 +122,10 @@ class IdentifierNormaliser:
             raw = parts[part.name]
             if len(raw) > RAW_CHARACTERS_MAX:
                 raise _invalid(namespace)
-            values.append(_normal_form(part.normaliser, namespace, raw))
+            value = _normal_form(part.normaliser, namespace, raw)
+            if not _words(value):
+                raise _empty(namespace)
+            values.append(value)
         if any(map(rule.blocks, values)):
             raise Blocked(self._named(namespace, _joined(values)).key)
         return self._named(namespace, _joined(values))
@@ -154,11 +160,13 @@ def _joined(values: list[str]) -> str:
 def _normal_form(normaliser: Normaliser, namespace: str, raw: str) -> str:
     text = _seen(raw)
     if not text:
-        raise Invalid("EMPTY_IDENTIFIER", f"an identifier of namespace {namespace} is empty")
+        raise _empty(namespace)
     if REPLACEMENT_CHARACTER in text or has_unprintable(text):
         raise _invalid(namespace)
     _check_length(namespace, text)
-    value = _written(normaliser, namespace, text)
+    value = _written(normaliser, text)
+    if not value:
+        raise _empty(namespace)
     # Some letters are longer in lower case.
     _check_length(namespace, value)
     return value
@@ -182,7 +190,7 @@ def _seen(raw: str) -> str:
     return text.strip()
 
 
-def _written(normaliser: Normaliser, namespace: str, text: str) -> str:
+def _written(normaliser: Normaliser, text: str) -> str:
     match normaliser:
         case "email":
             return _email(text)
@@ -191,7 +199,7 @@ def _written(normaliser: Normaliser, namespace: str, text: str) -> str:
         case "lower_case":
             return " ".join(_lower(text).split())
         case "words":
-            return _words(namespace, text)
+            return " ".join(sorted(_words(text)))
         case "text":
             return text
 
@@ -201,14 +209,11 @@ def _lower(text: str) -> str:
     return unicodedata.normalize("NFKC", text.lower())
 
 
-def _words(namespace: str, text: str) -> str:
-    """Sort the words of a text; an apostrophe parts none: O'Brien is OBrien."""
+def _words(text: str) -> list[str]:
+    """Give the words of a text, case-folded; an apostrophe parts none: O'Brien is OBrien."""
     folded = unicodedata.normalize("NFKC", _APOSTROPHES.sub("", text).casefold())
     marks = (c if unicodedata.category(c)[0] in "LMN" else " " for c in folded)
-    words = sorted("".join(marks).split())
-    if not words:
-        raise Invalid("EMPTY_IDENTIFIER", f"an identifier of namespace {namespace} has no words")
-    return " ".join(words)
+    return "".join(marks).split()
 
 
 def _email(text: str) -> str:
@@ -235,6 +240,10 @@ def _phone(text: str) -> str:
     if not phonenumbers.is_possible_number(number):
         raise _invalid("phone")
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def _empty(namespace: str) -> Invalid:
+    return Invalid("EMPTY_IDENTIFIER", f"an identifier of namespace {namespace} is empty")
 
 
 def _invalid(namespace: str) -> Invalid:

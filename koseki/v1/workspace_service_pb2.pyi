@@ -516,7 +516,9 @@ class IdentityNamespace(_message.Message):
 
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___IdentityPart]:
-        """Of a composite, 2 to 8 parts that together are an identifier, though none is alone."""
+        """Of a composite, 2 to 8 parts that together are an identifier, though none is alone. Where one of
+        them holds no letter and no number there is none.
+        """
 
     def __init__(
         self,

@@ -15,7 +15,13 @@ from actors.intake.identifiers import Blocked, IdentifierNormaliser
 from actors.intake.segment_spec import DecodedCall, Surroundings, decode_call
 from domain.errors import Invalid
 from domain.identity import LeftOutReason
-from domain.identity_rules import DEFAULT_IDENTITY_RULES, IdentityRules, Namespace, Part
+from domain.identity_rules import (
+    DEFAULT_IDENTITY_RULES,
+    IdentityRules,
+    Namespace,
+    Normaliser,
+    Part,
+)
 from tests.intake.messages import identify, message, track
 
 PERSON = Namespace(name="person", values_max=1, parts=(Part(name="name"), Part(name="birthday")))
@@ -97,6 +103,20 @@ def test_no_two_lists_of_parts_are_one_composite() -> None:
     one = NORMALISER.compose("person", {"name": 'a","b', "birthday": "c"})
     other = NORMALISER.compose("person", {"name": "a", "birthday": 'b","c'})
     assert one.key != other.key
+
+
+@pytest.mark.parametrize("normaliser", ["text", "lower_case", "words"])
+@pytest.mark.parametrize("blank", ["", " \u3000", "-", "--/--", "?", ". .", "\u2014", "\u200b"])
+def test_a_part_without_a_letter_or_a_number_says_nothing(
+    normaliser: Normaliser, blank: str
+) -> None:
+    parts = (Part(name="name", normaliser=normaliser), Part(name="birthday"))
+    rules = IdentityRules(namespaces=(Namespace(name="person", values_max=1, parts=parts),))
+    composing = IdentifierNormaliser(b"a pepper for the tests", rules=lambda: rules)
+    assert composing.compose("person", {"name": "山", "birthday": "1"}).value
+    with pytest.raises(Invalid) as refused:
+        composing.compose("person", {"name": blank, "birthday": "1970-01-01"})
+    assert refused.value.reason == "EMPTY_IDENTIFIER"
 
 
 @pytest.mark.parametrize("parts", [{"name": "a"}, {"name": "a", "city": "b"}, {}])
