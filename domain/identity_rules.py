@@ -20,9 +20,10 @@ BLOCKED_VALUES_MAX = 256
 BLOCKED_PATTERNS_MAX = 64
 PARTS_MAX = 8
 
-Normaliser = Literal["text", "lower_case", "email", "phone", "words"]
+Normaliser = Literal["text", "lower_case", "email", "phone", "words", "unspaced"]
 """How a value is written: NFKC, trimmed and without unseen characters, also in lower case, or as an
-address or E.164; or as its words alone, whatever their order and what stands between them."""
+address or E.164; or as its words alone, whatever their order and what stands between them; or as
+its letters and numbers in their order, where nothing parts words and anything parts two numbers."""
 
 
 class Part(BaseModel):

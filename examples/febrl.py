@@ -42,7 +42,7 @@ CALL_SECONDS_MAX = 60.0
 VALUES_MAX = 64
 
 NAME = Part(name="name", normaliser="words")
-ADDRESS = Part(name="address", normaliser="words")
+ADDRESS = Part(name="address", normaliser="unspaced")
 BIRTHDAY = Part(name="birthday")
 RULES = IdentityRules(
     namespaces=(

@@ -14,6 +14,7 @@ NORMALISERS: dict[workspace_service_pb2.Normaliser.ValueType, Normaliser] = {
     workspace_service_pb2.NORMALISER_EMAIL: "email",
     workspace_service_pb2.NORMALISER_PHONE: "phone",
     workspace_service_pb2.NORMALISER_WORDS: "words",
+    workspace_service_pb2.NORMALISER_UNSPACED: "unspaced",
 }
 _NUMBERS = {normaliser: number for number, normaliser in NORMALISERS.items()}
 

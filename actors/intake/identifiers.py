@@ -51,6 +51,7 @@ _IGNORABLE = re.compile(
 
 _APOSTROPHES = re.compile("['\u2019\u02bc`]")
 _DASHES = re.compile("[\u2010-\u2015\u2212]")
+_BESIDE_NO_NUMBER = re.compile(r"(?<!\d) | (?!\d)")
 _PHONE = re.compile(r"\+[\d\s().\-/]+")
 
 
@@ -200,6 +201,8 @@ def _written(normaliser: Normaliser, text: str) -> str:
             return " ".join(_lower(text).split())
         case "words":
             return " ".join(sorted(_words(text)))
+        case "unspaced":
+            return _unspaced(text)
         case "text":
             return text
 
@@ -214,6 +217,11 @@ def _words(text: str) -> list[str]:
     folded = unicodedata.normalize("NFKC", _APOSTROPHES.sub("", text).casefold())
     marks = (c if unicodedata.category(c)[0] in "LMN" else " " for c in folded)
     return "".join(marks).split()
+
+
+def _unspaced(text: str) -> str:
+    """Let nothing part words; what a space parted may join with a mark, so in NFKC once more."""
+    return unicodedata.normalize("NFKC", _BESIDE_NO_NUMBER.sub("", " ".join(_words(text))))
 
 
 def _email(text: str) -> str:

@@ -38,7 +38,11 @@ class _NormaliserEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Normaliser
     """A telephone number with its country code, as E.164."""
     NORMALISER_WORDS: _Normaliser.ValueType  # 5
     """Its words alone, case-folded and sorted: `Lovelace, Ada` is `ada lovelace`, `O'Brien` `obrien`.
-    For names and addresses, as parts of composites.
+    For names, as parts of composites.
+    """
+    NORMALISER_UNSPACED: _Normaliser.ValueType  # 6
+    """Its letters and numbers in their order, case-folded, a space only between two numbers:
+    `12/4 Mill Lane` is `12 4milllane`. For addresses, and names that are written in one order.
     """
 
 class Normaliser(_Normaliser, metaclass=_NormaliserEnumTypeWrapper):
@@ -56,7 +60,11 @@ NORMALISER_PHONE: Normaliser.ValueType  # 4
 """A telephone number with its country code, as E.164."""
 NORMALISER_WORDS: Normaliser.ValueType  # 5
 """Its words alone, case-folded and sorted: `Lovelace, Ada` is `ada lovelace`, `O'Brien` `obrien`.
-For names and addresses, as parts of composites.
+For names, as parts of composites.
+"""
+NORMALISER_UNSPACED: Normaliser.ValueType  # 6
+"""Its letters and numbers in their order, case-folded, a space only between two numbers:
+`12/4 Mill Lane` is `12 4milllane`. For addresses, and names that are written in one order.
 """
 Global___Normaliser: _TypeAlias = Normaliser  # noqa: Y015
 

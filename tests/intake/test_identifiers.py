@@ -130,6 +130,8 @@ def test_a_short_pepper_is_refused() -> None:
 @example("text", "e\u200d\u0301")
 @example("text", " \u200b e\u034f\u0327\u0301")
 @example("text", "\u1100\u115f\u1161")
+@example("unspaced", "\u0130:\u0316")
+@example("unspaced", "\u1100 \u1161")
 def test_what_is_normalised_is_written_as_before_and_holds_nothing_unseen(
     writing: str, raw: str
 ) -> None:

@@ -28,8 +28,9 @@ PERSON = Namespace(name="person", values_max=1, parts=(Part(name="name"), Part(n
 RULES = IdentityRules(namespaces=(*DEFAULT_IDENTITY_RULES.namespaces, PERSON))
 NORMALISER = IdentifierNormaliser(b"a pepper for the tests", rules=lambda: RULES)
 NAME = Namespace(name="name", normaliser="words", values_max=1)
-WORDS = IdentifierNormaliser(
-    b"a pepper for the tests", rules=lambda: IdentityRules(namespaces=(NAME,))
+PLACE = Namespace(name="place", normaliser="unspaced", values_max=1)
+WRITER = IdentifierNormaliser(
+    b"a pepper for the tests", rules=lambda: IdentityRules(namespaces=(NAME, PLACE))
 )
 AROUND = Surroundings("m1", "track", datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -82,20 +83,43 @@ def test_a_composite_is_made_of_traits_that_are_all_there() -> None:
     ],
 )
 def test_words_are_the_same_in_any_order_and_punctuation(raw: str, value: str) -> None:
-    found = WORDS.normalise("name", raw)
+    found = WRITER.normalise("name", raw)
     assert found.value == value
-    assert WORDS.normalise("name", value) == found
+    assert WRITER.normalise("name", value) == found
 
 
-@given(st.text(st.characters(exclude_categories=[])))
-def test_what_has_words_is_written_one_way_and_what_has_none_is_refused(raw: str) -> None:
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        ("34 Bellinger Circuit", "34bellingercircuit"),
+        ("34 BellingerCircuit", "34bellingercircuit"),
+        (" 34, bellinger  c ircuit.", "34bellingercircuit"),
+        ("12/4 Mill-Lane", "12 4milllane"),
+        ("1 24 Mill Lane", "1 24milllane"),
+        ("Flat 4 B, 7", "flat4b7"),
+        ("千代田区 千代田 \uff11\u22121", "千代田区千代田1 1"),
+        ("千代田区千代田1-1", "千代田区千代田1 1"),
+        ("山田\u3000太郎", "山田太郎"),
+    ],
+)
+def test_spaces_and_punctuation_part_nothing_but_numbers(raw: str, value: str) -> None:
+    found = WRITER.normalise("place", raw)
+    assert found.value == value
+    assert WRITER.normalise("place", value) == found
+
+
+@pytest.mark.parametrize("namespace", ["name", "place"])
+@given(raw=st.text(st.characters(exclude_categories=[])))
+def test_what_has_words_is_written_one_way_and_what_has_none_is_refused(
+    namespace: str, raw: str
+) -> None:
     reason: str | None = None
     try:
-        found = WORDS.normalise("name", raw)
+        found = WRITER.normalise(namespace, raw)
     except Invalid as refused:
         reason = refused.reason
     else:
-        assert WORDS.normalise("name", found.value) == found
+        assert WRITER.normalise(namespace, found.value) == found
     assert reason in {None, "EMPTY_IDENTIFIER", "INVALID_IDENTIFIER", "IDENTIFIER_BLOCKED"}
 
 
@@ -105,7 +129,7 @@ def test_no_two_lists_of_parts_are_one_composite() -> None:
     assert one.key != other.key
 
 
-@pytest.mark.parametrize("normaliser", ["text", "lower_case", "words"])
+@pytest.mark.parametrize("normaliser", ["text", "lower_case", "words", "unspaced"])
 @pytest.mark.parametrize("blank", ["", " \u3000", "-", "--/--", "?", ". .", "\u2014", "\u200b"])
 def test_a_part_without_a_letter_or_a_number_says_nothing(
     normaliser: Normaliser, blank: str
