@@ -1,11 +1,14 @@
 """Of the part `identity`: who is found to be whom, against an independent closure and the truth.
 
 The population and the closure over it are `examples/population`'s and know nothing of Koseki; the
-records with known duplicates are FEBRL's, in `data/febrl/`.
+records with known duplicates are FEBRL's, in `data/febrl/`. Other files of that form are measured,
+together, by `python -m benchmarks.resolution FILE ...`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Hashable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -13,6 +16,7 @@ from pathlib import Path
 from benchmarks.hosts import CLOCK, Hosts, started_hosts
 from benchmarks.measuring import Metric, Metrics
 from benchmarks.playing import Play
+from benchmarks.report import print_table
 from domain.event import Event, Recorded
 from domain.identity_events import IdentifierClaimed
 from domain.identity_rules import DEFAULT_IDENTITY_RULES
@@ -41,9 +45,9 @@ async def measure(is_quick: bool) -> Metrics:  # noqa: FBT001  # what every part
     return {**people, **await measure_febrl()}
 
 
-async def measure_febrl(path: Path = FEBRL) -> Metrics:
-    """Measure on a FEBRL file, through what decodes and normalises a publisher's calls."""
-    records = list(read_records(path))
+async def measure_febrl(paths: Sequence[Path] = (FEBRL,)) -> Metrics:
+    """Measure on FEBRL files, through what decodes and normalises a publisher's calls."""
+    records = [record for path in paths for record in read_records(path)]
     async with started_hosts(FEBRL_RULES) as hosts:
         await _play(hosts, [_call(record) for record in records])
         found = await _found(hosts, await hosts.events())
@@ -143,3 +147,8 @@ def _metric(
 def _key(play: Play, identifier: Identifier) -> str:
     namespace, value = identifier
     return play.normaliser.normalise(namespace, value).key
+
+
+if __name__ == "__main__":
+    files = [Path(name) for name in sys.argv[1:]] or [FEBRL]
+    print_table({"identity": asyncio.run(measure_febrl(files))})
