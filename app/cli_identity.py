@@ -65,7 +65,9 @@ def replay(
 ) -> None:
     """Try other identity rules on the whole log: who would join, who would part.
 
-    Nothing is written: neither events nor rules.
+    Nothing is written: neither events nor rules. Of a message that named nobody new the log tells
+    the record, not by which identifiers it came: a customer who would lose some, as under lower
+    limits, might part as well.
     """
     from app.rehearsing import read_rules_file, rehearse_rules
 
