@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain
 from time import monotonic
 from typing import NamedTuple
 
@@ -162,16 +161,18 @@ class AwakeCustomers:
 
     def keep(self, records: Iterable[AwakeRecord]) -> None:
         """Take whole customers in, in place of what was known of them, unless that is newer."""
-        fresh = {awake.record.id: awake for awake in records}
-        stale = {
-            a.record.root for r, a in fresh.items() if self.head_of(r).revision > a.head.revision
-        }
         whole: dict[RecordId, dict[RecordId, AwakeRecord]] = {}
-        for record_id, awake in fresh.items():
-            if awake.record.root not in stale:
-                whole.setdefault(awake.record.root, {})[record_id] = awake
+        for awake in records:
+            whole.setdefault(awake.record.root, {})[awake.record.id] = awake
+        stale = {
+            root
+            for root, members in whole.items()
+            for record_id, awake in members.items()
+            if self.head_of(record_id).revision > awake.head.revision
+        }
         for root, members in whole.items():
-            self._put(root, members)
+            if root not in stale:
+                self._put(root, members)
 
     def _put(self, root: RecordId, members: dict[RecordId, AwakeRecord]) -> None:
         customer, now = self._by_root.get(root), self._now()
@@ -187,9 +188,11 @@ class AwakeCustomers:
         self._by_root.move_to_end(root)
         customer.heads = {record_id: awake.head for record_id, awake in members.items()}
         customer.records, customer.packed = members, ()
-        customer.parted = {r: at for m in members.values() for r, at in m.record.parted.items()}
-        held = [m.record.past_holders for m in members.values() if m.record.past_holders]
-        customer.past_holders = tuple(chain.from_iterable(held))
+        customer.parted, customer.past_holders = {}, ()
+        for record, _ in members.values():
+            if record.parted or record.past_holders:
+                customer.parted |= record.parted
+                customer.past_holders += record.past_holders
         self._count_at_hand(root)
 
     def _unpacked(self, root: RecordId) -> dict[RecordId, AwakeRecord]:

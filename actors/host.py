@@ -253,10 +253,12 @@ class CustomerHost:
         self, batch: list[Waiting], unreadable: Unreadable
     ) -> list[Waiting]:
         """Let those who are to be erased and cannot be read go a way of their own."""
+        if not unreadable:
+            return batch
         unread = [w for w in batch if w.is_erasure and is_unreadable(w, unreadable)]
         for waiting in unread:
             self._unread.begin(waiting)
-        return [w for w in batch if w not in unread] if unread else batch
+        return [w for w in batch if w not in unread]
 
     def _redirected(self, waiting: Waiting, unreadable: Unreadable) -> frozenset[RecordId]:
         """Answer a command that is not for this host, or that nobody can carry out.

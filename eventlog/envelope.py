@@ -201,10 +201,11 @@ def _require_version(spec_version: str) -> None:
 def _encode_time(time: datetime) -> str:
     if time.tzinfo is None:
         raise ValueError("an event's times must know their zone")
-    utc = time if time.tzinfo is UTC else time.astimezone(UTC)
     # A fifth of what `isoformat` takes; it leaves out a fraction of zero.
-    text = orjson.dumps(utc, option=orjson.OPT_UTC_Z)[1:-1].decode()
-    return text if utc.microsecond else f"{text[:-1]}.000000Z"
+    text = orjson.dumps(time, option=orjson.OPT_UTC_Z)[1:-1].decode()
+    if text[-1] != "Z":
+        return _encode_time(time.astimezone(UTC))
+    return text if time.microsecond else f"{text[:-1]}.000000Z"
 
 
 def _decode_time(text: str) -> datetime:
