@@ -11,7 +11,7 @@ import structlog
 from actors.clock import Clock
 from actors.clock_turning import STEWARD, let_time_pass
 from actors.intake.jetstream import LEAVES_WITHIN_SECONDS
-from actors.intake.letter_seal import DAY_PARTS, destroy_outdated
+from actors.intake.letter_seal import DAY_PARTS, OutdatedLetters
 from actors.log_clock import LogClock
 from actors.rules import RulesKeeper
 from actors.steward import Duty, Steward
@@ -93,10 +93,10 @@ async def build_steward(config: bytes, _number: int) -> StewardComponent:
     )
     read_sides = [store, *[await open_read_side(log, f) for f in settings.read_side_folders[1:]]]
     erasing = build_erasing(settings, connection, log, read_sides=read_sides, clock=clock)
-    letter_keys = await open_letter_keys(connection, settings)
+    outdated = OutdatedLetters(await open_letter_keys(connection, settings))
 
     async def letters() -> None:
-        await destroy_outdated(letter_keys, datetime.now(UTC))
+        await outdated.destroy(datetime.now(UTC))
 
     letters_seconds = min(LETTERS_SECONDS_MAX, settings.dead_letters_kept_seconds / DAY_PARTS / 2)
     duties = [

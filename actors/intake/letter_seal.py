@@ -1,7 +1,7 @@
 """Dead letters are sealed under a key of their day, and unreadable once that is destroyed (R14).
 
 A day here is an eighth of the longest time for which letters may be kept. Its key is destroyed
-seven days after it began, which leaves the steward (`destroy_outdated`) one day to do it in: no
+seven days after it began, which leaves the steward (`OutdatedLetters`) one day to do it in: no
 letter is readable for longer, and none for less than three quarters of that time.
 """
 
@@ -79,18 +79,28 @@ class LetterSeal:
         return f"day-{self._day_milliseconds}-{milliseconds // self._day_milliseconds}"
 
 
-async def destroy_outdated(keys: JetStreamKeyStore, now: datetime) -> int:
-    """Destroy the keys of days that are over; say how many. Raises `LogUnavailable`."""
-    over: dict[RecordId, bool] = {}
-    async with aclosing(keys.messages()) as pages:
-        async for page in pages:
-            for message in page:
-                over[message.owner] = not message.is_tombstone and is_over(message.owner, now)
-    outdated = [owner for owner, is_outdated in over.items() if is_outdated]
-    if outdated:
-        await keys.destroy(outdated)
-        await keys.turn_over()
-    return len(outdated)
+class OutdatedLetters:
+    """Destroys the keys of days that are over; what a steward began and left, the next one ends."""
+
+    def __init__(self, keys: JetStreamKeyStore) -> None:
+        self._keys = keys
+        self._is_turned_over = False
+
+    async def destroy(self, now: datetime) -> int:
+        """Destroy the keys of days that are over; say how many. Raises `LogUnavailable`."""
+        outdated: set[RecordId] = set()
+        is_any_destroyed = False
+        async with aclosing(self._keys.messages()) as pages:
+            async for page in pages:
+                outdated |= {m.owner for m in page if not m.is_tombstone and is_over(m.owner, now)}
+                is_any_destroyed |= any(message.is_tombstone for message in page)
+        if outdated:
+            self._is_turned_over = False
+            await self._keys.destroy(outdated)
+        if not self._is_turned_over and (outdated or is_any_destroyed):
+            await self._keys.turn_over()
+            self._is_turned_over = True
+        return len(outdated)
 
 
 def is_over(owner: str, now: datetime) -> bool:

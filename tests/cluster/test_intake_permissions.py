@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from actors.intake.jetstream import JetStreamIntake
-from actors.intake.letter_seal import FAMILY, destroy_outdated
+from actors.intake.letter_seal import FAMILY, OutdatedLetters
 from actors.intake.port import RejectedMessage
 from actors.intake.publisher import IntakePublisher
 from actors.intake.streams import INTAKE_STREAMS, stream_name
@@ -86,7 +86,7 @@ async def test_a_steward_destroys_the_keys_of_dead_letters_and_a_worker_cannot(
     assert await is_denied(worker, f"$JS.API.STREAM.MSG.GET.{KEYS}", b'{"seq": 1}')
     keys = JetStreamKeyStore(steward, WORKSPACE, source=SOURCE, family=FAMILY)
     await keys.open()
-    assert await destroy_outdated(keys, datetime.now(UTC) + timedelta(days=8)) == 1
+    assert await OutdatedLetters(keys).destroy(datetime.now(UTC) + timedelta(days=8)) == 1
     assert await (await letters_of(worker)).list() == []
 
 

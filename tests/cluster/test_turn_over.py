@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from actors.intake.letter_seal import FAMILY, LetterSeal, OutdatedLetters
 from domain.ids import RecordId
 from eventlog.connection import Connection
 from eventlog.errors import LogUnavailable
@@ -96,6 +98,36 @@ async def test_what_was_destroyed_or_rotated_is_on_no_replica_after_the_turn_ove
     assert len(kept) == 20
     assert len(places_of(tmp_path, kept)) >= 3 * len(kept)
     assert await store.load(ids) == expected
+    await connection.close()
+
+
+async def test_a_day_of_dead_letters_leaves_every_replica_though_its_steward_was_killed(
+    own_cluster: Cluster,
+    workspace: str,
+    source: Source,
+    tmp_path: Path,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection = await own_cluster.connect()
+    keys = JetStreamKeyStore(connection, workspace, source=source, family=FAMILY)
+    await keys.open(replicas=3)
+    sealed = await LetterSeal(keys, kept_seconds=8.0).seal(b"letter")
+    owner = RecordId(sealed.partition(b"\n")[0].decode())
+    held = await KeyStream(JetStreamApi(connection), workspace, family=FAMILY).read([owner])
+    wrapped = [message.body for message in held[owner]]
+    later = datetime.now(UTC) + timedelta(seconds=8)
+
+    async def die(_self: JetStreamKeyStore) -> None:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JetStreamKeyStore, "turn_over", die)
+        with pytest.raises(asyncio.CancelledError):
+            await OutdatedLetters(keys).destroy(later)
+    assert places_of(tmp_path, wrapped)
+    assert await OutdatedLetters(keys).destroy(later) == 0
+    await until(lambda: not places_of(tmp_path, wrapped))
     await connection.close()
 
 

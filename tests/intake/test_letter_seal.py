@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from actors.intake.dead_letters import JetStreamDeadLetters
-from actors.intake.letter_seal import FAMILY, LetterSeal, destroy_outdated, is_over
+from actors.intake.letter_seal import FAMILY, LetterSeal, OutdatedLetters, is_over
 from actors.intake.port import RejectedMessage
+from domain.ids import RecordId
 from eventlog.errors import LogUnavailable
+from eventlog.jetstream_api import JetStreamApi
 from eventlog.keys.jetstream import JetStreamKeyStore
+from eventlog.keys.key_stream import KeyStream
 from eventlog.keys.memory import MemoryKeyStore
 from tests.intake.running import Intake
 from tests.support.sealed import Source, files_with, forms
@@ -35,12 +39,36 @@ async def test_a_letter_lies_sealed_and_is_gone_when_its_day_is_over(
     assert (letter.data, letter.headers) == (data, headers)
     assert not any(files_with(tmp_path, form) for form in forms(PLANTED))
     now = datetime.now(UTC)
-    assert await destroy_outdated(keys, now + timedelta(days=5)) == 0
-    assert await destroy_outdated(keys, now + timedelta(days=7)) == 1
-    assert await destroy_outdated(keys, now + timedelta(days=7)) == 0
+    outdated = OutdatedLetters(keys)
+    assert await outdated.destroy(now + timedelta(days=5)) == 0
+    assert await outdated.destroy(now + timedelta(days=7)) == 1
+    assert await outdated.destroy(now + timedelta(days=7)) == 0
     fresh = JetStreamDeadLetters(intake.connection, workspace="demo", keys=keys)
     assert await fresh.list() == []
     assert await fresh.get(letter.sequence) is None
+
+
+async def test_what_a_killed_steward_left_of_a_days_key_is_erased_by_the_next(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = JetStreamKeyStore(intake.connection, "demo", source=Source(), family=FAMILY)
+    await keys.open()
+    sealed = await LetterSeal(keys, kept_seconds=WEEK).seal(b"x")
+    owner = RecordId(sealed.partition(b"\n")[0].decode())
+    stream = KeyStream(JetStreamApi(intake.connection), "demo", family=FAMILY)
+    later = datetime.now(UTC) + timedelta(days=7)
+
+    async def die(_self: KeyStream, _asked: object) -> None:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KeyStream, "erase", die)
+        with pytest.raises(asyncio.CancelledError):
+            await OutdatedLetters(keys).destroy(later)
+    assert len((await stream.read([owner]))[owner]) == 2
+    assert await OutdatedLetters(keys).destroy(later) == 1
+    [left] = (await stream.read([owner]))[owner]
+    assert left.is_tombstone
 
 
 @pytest.mark.parametrize("kept", [8.0, 80.0, WEEK])
