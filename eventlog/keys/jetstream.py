@@ -179,9 +179,9 @@ class JetStreamKeyStore:
         """Let what was destroyed or rotated leave the disk of every replica, before this returns.
 
         While it runs, who makes keys waits. Nothing is to be done where one server keeps them.
+        While a server is away nothing is begun: `LogUnavailable`.
         """
-        await self._finish_destructions()
-        await TurnOver(self._api, self._stream.places).run()
+        await TurnOver(self._api, self._stream.places).run(self._finish_destructions)
         await self._stream.locate()
 
     async def finish_turn_over(self) -> None:

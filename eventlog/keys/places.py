@@ -68,11 +68,11 @@ class Place(NamedTuple):
         """Whether its keys came from the other stream."""
         return bool(_TURNED_OVER.items() <= (self.config.get("metadata") or {}).items())
 
-    @property
-    def contents(self) -> tuple[int, int, int]:
-        """Give what two streams with the same messages have alike."""
-        state = self.state
-        return int(state["last_seq"]), int(state["messages"]), int(state.get("num_subjects", 0))
+    def holds(self, other: Place) -> bool:
+        """Whether a copy has all of a closed stream; it may hold what was erased there since."""
+        whole, own = other.state, self.state
+        is_through = int(own["last_seq"]) == int(whole["last_seq"])
+        return is_through and int(own["messages"]) >= int(whole["messages"])
 
 
 class Places:

@@ -18,10 +18,11 @@ from eventlog.errors import LogUnavailable
 from eventlog.jetstream_api import JetStreamApi
 from eventlog.keys import turn_over
 from eventlog.keys.jetstream import JetStreamKeyStore
-from eventlog.keys.key_stream import KeyMessage, KeyStream
-from eventlog.keys.places import Phase, Places
+from eventlog.keys.key_stream import DESTROYED, KeyDraft, KeyMessage, KeyStream
+from eventlog.keys.places import Phase, Place, Places
 from eventlog.keys.port import KeyAnswer, NoKey
-from tests.support.cluster import Cluster
+from eventlog.keys.turn_over import TurnOver
+from tests.support.cluster import Cluster, Member
 from tests.support.events import new_id
 from tests.support.nats import new_workspace
 from tests.support.sealed import Source, files_with, forms
@@ -221,29 +222,70 @@ async def test_two_turn_overs_after_each_other_come_back_to_the_first_stream(
         assert await store.load(ids) == made
 
 
-async def test_what_is_erased_while_it_is_copied_is_not_in_the_copy(
-    store: JetStreamKeyStore, workspace: str, monkeypatch: pytest.MonkeyPatch
+async def test_what_is_erased_while_others_copy_it_is_nowhere_after_a_turn_over_of_its_own(
+    own_cluster: Cluster,
+    workspace: str,
+    source: Source,
+    tmp_path: Path,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ids = some_ids(5)
-    await store.ensure(ids)
+    monkeypatch.setattr(turn_over, "APART_SECONDS_MIN", 0.0)
+    connection = await own_cluster.connect()
+    store = await opened(connection, workspace, source)
+    [gone] = some_ids(1)
+    await store.ensure([gone])
     stream = KeyStream(store._api, workspace)
-    [gone] = (await stream.read(ids[:1]))[ids[0]]
-    original = Places.create_copy
-    copies = 0
+    [held] = (await stream.read([gone]))[gone]
+    assert await stream.write([KeyDraft(gone, DESTROYED, b"", held.sequence)])
+    create_copy = Places.create_copy
 
-    async def copy_then_erase(self: Places, place: object) -> None:
-        nonlocal copies
-        copies += 1
-        await original(self, place)  # type: ignore[arg-type]
-        if copies == 1:
-            copied = [p for p in await self.find() if p.phase is Phase.COPY]
-            await until_whole(self, copied[0].name)
-            await stream.erase([gone.sequence])
+    async def copy_then_erase(self: Places, place: Place) -> None:
+        await create_copy(self, place)
+        [copied] = [p for p in await self.find() if p.phase is Phase.COPY]
+        await until_whole(self, copied.name)
+        await stream.erase([held.sequence])
 
-    monkeypatch.setattr(Places, "create_copy", copy_then_erase)
+    with monkeypatch.context() as patch:
+        patch.setattr(Places, "create_copy", copy_then_erase)
+        await TurnOver(store._api, Places(store._api, workspace)).run(_nothing)
     await store.turn_over()
-    assert copies > 1
-    assert not (await read_anew(store._api.connection, workspace, ids[:1])).get(ids[0])
+    await until(lambda: not places_of(tmp_path, [held.body]))
+    assert await store.load([gone]) == {gone: NoKey.DESTROYED}
+    await connection.close()
+
+
+class LatePlaces(Places):
+    """Places as somebody sees them who looks too early and is held up before every deletion."""
+
+    def __init__(self, api: JetStreamApi, workspace: str, others: asyncio.Future[None]) -> None:
+        super().__init__(api, workspace)
+        self._others = others
+
+    async def find(self) -> list[Place]:
+        return [
+            place._replace(is_replicated_everywhere=place.phase is not Phase.COPY)
+            for place in await super().find()
+        ]
+
+    async def delete(self, place: Place) -> None:
+        await asyncio.wait([self._others])
+        await super().delete(place)
+
+
+async def test_two_who_turn_over_at_once_lose_no_key_though_one_of_them_sees_replicas_lag(
+    store: JetStreamKeyStore, workspace: str
+) -> None:
+    made = await store.ensure(ids := some_ids(5))
+    turning = asyncio.ensure_future(store.turn_over())
+    late = LatePlaces(store._api, workspace, turning)
+    await asyncio.gather(turning, TurnOver(store._api, late).run(_nothing))
+    assert await store.load(ids) == made
+    assert len(await store.ensure(some_ids(3))) == 3
+
+
+async def _nothing() -> None:
+    """Be somebody who has destroyed nothing."""
 
 
 async def until_whole(places: Places, name: str) -> None:
@@ -251,9 +293,83 @@ async def until_whole(places: Places, name: str) -> None:
         while True:
             found = {place.name: place for place in await places.find()}
             closed = next(p for p in found.values() if p.phase is Phase.CLOSED)
-            if found[name].contents == closed.contents:
+            if found[name].holds(closed):
                 return
             await asyncio.sleep(0.01)
+
+
+async def test_while_a_server_is_away_the_store_is_not_turned_over_and_keys_are_made(
+    own_cluster: Cluster,
+    workspace: str,
+    source: Source,
+    tmp_path: Path,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turn_over, "TOGETHER_SECONDS_MAX", 2.0)
+    connection = await own_cluster.connect()
+    store = await opened(connection, workspace, source)
+    wrapped = await destroyed_one(store)
+    away = await a_follower(own_cluster, store)
+    await away.kill()
+    with pytest.raises(LogUnavailable):
+        await store.turn_over()
+    assert len(await store.ensure(some_ids(3))) == 3
+    await away.start()
+    await own_cluster.wait_current(store._api, store._stream.name)
+    await store.turn_over()
+    await until(lambda: not places_of(tmp_path, wrapped))
+    await connection.close()
+
+
+async def test_a_server_that_is_lost_in_the_middle_keeps_nobody_from_making_keys(
+    own_cluster: Cluster,
+    workspace: str,
+    source: Source,
+    tmp_path: Path,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turn_over, "TOGETHER_SECONDS_MAX", 2.0)
+    monkeypatch.setattr(turn_over, "APART_SECONDS_MIN", 0.0)
+    connection = await own_cluster.connect()
+    store = await opened(connection, workspace, source)
+    wrapped = await destroyed_one(store)
+    away = await a_follower(own_cluster, store)
+    original = Places.close
+
+    async def close_and_lose(self: Places, place: Place) -> None:
+        await original(self, place)
+        await away.kill()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Places, "close", close_and_lose)
+        with pytest.raises(LogUnavailable):
+            await store.turn_over()
+    assert len(await store.ensure(some_ids(3))) == 3
+    await away.start()
+    await own_cluster.wait_current(store._api, store._stream.name)
+    await store.turn_over()
+    await until(lambda: not places_of(tmp_path, wrapped))
+    await connection.close()
+
+
+async def destroyed_one(store: JetStreamKeyStore) -> list[bytes]:
+    """Make a key and destroy it; give the bytes that may lie in Raft's logs."""
+    ids = some_ids(1)
+    await store.ensure(ids)
+    wrapped = [
+        message.body for held in (await store._stream.read(ids)).values() for message in held
+    ]
+    await store.destroy(ids)
+    return wrapped
+
+
+async def a_follower(cluster: Cluster, store: JetStreamKeyStore) -> Member:
+    """Name a server that leads neither the keys nor the cluster."""
+    leader = await cluster.leader_of(store._api, store._stream.name)
+    meta = cluster.member(str((await leader.meta())["leader"]))
+    return cluster.others(leader, meta)[0]
 
 
 async def test_where_no_stream_is_the_keys_are_unavailable(
