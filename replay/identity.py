@@ -116,7 +116,10 @@ class _Rehearsing:
                 self.world.merge(one, other, command_id=deciding.command_id)
 
     def _resolve(self, deciding: Deciding, address: RecordId) -> None:
-        came = [item for key in deciding.came if (item := self._named(key)) is not None]
+        # No rule can be tried on somebody erased: whom it kept apart from others it still does.
+        out = deciding.left_out if address in self.evidence.erased else frozenset()
+        keys = [key for key in deciding.came if key not in out]
+        came = [item for key in keys if (item := self._named(key)) is not None]
         came += self._composed(deciding)
         known = self.homes.get(deciding.named) if deciding.named else None
         if not (deciding.is_founding or deciding.joined):

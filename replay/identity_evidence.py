@@ -11,6 +11,7 @@ from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from domain.erasure_events import ErasureRequested
 from domain.event import Event, Recorded
 from domain.identity import Edge, Identifier, LeftOut, LeftOutReason, Tombstone
 from domain.identity_events import (
@@ -32,8 +33,8 @@ class Deciding:
 
     `address` is the record that it went to, `is_founding` whether that record began with it;
     `named` is one that met others without an identifier of its own. `came` are the keys of all
-    identifiers that are known to have come along, `linked` those that nobody held; `traits` are
-    those that composites are made of.
+    identifiers that are known to have come along, `linked` those of them that nobody held, and
+    `left_out` those that were not used; `traits` are those that composites are made of.
     """
 
     command_id: CommandId
@@ -44,6 +45,7 @@ class Deciding:
     named: RecordId | None = None
     linked: tuple[IdentifierKey, ...] = ()
     came: dict[IdentifierKey, None] = field(default_factory=dict)
+    left_out: set[IdentifierKey] = field(default_factory=set)
     traits: OpenMap = field(default_factory=dict)
     joined: tuple[Edge, ...] = ()
     is_explicit: bool = False
@@ -71,7 +73,8 @@ class Deciding:
 class Evidence:
     """The decisions in the log's order, the values that are known, and who is whom by now.
 
-    `left_out` says of identifiers that were not used why; `parts` names the traits to keep.
+    `left_out` says of identifiers that were not used why; `parts` names the traits to keep; the
+    persons of `erased` records are erased.
     """
 
     parts: frozenset[str] = frozenset()
@@ -80,6 +83,7 @@ class Evidence:
     roots: dict[RecordId, RecordId] = field(default_factory=dict)
     holders: dict[IdentifierKey, RecordId] = field(default_factory=dict)
     left_out: dict[IdentifierKey, LeftOutReason] = field(default_factory=dict)
+    erased: set[RecordId] = field(default_factory=set)
     revision: int = 0
 
     def take(self, event: Recorded[Event]) -> None:
@@ -92,6 +96,8 @@ class Evidence:
         deciding = self.decisions[-1]
         if event.stream.kind is StreamKind.IDENTIFIER:
             _take_identifier(deciding, event)
+        elif isinstance(event.body, ErasureRequested):
+            self.erased.add(RecordId(event.stream.key))
         elif event.stream.kind is StreamKind.RECORD:
             self._take_record(deciding, RecordId(event.stream.key), event.body)
 
@@ -143,6 +149,7 @@ class Evidence:
     def _leave_out(self, deciding: Deciding, left_out: Iterable[LeftOut]) -> None:
         for item in left_out:
             deciding.came[item.key] = None
+            deciding.left_out.add(item.key)
             self.left_out[item.key] = item.reason
 
 

@@ -12,9 +12,13 @@ import pytest
 from actors.intake.identifiers import IdentifierNormaliser
 from benchmarks.hosts import CLOCK, Hosts, started_hosts
 from benchmarks.playing import Play
-from domain.commands import MergeCustomers, UndoMerge, UnlinkIdentifier
+from domain.commands import EraseCustomer, MergeCustomers, UndoMerge, UnlinkIdentifier
 from domain.identity_rules import DEFAULT_IDENTITY_RULES, IdentityRules, Part
 from domain.identity_rules import Namespace as Rule
+from domain.ids import RecordId
+from eventlog.keys.key_ring import KeyRing
+from eventlog.keys.memory import MemoryKeyStore
+from eventlog.memory import MemoryEventLog
 from eventlog.port import LogReader
 from examples.population.closure import Closure, Namespace
 from examples.population.delivery import Population, populate
@@ -194,6 +198,18 @@ async def test_a_namespace_that_is_gone_parts_whom_it_joined() -> None:
     assert [len(side) for side in parted.into] == [1, 1]
     assert found.unheld == {"device_id": 1}
     assert [lost.namespaces for lost in found.would_lose] == [("device_id",)]
+
+
+async def test_whom_a_limit_kept_apart_from_somebody_erased_it_still_keeps_apart() -> None:
+    keys = KeyRing(MemoryKeyStore())
+    async with workspace(identity=RULES, log=MemoryEventLog("test", keys=keys)) as house:
+        gone = await house.done(track("m1", A))
+        await house.done(track("m2", B, DEVICE))
+        await house.done(track("m3", A, DEVICE))
+        await house.done(EraseCustomer(**person((A,), {})))
+        await keys.destroy([RecordId(str(gone.customer_id))])
+        found = await rehearsed(house, RULES)
+    assert (found.customers, found.customers_then, found.joining) == (2, 2, 0)
 
 
 async def test_a_blocked_value_brings_nobody_together_any_more() -> None:
