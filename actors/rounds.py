@@ -183,9 +183,12 @@ class Waiting:
         return isinstance(self.routed.command, EraseCustomer)
 
     @property
-    def keys(self) -> set[str]:
+    def keys(self) -> frozenset[str]:
         """What its turn has to hold: the customers it means, and the identifiers it may claim."""
-        return {*self.roots, *self.unheld} or {self.routed.command.new_record_id}
+        unheld = self.unheld
+        if not unheld and self.roots:
+            return self.roots
+        return frozenset([*self.roots, *unheld] or [self.routed.command.new_record_id])
 
 
 def answer_all(commands: Iterable[Waiting], reply: Reply) -> None:
@@ -239,14 +242,17 @@ class TurnKeeper:
             turn = _joined(met, turns)
             turn.commands.append(waiting)
             turn.keys |= keys
-            turn_of.update(dict.fromkeys(turn.keys if len(met) > 1 else keys, turn))
+            for key in turn.keys if len(met) > 1 else keys:
+                turn_of[key] = turn
             if waiting.may_share or any(other is shared for other in met):
                 shared = turn if len(turn.commands) < COMMANDS_PER_TURN_MAX else None
         for turn in turns:
             self._busy |= turn.keys
         return turns
 
-    def _held(self, keys: set[str], met: list[Turn], turn_of: Mapping[str, Turn]) -> str | None:
+    def _held(
+        self, keys: frozenset[str], met: list[Turn], turn_of: Mapping[str, Turn]
+    ) -> str | None:
         """Name the key behind which a command waits: of a turn under way, or of a full one."""
         if not self._busy.isdisjoint(keys):
             return next(key for key in keys if key in self._busy)
@@ -272,6 +278,8 @@ def _joined(met: list[Turn], turns: list[Turn]) -> Turn:
     if not met:
         turns.append(Turn())
         return turns[-1]
+    if len(met) == 1:
+        return met[0]
     first, *others = met
     for other in others:
         first.commands += other.commands

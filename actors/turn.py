@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -31,6 +32,7 @@ from domain.errors import DomainError, Kind
 from domain.ids import EVENTS_PER_APPEND_MAX
 from domain.plain import plain_signals
 from domain.replies import Done, Failed, Reply, Verdict
+from domain.rules import Rules
 from eventlog.commit import GroupCommit
 from eventlog.errors import LogDamaged, LogError
 from eventlog.guard import LogGuard
@@ -39,8 +41,6 @@ from eventlog.port import Conflict, Outcome, Refused, Stored, Unknown
 
 APPEND_SECONDS_MAX = 20.0
 APPEND_SECONDS_MIN = 0.1
-OfSource = Identify | SetTraits | RecordSignals | RecordTcfChoices | LinkHousehold | LinkIdentifiers
-OnPurpose = RecordConsent | CheckConsent
 _MAY_HAVE_CHANGED = frozenset({Kind.NOT_FOUND, Kind.REFUSED, Kind.CHANGED})
 
 
@@ -211,15 +211,11 @@ class TurnTaker:
     async def learn_new_rules(self, commands: Sequence[Waiting]) -> None:
         """Read the rules again where a command names a source or purpose that is not known yet."""
         rules = self._rules.rules
-        asked = [waiting.routed.command for waiting in commands]
-        if all(c.source in rules.sources for c in asked if isinstance(c, OfSource)) and all(
-            c.purpose in rules.purposes for c in asked if isinstance(c, OnPurpose)
-        ):
+        if not any(_names_unknown(waiting.routed.command, rules) for waiting in commands):
             return
-        try:
+        # What is still unknown then is answered as unknown; nothing is decided on it.
+        with suppress(LogError):
             await self._rules.refresh()
-        except LogError:
-            return  # What is still unknown then is answered as unknown; nothing is decided on it.
 
     def _decide_all(
         self, commands: list[Waiting], scene: Scene, now: datetime
@@ -266,6 +262,24 @@ class TurnTaker:
             return False
         waiting.forgotten_by = forgotten_by(customers, command.command_id)
         return bool(waiting.forgotten_by)
+
+
+def _names_unknown(command: PersonCommand, rules: Rules) -> bool:
+    """Whether a command names a source or a purpose that the rules do not have."""
+    match command:
+        case (
+            RecordSignals()  # first: nearly all are
+            | Identify()
+            | SetTraits()
+            | RecordTcfChoices()
+            | LinkHousehold()
+            | LinkIdentifiers()
+        ):
+            return command.source not in rules.sources
+        case RecordConsent() | CheckConsent():
+            return command.purpose not in rules.purposes
+        case _:
+            return False
 
 
 def _is_unsure(waiting: Waiting, result: Staged | Reply) -> bool:

@@ -34,9 +34,8 @@ def plain_signals(
         return None
     if not Gate(rules, {record.id: record.acts}, now).admits(command.source):
         return None
-    message_ids = [signal.message_id for signal in command.signals]
-    keys = {signal_key(command.source, message_id) for message_id in message_ids}
-    if len(keys) != len(message_ids) or not record.messages.keys().isdisjoint(keys):
+    keys = {signal_key(command.source, signal.message_id) for signal in command.signals}
+    if len(keys) != len(command.signals) or not record.messages.keys().isdisjoint(keys):
         return None
     body = SignalsRecorded(
         source=command.source,
@@ -44,7 +43,7 @@ def plain_signals(
         context_ttl_seconds=source.context_ttl_seconds,
     )
     change = Change(record_stream(record.id), body, earliest(command.signals))
-    results = (RECORDED,) * len(message_ids)
+    results = (RECORDED,) * len(command.signals)
     return Decision(customer_id=record.id, changes=(change,), signals=results)
 
 

@@ -57,4 +57,4 @@ def add_exactly(total: str, amount: str) -> str:
 
 def earliest(signals: tuple[Signal, ...]) -> datetime:
     """Give the time of the first of these signals."""
-    return min(signal.happened_at for signal in signals)
+    return min([signal.happened_at for signal in signals])

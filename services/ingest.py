@@ -146,10 +146,8 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
         self._reader.require_workspace(request.workspace)
         if not 0 < len(request.signals) <= SIGNALS_PER_REQUEST_MAX:
             raise Invalid("INVALID_FIELD", f"give 1 to {SIGNALS_PER_REQUEST_MAX} signals")
-        outcomes: list[ingest_service_pb2.SignalOutcome] = [
-            ingest_service_pb2.SignalOutcome(message_id=signal.message_id)
-            for signal in request.signals
-        ]
+        response = ingest_service_pb2.IngestResponse()
+        outcomes = [response.outcomes.add(message_id=s.message_id) for s in request.signals]
         async with self._reading:
             groups = await self._group(request, outcomes)
             commands = await self._commands(request.source, groups, context)
@@ -167,7 +165,7 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
                         await self._tell_left_out(group, reply.left_out, request, outcomes=outcomes)
             groups = parted
             commands = await self._commands(request.source, groups, context)
-        return ingest_service_pb2.IngestResponse(outcomes=outcomes)
+        return response
 
     async def _tell_left_out(
         self,
@@ -206,7 +204,7 @@ class IngestService(ingest_service_pb2_grpc.IngestServiceServicer):
                 reason = error.reason if isinstance(error, DomainError) else "INVALID_FIELD"
                 outcomes[place].reason = reason
                 continue
-            keys = frozenset(identifier.key for identifier in identifiers)
+            keys = frozenset([identifier.key for identifier in identifiers])
             group = open_groups.get(keys)
             if group is None or not group.takes(choices, left_out):
                 group = open_groups[keys] = _Group(identifiers, choices)
