@@ -58,7 +58,7 @@ class HostLimits:
     inbox_commands_max: int = 20_000
     round_commands_max: int = 2_000
     slice_commands_max: int = 64
-    commands_in_turns_max: int = 512
+    commands_in_turns_max: int = 1_024
     tries_max: int = 12
     customers_max: int = 100_000
     packed_bytes_max: int = 1024 * 1024 * 1024

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 
 from domain.ids import Stream
-from eventlog.commit_queue import BATCH_EVENTS_MAX, CommitQueue, Part
+from eventlog.commit_queue import CommitQueue, Part
 from eventlog.deadlines import Deadlines
 from eventlog.errors import LogError
 from eventlog.outgoing import LOG_UNAVAILABLE, NO_EVENTS, NOBODYS_FAULT
@@ -142,7 +142,7 @@ class GroupCommit:
         return queue.take(
             lambda part: self._is_suspect(part) == apart,
             barred=set(self._in_flight),
-            room=APART_PARTS_MAX if apart else BATCH_EVENTS_MAX,
+            room=APART_PARTS_MAX if apart else queue.events_max,
             by_parts=apart,
         )
 

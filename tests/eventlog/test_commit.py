@@ -14,6 +14,7 @@ from eventlog.commit_queue import (
     CROWD_EVENTS_MIN,
     FLIGHTS_MAX,
     GATHER_SECONDS,
+    GATHERED_EVENTS_MAX,
 )
 from eventlog.errors import LogUnavailable
 from eventlog.jetstream import JetStreamEventLog
@@ -308,23 +309,28 @@ async def test_what_is_urgent_goes_out_before_the_loop_does_else(
 
 async def test_what_may_not_wait_passes_what_may(log: WatchedLog, commit: GroupCommit) -> None:
     log.gate.clear()
-    crowd = patient(commit, *singles(FLIGHTS_MAX * BATCH_EVENTS_MAX + BATCH_EVENTS_MAX))
+    crowd = patient(commit, *singles((FLIGHTS_MAX + 1) * GATHERED_EVENTS_MAX))
     await until(lambda: len(log.batches) == FLIGHTS_MAX)
     urgent = send(commit, *singles(2))
     await until(lambda: len(log.batches) == FLIGHTS_MAX + 1)
-    assert log.sizes == [BATCH_EVENTS_MAX] * FLIGHTS_MAX + [2]
+    assert log.sizes == [GATHERED_EVENTS_MAX] * FLIGHTS_MAX + [2]
     log.gate.set()
     assert all(isinstance(o, Stored) for o in await asyncio.gather(*urgent, *crowd))
 
 
 async def test_enough_that_may_wait_waits_no_longer(log: WatchedLog, commit: GroupCommit) -> None:
     log.gate.clear()
-    sent = patient(commit, *singles(BATCH_EVENTS_MAX))
+    sent = patient(commit, *singles(GATHERED_EVENTS_MAX))
     for _ in range(4):
         await asyncio.sleep(0)
-    assert log.sizes == [BATCH_EVENTS_MAX]
+    assert log.sizes == [GATHERED_EVENTS_MAX]
+    more = patient(commit, *singles(GATHERED_EVENTS_MAX - 1))
+    await asyncio.sleep(2 * GATHER_SECONDS)
+    assert log.sizes == [GATHERED_EVENTS_MAX]
+    more += patient(commit, *singles(1))
+    await until(lambda: log.sizes == [GATHERED_EVENTS_MAX] * 2)
     log.gate.set()
-    await asyncio.gather(*sent)
+    await asyncio.gather(*sent, *more)
 
 
 async def test_what_may_wait_is_not_forgotten_behind_an_append(
