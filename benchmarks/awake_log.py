@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from benchmarks import load
@@ -112,7 +112,5 @@ _PURCHASE = load.purchase().signals[0]
 
 
 def _purchases(number: int, times: int) -> SignalsRecorded:
-    signals = tuple(
-        _PURCHASE.model_copy(update={"message_id": f"{number}-{place}"}) for place in range(times)
-    )
+    signals = tuple(replace(_PURCHASE, message_id=f"{number}-{place}") for place in range(times))
     return SignalsRecorded(source="shop", signals=signals)

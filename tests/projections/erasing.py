@@ -157,9 +157,7 @@ def step(history: Erasing, drawn: random.Random, number: int, others: Sequence[i
         case _:
             amounts: OpenMap = {"amount": drawn.randrange(500) / 100}
             sent = tuple(signal(f"m{drawn.randrange(30)}", "Order", amounts) for _ in range(2))
-            sent = tuple(
-                s.model_copy(update={"happened_at": history.time(history.now)}) for s in sent
-            )
+            sent = tuple(replace(s, happened_at=history.time(history.now)) for s in sent)
             history.append(
                 (
                     record_stream(record),

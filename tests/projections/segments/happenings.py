@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from pydantic import JsonValue
+
 from domain.consent import ConsentState
 from domain.event import Event
 from domain.ids import CLOCK_STREAM, WORKSPACE_STREAM, DecisionId, OpenMap, Stream
@@ -64,7 +66,7 @@ class Happenings(History):
         at: int | None = None,
         source: str = "shop",
         message_id: str | None = None,
-        **properties: object,
+        **properties: JsonValue,
     ) -> None:
         """Let a signal come in now that happened at some time."""
         self._messages += 1
