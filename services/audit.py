@@ -162,9 +162,10 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
         if view is None:
             raise NotFound("UNKNOWN_CUSTOMER", "nobody is known by this id or identifier")
         act = _asked_for(view, request)
+        purpose = rules.purpose(act.purpose)
         receipt = receipt_text(
             act,
-            rules.purpose(act.purpose),
+            await self._past.as_defined(purpose, revision=act.revision),
             customer_id=view.customer_id,
             workspace=self._log.workspace,
             issued_at=now,

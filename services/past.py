@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import TypedDict
 
 from domain.commands import CheckConsent
 from domain.consent_acts import verdict_of
 from domain.errors import Invalid, NotFound
 from domain.identity import Identifier
-from domain.ids import IdentifierKey, RecordId
+from domain.ids import WORKSPACE_STREAM, IdentifierKey, RecordId
 from domain.replies import Verdict
+from domain.rules import Purpose
+from domain.workspace_events import PurposeDefined
 from eventlog.guard import LogGuard
-from eventlog.port import LogReader
+from eventlog.port import EMPTY, LogReader
 from koseki.v1 import common_pb2
 from projections import customers
 from projections.rules import read_rules
@@ -79,6 +82,18 @@ class PastReader:
         """Fold what was known of these people. Raises `Invalid`."""
         prefix = await self.prefix(as_of)
         return await fold_customers(self._streams, prefix, **_whom(named))
+
+    async def as_defined(self, purpose: Purpose, *, revision: int) -> Purpose:
+        """Give a purpose with the lawful basis and description that it had at a revision.
+
+        Raises `LogUnavailable` and `LogDamaged`.
+        """
+        loaded = await self._streams.load_many({WORKSPACE_STREAM: EMPTY})
+        for entry in reversed(loaded[WORKSPACE_STREAM]):
+            body = entry.event.body if entry.event and entry.revision <= revision else None
+            if isinstance(body, PurposeDefined) and body.purpose == purpose.name:
+                return replace(purpose, basis=body.basis, description=body.description)
+        return purpose
 
     def read(self, reference: Reference) -> Named:
         """Read whom a reference names, be somebody known by it or not. Raises `Invalid`."""

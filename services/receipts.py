@@ -62,7 +62,7 @@ def receipt_text(
     """Write the receipt of an act; its keys are in order, so equal receipts are equal texts."""
     receipt: dict[str, JsonValue] = {
         "@context": CONTEXT,
-        "@id": f"urn:uuid:{act.event_id}#receipt",
+        "@id": f"{_id(act)}/receipt",
         "@type": "dpv:ConsentReceipt",
         "dct:conformsTo": f"{SCHEMA}#receipt-record",
         "dct:created": _time(issued_at),
@@ -76,7 +76,7 @@ def _record(
     act: ConsentTransition, purpose: Purpose, customer_id: str, *, workspace: str
 ) -> dict[str, JsonValue]:
     record: dict[str, JsonValue] = {
-        "@id": f"urn:uuid:{act.event_id}",
+        "@id": _id(act),
         "@type": "dpv:ConsentRecord",
         "dct:conformsTo": f"{SCHEMA}#record",
         "dct:identifier": act.event_id,
@@ -95,6 +95,11 @@ def _record(
     if act.jurisdiction:
         record["dpv:hasJurisdiction"] = act.jurisdiction
     return record
+
+
+def _id(act: ConsentTransition) -> str:
+    """Name an act as nothing else is named: its event may tell of one on another purpose too."""
+    return f"urn:uuid:{act.event_id}#{act.purpose}"
 
 
 def _purpose(purpose: Purpose) -> dict[str, JsonValue]:

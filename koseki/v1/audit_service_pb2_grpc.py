@@ -108,9 +108,11 @@ class AuditServiceServicer:
     def GetReceipt(self, request, context):
         """Gives the receipt of one act of consent: a record as ISO/IEC TS 27560 structures it, in JSON-LD
         with the terms of the W3C Data Privacy Vocabulary. Nothing in it is personal but the customer's
-        id. If the purpose is closed for the person, only of acts on it.
+        id. If the purpose is closed for the person, only of acts on it. The act's own purpose is told of
+        as it was defined at the act's revision.
 
-        Errors: those of QueryService.GetCustomer, NOT_FOUND (UNKNOWN_ACT).
+        Errors: those of QueryService.GetCustomer, NOT_FOUND (UNKNOWN_ACT), UNAVAILABLE
+        (LOG_UNAVAILABLE), DATA_LOSS (LOG_DAMAGED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -63,9 +63,11 @@ class AuditServiceStub:
     GetReceipt: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetReceiptRequest, _audit_service_pb2.GetReceiptResponse]
     """Gives the receipt of one act of consent: a record as ISO/IEC TS 27560 structures it, in JSON-LD
     with the terms of the W3C Data Privacy Vocabulary. Nothing in it is personal but the customer's
-    id. If the purpose is closed for the person, only of acts on it.
+    id. If the purpose is closed for the person, only of acts on it. The act's own purpose is told of
+    as it was defined at the act's revision.
 
-    Errors: those of QueryService.GetCustomer, NOT_FOUND (UNKNOWN_ACT).
+    Errors: those of QueryService.GetCustomer, NOT_FOUND (UNKNOWN_ACT), UNAVAILABLE
+    (LOG_UNAVAILABLE), DATA_LOSS (LOG_DAMAGED).
     """
     GetErasureReceipt: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetErasureReceiptRequest, _audit_service_pb2.GetErasureReceiptResponse]
     """Gives the receipt of an erasure: JSON, signed with Ed25519, with ids and counts alone. Until the
@@ -107,9 +109,11 @@ class AuditServiceAsyncStub(AuditServiceStub):
     GetReceipt: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetReceiptRequest, _audit_service_pb2.GetReceiptResponse]  # type: ignore[assignment]
     """Gives the receipt of one act of consent: a record as ISO/IEC TS 27560 structures it, in JSON-LD
     with the terms of the W3C Data Privacy Vocabulary. Nothing in it is personal but the customer's
-    id. If the purpose is closed for the person, only of acts on it.
+    id. If the purpose is closed for the person, only of acts on it. The act's own purpose is told of
+    as it was defined at the act's revision.
 
-    Errors: those of QueryService.GetCustomer, NOT_FOUND (UNKNOWN_ACT).
+    Errors: those of QueryService.GetCustomer, NOT_FOUND (UNKNOWN_ACT), UNAVAILABLE
+    (LOG_UNAVAILABLE), DATA_LOSS (LOG_DAMAGED).
     """
     GetErasureReceipt: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetErasureReceiptRequest, _audit_service_pb2.GetErasureReceiptResponse]  # type: ignore[assignment]
     """Gives the receipt of an erasure: JSON, signed with Ed25519, with ids and counts alone. Until the
@@ -172,9 +176,11 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_audit_service_pb2.GetReceiptResponse, _abc.Awaitable[_audit_service_pb2.GetReceiptResponse]]:
         """Gives the receipt of one act of consent: a record as ISO/IEC TS 27560 structures it, in JSON-LD
         with the terms of the W3C Data Privacy Vocabulary. Nothing in it is personal but the customer's
-        id. If the purpose is closed for the person, only of acts on it.
+        id. If the purpose is closed for the person, only of acts on it. The act's own purpose is told of
+        as it was defined at the act's revision.
 
-        Errors: those of QueryService.GetCustomer, NOT_FOUND (UNKNOWN_ACT).
+        Errors: those of QueryService.GetCustomer, NOT_FOUND (UNKNOWN_ACT), UNAVAILABLE
+        (LOG_UNAVAILABLE), DATA_LOSS (LOG_DAMAGED).
         """
 
     @_abc_1.abstractmethod

@@ -205,6 +205,24 @@ async def test_a_receipt_has_the_structure_of_the_standard(edge: Edge) -> None:
     assert (unknown.code, unknown.reason) == (grpc.StatusCode.NOT_FOUND, "UNKNOWN_ACT")
 
 
+async def test_a_receipt_tells_of_its_purpose_as_it_was_when_the_act_was_recorded(
+    edge: Edge,
+) -> None:
+    consent, interest = "LAWFUL_BASIS_CONSENT", "LAWFUL_BASIS_LEGITIMATE_INTEREST"
+    await edge.define(purpose="marketing", lawful_basis=consent, description="Letters")
+    await edge.consent("GIVEN", user("1"))
+    await edge.define(purpose="marketing", lawful_basis=interest, description="Letters and calls")
+    done = await edge.consent("REFUSED", user("1"))
+    page = await history(edge, user("1"), at_least_revision=done.revision)
+    told = []
+    for act in page.acts:
+        answer = await receipt(edge, user("1"), act.event_id, purpose="service")
+        process = json.loads(answer.receipt)["dpv:hasRecordOfActivity"]["dpv:hasProcess"]
+        described = process["dpv:hasPurpose"]["dct:description"]
+        told.append((process["dpv:hasLegalBasis"], described))
+    assert told == [("dpv:Consent", "Letters"), ("dpv:LegitimateInterest", "Letters and calls")]
+
+
 async def test_agreements_are_to_published_notices_only_and_a_no_is_not_held_up(
     edge: Edge,
 ) -> None:
@@ -318,10 +336,14 @@ async def test_choices_of_several_purposes_are_acts_with_pages_and_receipts_of_t
         token = page.next_page_token
     assert [act.purpose for act in found] == purposes
     (event_id,) = {act.event_id for act in found}
+    ids = []
     for named, told in (("", "marketing"), ("marketing", "marketing"), ("research", "research")):
         answer = await receipt(edge, user("1"), event_id, purpose="service", act_purpose=named)
-        record = json.loads(answer.receipt)["dpv:hasRecordOfActivity"]
+        said = json.loads(answer.receipt)
+        record = said["dpv:hasRecordOfActivity"]
         assert record["dpv:hasProcess"]["dpv:hasPurpose"]["dct:title"] == told
+        ids.append({said["@id"], record["@id"]})
+    assert (ids[0] == ids[1], ids[1] & ids[2], len(ids[2])) == (True, set(), 2)
     other = await refusal(receipt(edge, user("1"), event_id, act_purpose="service"))
     assert other.reason == "UNKNOWN_ACT"
 
