@@ -2,11 +2,13 @@
 
 In place of `cloud_events.decode_message` for `koseki import`. Two things differ. A line says when
 it happened: to count it as of now would be wrong, and another thing tomorrow. And what it says of
-consent counts as an import (R9): choices of categories as well, which otherwise are a banner's.
+consent counts as an import (R9): choices of categories as well, which otherwise are a banner's. Of
+an act of consent only the day may be known: then its time is a date.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,7 +27,6 @@ from actors.intake.segment_spec import (
     SignalCall,
     Surroundings,
     decode_call,
-    happened_at_of,
     message_id_of,
     named_identifiers,
     parse_time,
@@ -45,6 +46,7 @@ FAULT = "line-fault"
 
 CONSENT = "consent"
 _WHO_AND_WHEN = frozenset({"type", "messageId", "timestamp", "userId", "anonymousId", "context"})
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _STATES = {state.value: state for state in ConsentState if state is not ConsentState.UNKNOWN}
 
 
@@ -145,18 +147,26 @@ def _consent(given: Given) -> ConsentCall:
         act = _Act.model_validate(line)
     except ValidationError:
         raise Invalid("INVALID_FIELD", "a field of the act is not what it should be") from None
-    details: dict[str, Any] = act.model_dump(exclude={"purpose"})
+    happened_at, is_day = _time_or_day(line["timestamp"])
+    details: dict[str, Any] = {**act.model_dump(exclude={"purpose"}), "is_day_precise": is_day}
     if line.get("validUntil") is not None:
         details["valid_until"] = parse_time(line["validUntil"])
     return ConsentCall(
         identifiers=given.distinct(named_identifiers(given)),
         purpose=act.purpose,
         state=_STATES[state],
-        happened_at=happened_at_of(given),
+        happened_at=happened_at,
         message_id=message_id_of(given),
         details=details,
         left_out=tuple(given.left_out),
     )
+
+
+def _time_or_day(value: object) -> tuple[datetime, bool]:
+    """Read a time, or a date alone, and say whether only the day is known. Raises `Invalid`."""
+    if isinstance(value, str) and _DATE.fullmatch(value):
+        return parse_time(f"{value}T00:00:00Z"), True
+    return parse_time(value), False
 
 
 def _place_of(call: DecodedCall) -> tuple[str, datetime]:

@@ -12,14 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.intake.cloud_events import Decoded, Rejection
+from actors.intake.grouping import Ticket, make_command
 from actors.intake.imported import FAULT, LINE_ID, LineDecoder
 from actors.intake.line_queue import LineFaults, LineQueue, LineReader, Place
 from actors.intake.lines import Columns, Line, UnknownColumn, csv_lines, csv_text, json_lines
 from actors.intake.port import RejectedMessage
 from actors.intake.segment_spec import ConsentCall, IdentifyCall, SignalCall
+from domain.commands import RecordConsent
 from domain.consent import ConsentState, LawfulBasis
 from domain.errors import Invalid
 from domain.rules import Purpose, Rules, Source
+from tests.intake.fakes import CountingClock
 from tests.intake.messages import NORMALISER, RECEIVED_AT, event, message, track
 
 TIME = "2024-05-01T10:00:00Z"
@@ -229,6 +232,25 @@ def test_a_consent_line_is_an_act_with_its_details() -> None:
     assert decoded({**line, "purpose": "No Purpose"}) == ["INVALID_FIELD"]
     assert decoded({**line, "evidence": "paper"}) == ["INVALID_FIELD"]
     assert decoded({**line, "timestamp": "yesterday"}) == ["INVALID_TIMESTAMP"]
+
+
+def test_of_an_act_that_is_dated_only_the_day_is_known() -> None:
+    for timestamp, is_day in (("2024-05-01", True), (TIME, False)):
+        line = {**CONSENT, "timestamp": timestamp}
+        (act,) = decoded(line)
+        command = make_command([Ticket(message(line), 0, "shop", act, 1)], CountingClock())
+        assert isinstance(command, RecordConsent)
+        assert command.happened_at.date().isoformat() == "2024-05-01"
+        assert command.is_day_precise is is_day
+
+
+@pytest.mark.parametrize("wrong", ["2024-02-30", "2024-5-1", "20240501", "2024-05-01 ", "2024-05"])
+def test_a_date_that_is_none_is_refused(wrong: str) -> None:
+    assert decoded({**CONSENT, "timestamp": wrong}) == ["INVALID_TIMESTAMP"]
+
+
+def test_a_call_of_the_segment_spec_says_the_time_too() -> None:
+    assert decoded(track(timestamp="2024-05-01")) == ["INVALID_TIMESTAMP"]
 
 
 @pytest.mark.parametrize("wrong", [0, False, "", [], {}, 1, 1.5, True, "soon"])
