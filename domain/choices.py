@@ -127,10 +127,9 @@ def pending_act(body: ConsentChanged, happened_at: datetime, *, now: datetime) -
 
 
 def closes_something(gate: Gate, acts: Iterable[ConsentAct]) -> bool:
-    """Say whether these acts close a purpose that is open without them."""
-    acts = tuple(acts)
+    """Say whether these acts close a purpose that is open without them, be it one below theirs."""
     after = gate.after(acts)
-    purposes = [gate.rules.purposes[act.purpose] for act in acts]
+    purposes = gate.rules.purposes.values()
     return any(gate.standing(p).is_open and not after.standing(p).is_open for p in purposes)
 
 

@@ -227,6 +227,17 @@ def test_an_objection_of_somebody_unknown_is_kept() -> None:
     assert not is_open(objected, "analytics")
 
 
+def test_a_no_of_somebody_unknown_is_kept_where_it_closes_what_stands_below() -> None:
+    below = PurposeDefined(
+        purpose="profiling", basis=LawfulBasis.LEGITIMATE_INTEREST, parent="marketing"
+    )
+    judged = fold_rules(rules(), [recorded(WORKSPACE_STREAM, below, revision=9)])
+    nobody = given().under(judged)
+    assert is_open(nobody, "profiling")
+    objected = nobody.after(choosing(2, Advertising=False))  # type: ignore[arg-type] # ours
+    assert not is_open(objected, "profiling")
+
+
 def test_choices_come_with_identify_too() -> None:
     command = identify(
         2, A, B, source="ads", category_preferences={"Advertising": True}, on_closed="decline"
