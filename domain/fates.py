@@ -18,6 +18,7 @@ GATE_CLOSED = "PURPOSE_CLOSED"
 """Why a signal is declined."""
 
 RECORDED: SignalResult = "recorded"
+DUPLICATE: SignalResult = "duplicate"
 DECLINED: SignalResult = "declined"
 
 
@@ -33,7 +34,7 @@ def results_of(
         elif not is_admitted:
             results.append("declined")
         else:
-            results.append("duplicate" if message_id in seen else "recorded")
+            results.append(DUPLICATE if message_id in seen else "recorded")
         seen.add(message_id)
     return tuple(results)
 
@@ -46,7 +47,7 @@ def fates_of(
     for message_id in message_ids:
         match fate_of(records, signal_key(source, message_id)):
             case "recorded":
-                fates[message_id] = "duplicate"
+                fates[message_id] = DUPLICATE
             case "declined":
                 fates[message_id] = "declined"
             case None:
@@ -83,5 +84,5 @@ def repeated_outcome(
         case _:
             return Decision(customer.root, repeated_revision=revision)
     fates = fates_of(customer.records, source, message_ids)
-    results = tuple(fates.get(m, "duplicate") for m in message_ids)
+    results = tuple(fates.get(m, DUPLICATE) for m in message_ids)
     return Decision(customer.root, signals=results, repeated_revision=revision)

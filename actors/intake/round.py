@@ -27,7 +27,7 @@ from actors.intake.key_order import Key, key_of
 from actors.intake.port import CommandRouter, DeadLetters, IntakeMessage, RejectedMessage
 from domain.commands import PersonCommand
 from domain.errors import Invalid, Kind
-from domain.fates import GATE_CLOSED, RECORDED
+from domain.fates import DUPLICATE, GATE_CLOSED, RECORDED
 from domain.ids import IdentifierKey
 from domain.replies import Done, Failed, SignalResult
 
@@ -169,9 +169,9 @@ class Round:
 
     def _note_done(self, planned: Planned, reply: Done) -> None:
         """Count what became of each ticket."""
+        of_each = DUPLICATE if reply.ignored else RECORDED  # where none is answered for by itself
         for place, ticket in enumerate(planned.tickets):
-            # A message without an id is not answered for by itself.
-            self._count(ticket, reply.signals[place] if reply.signals else RECORDED)
+            self._count(ticket, reply.signals[place] if reply.signals else of_each)
 
     def _count(self, ticket: Ticket, result: SignalResult) -> None:
         match result:

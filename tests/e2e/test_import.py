@@ -72,9 +72,10 @@ async def test_lines_pass_the_gates_and_bad_ones_are_named(
         {"line": 5, "reason": "EMPTY_IDENTIFIER"},
         {"line": 7, "reason": "UNKNOWN_PURPOSE"},
     ]
-    for run in range(2):
+    for recorded, duplicates in ((4, 0), (0, 4)):
         status, found = imported(installation, path)
-        assert (status, found["lines"], found["unusable_lines"]) == (1, 7, bad), run
+        assert (status, found["lines"], found["unusable_lines"]) == (1, 7, bad)
+        assert (found["recorded"], found["duplicates"]) == (recorded, duplicates)
     customer = await caller.get(person(who), at_least_revision=1)
     assert [(s.name, s.count) for s in customer.signals] == [("Order Completed", 2)]
     assert (await caller.check(person(who), "marketing")).open
