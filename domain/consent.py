@@ -99,16 +99,15 @@ class ConsentAct:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a purpose stands: open or not, what to show, and the act that decided."""
+    """Where a purpose stands: open or not, what to show, and the act that decided.
+
+    `valid_until` is when an open purpose closes by itself, if it does.
+    """
 
     is_open: bool
     state: ConsentState
     act: ConsentAct | None
-
-    @property
-    def valid_until(self) -> datetime | None:
-        """When an open purpose closes by itself, if it does."""
-        return self.act.valid_until if self.is_open and self.act else None
+    valid_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,20 +142,17 @@ def standing(
     if not placed:
         return NOTHING_SAID[basis]
     case = _case(placed, purpose)
-    valid = [grant for grant in case.grants if _is_valid(grant.act, at)]
-    latest_grant = _latest(grant for grant in valid if case.prevails(grant))
-    match basis:
-        case LawfulBasis.CONTRACT | LawfulBasis.LEGAL_OBLIGATION:
-            latest = _latest([*case.closing, *case.grants])
-            return Standing(True, latest.state if latest else ConsentState.UNKNOWN, None)
-        case LawfulBasis.LEGITIMATE_INTEREST:
-            is_open = not case.closing or latest_grant is not None
-        case LawfulBasis.CONSENT:
-            is_open = latest_grant is not None
-    if is_open:
+    opening = [g for g in case.grants if _is_valid(g.act, at) and case.prevails(g)]
+    latest_grant = _latest(opening)
+    if basis in (LawfulBasis.CONTRACT, LawfulBasis.LEGAL_OBLIGATION):
+        latest = _latest([*case.closing, *case.grants])
+        return Standing(True, latest.state if latest else ConsentState.UNKNOWN, None)
+    if basis is LawfulBasis.LEGITIMATE_INTEREST and not case.closing:
         state = latest_grant.state if latest_grant else ConsentState.UNKNOWN
         return Standing(True, state, latest_grant)
-    return _closed(case, at)
+    if latest_grant is None:
+        return _closed(case, at)
+    return Standing(True, latest_grant.state, latest_grant, _end_of(opening))
 
 
 NOTHING_SAID = {
@@ -231,6 +227,12 @@ def _beats(grant: _PlacedAct, closing: _PlacedAct) -> bool:
 
 def _is_valid(grant: ConsentAct, at: datetime) -> bool:
     return grant.valid_until is None or at < grant.valid_until
+
+
+def _end_of(grants: Iterable[_PlacedAct]) -> datetime | None:
+    """Give when the last of these grants runs out; None where one does not."""
+    ends = [grant.act.valid_until for grant in grants]
+    return None if None in ends else max(end for end in ends if end)
 
 
 def _order(act: ConsentAct) -> tuple[datetime, int]:

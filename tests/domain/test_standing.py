@@ -222,3 +222,14 @@ def test_a_time_in_the_future_counts_as_of_when_it_was_recorded() -> None:
     assert not folded(("withdrawn", 900, 5), ("given", 5, 7))
     assert not folded(("given", 900, 3), ("withdrawn", 5, 6))
     assert not folded(("withdrawn", 5, 6), ("given", 4, 7))
+
+
+def test_what_is_open_says_exactly_until_when_if_nothing_else_happens() -> None:
+    kinds = [(state, until) for state in STATES for until in (FOR_EVER, 10, 20)]
+    for basis, kind, other in product(LawfulBasis, kinds, kinds):
+        made = enumerate((kind, other), start=1)
+        acts = [Said(1, state, n, n, until=until) for n, (state, until) in made]
+        found = judged(basis, (acts, ()), now=5)
+        told = found.valid_until
+        ends = [n for n in range(6, 30) if not judged(basis, (acts, ()), now=n).is_open]
+        assert told == (at(ends[0]) if found.is_open and ends else None), (basis, acts)
