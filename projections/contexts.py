@@ -1,9 +1,9 @@
 """Read model: fast context, apart from the slow facts: what is so of a person for a while.
 
-Table `contexts`: record id -> {context: {key: {source: {value, effective_at, event_id,
-expires_at}}}}. It comes with traits that name their end, and with the context of signals whose
-source declares how long it holds. What has run out by the log's clock is not seen, and leaves the
-row with its next change.
+Table `contexts`: record id -> {context: {key: {source: [{value, effective_at, event_id,
+expires_at}]}}}, the newest word first, then the older ones that outlive it. It comes with traits
+that name their end, and with the context of signals whose source declares how long it holds. What
+has run out by the log's clock is not seen, and leaves the row with its next change.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NO_CONTEXT = frozenset({"consent", "externalIds", "traits"})
 
 @dataclass(frozen=True, slots=True)
 class ContextClaim:
-    """What a source last said of a key, and until when it holds."""
+    """What a source said of a key, and until when it holds."""
 
     key: str
     source: str
@@ -70,13 +70,14 @@ def forget(tables: Tables, record_id: RecordId) -> None:
 def contexts(tables: ReadTables, record_id: RecordId, *, at: datetime) -> Iterator[ContextClaim]:
     """Yield what holds of a record at a time."""
     for key, by_source in _context(tables, record_id.encode()).items():
-        for source, said in by_source.items():
-            expires_at = instant(said["expires_at"])
-            if at < expires_at:
-                effective_at = instant(said["effective_at"])
-                yield ContextClaim(
-                    key, source, said["value"], effective_at, said["event_id"], expires_at
-                )
+        for source, words in by_source.items():
+            for said in words:
+                expires_at = instant(said["expires_at"])
+                if at < expires_at:
+                    effective_at = instant(said["effective_at"])
+                    yield ContextClaim(
+                        key, source, said["value"], effective_at, said["event_id"], expires_at
+                    )
 
 
 def _of_signal(signal: Signal, event: Recorded[Event], holds_for: timedelta) -> _Said:
@@ -98,15 +99,25 @@ def _say(context: Row, event_id: str, source: str, said: _Said) -> None:
     effective_at, expires_at = instant_text(said.effective_at), instant_text(said.expires_at)
     for key, value in said.values.items():
         by_source = context.setdefault(key, {})
-        known = by_source.get(source)
-        if known and (known["effective_at"], known["event_id"]) > (effective_at, event_id):
-            continue
-        by_source[source] = {
+        word = {
             "value": value,
             "effective_at": effective_at,
             "event_id": event_id,
             "expires_at": expires_at,
         }
+        by_source[source] = _ever_seen([word, *by_source.get(source, ())])
+
+
+def _ever_seen(words: list[Row]) -> list[Row]:
+    """Give the words that are or will be the newest that holds, the newest first.
+
+    Of two from one event the first, which is the later one, counts.
+    """
+    kept: list[Row] = []
+    for word in sorted(words, key=lambda w: (w["effective_at"], w["event_id"]), reverse=True):
+        if not kept or word["expires_at"] > kept[-1]["expires_at"]:
+            kept.append(word)
+    return kept
 
 
 def _context(tables: ReadTables, row_key: bytes) -> Row:
@@ -115,8 +126,9 @@ def _context(tables: ReadTables, row_key: bytes) -> Row:
 
 
 def _unexpired(row: Row, now: str) -> Row:
-    kept = {
-        key: {s: said for s, said in by_source.items() if said["expires_at"] > now}
-        for key, by_source in row.items()
-    }
-    return {key: by_source for key, by_source in kept.items() if by_source}
+    kept: Row = {}
+    for key, by_source in row.items():
+        for source, words in by_source.items():
+            if lasting := [said for said in words if said["expires_at"] > now]:
+                kept.setdefault(key, {})[source] = lasting
+    return kept

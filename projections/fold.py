@@ -91,7 +91,7 @@ LOCAL_TABLES: tuple[str, ...] = tuple(
 )
 """What each replica makes for itself; in no digest."""
 
-SCHEMA_VERSION = 16
+SCHEMA_VERSION = 17
 """Raised whenever a fold or a row changes: rows of another version are made again from the log."""
 
 _NOT_THE_EVENTS_FAULT = (ReadSideError, LogError, OSError, MemoryError)

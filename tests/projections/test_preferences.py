@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
+from pydantic import JsonValue
 
 from domain.consent import ConsentState
 from domain.consent_events import ConsentGiven
@@ -162,6 +163,28 @@ def test_the_newest_context_stands_whichever_came_last(history: History) -> None
     body = SignalsRecorded(source="shop", signals=signals, context_ttl_seconds=3_600)
     history.append((record_stream(record_id(1)), body))
     assert [claim.value for claim in seen(history, 1).context] == ["phone"]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize("record", [1, 2])
+def test_the_newest_context_that_still_holds_is_seen_whichever_came_last(
+    history: History, order: tuple[int, ...], record: int
+) -> None:
+    history.merge(1, 2)
+    now = read_clock(folded(history))
+    told = (("year", 1, 3_600), ("week", 2, 1_800), ("day", 3, 600))
+    for place in order:
+        city, happened, seconds = told[place]
+        until = now + timedelta(seconds=seconds)
+        body = TraitsSet(source="shop", traits={"city": city}, expires_at=until)
+        on = record if place else 1
+        history.append((record_stream(record_id(on)), body), happened=happened)
+
+    def city_after(seconds: int) -> list[JsonValue]:
+        at = now + timedelta(seconds=seconds)
+        return [claim.value for claim in seen(history, 1, now=at).context]
+
+    assert [city_after(s) for s in (300, 600, 1_800, 3_600)] == [["day"], ["week"], ["year"], []]
 
 
 def test_what_was_agreed_to_for_a_while_closes_by_the_logs_clock(history: History) -> None:
