@@ -1,18 +1,20 @@
 """Everything that is known about one person, readable, with where each part of it came from.
 
 For `koseki export --customer`: what a person may ask for. Folded from the customer's own streams,
-for the purpose `audit`: nothing is left out, but who else is of a household. Of somebody erased
+for the purpose `audit`: nothing is left out, but who else is of a household, and what an undo left
+with somebody else. Of somebody erased
 there is nothing to give.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import orjson
 
+from domain.consent_events import ChoicesRecorded, ConsentChanged
 from domain.event import Event, Recorded
 from domain.identity_events import IdentifiersLinked
 from domain.ids import RecordId, StreamKind
@@ -20,7 +22,7 @@ from domain.rules import AUDIT
 from eventlog.codec import encode_json
 from eventlog.port import Entry, LogReader
 from eventlog.registry import wire_name
-from projections.consent_history import consent_history
+from projections.consent_history import ConsentTransition, consent_history
 from projections.profile import TraitClaim
 from projections.views import CustomerView, Trait
 from replay.as_of import Prefix
@@ -38,8 +40,8 @@ async def export_person(log: LogReader, prefix: Prefix, record_id: RecordId) -> 
     view = found.view(record_id, AUDIT)
     if view is None:
         return None
-    members = frozenset(view.members)
-    events = [e.event for e in _of_records(found.entries, members) if e.event is not None]
+    acts = consent_history(found.tables, view.members)
+    events = list(_own_events(found.entries, frozenset(view.members), acts))
     return {
         "workspace": log.workspace,
         "customer": view.customer_id,
@@ -49,16 +51,31 @@ async def export_person(log: LogReader, prefix: Prefix, record_id: RecordId) -> 
             "time": prefix.clock.isoformat(),
         },
         **_facts(view, found, {event.event_id: event for event in events}),
+        "consent_history": [{**asdict(act), "event_ids": sorted(act.event_ids)} for act in acts],
         "history": [_told(event) for event in events],
     }
 
 
-def _of_records(entries: Iterable[Entry], members: frozenset[RecordId]) -> list[Entry]:
-    return [
-        entry
-        for entry in entries
-        if entry.stream.kind is StreamKind.RECORD and entry.stream.key in members
-    ]
+def _own_events(
+    entries: Iterable[Entry], members: frozenset[RecordId], acts: Iterable[ConsentTransition]
+) -> Iterator[Recorded[Event]]:
+    """Yield what records were told, but for acts of consent that an undo left with another one."""
+    own = {(event_id, act.act_id) for act in acts for event_id in act.event_ids}
+    for entry in entries:
+        if entry.stream.kind is not StreamKind.RECORD or entry.stream.key not in members:
+            continue
+        match entry.event:
+            case Recorded(body=ConsentChanged(act_id=act_id), event_id=event_id) as event:
+                if (event_id, act_id) in own:
+                    yield event
+            case Recorded(body=ChoicesRecorded() as body, event_id=event_id) as event:
+                kept = tuple(act for act in body.acts if (event_id, act.act_id) in own)
+                if kept:
+                    yield event._replace(body=body.model_copy(update={"acts": kept}))
+            case Recorded() as event:
+                yield event
+            case None:
+                pass
 
 
 def _facts(view: CustomerView, found: PastMembers, events: Mapping[str, Recorded[Event]]) -> Json:
@@ -81,10 +98,6 @@ def _facts(view: CustomerView, found: PastMembers, events: Mapping[str, Recorded
                 "valid_until": place.standing.valid_until,
             }
             for place in view.consents
-        ],
-        "consent_history": [
-            {**asdict(act), "event_ids": sorted(act.event_ids)}
-            for act in consent_history(found.tables, view.members)
         ],
         "signals": [
             {

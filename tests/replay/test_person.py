@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from domain.commands import EraseCustomer, SetPreferences
+from domain.commands import EraseCustomer, RegisterSource, SetPreferences, UndoMerge
 from domain.ids import RecordId
 from domain.preference_events import Preference
 from projections.errors import CustomerErased
@@ -17,6 +17,7 @@ from replay.person import export_person
 from tests.actors.house import (
     CLOCK,
     Workspace,
+    asked,
     consent,
     identify,
     loyalty,
@@ -96,3 +97,37 @@ async def test_of_nobody_and_of_who_is_erased_there_is_nothing_to_give() -> None
         await house.done(EraseCustomer(**person((B,), {})))
         with pytest.raises(CustomerErased):
             await exported(house, customer)
+
+
+async def test_an_undo_leaves_to_the_other_side_those_acts_alone_that_close() -> None:
+    async with open_workspace() as house:
+        categories = {"Advertising": ("marketing",), "Measuring": ("analytics",)}
+        source = {"source": "site", "purposes": ("service",), "consent_categories": categories}
+        await house.rules.execute(RegisterSource(**asked(source)))
+        ada = (await house.done(identify(A))).customer_id
+        card = (await house.done(identify(B))).customer_id
+        [merge] = (await house.done(identify(A, B))).merge_ids
+        choices = {"Advertising": True, "Measuring": False}
+        await house.done(track("m1", A, source="site", category_preferences=choices))
+        await house.done(consent("renewed", A, evidence={"form": "hers"}))
+        await house.done(consent("withdrawn", A, method="for both"))
+        await house.done(UndoMerge(**person((A,), {"merge_id": merge})))
+        assert await acts_told(house, ada) == [
+            ("analytics", "marketing"),
+            {"form": "hers"},
+            "for both",
+        ]
+        assert await acts_told(house, card) == [("analytics",), "for both"]
+
+
+async def acts_told(house: Workspace, customer: str | None) -> list[Any]:
+    """Give of the acts in an exported history what is their own."""
+    found = await exported(house, str(customer))
+    assert found is not None
+    whats = [event["what"] for event in found["history"] if "consent" in event["type"]]
+    return [
+        tuple(act["purpose"] for act in what["acts"])
+        if "acts" in what
+        else what["method"] or what["evidence"]
+        for what in whats
+    ]
