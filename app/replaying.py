@@ -9,11 +9,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 
+from actors.clock import SystemClock
 from actors.intake.identifiers import IdentifierNormaliser
+from actors.log_clock import LogClock
 from app.asking_to_erase import read_identifier
 from app.bootstrap import open_log
 from app.reaching import reached
@@ -54,6 +56,7 @@ class Past:
     log: LogReader
     marks: Store | None
     settings: Settings
+    clock: LogClock
 
     async def person(
         self, prefix: Prefix, named: RecordId | Key
@@ -76,20 +79,20 @@ class Past:
             return None
         since = {why.segment: (why.since_revision, why.since_at)}
         find = partial(since_in_log, self.log, past, since=since)
-        now = datetime.now(UTC)
         if self.marks is None:
-            return (await find(now=now))[why.segment]
+            return (await find(now=self.clock.recorded_now()))[why.segment]
         with self.marks.snapshot() as marks:
-            return (await find(now=max(now, read_clock(marks)), marks=marks))[why.segment]
+            return (await find(now=self._now(marks), marks=marks))[why.segment]
 
     async def prefix(self, as_of: AsOf) -> Prefix:
         """Find where a past state ends."""
-        now = datetime.now(UTC)
         if self.marks is None:
-            return await find_prefix(self.log, as_of, now=now)
+            return await find_prefix(self.log, as_of, now=self.clock.recorded_now())
         with self.marks.snapshot() as marks:
-            now = max(now, read_clock(marks))  # a manual clock may be ahead
-            return await find_prefix(self.log, as_of, now=now, marks=marks)
+            return await find_prefix(self.log, as_of, now=self._now(marks), marks=marks)
+
+    def _now(self, marks: ReadTables) -> datetime:
+        return max(self.clock.recorded_now(), read_clock(marks))  # another host's may be ahead
 
 
 @asynccontextmanager
@@ -102,7 +105,9 @@ async def past_of(settings: Settings) -> AsyncIterator[Past]:
         except ReadSideError:
             marks = None
         try:
-            yield Past(log, marks, found)
+            clock = LogClock(log, SystemClock())
+            await clock.refresh()
+            yield Past(log, marks, found, clock)
         finally:
             if marks is not None:
                 marks.close()

@@ -2,8 +2,7 @@
 
 For `koseki export --customer`: what a person may ask for. Folded from the customer's own streams,
 for the purpose `audit`: nothing is left out, but who else is of a household, and what an undo left
-with somebody else. Of somebody erased
-there is nothing to give.
+with somebody else. Of somebody erased there is nothing to give.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -10,6 +11,8 @@ import pytest
 import pytest_asyncio
 from typer.testing import CliRunner
 
+from actors.clock_turning import begin_manual_clock
+from actors.log_clock import LogClock
 from app.cli import cli
 from app.console import print_json
 from app.rehearsing import RulesFault, present_rules, read_rules_file, rehearse_rules
@@ -17,6 +20,7 @@ from app.replaying import (
     compare_customer,
     membership_explained,
     merge_explained,
+    person_exported,
     replay_log,
     show_customer,
 )
@@ -25,10 +29,12 @@ from domain.errors import Invalid
 from domain.ids import WORKSPACE_STREAM
 from domain.workspace_events import SegmentActivated, SegmentDefined
 from eventlog.jetstream import JetStreamEventLog
+from tests.actors.house import CLOCK, Workspace
 from tests.services.edge import PEPPER, Edge, edge_over, loyalty, signal, user
 from tests.support.events import attempt, draft
 
 ANN = user("ann")
+A_YEAR = timedelta(days=365)
 
 
 @pytest_asyncio.fixture
@@ -74,6 +80,29 @@ async def test_a_customer_is_shown_and_compared(edge: Edge, settings: Settings) 
     assert since["field"] == "happened_at.traits.tier"
     for change in (since, tier):
         assert [step["revision"] for step in change["steps"]] == [gold.revision]
+
+
+@pytest.mark.parametrize("start", [CLOCK.now() - A_YEAR, CLOCK.now() + A_YEAR])
+async def test_without_a_moment_it_is_the_time_of_a_clock_that_is_turned_by_hand(
+    sealed: JetStreamEventLog, settings: Settings, tmp_path: Path, start: datetime
+) -> None:
+    await begin_manual_clock(sealed, start, clock=CLOCK)
+    clock = LogClock(sealed, CLOCK)
+    await clock.refresh()
+    house = Workspace(sealed, doubled=True, clock=clock)
+    async with edge_over(sealed, tmp_path / "served", house=house) as edge:
+        await edge.define_rules()
+        until = start + timedelta(hours=1)
+        said = {"traits": {"campaign": "spring"}, "happened_at": start, "expires_at": until}
+        who = (await edge.identify(ANN, **said)).customer_id
+        shown = await show_customer(settings, who, as_of=None)
+        exported = await person_exported(settings, who, as_of=None)
+        assert shown is not None
+        assert exported is not None
+        for found in (shown, exported):
+            assert [claim["value"] for claim in found["context"]] == ["spring"]
+        assert shown["clock"] == exported["known_as_of"]["time"] == start.isoformat()
+        assert (await replay_log(settings, None))["clock"] == start.isoformat()
 
 
 async def test_a_customer_is_shown_by_what_it_held_then(edge: Edge, settings: Settings) -> None:
