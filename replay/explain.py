@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from domain.event import Recorded
-from domain.identity_events import CustomersMerged, CustomersParted, IdentifiersLinked
+from domain.identity_events import (
+    CustomersMerged,
+    CustomersParted,
+    IdentifiersLinked,
+    IdentifiersUnlinked,
+)
 from domain.ids import EventId, IdentifierKey, MergeId, RecordId, Stream, record_stream
 from eventlog.port import EMPTY, Entry, LogReader
 from eventlog.registry import wire_name
@@ -224,15 +229,21 @@ def _last_revision(event: Recorded[CustomersMerged]) -> int:
 
 
 def _evidence(entries: Iterable[Entry], body: CustomersMerged, *, through: int) -> list[Evidence]:
-    return [
-        Evidence(key, RecordId(entry.stream.key), entry.event.event_id, entry.revision)
-        for entry in entries
-        if entry.event is not None
-        and isinstance(entry.event.body, IdentifiersLinked)
-        and entry.revision <= through
-        for key in entry.event.body.keys
-        if key in body.evidence
-    ]
+    """Give the links that stood then: what was unlinked before brought nobody together."""
+    links: list[Evidence] = []
+    for entry in entries:
+        if entry.event is None or entry.revision > through:
+            continue
+        record_id, event_id = RecordId(entry.stream.key), entry.event.event_id
+        match entry.event.body:
+            case IdentifiersLinked(keys=keys):
+                met = (key for key in keys if key in body.evidence)
+                links += [Evidence(key, record_id, event_id, entry.revision) for key in met]
+            case IdentifiersUnlinked(keys=keys):
+                links = [x for x in links if x.record_id != record_id or x.key not in keys]
+            case _:
+                pass
+    return links
 
 
 def _undoing(entries: Iterable[Entry], merge_id: MergeId) -> Undoing | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from domain.commands import UnlinkIdentifier
 from domain.identity import Edge
 from domain.identity_events import CustomersMerged, IdentifiersLinked
 from domain.ids import MergeId, record_stream
 from replay.explain import explain_merge
+from tests.actors.house import identify, loyalty, person, user, workspace
 from tests.projections.histories import History, identifier, record_id
 from tests.replay.test_as_of import listed
 
@@ -39,3 +41,17 @@ async def test_evidence_is_what_was_linked_before_a_merge_and_by_its_own_decisio
         (ADA.key, before),
         (CARD.key, before + 1),
     ]
+
+
+async def test_a_link_that_was_taken_back_before_a_merge_is_no_evidence_for_it() -> None:
+    async with workspace() as house:
+        await house.done(identify(user("ada"), loyalty("card")))
+        await house.done(UnlinkIdentifier(**person((loyalty("card"),), {})))
+        other = (await house.done(identify(loyalty("card")))).customer_id
+        await house.done(identify(user("ada")))
+        [merge] = (await house.done(identify(user("ada"), loyalty("card")))).merge_ids
+        found = await explain_merge(house.log, MergeId(merge))
+        assert found is not None
+        holders = {said.key: said.record_id for said in found.evidence}
+        assert len(found.evidence) == 2
+        assert holders == {user("ada").key: found.root, loyalty("card").key: other}
