@@ -15,6 +15,7 @@ import orjson
 
 from domain.consent_events import ChoicesRecorded, ConsentChanged
 from domain.event import Event, Recorded
+from domain.households import Told, Words, hear, linked_by
 from domain.identity_events import IdentifiersLinked
 from domain.ids import RecordId, StreamKind
 from domain.rules import AUDIT
@@ -87,7 +88,10 @@ def _facts(view: CustomerView, found: PastMembers, events: Mapping[str, Recorded
         "traits": [_trait(trait, events) for trait in view.traits],
         "context": [_dated(asdict(claim), events) for claim in view.context],
         "preferences": [_dated(asdict(stated), events) for stated in view.preferences],
-        "households": [asdict(household) for household in view.households],
+        "households": [
+            {**asdict(household), "linked_by": _words(household.household_id, events)}
+            for household in view.households
+        ],
         "consents": [
             {
                 "purpose": place.purpose.name,
@@ -118,6 +122,16 @@ def _links(key: str, events: Iterable[Recorded[Event]]) -> list[Json]:
         for event in events
         if isinstance(event.body, IdentifiersLinked) and key in event.body.keys
     ]
+
+
+def _words(household_id: str, events: Mapping[str, Recorded[Event]]) -> list[Json]:
+    """Say by which word of each source the person is of a household, and since when."""
+    words: Words = {}
+    for event in events.values():
+        body = event.body
+        if isinstance(body, Told) and body.household_id == household_id:
+            words = hear(words, event, body)
+    return [{"source": by, **_place(events[words[by].event_id])} for by in linked_by(words)]
 
 
 def _dated(fact: Json, events: Mapping[str, Recorded[Event]]) -> Json:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
 
-from domain.commands import EraseCustomer, RegisterSource, SetPreferences, UndoMerge
+from domain.commands import (
+    EraseCustomer,
+    LinkHousehold,
+    RegisterSource,
+    SetPreferences,
+    UndoMerge,
+    UnlinkHousehold,
+)
 from domain.ids import RecordId
 from domain.preference_events import Preference
 from projections.errors import CustomerErased
@@ -29,6 +37,7 @@ from tests.actors.house import (
 from tests.actors.house import workspace as open_workspace
 
 A, B, BOB = user("ada"), loyalty("card"), user("bob")
+HOUSEHOLD = str(UUID(int=7))
 
 
 async def exported(house: Workspace, customer: str) -> dict[str, Any] | None:
@@ -54,6 +63,12 @@ async def told(house: Workspace) -> str:
     said = {"preferences": (preference,), "happened_at": CLOCK.now()}
     await house.done(SetPreferences(**person((A,), said)))
     await house.done(track("m3", BOB, signals=(signal("m3", note="not hers"),)))
+    at_home = {"household_id": HOUSEHOLD, "happened_at": CLOCK.now()}
+    await house.done(LinkHousehold(**person((A,), {**at_home, "source": "ads"})))
+    await house.done(UnlinkHousehold(**person((A,), {**at_home, "happened_at": CLOCK.now()})))
+    later = {**at_home, "happened_at": CLOCK.now()}
+    for who in (B, BOB):
+        await house.done(LinkHousehold(**person((who,), {**later, "source": "shop"})))
     return str(done.customer_id)
 
 
@@ -71,6 +86,10 @@ async def test_each_fact_names_its_source_its_time_and_an_event_that_says_it() -
         [preference] = found["preferences"]
         facts = [*(link for item in held.values() for link in item["linked_by"]), tier, preference]
         facts += tier["other_words"]
+        [household] = found["households"]
+        [link] = household["linked_by"]
+        assert (household["household_id"], link["source"]) == (HOUSEHOLD, "shop")
+        facts.append(link)
         for fact in facts:
             event = history[fact["event_id"]]
             for name in ("revision", "recorded_at", "happened_at", "record_id"):
