@@ -99,6 +99,7 @@ def _facts(view: CustomerView, found: PastMembers, events: Mapping[str, Recorded
                 "is_open": place.standing.is_open,
                 "state": place.standing.state,
                 "valid_until": place.standing.valid_until,
+                "decided_by": place.standing.act and place.standing.act.act_id,
             }
             for place in view.consents
         ],

@@ -99,6 +99,8 @@ async def test_each_fact_names_its_source_its_time_and_an_event_that_says_it() -
             assert (what["source"], what["traits"]["tier"]) == (word["source"], word["value"])
         assert {word["value"] for word in (tier, *tier["other_words"])} == {"silver", "gold"}
         [act] = found["consent_history"]
+        decided = {place["purpose"]: place["decided_by"] for place in found["consents"]}
+        assert decided == {"marketing": act["act_id"], "analytics": None, "service": None}
         assert (act["method"], act["evidence"]) == ("web", {"form": "f1"})
         notes = [
             signal["properties"]["note"]
