@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Protocol
 
 import uuid_utils
 
+from domain.ids import MILLISECOND
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 
 
 class Clock(Protocol):
@@ -59,4 +60,4 @@ class SystemClock:
 
 def milliseconds_of(time: datetime) -> int:
     """Give a time as ids have it: in milliseconds since 1970."""
-    return (time - _EPOCH) // _MILLISECOND
+    return (time - _EPOCH) // MILLISECOND

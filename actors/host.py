@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 
 import structlog
 
@@ -31,7 +30,7 @@ from actors.turn import TurnTaker
 from actors.turns import Turns
 from actors.waking import Waker
 from domain.errors import Kind
-from domain.ids import CommandId, RecordId, made_at_milliseconds
+from domain.ids import MILLISECOND, CommandId, RecordId, made_at_milliseconds
 from domain.record import COMMANDS_AHEAD_MAX, COMMANDS_REMEMBERED_FOR
 from domain.replies import Moved, Reply
 from eventlog.commit import GroupCommit
@@ -43,9 +42,8 @@ from eventlog.snapshots.port import SnapshotStore
 GATHER_SECONDS = 0.002
 """How long a small slice of bulk waits for more, while turns of bulk are under way anyway."""
 
-_MILLISECOND = timedelta(milliseconds=1)
-_AHEAD_MAX = COMMANDS_AHEAD_MAX // _MILLISECOND
-_REMEMBERED_FOR = COMMANDS_REMEMBERED_FOR // _MILLISECOND
+_AHEAD_MAX = COMMANDS_AHEAD_MAX // MILLISECOND
+_REMEMBERED_FOR = COMMANDS_REMEMBERED_FOR // MILLISECOND
 _OVERLOADED = failed(Kind.UNAVAILABLE, "HOST_OVERLOADED", "too many commands are waiting")
 
 _log = structlog.get_logger()

@@ -5,6 +5,7 @@ Ids are canonical UUID texts (RFC 9562); record ids are version 7, so the smalle
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, NamedTuple, NewType
 from uuid import UUID, uuid5
@@ -73,6 +74,10 @@ def record_stream(record_id: RecordId) -> Stream:
 def identifier_stream(key: IdentifierKey) -> Stream:
     """Name the stream that says who holds an identifier."""
     return Stream(StreamKind.IDENTIFIER, key)
+
+
+MILLISECOND = timedelta(milliseconds=1)
+"""What ids tell the time of their making in."""
 
 
 def made_at_milliseconds(time_ordered_id: str) -> int:

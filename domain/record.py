@@ -27,7 +27,14 @@ from domain.identity_events import (
     IdentifiersTakenOver,
     IdentifiersUnlinked,
 )
-from domain.ids import CommandId, EventId, IdentifierKey, RecordId, made_at_milliseconds
+from domain.ids import (
+    MILLISECOND,
+    CommandId,
+    EventId,
+    IdentifierKey,
+    RecordId,
+    made_at_milliseconds,
+)
 from domain.preference_events import HouseholdLinked, HouseholdUnlinked
 from domain.signal_events import SignalsDeclined, SignalsRecorded, TraitsSet
 from domain.signals import SignalKey, signal_key
@@ -49,9 +56,8 @@ MESSAGES_REMEMBERED_MAX = 4_096
 FOLD_VERSION = 1
 """Raised when the same events come to another state in the same fields: snapshots are made anew."""
 
-_MILLISECOND = timedelta(milliseconds=1)
-_KEPT_MILLISECONDS = (COMMANDS_REMEMBERED_FOR + 2 * COMMANDS_AHEAD_MAX) // _MILLISECOND
-_SPAN_MILLISECONDS = FORGOTTEN_SPAN // _MILLISECOND
+_KEPT_MILLISECONDS = (COMMANDS_REMEMBERED_FOR + 2 * COMMANDS_AHEAD_MAX) // MILLISECOND
+_SPAN_MILLISECONDS = FORGOTTEN_SPAN // MILLISECOND
 
 Fate = Literal["recorded", "declined"]
 
