@@ -11,7 +11,7 @@ from datetime import datetime
 from domain.commands import PersonCommand, RecordSignals
 from domain.decision import Change, Decision
 from domain.fates import RECORDED
-from domain.gate import Gate
+from domain.gate import gate_of
 from domain.ids import record_stream
 from domain.past_holders import holders_before
 from domain.record import Record
@@ -32,7 +32,7 @@ def plain_signals(
     source = rules.sources.get(command.source)
     if source is None or not _is_plain(record, command):
         return None
-    if not Gate(rules, {record.id: record.acts}, now).admits(command.source):
+    if not gate_of(rules, {record.id: record}, at=now).admits(command.source):
         return None
     keys = {signal_key(command.source, signal.message_id) for signal in command.signals}
     if len(keys) != len(command.signals) or not record.messages.keys().isdisjoint(keys):
