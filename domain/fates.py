@@ -32,9 +32,9 @@ def results_of(
         if message_id in known:
             results.append(known[message_id])
         elif not is_admitted:
-            results.append("declined")
+            results.append(DECLINED)
         else:
-            results.append(DUPLICATE if message_id in seen else "recorded")
+            results.append(DUPLICATE if message_id in seen else RECORDED)
         seen.add(message_id)
     return tuple(results)
 
@@ -49,7 +49,7 @@ def fates_of(
             case "recorded":
                 fates[message_id] = DUPLICATE
             case "declined":
-                fates[message_id] = "declined"
+                fates[message_id] = DECLINED
             case None:
                 pass
     return fates
