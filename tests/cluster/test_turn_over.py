@@ -47,6 +47,16 @@ async def store(connection: Connection, workspace: str, source: Source) -> JetSt
 
 
 @pytest_asyncio.fixture
+async def own_store(
+    own_cluster: Cluster, workspace: str, source: Source
+) -> AsyncIterator[JetStreamKeyStore]:
+    """Open a store on servers that nobody else uses, whose folders may be searched."""
+    connection = await own_cluster.connect()
+    yield await opened(connection, workspace, source)
+    await connection.close()
+
+
+@pytest_asyncio.fixture
 async def far(cluster: Cluster) -> AsyncIterator[Connection]:
     """Connect to another server than `connection`."""
     far = await cluster.connect(cluster.members[1])
@@ -76,30 +86,29 @@ def places_of(folder: Path, wrapped: list[bytes]) -> list[Path]:
 
 
 async def test_what_was_destroyed_or_rotated_is_on_no_replica_after_the_turn_over(
-    own_cluster: Cluster, workspace: str, source: Source, tmp_path: Path
+    own_store: JetStreamKeyStore, workspace: str, source: Source, tmp_path: Path
 ) -> None:
-    connection = await own_cluster.connect()
-    store = await opened(connection, workspace, source)
     ids = some_ids(30)
-    made = await store.ensure(ids)
-    stream = KeyStream(JetStreamApi(connection), workspace)
+    made = await own_store.ensure(ids)
+    stream = KeyStream(own_store._api, workspace)
     before = [m.body for held in (await stream.read(ids)).values() for m in held]
     assert len(before) == len(ids)
     expected = dict(made) | dict.fromkeys(ids[:10], NoKey.DESTROYED)
-    await store.destroy(ids[:10])
+    await own_store.destroy(ids[:10])
     source.renew()
-    assert await store.rotate() == 20
+    assert await own_store.rotate() == 20
     assert len(places_of(tmp_path, before)) >= 3, "the search would not find what is there"
-    await store.turn_over()
+    await own_store.turn_over()
     await until(lambda: not places_of(tmp_path, before))
     after = [
-        m.body for held in (await read_anew(connection, workspace, ids)).values() for m in held
+        m.body
+        for held in (await read_anew(own_store._api.connection, workspace, ids)).values()
+        for m in held
     ]
     kept = [body for body in after if body]
     assert len(kept) == 20
     assert len(places_of(tmp_path, kept)) >= 3 * len(kept)
-    assert await store.load(ids) == expected
-    await connection.close()
+    assert await own_store.load(ids) == expected
 
 
 async def test_a_day_of_dead_letters_leaves_every_replica_though_its_steward_was_killed(
@@ -223,19 +232,16 @@ async def test_two_turn_overs_after_each_other_come_back_to_the_first_stream(
 
 
 async def test_what_is_erased_while_others_copy_it_is_nowhere_after_a_turn_over_of_its_own(
-    own_cluster: Cluster,
+    own_store: JetStreamKeyStore,
     workspace: str,
-    source: Source,
     tmp_path: Path,
     *,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(turn_over, "APART_SECONDS_MIN", 0.0)
-    connection = await own_cluster.connect()
-    store = await opened(connection, workspace, source)
     [gone] = some_ids(1)
-    await store.ensure([gone])
-    stream = KeyStream(store._api, workspace)
+    await own_store.ensure([gone])
+    stream = KeyStream(own_store._api, workspace)
     [held] = (await stream.read([gone]))[gone]
     assert await stream.write([KeyDraft(gone, DESTROYED, b"", held.sequence)])
     create_copy = Places.create_copy
@@ -248,11 +254,10 @@ async def test_what_is_erased_while_others_copy_it_is_nowhere_after_a_turn_over_
 
     with monkeypatch.context() as patch:
         patch.setattr(Places, "create_copy", copy_then_erase)
-        await TurnOver(store._api, Places(store._api, workspace)).run(_nothing)
-    await store.turn_over()
+        await TurnOver(own_store._api, Places(own_store._api, workspace)).run(_nothing)
+    await own_store.turn_over()
     await until(lambda: not places_of(tmp_path, [held.body]))
-    assert await store.load([gone]) == {gone: NoKey.DESTROYED}
-    await connection.close()
+    assert await own_store.load([gone]) == {gone: NoKey.DESTROYED}
 
 
 class LatePlaces(Places):
@@ -299,43 +304,36 @@ async def until_whole(places: Places, name: str) -> None:
 
 
 async def test_while_a_server_is_away_the_store_is_not_turned_over_and_keys_are_made(
+    own_store: JetStreamKeyStore,
     own_cluster: Cluster,
-    workspace: str,
-    source: Source,
     tmp_path: Path,
     *,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(turn_over, "TOGETHER_SECONDS_MAX", 2.0)
-    connection = await own_cluster.connect()
-    store = await opened(connection, workspace, source)
-    wrapped = await destroyed_one(store)
-    away = await a_follower(own_cluster, store)
+    wrapped = await destroyed_one(own_store)
+    away = await a_follower(own_cluster, own_store)
     await away.kill()
     with pytest.raises(LogUnavailable):
-        await store.turn_over()
-    assert len(await store.ensure(some_ids(3))) == 3
+        await own_store.turn_over()
+    assert len(await own_store.ensure(some_ids(3))) == 3
     await away.start()
-    await own_cluster.wait_current(store._api, store._stream.name)
-    await store.turn_over()
+    await own_cluster.wait_current(own_store._api, own_store._stream.name)
+    await own_store.turn_over()
     await until(lambda: not places_of(tmp_path, wrapped))
-    await connection.close()
 
 
 async def test_a_server_that_is_lost_in_the_middle_keeps_nobody_from_making_keys(
+    own_store: JetStreamKeyStore,
     own_cluster: Cluster,
-    workspace: str,
-    source: Source,
     tmp_path: Path,
     *,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(turn_over, "TOGETHER_SECONDS_MAX", 2.0)
     monkeypatch.setattr(turn_over, "APART_SECONDS_MIN", 0.0)
-    connection = await own_cluster.connect()
-    store = await opened(connection, workspace, source)
-    wrapped = await destroyed_one(store)
-    away = await a_follower(own_cluster, store)
+    wrapped = await destroyed_one(own_store)
+    away = await a_follower(own_cluster, own_store)
     original = Places.close
 
     async def close_and_lose(self: Places, place: Place) -> None:
@@ -345,13 +343,12 @@ async def test_a_server_that_is_lost_in_the_middle_keeps_nobody_from_making_keys
     with monkeypatch.context() as patch:
         patch.setattr(Places, "close", close_and_lose)
         with pytest.raises(LogUnavailable):
-            await store.turn_over()
-    assert len(await store.ensure(some_ids(3))) == 3
+            await own_store.turn_over()
+    assert len(await own_store.ensure(some_ids(3))) == 3
     await away.start()
-    await own_cluster.wait_current(store._api, store._stream.name)
-    await store.turn_over()
+    await own_cluster.wait_current(own_store._api, own_store._stream.name)
+    await own_store.turn_over()
     await until(lambda: not places_of(tmp_path, wrapped))
-    await connection.close()
 
 
 async def destroyed_one(store: JetStreamKeyStore) -> list[bytes]:
