@@ -78,6 +78,17 @@ class ConsentConsequence(BaseModel):
     state_after: ConsentState
 
 
+class SegmentConsequence(BaseModel):
+    """A segment that somebody comes to or leaves; the customer is the one that joins or parts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    customer_id: str
+    segment: str
+    belongs_before: bool
+    belongs_after: bool
+
+
 class ErasedRecord(BaseModel):
     """A record that goes with its customer: how much of each kind it holds, by no name of it."""
 
@@ -95,7 +106,7 @@ class Consequences(BaseModel):
     """What a merge, an undo or an erasure comes to.
 
     `closing_acts` go on binding several of the customers after an undo; `declined_messages` stay
-    declined.
+    declined. `segments` are added to a dry run's by those who serve segments: no host knows them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -103,6 +114,7 @@ class Consequences(BaseModel):
     customers: tuple[CustomerAfter, ...] = ()
     traits: tuple[TraitConsequence, ...] = ()
     consents: tuple[ConsentConsequence, ...] = ()
+    segments: tuple[SegmentConsequence, ...] = ()
     closing_acts: tuple[str, ...] = ()
     declined_messages: int = 0
     erased: tuple[ErasedRecord, ...] = ()

@@ -15,15 +15,13 @@ from domain.commands import CustomerCommand, MergeCustomers, UndoMerge
 from domain.customer import Customer
 from domain.decision import Change
 from domain.errors import DomainError
-from domain.event import Event, Recorded
+from domain.event import Event
 from domain.identifier_histories import IdentifierHistories
 from domain.identity import Identifier, Separation, Tombstone
 from domain.identity_events import CustomersMerged, IdentifiersLinked
 from domain.identity_rules import IdentityRules
 from domain.ids import (
     CommandId,
-    DecisionId,
-    EventId,
     IdentifierKey,
     MergeId,
     RecordId,
@@ -34,6 +32,7 @@ from domain.parting import components, undo
 from domain.record import Record, evolve, unborn
 from domain.resolution import resolve
 from domain.rules import Rules
+from replay.supposed import supposed
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 """Nothing here depends on time."""
@@ -174,13 +173,13 @@ class World:
         return Customer({r: self._records[r] for r in self._records[root].component})
 
     def _store(self, changes: Iterable[Change], command_id: CommandId) -> None:
-        for change in changes:
-            if change.stream.kind is not StreamKind.RECORD:
+        for event in supposed([*changes], command_id, after=0, at=_NEVER):
+            if event.stream.kind is not StreamKind.RECORD:
                 continue
-            record_id = RecordId(change.stream.key)
+            record_id = RecordId(event.stream.key)
             record = self._records.get(record_id) or unborn(record_id)
-            self._records[record_id] = evolve(record, _recorded(change, command_id))
-            self._note(record_id, change.body)
+            self._records[record_id] = evolve(record, event)
+            self._note(record_id, event.body)
 
     def _note(self, record_id: RecordId, body: Event) -> None:
         match body:
@@ -196,20 +195,3 @@ class World:
 def _asked(command_id: CommandId) -> dict[str, Any]:  # Any: what every command carries
     """Built without being validated: nothing of it came from outside."""
     return {"command_id": command_id, "auth_id": "", "issued_at": _NEVER, "deadline": _NEVER}
-
-
-def _recorded(change: Change, command_id: CommandId) -> Recorded[Event]:
-    return Recorded(
-        stream=change.stream,
-        version=0,
-        revision=0,
-        event_id=EventId(""),
-        happened_at=change.happened_at,
-        recorded_at=change.happened_at,
-        command_id=command_id,
-        decision_id=DecisionId(""),
-        part=1,
-        parts=1,
-        auth_id="",
-        body=change.body,
-    )

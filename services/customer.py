@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from pydantic import ValidationError
 
 from actors.router import CommandRouter
-from domain.commands import PersonCommand
+from domain.commands import MergeCustomers, PersonCommand, UndoMerge, UnmergeRecord
 from domain.errors import DomainError, Invalid
 from domain.replies import Done, Failed
+from eventlog.errors import LogError
 from koseki.v1 import common_pb2, customer_service_pb2, customer_service_pb2_grpc
+from projections.errors import ReadSideError
 from services.commands import CommandReader
 from services.errors import CallContext, CommandFailed
 from services.outcomes import (
@@ -20,6 +22,7 @@ from services.outcomes import (
     failure_message,
     left_out_message,
 )
+from services.past import PastReader
 from services.requests import RequestReader
 
 COMMANDS_PER_REQUEST_MAX = 500
@@ -36,9 +39,10 @@ async def execute(router: CommandRouter, command: PersonCommand) -> Done:
 class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
     """Serve commands to one customer."""
 
-    def __init__(self, router: CommandRouter, reader: RequestReader) -> None:
+    def __init__(self, router: CommandRouter, reader: RequestReader, past: PastReader) -> None:
         self._router = router
         self._reader = reader
+        self._past = past
         self._commands = CommandReader(reader)
 
     async def Identify(
@@ -189,7 +193,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
     ) -> customer_service_pb2.MergeCustomersResponse:
         """Make two customers one."""
         command = self._commands.merge_customers(request, context)
-        done = await execute(self._router, command)
+        done = await self._tried(command, await execute(self._router, command))
         return customer_service_pb2.MergeCustomersResponse(
             customer_id=done.customer_id or "",
             revision=done.revision,
@@ -203,7 +207,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
     ) -> customer_service_pb2.UndoMergeResponse:
         """Undo one merge."""
         command = self._commands.undo_merge(request, context)
-        done = await execute(self._router, command)
+        done = await self._tried(command, await execute(self._router, command))
         return customer_service_pb2.UndoMergeResponse(
             customer_id=done.customer_id or "",
             revision=done.revision,
@@ -216,7 +220,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
     ) -> customer_service_pb2.UnmergeRecordResponse:
         """Undo every merge of a record."""
         command = self._commands.unmerge_record(request, context)
-        done = await execute(self._router, command)
+        done = await self._tried(command, await execute(self._router, command))
         return customer_service_pb2.UnmergeRecordResponse(
             customer_id=done.customer_id or "",
             revision=done.revision,
@@ -241,17 +245,29 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
         replies = await self._router.execute_many([*commands.values()])
         for (place, command), reply in zip(commands.items(), replies, strict=True):
             given = _identifiers_of(request.commands[place])
-            outcomes[place] = self._outcome(command.command_id, reply, given)
+            outcomes[place] = await self._outcome(command, reply, given)
         return customer_service_pb2.ExecuteResponse(
             outcomes=[outcomes[place] for place in range(len(request.commands))]
         )
 
-    def _outcome(
-        self, command_id: str, reply: Done | Failed, given: Iterable[common_pb2.Identifier]
+    async def _tried(self, command: PersonCommand, done: Done) -> Done:
+        """Add what a dry run tells that no host knows."""
+        match command:
+            case MergeCustomers() | UndoMerge() | UnmergeRecord() if command.dry_run:
+                return await self._past.tried(command, done)
+            case _:
+                return done
+
+    async def _outcome(
+        self, command: PersonCommand, reply: Done | Failed, given: Iterable[common_pb2.Identifier]
     ) -> customer_service_pb2.CommandOutcome:
         if isinstance(reply, Failed):
-            return failure_message(command_id, CommandFailed(reply, command_id))
-        return done_message(command_id, reply, self._left_out(reply, given))
+            return failure_message(command.command_id, CommandFailed(reply, command.command_id))
+        try:
+            done = await self._tried(command, reply)
+        except (DomainError, LogError, ReadSideError) as error:
+            return failure_message(command.command_id, error)
+        return done_message(command.command_id, done, self._left_out(done, given))
 
     def _left_out(
         self, done: Done, given: Iterable[common_pb2.Identifier]

@@ -67,6 +67,15 @@ def consequences_message(
             )
             for change in consequences.consents
         ],
+        segments=[
+            customer_service_pb2.SegmentConsequence(
+                customer_id=change.customer_id,
+                segment=change.segment,
+                belongs_before=change.belongs_before,
+                belongs_after=change.belongs_after,
+            )
+            for change in consequences.segments
+        ],
         closing_acts=consequences.closing_acts,
         declined_messages=consequences.declined_messages,
         erased=erased_messages(consequences),

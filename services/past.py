@@ -11,7 +11,7 @@ from domain.consent_acts import verdict_of
 from domain.errors import Invalid, NotFound
 from domain.identity import Identifier
 from domain.ids import WORKSPACE_STREAM, IdentifierKey, RecordId
-from domain.replies import Verdict
+from domain.replies import Done, Verdict
 from domain.rules import Purpose
 from domain.workspace_events import PurposeDefined
 from eventlog.guard import LogGuard
@@ -21,9 +21,10 @@ from projections import customers
 from projections.rules import read_rules
 from projections.store import Store
 from projections.views import CustomerView, customer_standings
-from replay.as_of import AsOf, Prefix, find_prefix
+from replay.as_of import AsOf, Prefix, clock_after, find_prefix
 from replay.customer import PastCustomers, PastMembers, fold_customers, fold_members
 from replay.diff import Change, diff_customer
+from replay.dry_run import Tried, segment_consequences
 from replay.explain import Since, since_in_log
 from replay.workspace_stream import WorkspaceStreamKept
 from services.lookup import Reference
@@ -77,6 +78,27 @@ class PastReader:
             return await find_prefix(
                 self._log, read_as_of(as_of), now=self._reader.now(), marks=marks
             )
+
+    async def present(self) -> Prefix:
+        """Give all that the log holds now. Raises `LogUnavailable` and `LogDamaged`."""
+        revision = (await self._log.shape()).last_revision
+        with self._store.snapshot() as marks:
+            clock = await clock_after(self._log, revision, marks=marks)
+        return Prefix(revision, max(clock, self._reader.now()))
+
+    async def tried(self, command: Tried, done: Done) -> Done:
+        """Add to what a dry run came to which segments it would change.
+
+        Raises as `segment_consequences`.
+        """
+        if done.consequences is None:
+            return done
+        segments = await segment_consequences(
+            self._streams, await self.present(), command, at_least_revision=done.revision
+        )
+        return replace(
+            done, consequences=done.consequences.model_copy(update={"segments": segments})
+        )
 
     async def customers(self, as_of: common_pb2.AsOf, named: Collection[Named]) -> PastCustomers:
         """Fold what was known of these people. Raises `Invalid`."""

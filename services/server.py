@@ -140,7 +140,7 @@ def _add_services(server: grpc.aio.Server, parts: GatewayParts, exchanges: Excha
         server,
     )
     customer_service_pb2_grpc.add_CustomerServiceServicer_to_server(
-        CustomerService(parts.router, reader), server
+        CustomerService(parts.router, reader, past), server
     )
     ingest_service_pb2_grpc.add_IngestServiceServicer_to_server(
         IngestService(parts.router, reader, parts.rules, exchanges=exchanges),

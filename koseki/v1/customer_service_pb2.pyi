@@ -1459,6 +1459,7 @@ class Consequences(_message.Message):
     CLOSING_ACTS_FIELD_NUMBER: _builtins.int
     DECLINED_MESSAGES_FIELD_NUMBER: _builtins.int
     ERASED_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
     declined_messages: _builtins.int
     """How many remembered messages stay declined."""
     @_builtins.property
@@ -1481,6 +1482,12 @@ class Consequences(_message.Message):
     def erased(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasedRecord]:
         """Of an erasure: the records that go."""
 
+    @_builtins.property
+    def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___SegmentConsequence]:
+        """Of a dry run of a merge or an undo: segments that somebody would come to or leave. What was
+        carried out is told by the segments themselves.
+        """
+
     def __init__(
         self,
         *,
@@ -1490,10 +1497,11 @@ class Consequences(_message.Message):
         closing_acts: _abc.Iterable[_builtins.str] | None = ...,
         declined_messages: _builtins.int = ...,
         erased: _abc.Iterable[Global___ErasedRecord] | None = ...,
+        segments: _abc.Iterable[Global___SegmentConsequence] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closing_acts", b"closing_acts", "consents", b"consents", "customers", b"customers", "declined_messages", b"declined_messages", "erased", b"erased", "traits", b"traits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closing_acts", b"closing_acts", "consents", b"consents", "customers", b"customers", "declined_messages", b"declined_messages", "erased", b"erased", "segments", b"segments", "traits", b"traits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1628,6 +1636,40 @@ class ConsentConsequence(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConsentConsequence: _TypeAlias = ConsentConsequence  # noqa: Y015
+
+@_typing.final
+class SegmentConsequence(_message.Message):
+    """A segment that somebody comes to or leaves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    SEGMENT_FIELD_NUMBER: _builtins.int
+    BELONGS_BEFORE_FIELD_NUMBER: _builtins.int
+    BELONGS_AFTER_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The customer that joins or parts."""
+    segment: _builtins.str
+    """The segment's name."""
+    belongs_before: _builtins.bool
+    """Whether the customer belonged to it."""
+    belongs_after: _builtins.bool
+    """Whether it does afterwards, as part of the customer that it is then."""
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        segment: _builtins.str = ...,
+        belongs_before: _builtins.bool = ...,
+        belongs_after: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["belongs_after", b"belongs_after", "belongs_before", b"belongs_before", "customer_id", b"customer_id", "segment", b"segment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SegmentConsequence: _TypeAlias = SegmentConsequence  # noqa: Y015
 
 @_typing.final
 class ExecuteRequest(_message.Message):

@@ -9,9 +9,23 @@ import pytest
 
 from koseki.v1 import common_pb2, customer_service_pb2, query_service_pb2, workspace_service_pb2
 from services.client import Client
-from tests.services.edge import SECONDS, Edge, loyalty, refusal, user
+from tests.services.edge import SECONDS, Edge, loyalty, refusal, signal, user
 
 NOBODY = "01890000-0000-7000-8000-000000000000"
+
+
+SEGMENTS = {
+    "buyers": 'count("Order Completed", "30d") >= 2',
+    "golden": 'traits.tier == "gold"',
+    "homeless": "!has(traits.city)",
+}
+
+
+def named_in(done: Any) -> set[tuple[str, str, bool]]:
+    """Give whom a dry run says to come to a segment (true) or to leave it."""
+    found = done.consequences.segments
+    assert all(change.belongs_before is not change.belongs_after for change in found)
+    return {(change.customer_id, change.segment, change.belongs_after) for change in found}
 
 
 def named(namespace: str, value: str) -> common_pb2.Identifier:
@@ -95,6 +109,43 @@ async def test_a_dry_run_says_what_would_be_and_changes_nothing(edge: Edge) -> N
     dry = await undo(edge, one, made.merge_id, dry_run=True)
     assert len(await edge.house.events()) == events
     assert (await unmerge(edge, other)).consequences == dry.consequences
+
+
+async def test_a_dry_run_names_the_segments_that_somebody_would_come_to_or_leave(
+    edge: Edge,
+) -> None:
+    one, other = await two(edge)
+    for name, expression in SEGMENTS.items():
+        defined = await edge.define_segment(name, expression)
+        await edge.until_active(name, revision=defined.revision)
+    for message_id, identifier in (("m1", user("1")), ("m2", loyalty("a"))):
+        await edge.ingest(signal(message_id, identifier))
+    tried = await merge(edge, one, other, dry_run=True)
+    assert named_in(tried) == {
+        (one, "buyers", True),
+        (other, "buyers", True),
+        (one, "golden", True),
+        (other, "homeless", False),
+    }
+    made = await merge(edge, one, other)
+    assert not made.consequences.segments
+    back = {(whose, segment, not belongs) for whose, segment, belongs in named_in(tried)}
+    assert named_in(await undo(edge, one, made.merge_id, dry_run=True)) == back
+    again = customer_service_pb2.UnmergeRecordRequest(record_id=other, dry_run=True)
+    request = customer_service_pb2.ExecuteRequest(
+        commands=[customer_service_pb2.CustomerCommand(unmerge_record=again)]
+    )
+    (outcome,) = (await edge.customer.Execute(request, timeout=SECONDS)).outcomes
+    assert named_in(outcome.done) == back
+    assert named_in(await unmerge(edge, other, dry_run=True)) == back
+    done = await undo(edge, one, made.merge_id)
+    alone = query_service_pb2.ListSegmentsOfRequest(
+        reference=common_pb2.CustomerReference(identifier=loyalty("a")),
+        purpose="analytics",
+        at_least_revision=done.revision,
+    )
+    found = await edge.query.ListSegmentsOf(alone, timeout=SECONDS)
+    assert [m.segment for m in found.memberships] == ["golden", "homeless"]
 
 
 async def test_reasons_of_what_cannot_be_undone(edge: Edge) -> None:
