@@ -28,7 +28,7 @@ SECONDS = 20.0
 WAITING_SECONDS = 1.0
 """A question for a revision that never comes waits for so long; all of them wait together."""
 
-STREAM_SECONDS = 0.3
+STREAM_SECONDS = 2.0
 """A stream that has not been refused by then is taken to be served."""
 
 AT_ONCE = 32
