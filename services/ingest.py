@@ -302,7 +302,6 @@ def _tell(
         outcome = outcomes[place]
         outcome.result = RESULTS[result]
         outcome.customer_id = customer_id
+        outcome.revision = reply.revision
         if result == "declined":
             outcome.reason = GATE_CLOSED
-        else:
-            outcome.revision = reply.revision

@@ -321,7 +321,9 @@ class SignalOutcome(_message.Message):
     reason: _builtins.str
     """Why, for DECLINED, INVALID and FAILED; a reason of the table in common.proto."""
     revision: _builtins.int
-    """The log's revision at which a reader sees it; 0 if nothing was stored."""
+    """The log's revision at which a reader sees what came of it, also that it was declined, with what
+    the person chose; 0 if nothing was stored.
+    """
     customer_id: _builtins.str
     """The customer's id (a UUID); empty if it is known by none."""
     @_builtins.property

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from domain.signal_events import SignalsRecorded
+from domain.signal_events import SignalsDeclined, SignalsRecorded
 from koseki.v1 import common_pb2, ingest_service_pb2
 from tests.services.edge import Edge, loyalty, refusal, signal, user
 
@@ -180,7 +180,9 @@ async def test_a_signal_behind_a_closed_gate_is_declined_and_creates_nobody(edge
     )
     for outcome in (known, unknown):
         assert (outcome.result, outcome.reason) == (DECLINED, "PURPOSE_CLOSED")
-        assert outcome.revision == 0
+    newest = (await edge.house.events())[-1]
+    assert isinstance(newest.body, SignalsDeclined)
+    assert (known.revision, unknown.revision) == (newest.revision, 0)
     assert known.customer_id
     assert not unknown.customer_id
     assert not (await edge.check(user("stranger"))).customer_id
