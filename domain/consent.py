@@ -142,11 +142,12 @@ def standing(
     if not placed:
         return NOTHING_SAID[basis]
     case = _case(placed, purpose)
-    opening = [g for g in case.grants if _is_valid(g.act, at) and case.prevails(g)]
-    latest_grant = _latest(opening)
+    valid = [grant for grant in case.grants if _is_valid(grant.act, at)]
     if basis in (LawfulBasis.CONTRACT, LawfulBasis.LEGAL_OBLIGATION):
-        latest = _latest([*case.closing, *case.grants])
+        latest = _latest([*case.closing, *valid])
         return Standing(True, latest.state if latest else ConsentState.UNKNOWN, None)
+    opening = [grant for grant in valid if case.prevails(grant)]
+    latest_grant = _latest(opening)
     if basis is LawfulBasis.LEGITIMATE_INTEREST and not case.closing:
         state = latest_grant.state if latest_grant else ConsentState.UNKNOWN
         return Standing(True, state, latest_grant)

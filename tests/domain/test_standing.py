@@ -196,6 +196,14 @@ def test_contract_and_legal_obligation_are_open_whatever_was_said(basis: LawfulB
     assert (judgement.is_open, judgement.state) == (True, ConsentState.WITHDRAWN)
 
 
+@pytest.mark.parametrize("basis", [*ALWAYS_OPEN, LawfulBasis.LEGITIMATE_INTEREST])
+def test_an_agreement_that_ran_out_is_not_shown_of_what_needs_none(basis: LawfulBasis) -> None:
+    said: History = ([Said(1, "given", 1, 1, until=5)], [])
+    assert judged(basis, said, now=4).state is ConsentState.GIVEN
+    ended = judged(basis, said, now=5)
+    assert (ended.is_open, ended.state) == (True, ConsentState.UNKNOWN)
+
+
 def test_an_act_on_another_purpose_says_nothing() -> None:
     placed = place([Said(1, "given", 1, 1)], [])
     assert not standing("service", LawfulBasis.CONSENT, placed, at=at(0)).is_open
