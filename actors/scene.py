@@ -126,10 +126,11 @@ class Scene:
         return Customer({m: self._records[m] for m in self._records[root].component})
 
     def revision(self, customer_id: RecordId | None) -> int:
-        """Give the newest stored revision of a customer; 0 for nobody."""
-        if customer_id is None or customer_id not in self._records:
+        """Give the newest stored revision of a record's customer; 0 for nobody."""
+        known = self._records.get(customer_id) if customer_id else None
+        if known is None or known.root not in self._records:
             return 0
-        members = self._records[customer_id].component
+        members = self._records[known.root].component
         stored = [self._stored[m].head.revision for m in members if m in self._stored]
         return max(stored, default=0)
 

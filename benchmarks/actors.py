@@ -120,7 +120,7 @@ def _each(work: Callable[[], Awaitable[None]], times: int) -> Operation:
 
 
 async def _under_load(opened: Installation, publisher: Publisher, size: Load) -> Metric:
-    """Command one customer again and again while signals of others come in at a steady rate."""
+    """Command one customer again and again while signals, a few of its own, come in steadily."""
     samples: list[float] = []
     loading = asyncio.create_task(_keep_loading(opened, publisher, size.load_seconds))
     person = publisher.person(7)

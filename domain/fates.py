@@ -82,7 +82,14 @@ def repeated_outcome(
         case Identify(source=source, message_id=str(message_id)):
             message_ids = (message_id,)
         case _:
-            return Decision(customer.root, repeated_revision=revision)
+            whom = _named(customers, command) or customer
+            return Decision(whom.root, repeated_revision=revision)
     fates = fates_of(customer.records, source, message_ids)
     results = tuple(fates.get(m, DUPLICATE) for m in message_ids)
     return Decision(customer.root, signals=results, repeated_revision=revision)
+
+
+def _named(customers: Iterable[Customer], command: PersonCommand) -> Customer | None:
+    """Give whom a command means by a record's id: after an undo others remember it too."""
+    named = command.named_records[:1]
+    return next((c for c in customers if not c.records.keys().isdisjoint(named)), None)

@@ -113,7 +113,7 @@ def customer_view(
     Judged as of the later of `now` and the log's clock; without `now` by that alone, as replays do.
     Raises `NotFound` / UNKNOWN_PURPOSE, `CustomerErased` and `CustomerParked`.
     """
-    rules = _rules_for(tables, purpose)
+    rules = rules_for(tables, purpose)
     customer = _unparked(tables, record_id)
     if customer is None:
         return None
@@ -183,7 +183,8 @@ def history_view(
     return HistoryView(seen.customer_id, seen.revision, transitions)
 
 
-def _rules_for(tables: ReadTables, purpose: str) -> Rules:
+def rules_for(tables: ReadTables, purpose: str) -> Rules:
+    """Give the rules. Raises `NotFound` / UNKNOWN_PURPOSE, whoever is asked about."""
     rules = read_rules(tables)
     if purpose != AUDIT:
         rules.purpose(purpose)
@@ -194,11 +195,9 @@ def customer_view_by_identifier(
     tables: ReadTables, key: IdentifierKey, purpose: str, *, now: datetime | None = None
 ) -> CustomerView | None:
     """See the customer who holds an identifier; None for nobody. Raises as `customer_view`."""
+    rules_for(tables, purpose)
     record_id = record_holding(tables, key)
-    if record_id is not None:
-        return customer_view(tables, record_id, purpose, now=now)
-    _rules_for(tables, purpose)
-    return None
+    return None if record_id is None else customer_view(tables, record_id, purpose, now=now)
 
 
 def record_holding(tables: ReadTables, key: IdentifierKey) -> RecordId | None:

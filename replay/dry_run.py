@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from domain.commands import MergeCustomers, UndoMerge, UnmergeRecord
 from domain.customer import Customer
@@ -22,10 +23,19 @@ from eventlog.port import Entry
 from projections import customers
 from projections.fold import fold_excerpt
 from projections.rules import read_rules
+from projections.segments.definitions import read_segments
+from projections.segments.following import segments_of
 from projections.segments.session import Session
+from projections.tables import ReadTables
 from replay.as_of import Prefix
 from replay.customer import PastMembers, Streams, fold_members
 from replay.supposed import supposed
+
+
+class _Stands(NamedTuple):
+    root: RecordId
+    segments: frozenset[str]
+
 
 Tried = MergeCustomers | UndoMerge | UnmergeRecord
 """Commands that can be tried, and change who is one customer."""
@@ -47,27 +57,37 @@ async def segment_consequences(
 
 def _tried(past: PastMembers, command: Tried) -> tuple[SegmentConsequence, ...]:
     prefix, tables = past.prefix, past.tables
-    meant = command.model_copy(update={"dry_run": False})
+    meant = command.model_copy(update={"dry_run": False, "expected_revision": None})
     known = _customers(past.entries, command.named_records)
     decision = decide(read_rules(tables), known, meant, now=prefix.clock)
     events = supposed(decision.changes, command.command_id, after=prefix.revision, at=prefix.clock)
     records = [RecordId(event.stream.key) for event in events]
-    before = {record: past.segments(record) for record in records}
-    roots = {customers.root(tables, record) for record in records}
+    before = _standing(tables, records)
     if events:
         fold_excerpt(tables, [_entry(event) for event in events], Session)
-    roots |= {customers.root(tables, record) for record in records}
-    after = {record: past.segments(record) for record in records}
+    after = _standing(tables, records)
+    roots = {stands[record].root for stands in (before, after) for record in records}
     return tuple(
         SegmentConsequence(
-            customer_id=record,
+            customer_id=root,
             segment=segment,
-            belongs_before=segment in before[record],
-            belongs_after=segment in after[record],
+            belongs_before=segment in before[root].segments,
+            belongs_after=segment in after[root].segments,
         )
-        for record in sorted(root for root in roots if root is not None)
-        for segment in sorted({*before[record]} ^ {*after[record]})
+        for root in sorted(roots)
+        for segment in sorted(before[root].segments ^ after[root].segments)
     )
+
+
+def _standing(tables: ReadTables, records: Iterable[RecordId]) -> dict[RecordId, _Stands]:
+    """Say by record of which customer it is, and in which segments purposes may see that one."""
+    known, purposes = read_segments(tables), read_rules(tables).purposes
+    found: dict[RecordId, _Stands] = {}
+    for record in records:
+        root = customers.root(tables, record) or record
+        seen = [segments_of(tables, root, purpose, segments=known) for purpose in purposes]
+        found[record] = _Stands(root, frozenset(m.segment for told in seen for m in told))
+    return found
 
 
 def _customers(entries: Iterable[Entry], named: Iterable[RecordId]) -> tuple[Customer, ...]:

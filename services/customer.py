@@ -242,10 +242,12 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
                 commands[place] = self._commands.read(item, context)
             except (DomainError, ValidationError) as error:
                 outcomes[place] = failure_message("", error)
-        replies = await self._router.execute_many([*commands.values()])
-        for (place, command), reply in zip(commands.items(), replies, strict=True):
-            given = _identifiers_of(request.commands[place])
-            outcomes[place] = await self._outcome(command, reply, given)
+        tries = {place: c for place, c in commands.items() if getattr(c, "dry_run", False)}
+        for part in (tries, {p: c for p, c in commands.items() if p not in tries}):
+            replies = await self._router.execute_many([*part.values()])
+            for (place, command), reply in zip(part.items(), replies, strict=True):
+                given = _identifiers_of(request.commands[place])
+                outcomes[place] = await self._outcome(command, reply, given)
         return customer_service_pb2.ExecuteResponse(
             outcomes=[outcomes[place] for place in range(len(request.commands))]
         )

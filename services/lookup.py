@@ -10,7 +10,7 @@ from koseki.v1 import common_pb2
 from projections import customers
 from projections.erasures import Erasure, erasure_of
 from projections.tables import ReadTables
-from projections.views import HistoryView, history_view, record_holding
+from projections.views import HistoryView, history_view, record_holding, rules_for
 from services.requests import RequestReader, spelled_id
 
 
@@ -43,6 +43,7 @@ def history_named(
     tables: ReadTables, request: HistoryRequest, reader: RequestReader
 ) -> HistoryView | None:
     """See the acts of a customer. Raises `Invalid`, and as `customer_view`."""
+    rules_for(tables, request.purpose)
     record_id = record_named(tables, request, reader)
     if record_id is None:
         return None

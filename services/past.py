@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TypedDict
@@ -20,7 +21,7 @@ from koseki.v1 import common_pb2
 from projections import customers
 from projections.rules import read_rules
 from projections.store import Store
-from projections.views import CustomerView, customer_standings
+from projections.views import CustomerView, customer_standings, rules_for
 from replay.as_of import AsOf, Prefix, clock_after, find_prefix
 from replay.customer import PastCustomers, PastMembers, fold_customers, fold_members
 from replay.diff import Change, diff_customer
@@ -55,6 +56,7 @@ class PastReader:
         self._streams = WorkspaceStreamKept(log)
         self._reader = reader
         self._store = store
+        self._trying = asyncio.Lock()
 
     async def require_reached(self, revision: int) -> None:
         """Refuse to go on after what the log has not come to.
@@ -93,9 +95,10 @@ class PastReader:
         """
         if done.consequences is None:
             return done
-        segments = await segment_consequences(
-            self._streams, await self.present(), command, at_least_revision=done.revision
-        )
+        async with self._trying:  # a large customer takes the processor for seconds
+            segments = await segment_consequences(
+                self._streams, await self.present(), command, at_least_revision=done.revision
+            )
         return replace(
             done, consequences=done.consequences.model_copy(update={"segments": segments})
         )
@@ -197,6 +200,7 @@ class PastReader:
 
 def view_of(past: PastCustomers, named: Named, purpose: str) -> CustomerView | None:
     """See one of those who were folded. Raises as `PastCustomers.view`."""
+    rules_for(past.tables, purpose)
     record_id = past.holder(named.key) if isinstance(named, Identifier) else named
     return None if record_id is None else past.view(record_id, purpose)
 

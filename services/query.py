@@ -20,7 +20,7 @@ from projections.segments.following import CustomerWatch, is_open_for, segments_
 from projections.segments.watching import mark_of, read_place
 from projections.store import Store
 from projections.tables import ReadTables
-from projections.views import history_view
+from projections.views import history_view, rules_for
 from replay.customer import PastCustomers
 from services.answers import STATES, act_message, customer_message, stamp
 from services.customer import execute
@@ -221,7 +221,7 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             request.resume_token, marks=marks.values(), after_revision=request.after_revision
         )
         await self._past.require_known(place.position.revision)
-        watch = CustomerWatch(root, request.purpose, place)
+        watch = CustomerWatch(root, request.purpose, place, now=self._reader.now)
         async for change in self._watches.follow(watch.read):
             yield customer_change_message(change, mark=marks[root])
 
@@ -247,6 +247,7 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         read = [self._read_past(reference) for reference in request.references]
         sound = [named for named in read if not isinstance(named, Invalid)]
         past = await self._past.customers(request.as_of, sound)
+        rules_for(past.tables, request.purpose)
         results = [_result_then(past, named, request.purpose) for named in read]
         return query_service_pb2.BatchGetCustomersResponse(
             results=results, revision=past.prefix.revision
@@ -275,6 +276,7 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         self, tables: ReadTables, request: query_service_pb2.BatchGetCustomersRequest
     ) -> query_service_pb2.BatchGetCustomersResponse:
         """Answer for every reference; ask for all keys at once, should some be wanting."""
+        rules_for(tables, request.purpose)
         results = []
         missing: set[RecordId] = set()
         for reference in request.references:

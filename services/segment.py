@@ -20,13 +20,14 @@ from koseki.v1 import segment_service_pb2, segment_service_pb2_grpc
 from projections.row_keys import read_long
 from projections.segments.audiences import Sets, audience_members, check_serves, count_audience
 from projections.segments.definitions import read_segment, read_segments
+from projections.segments.evaluation import Reading
 from projections.segments.explaining import (
     Explanation,
     check_definition,
     explain_membership,
     preview_counts,
 )
-from projections.segments.following import is_open_for
+from projections.segments.following import is_open_for, served_by
 from projections.segments.language import Expression
 from projections.segments.pages import PAGE_MEMBERS_MAX, Page, Pages
 from projections.segments.trait_reading import ready_purposes
@@ -324,7 +325,14 @@ def _why(
     if segment is None or segment.active is None or segment.active.exception is not None:
         # It reads what this purpose may not see (R12).
         return replace(explanation, readings=(), traits={})
-    return explanation
+    served = served_by(tables, request.purpose)
+    told = [r for r in explanation.readings if _used(r) is None or _used(r) in served]
+    return replace(explanation, readings=tuple(told))
+
+
+def _used(reading: Reading) -> str | None:
+    """Name the segment that a reading tells of."""
+    return reading.call.arguments[0] if reading.call.function == "segment" else None
 
 
 def _explained(

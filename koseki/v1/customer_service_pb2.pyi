@@ -1265,10 +1265,12 @@ class MergeCustomersResponse(_message.Message):
     command_id: _builtins.str
     """The command's id, as sent or as made by the server."""
     merge_id: _builtins.str
-    """The merge's id; empty if they were one customer already."""
+    """The merge's id; empty if they were one customer already, or the command had been carried out
+    before.
+    """
     @_builtins.property
     def consequences(self) -> Global___Consequences:
-        """What it comes to."""
+        """What it comes to; unset where the merge's id is empty."""
 
     def __init__(
         self,
@@ -1484,8 +1486,9 @@ class Consequences(_message.Message):
 
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___SegmentConsequence]:
-        """Of a dry run of a merge or an undo: segments that somebody would come to or leave. What was
-        carried out is told by the segments themselves.
+        """Of a dry run of a merge or an undo: segments that somebody would come to or leave. Who is in one
+        while all purposes that it serves are closed for them does not count as belonging to it. What
+        was carried out is told by the segments themselves.
         """
 
     def __init__(

@@ -283,8 +283,8 @@ class CustomerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Execute(self, request, context):
-        """Carries out a batch of commands; each has its own outcome. They go at once, in no order: what
-        depends on another command belongs in a later call.
+        """Carries out a batch of commands; each has its own outcome. Dry runs go first, the others at once
+        and in no order: what depends on another command belongs in a later call.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD) for none or more than 500 commands.
         """

@@ -170,8 +170,8 @@ class CustomerServiceStub:
     Errors: NOT_FOUND (UNKNOWN_CUSTOMER), FAILED_PRECONDITION (NOT_MERGED, TOO_MANY_SEPARATIONS).
     """
     Execute: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.ExecuteRequest, _customer_service_pb2.ExecuteResponse]
-    """Carries out a batch of commands; each has its own outcome. They go at once, in no order: what
-    depends on another command belongs in a later call.
+    """Carries out a batch of commands; each has its own outcome. Dry runs go first, the others at once
+    and in no order: what depends on another command belongs in a later call.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD) for none or more than 500 commands.
     """
@@ -292,8 +292,8 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     Errors: NOT_FOUND (UNKNOWN_CUSTOMER), FAILED_PRECONDITION (NOT_MERGED, TOO_MANY_SEPARATIONS).
     """
     Execute: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.ExecuteRequest, _customer_service_pb2.ExecuteResponse]  # type: ignore[assignment]
-    """Carries out a batch of commands; each has its own outcome. They go at once, in no order: what
-    depends on another command belongs in a later call.
+    """Carries out a batch of commands; each has its own outcome. Dry runs go first, the others at once
+    and in no order: what depends on another command belongs in a later call.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD) for none or more than 500 commands.
     """
@@ -501,8 +501,8 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _customer_service_pb2.ExecuteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_customer_service_pb2.ExecuteResponse, _abc.Awaitable[_customer_service_pb2.ExecuteResponse]]:
-        """Carries out a batch of commands; each has its own outcome. They go at once, in no order: what
-        depends on another command belongs in a later call.
+        """Carries out a batch of commands; each has its own outcome. Dry runs go first, the others at once
+        and in no order: what depends on another command belongs in a later call.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD) for none or more than 500 commands.
         """

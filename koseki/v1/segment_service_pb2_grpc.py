@@ -210,7 +210,8 @@ class SegmentServiceServicer:
     def ExplainMembership(self, request, context):
         """Says why a customer belongs to a segment or does not: since when, until when that is sure
         without anything happening, and what the expression reads of the customer now; of a segment that
-        is an exception, nothing of what it reads.
+        is an exception, nothing of what it reads. Who belongs to an exception that the expression uses
+        is told only to the purposes that the exception serves.
 
         Errors: INVALID_ARGUMENT (MISSING_IDENTIFIER, INVALID_IDENTIFIER, EMPTY_IDENTIFIER,
         UNKNOWN_NAMESPACE, MISSING_PURPOSE, INVALID_AS_OF), NOT_FOUND (UNKNOWN_WORKSPACE,

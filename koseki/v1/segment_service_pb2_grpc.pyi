@@ -120,7 +120,8 @@ class SegmentServiceStub:
     ExplainMembership: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ExplainMembershipRequest, _segment_service_pb2.ExplainMembershipResponse]
     """Says why a customer belongs to a segment or does not: since when, until when that is sure
     without anything happening, and what the expression reads of the customer now; of a segment that
-    is an exception, nothing of what it reads.
+    is an exception, nothing of what it reads. Who belongs to an exception that the expression uses
+    is told only to the purposes that the exception serves.
 
     Errors: INVALID_ARGUMENT (MISSING_IDENTIFIER, INVALID_IDENTIFIER, EMPTY_IDENTIFIER,
     UNKNOWN_NAMESPACE, MISSING_PURPOSE, INVALID_AS_OF), NOT_FOUND (UNKNOWN_WORKSPACE,
@@ -217,7 +218,8 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     ExplainMembership: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ExplainMembershipRequest, _segment_service_pb2.ExplainMembershipResponse]  # type: ignore[assignment]
     """Says why a customer belongs to a segment or does not: since when, until when that is sure
     without anything happening, and what the expression reads of the customer now; of a segment that
-    is an exception, nothing of what it reads.
+    is an exception, nothing of what it reads. Who belongs to an exception that the expression uses
+    is told only to the purposes that the exception serves.
 
     Errors: INVALID_ARGUMENT (MISSING_IDENTIFIER, INVALID_IDENTIFIER, EMPTY_IDENTIFIER,
     UNKNOWN_NAMESPACE, MISSING_PURPOSE, INVALID_AS_OF), NOT_FOUND (UNKNOWN_WORKSPACE,
@@ -371,7 +373,8 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_segment_service_pb2.ExplainMembershipResponse, _abc.Awaitable[_segment_service_pb2.ExplainMembershipResponse]]:
         """Says why a customer belongs to a segment or does not: since when, until when that is sure
         without anything happening, and what the expression reads of the customer now; of a segment that
-        is an exception, nothing of what it reads.
+        is an exception, nothing of what it reads. Who belongs to an exception that the expression uses
+        is told only to the purposes that the exception serves.
 
         Errors: INVALID_ARGUMENT (MISSING_IDENTIFIER, INVALID_IDENTIFIER, EMPTY_IDENTIFIER,
         UNKNOWN_NAMESPACE, MISSING_PURPOSE, INVALID_AS_OF), NOT_FOUND (UNKNOWN_WORKSPACE,

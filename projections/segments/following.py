@@ -7,7 +7,7 @@ revision of its records; the rest comes from the journal. A place is a function 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -139,7 +139,15 @@ def _serving(segments: Mapping[str, Segment], purpose: str) -> set[str]:
 class CustomerWatch:
     """Look for what changed of the customer of a record; one instance a reader."""
 
-    def __init__(self, record_id: RecordId, purpose: str, place: Place) -> None:
+    def __init__(
+        self,
+        record_id: RecordId,
+        purpose: str,
+        place: Place,
+        *,
+        now: Callable[[], datetime] | None = None,
+    ) -> None:
+        self._now = now
         self._record = record_id
         self._purpose = purpose
         self._place = place
@@ -158,7 +166,8 @@ class CustomerWatch:
         members = customers.members(tables, root)
         found = [*self._journaled(tables, frozenset(members))]
         found += self._data(tables, root, members)
-        if not is_open_for(tables, root, self._purpose):
+        now = self._now() if self._now else None
+        if not is_open_for(tables, root, self._purpose, now=now):
             found = [change for change in found if _may_always_be_told(change)]
         self._place = Place(behind(tables.checkpoint.revision))
         return sorted(found, key=lambda change: change.place.position)

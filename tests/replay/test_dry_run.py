@@ -19,6 +19,7 @@ from eventlog.errors import LogUnavailable
 from projections import customers
 from projections.fold import fold_batch, let_time_pass
 from projections.memory import MemoryTables
+from projections.segments.active import purpose_set
 from projections.segments.language import read_expression
 from projections.segments.membership import read_membership
 from replay.as_of import Prefix
@@ -77,7 +78,9 @@ class Watched:
             root = customers.root(self.tables, record)
             assert root is not None
             row = read_membership(self.tables, root)
-            found[record] = (root, {n for n in row["in"] if n[0] != "~"} if row else set())
+            held = set(row["in"]) if row else set()
+            served = {n for n in SEGMENTS if purpose_set(SEGMENTS[n][0]) in held}
+            found[record] = (root, held & served)
         return found
 
     async def meant(self, command: Tried) -> set[SegmentConsequence]:

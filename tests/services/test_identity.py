@@ -9,6 +9,7 @@ import pytest
 
 from koseki.v1 import common_pb2, customer_service_pb2, query_service_pb2, workspace_service_pb2
 from services.client import Client
+from tests.actors.house import CLOCK
 from tests.services.edge import SECONDS, Edge, loyalty, refusal, signal, user
 
 NOBODY = "01890000-0000-7000-8000-000000000000"
@@ -137,7 +138,8 @@ async def test_a_dry_run_names_the_segments_that_somebody_would_come_to_or_leave
     )
     (outcome,) = (await edge.customer.Execute(request, timeout=SECONDS)).outcomes
     assert named_in(outcome.done) == back
-    assert named_in(await unmerge(edge, other, dry_run=True)) == back
+    alone_again = await unmerge(edge, other, dry_run=True)
+    assert (named_in(alone_again), alone_again.revision) == (back, made.revision)
     done = await undo(edge, one, made.merge_id)
     alone = query_service_pb2.ListSegmentsOfRequest(
         reference=common_pb2.CustomerReference(identifier=loyalty("a")),
@@ -146,6 +148,51 @@ async def test_a_dry_run_names_the_segments_that_somebody_would_come_to_or_leave
     )
     found = await edge.query.ListSegmentsOf(alone, timeout=SECONDS)
     assert [m.segment for m in found.memberships] == ["golden", "homeless"]
+
+
+async def test_a_dry_run_beside_what_is_meant_tells_of_how_it_was_before(edge: Edge) -> None:
+    one, other = await two(edge)
+    defined = await edge.define_segment("golden", SEGMENTS["golden"])
+    await edge.until_active("golden", revision=defined.revision)
+    meant = customer_service_pb2.MergeCustomersRequest(customer_id=one, other_customer_id=other)
+    tried = customer_service_pb2.MergeCustomersRequest(
+        customer_id=one, other_customer_id=other, dry_run=True
+    )
+    request = customer_service_pb2.ExecuteRequest(
+        commands=[customer_service_pb2.CustomerCommand(merge_customers=m) for m in (meant, tried)]
+    )
+    made, told = (await edge.customer.Execute(request, timeout=SECONDS)).outcomes
+    assert made.done.merge_ids
+    assert named_in(told.done) == {(one, "golden", True)}
+
+
+async def test_a_dry_run_tells_only_of_segments_that_a_purpose_may_see(edge: Edge) -> None:
+    one, other = await two(edge)
+    defined = await edge.define_segment("golden", SEGMENTS["golden"], purposes=["marketing"])
+    await edge.until_active("golden", revision=defined.revision)
+    assert named_in(await merge(edge, one, other, dry_run=True)) == set()
+    await edge.consent("GIVEN", loyalty("a"))
+    assert named_in(await merge(edge, one, other, dry_run=True)) == {(one, "golden", True)}
+    await edge.consent("WITHDRAWN", user("1"))
+    assert named_in(await merge(edge, one, other, dry_run=True)) == {(other, "golden", False)}
+
+
+@pytest.mark.parametrize("whose", [0, 1])
+async def test_an_undo_that_is_sent_again_names_the_customer_that_it_named(
+    edge: Edge, whose: int
+) -> None:
+    people = await two(edge)
+    made = await merge(edge, *people)
+    command_id = CLOCK.new_id()
+    named = [
+        (await undo(edge, people[whose], made.merge_id, command_id=command_id)).customer_id
+        for _ in range(2)
+    ]
+    assert named == [people[whose]] * 2
+    await merge(edge, *people)
+    again = CLOCK.new_id()
+    named = [(await unmerge(edge, people[whose], command_id=again)).customer_id for _ in range(2)]
+    assert named == [people[whose]] * 2
 
 
 async def test_reasons_of_what_cannot_be_undone(edge: Edge) -> None:

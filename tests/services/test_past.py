@@ -100,6 +100,30 @@ async def test_in_a_batch_each_bad_reference_has_an_outcome_of_its_own(audited: 
     ]
 
 
+async def test_for_a_purpose_that_nobody_defined_nothing_is_told_of_anybody(audited: Edge) -> None:
+    edge, eve = audited, user("eve")
+    await edge.identify(ANN)
+    await edge.identify(eve)
+    erasing = customer_service_pb2.EraseCustomerRequest(identifiers=[eve])
+    gone = await edge.customer.EraseCustomer(erasing, timeout=SECONDS)
+    then = at(gone.revision)
+    for who in (ANN, eve, user("nobody")):
+        for as_of in (None, then):
+            said: dict[str, Any] = {"purpose": "nothing", "as_of": as_of}
+            said["at_least_revision"] = gone.revision
+            history = query_service_pb2.ListConsentHistoryRequest(identifier=who, **said)
+            about = common_pb2.CustomerReference(identifier=who)
+            timeline = query_service_pb2.ListTimelineRequest(reference=about, **said)
+            for call in (
+                edge.get(who, **said),
+                edge.get_many({"identifier": who}, **said),
+                edge.get_many({}, **said),
+                edge.query.ListConsentHistory(history, timeout=SECONDS),
+                edge.query.ListTimeline(timeline, timeout=SECONDS),
+            ):
+                assert (await refusal(call)).reason == "UNKNOWN_PURPOSE"
+
+
 async def test_lists_are_given_as_they_were(audited: Edge) -> None:
     edge = audited
     defined = await edge.define_segment("buyers", 'count("Order Completed", "30d") >= 2')

@@ -327,6 +327,29 @@ async def test_an_exception_shapes_audiences_but_is_told_to_its_own_purposes_alo
         assert await told("analytics", **when) == ([], "PURPOSE_NOT_SERVED")
 
 
+async def test_who_is_in_an_exception_that_a_segment_uses_is_told_to_its_own_purposes_alone(
+    edge: Edge,
+) -> None:
+    await define(edge, "stop", 'traits.tier == "tin"', purposes=["service"], exception="arrears")
+    await define(edge, "spoken_to", '!segment("stop") && has(traits.tier)', purposes=["marketing"])
+    await define(edge, "served", '!segment("stop") && has(traits.tier)', purposes=["service"])
+    await edge.consent("GIVEN", user("a"))
+    revision = (await edge.set_traits(user("a"))).revision
+    for segment, purpose, functions in (
+        ("spoken_to", "marketing", []),
+        ("served", "service", ["segment"]),
+    ):
+        why = segment_service_pb2.ExplainMembershipRequest(
+            segment=segment,
+            purpose=purpose,
+            reference=common_pb2.CustomerReference(identifier=user("a")),
+            at_least_revision=revision,
+        )
+        explained = await edge.segments.ExplainMembership(why, timeout=SECONDS)
+        assert explained.belongs
+        assert [reading.function for reading in explained.readings] == functions
+
+
 @pytest.mark.parametrize("reason", ["", " \t\u3000"])
 async def test_an_exception_says_why_it_is_one(edge: Edge, reason: str) -> None:
     for fields in ({"dry_run": True}, {}):

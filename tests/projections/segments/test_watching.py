@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import pytest
 
@@ -233,6 +234,21 @@ def test_a_customers_changes_come_in_order_and_only_while_the_purpose_is_open() 
     fold_batch(tables, made.entries[known:])
     told = watch.read(tables)
     assert [(change.kind, change.customer) for change in told] == [("purpose_closed", record_id(1))]
+
+
+def test_of_an_agreement_that_has_run_out_by_the_clock_nothing_more_is_told() -> None:
+    made = Happenings()
+    made.rules()
+    made.segment("buyers", 'seen("Bought")', purposes=(PURPOSE,))
+    made.say(1, PURPOSE, ConsentState.GIVEN, until=made.now + 100)
+    made.did(1, "Bought")
+    tables = MemoryTables()
+    fold_batch(tables, made.entries)
+    for seconds, told in ((99, ["data", "segment_entered"]), (100, [])):
+        now = partial(made.time, made.now + seconds)
+        watch = CustomerWatch(record_id(1), PURPOSE, Place(journal.behind(0)), now=now)
+        kinds = {change.kind for change in watch.read(tables)}
+        assert kinds == {*told, "purpose_opened"}
 
 
 def test_an_exception_is_watched_for_any_purpose_but_is_no_change_of_a_customer_to_others() -> None:
