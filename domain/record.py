@@ -1,7 +1,7 @@
 """One record: the fold of one event stream. Called by hosts and replays; total, never raises.
 
-`evolve` copies what it changes, so a state that was handed out never changes. `fold` copies once,
-at its beginning, into maps that only it holds (`_Growing`), and so is linear in its events.
+`evolve` changes a copy, so a state that was handed out never changes. `fold` copies once, at its
+beginning, into maps that only it holds (`_Growing`), and so is linear in its events.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from domain.consent import ConsentAct
 from domain.consent_events import ChoicesRecorded, ConsentChanged, VerdictRecorded, acts_of
 from domain.erasure_events import ErasureRequested
 from domain.event import Event, Recorded
-from domain.households import Told, Words, hear
+from domain.households import Words, hear
 from domain.identity import Edge, Identifier, PastHolder, Separation
 from domain.identity_events import (
     CustomersMerged,
@@ -147,7 +147,9 @@ def unborn(record_id: RecordId) -> Record:
 
 def evolve(record: Record, event: Recorded[Event]) -> Record:
     """Apply one event of the record's stream; what changes nothing here is only remembered."""
-    return _apply(_remember(record, event), event)
+    grown = _copied(record)
+    _grow(grown, event)
+    return grown
 
 
 def fold(record: Record, events: Iterable[Recorded[Event]]) -> Record:
@@ -160,13 +162,41 @@ def fold(record: Record, events: Iterable[Recorded[Event]]) -> Record:
         commands=_Growing(record.commands),
     )
     for event in events:
-        grown = evolve(grown, event)
+        _grow(grown, event)
     return replace(
         grown,
         traits=dict(grown.traits),
         acts=tuple(grown.acts),
         messages=dict(grown.messages),
         commands=dict(grown.commands),
+    )
+
+
+def _grow(record: Record, event: Recorded[Event]) -> None:
+    """Apply an event to a record that nobody else holds, though others may hold its maps."""
+    _remember(record, event)
+    _apply(record, event)
+
+
+def _copied(record: Record) -> Record:
+    """Do as `copy` does, in a fifth of the time."""
+    return Record(
+        record.id,
+        record.root,
+        record.component,
+        record.edges,
+        record.separations,
+        record.parted,
+        record.past_holders,
+        record.identifiers,
+        record.traits,
+        record.acts,
+        record.households,
+        record.messages,
+        record.commands,
+        record.forgotten,
+        record.erased_since,
+        record.changed_revision,
     )
 
 
@@ -190,59 +220,58 @@ def _with_acts(acts: Sequence[ConsentAct], added: tuple[ConsentAct, ...]) -> tup
     return (*acts, *added)
 
 
-def _apply(record: Record, event: Recorded[Event]) -> Record:
+def _apply(record: Record, event: Recorded[Event]) -> None:
     match event.body:
         case SignalsRecorded(source=source, signals=signals):
-            keys = [signal_key(source, signal.message_id) for signal in signals]
-            return _with_messages(record, _remember_messages(record, keys, "recorded"))
+            _remember_messages(record, source, [s.message_id for s in signals], "recorded")
         case IdentifiersLinked(keys=held, identifiers=linked):
             known = {**dict.fromkeys(held), **record.identifiers}
-            known |= {item.key: item for item in linked}
-            return replace(record, identifiers=known)
+            record.identifiers = known | {item.key: item for item in linked}
         case IdentifiersUnlinked(keys=released):
-            held_on = {k: item for k, item in record.identifiers.items() if k not in released}
-            return replace(record, identifiers=held_on)
+            kept = {k: item for k, item in record.identifiers.items() if k not in released}
+            record.identifiers = kept
         case IdentifiersTakenOver(holders=holders):
             distinct = dict.fromkeys((*record.past_holders, *holders))
-            kept = still_remembering(distinct, event.command_id)
-            return replace(record, past_holders=kept[-PAST_HOLDERS_MAX:])
+            remembering = still_remembering(distinct, event.command_id)
+            record.past_holders = remembering[-PAST_HOLDERS_MAX:]
         case TraitsSet() as body:
-            return _set_traits(record, event, body)
+            _set_traits(record, event, body)
         case SignalsDeclined(source=source, message_ids=message_ids):
-            keys = [signal_key(source, message_id) for message_id in message_ids]
-            return replace(record, messages=_remember_messages(record, keys, "declined"))
+            _remember_messages(record, source, message_ids, "declined")
         case CustomersMerged() | CustomersParted() | ErasureRequested() as body:
-            return _regroup(record, event, body)
+            _regroup(record, event, body)
         case ConsentChanged() | ChoicesRecorded():
-            return replace(record, acts=_with_acts(record.acts, acts_of(event)))
+            record.acts = _with_acts(record.acts, acts_of(event))
         case HouseholdLinked() | HouseholdUnlinked() as body:
-            return _hear_of_household(record, event, body)
+            words = hear(record.households.get(body.household_id, {}), event, body)
+            record.households = {**record.households, body.household_id: words}
         case _:
-            return record
+            pass
 
 
 _OfAll = CustomersMerged | CustomersParted | ErasureRequested
 """What stands on every record of a customer, whole on the root."""
 
 
-def _regroup(record: Record, event: Recorded[Event], body: _OfAll) -> Record:
-    match body:
-        case CustomersMerged():
-            return _join(record, body)
-        case CustomersParted():
-            return _part(record, event, body)
-        case ErasureRequested():
-            return _erase(record, event, body)
-
-
-def _erase(record: Record, event: Recorded[Event], body: ErasureRequested) -> Record:
-    """Leave who it was part of, and which commands were carried out: ids alone."""
+def _regroup(record: Record, event: Recorded[Event], body: _OfAll) -> None:
+    separations: tuple[Separation, ...] = ()
+    if isinstance(body, ErasureRequested):
+        _erase(record, event)
+    else:
+        separations = body.separations
+    if isinstance(body, CustomersParted):
+        _part(record, event, body)
     is_root = record.id == body.root
-    return Record(
-        id=record.id,
-        root=RecordId(body.root),
-        component=tuple(RecordId(member) for member in body.component) if is_root else (),
-        edges=body.live_edges if is_root else (),
+    record.root = RecordId(body.root)
+    record.component = tuple([RecordId(member) for member in body.component]) if is_root else ()
+    record.edges = body.live_edges if is_root else ()
+    record.separations = separations if is_root else ()
+
+
+def _erase(record: Record, event: Recorded[Event]) -> None:
+    """Leave whom it parted from, and which commands were carried out: ids alone."""
+    left = replace(
+        unborn(record.id),
         parted=record.parted,
         past_holders=record.past_holders,
         commands=record.commands,
@@ -250,6 +279,8 @@ def _erase(record: Record, event: Recorded[Event], body: ErasureRequested) -> Re
         erased_since=event.revision,
         changed_revision=event.revision,
     )
+    for name in Record.__slots__:
+        setattr(record, name, getattr(left, name))
 
 
 def still_remembering(
@@ -260,18 +291,13 @@ def still_remembering(
     return tuple(holder for holder in holders if holder.until >= oldest)
 
 
-def _hear_of_household(record: Record, event: Recorded[Event], body: Told) -> Record:
-    words = hear(record.households.get(body.household_id, {}), event, body)
-    return replace(record, households={**record.households, body.household_id: words})
-
-
-def _remember(record: Record, event: Recorded[Event]) -> Record:
+def _remember(record: Record, event: Recorded[Event]) -> None:
     """Note the command and its last event, unless its messages identify it anyway."""
     match event.body:
         case SignalsRecorded() if event.command_id not in record.commands:
-            return record
+            return
         case SignalsDeclined(message_ids=message_ids) if message_ids:
-            return record
+            return
     # By the ids' own time, whatever the log's clock says; its maker's clock may be ahead of others.
     oldest = made_at_milliseconds(event.command_id) - _KEPT_MILLISECONDS
     commands, forgotten = _own(record.commands), record.forgotten
@@ -285,9 +311,10 @@ def _remember(record: Record, event: Recorded[Event]) -> Record:
         del commands[first]
     known = commands.get(event.command_id)
     commands[event.command_id] = remembered(known, event)
-    forgotten = tuple(some for some in forgotten if some.until >= oldest)
-    changed = record.changed_revision if isinstance(event.body, _Done) else event.revision
-    return replace(record, commands=commands, forgotten=forgotten, changed_revision=changed)
+    record.commands = commands
+    record.forgotten = tuple([some for some in forgotten if some.until >= oldest])
+    if not isinstance(event.body, _Done):
+        record.changed_revision = event.revision
 
 
 def _also_forgotten(
@@ -300,87 +327,40 @@ def _also_forgotten(
     return (*forgotten[:-1], replace(last, until=max(last.until, made_at)))
 
 
-def _remember_messages(
-    record: Record, keys: Iterable[SignalKey], fate: Fate
-) -> Mapping[SignalKey, Fate]:
+def _remember_messages(record: Record, source: str, ids: Sequence[str], fate: Fate) -> None:
     messages = _own(record.messages)
-    for key in keys:
-        messages.setdefault(key, fate)
+    for message_id in ids:
+        messages.setdefault(signal_key(source, message_id), fate)
     while len(messages) > MESSAGES_REMEMBERED_MAX:
         del messages[next(iter(messages))]
-    return messages
+    record.messages = messages
 
 
-def _with_messages(record: Record, messages: Mapping[SignalKey, Fate]) -> Record:
-    """Do as `replace` does, in half of the time: nothing happens to a record as often as this."""
-    return Record(
-        record.id,
-        record.root,
-        record.component,
-        record.edges,
-        record.separations,
-        record.parted,
-        record.past_holders,
-        record.identifiers,
-        record.traits,
-        record.acts,
-        record.households,
-        messages,
-        record.commands,
-        record.forgotten,
-        record.erased_since,
-        record.changed_revision,
-    )
+def _set_traits(record: Record, event: Recorded[Event], body: TraitsSet) -> None:
+    if body.expires_at is None:  # of the others none is decided on
+        traits = _own(record.traits)
+        for key, value in body.traits.items():
+            said = TraitValue(value, event.effective_at, event.event_id)
+            known = traits.get(key, {})
+            traits[key] = {**known, body.source: _later(known.get(body.source), said)}
+        record.traits = traits
+    if body.message_id is not None:
+        _remember_messages(record, body.source, [body.message_id], "recorded")
 
 
-def _set_traits(record: Record, event: Recorded[Event], body: TraitsSet) -> Record:
-    traits = _own(record.traits)
-    slow_facts = body.traits if body.expires_at is None else {}  # of the others none is decided on
-    for key, value in slow_facts.items():
-        said = TraitValue(value, event.effective_at, event.event_id)
-        traits[key] = {**traits.get(key, {}), body.source: _later(traits, key, body.source, said)}
-    if body.message_id is None:
-        return replace(record, traits=traits)
-    keys = [signal_key(body.source, body.message_id)]
-    return replace(record, traits=traits, messages=_remember_messages(record, keys, "recorded"))
-
-
-def _later(
-    traits: Mapping[str, Mapping[str, TraitValue]], key: str, source: str, said: TraitValue
-) -> TraitValue:
-    known = traits.get(key, {}).get(source)
+def _later(known: TraitValue | None, said: TraitValue) -> TraitValue:
     if known is None:
         return said
     return max(known, said, key=lambda value: (value.effective_at, value.event_id))
 
 
-def _join(record: Record, body: CustomersMerged) -> Record:
-    if record.id != body.root:
-        return replace(record, root=RecordId(body.root), component=(), edges=(), separations=())
-    return replace(
-        record,
-        root=record.id,
-        component=tuple(RecordId(member) for member in body.component),
-        edges=body.live_edges,
-        separations=body.separations,
-    )
-
-
-def _part(record: Record, event: Recorded[Event], body: CustomersParted) -> Record:
+def _part(record: Record, event: Recorded[Event], body: CustomersParted) -> None:
     foreign = set(body.foreign_acts)
     if foreign:
         kept = [act for act in record.acts if act.act_id not in foreign]
-        record = replace(record, acts=type(record.acts)(kept))
-    if record.id != body.root:
-        return replace(record, root=RecordId(body.root), component=(), edges=(), separations=())
-    oldest = event.recorded_at - COMMANDS_REMEMBERED_FOR
-    parted = {other: at for other, at in record.parted.items() if at >= oldest}
-    others = (RecordId(root) for root in body.roots if root != record.id)
-    return replace(
-        record,
-        root=record.id,
-        component=tuple(RecordId(member) for member in body.component),
-        edges=body.live_edges,
-        separations=body.separations,
-        parted={**parted, **dict.fromkeys(others, event.recorded_at)},
-    )
+        record.acts = type(record.acts)(kept)
+    if record.id == body.root:
+        oldest = event.recorded_at - COMMANDS_REMEMBERED_FOR
+        parted = {other: at for other, at in record.parted.items() if at >= oldest}
+        others = (RecordId(root) for root in body.roots if root != record.id)
+        record.parted = {**parted, **dict.fromkeys(others, event.recorded_at)}
