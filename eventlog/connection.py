@@ -88,7 +88,7 @@ class Connection:
         self._servers = list(servers)
         self._name = name
         self._options = dict(options)
-        self._client = WatchedClient()
+        self._client = WatchedClient(self._note_fault)
         self._inbox = self.new_inbox() + "."
         self._tokens = count(1)
         self._waiting: dict[str, _Waiting] = {}
@@ -283,7 +283,7 @@ class Connection:
 
     async def _build(self, timeout_seconds: float) -> None:
         """Connect a new client and move everything over to it."""
-        old, client = self._client, WatchedClient()
+        old, client = self._client, WatchedClient(self._note_fault)
         await old.end(CONNECT_TIMEOUT_SECONDS)
         self._lose_all()
         self._client = client
@@ -337,6 +337,9 @@ class Connection:
             waiting.take(message)
 
     async def _on_error(self, error: Exception) -> None:
+        self._note_fault(error)
+
+    def _note_fault(self, error: Exception) -> None:
         kind = type(error).__name__
         if kind != self._last_error:
             _logger.warning("nats_error", connection=self._name, error=kind)

@@ -51,6 +51,24 @@ def header_block(headers: Mapping[str, str], *, lines: bytes = b"") -> bytes:
     return b"".join((b"NATS/1.0\r\n", block.encode(), lines, b"\r\n"))
 
 
+def parse_message_headers(block: bytes) -> dict[str, str] | None:
+    """Read headers as they came with a message; None for a block that is not one.
+
+    What the server says in the first line is `Status`, three digits, and `Description`.
+    """
+    first, _, lines = block.partition(b"\r\n")
+    if not block.endswith(b"\r\n") or not first.startswith(HEADER_LINE):
+        return None
+    headers = parse_header_lines(lines)
+    if len(first) > len(HEADER_LINE):
+        status, _, text = (
+            first[len(HEADER_LINE) :].decode("utf-8", "replace").strip().partition(" ")
+        )
+        said = {"Status": status} if status.isdecimal() else {}
+        headers = {**said, **({"Description": text} if text else {}), **headers}
+    return headers
+
+
 def parse_header_block(block: bytes) -> dict[str, str]:
     """Read headers as they are stored, after the line that says so."""
     return parse_header_lines(block.partition(b"\r\n")[2])

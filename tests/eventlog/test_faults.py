@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from nats.aio.msg import Msg
 
 from domain.ids import EventId
 from eventlog.connection import Connection, Received
@@ -105,7 +104,7 @@ async def test_a_conflict_that_the_log_does_not_show_is_none(
     """A leader that was replaced says conflict; the one that leads now got the message too."""
     connection = jetstream_log._api.connection
     request_all = connection.request_all
-    deposed = [Msg(connection._client, data=b'{"error":{"code":400,"err_code":10071}}')]
+    deposed = [Received("", "", b'{"error":{"code":400,"err_code":10071}}', None)]
 
     async def answer_as_deposed(messages: Sequence[Outbound], **kwargs: Any) -> Sequence[Received]:
         if also_reaches == "the leader":
