@@ -93,16 +93,16 @@ class CommandRouter:
         except LogError as error:
             return [failed(Kind.UNAVAILABLE, error.reason, error.message)] * len(commands)
         answers = await self._try(commands, channels)
-        settled = {
-            place: self._until_settled(commands[place], answer, channels)
-            for place, answer in enumerate(answers)
-            if not isinstance(answer, Done)
-        }
-        others = dict(zip(settled, await asyncio.gather(*settled.values()), strict=True))
-        for command, answer in zip(commands, answers, strict=True):
+        replies: dict[int, Done | Failed] = {}
+        for place, answer in enumerate(answers):
             if isinstance(answer, Done):
-                self._learn(command, answer)
-        return [a if isinstance(a, Done) else others[p] for p, a in enumerate(answers)]
+                self._learn(commands[place], answer)
+                replies[place] = answer
+        if len(replies) < len(commands):
+            left = [place for place in range(len(commands)) if place not in replies]
+            settling = [self._until_settled(commands[p], answers[p], channels) for p in left]
+            replies |= zip(left, await asyncio.gather(*settling), strict=True)
+        return [replies[place] for place in range(len(commands))]
 
     async def _try(
         self, commands: Sequence[PersonCommand], channels: Sequence[Channel]

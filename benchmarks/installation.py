@@ -45,21 +45,16 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """A running installation, and stubs of the services that are measured."""
+    """A running installation, and stubs of the services that are measured: publishers', commands'.
+
+    Made once, as a client's are.
+    """
 
     folder: Path
     nats_url: str
     channel: grpc.aio.Channel
-
-    @property
-    def ingesting(self) -> ingest_service_pb2_grpc.IngestServiceAsyncStub:
-        """Give the service of publishers."""
-        return ingest_service_pb2_grpc.IngestServiceStub(self.channel)
-
-    @property
-    def commanding(self) -> customer_service_pb2_grpc.CustomerServiceAsyncStub:
-        """Give the service of commands."""
-        return customer_service_pb2_grpc.CustomerServiceStub(self.channel)
+    ingesting: ingest_service_pb2_grpc.IngestServiceAsyncStub
+    commanding: customer_service_pb2_grpc.CustomerServiceAsyncStub
 
     def parts(self) -> dict[str, dict[str, Any]]:  # Any: counters of many types
         """Read what every part last said of itself."""
@@ -166,7 +161,13 @@ async def _opened(process: subprocess.Popen[str], data: Path) -> AsyncIterator[I
         raise RuntimeError("the installation did not start")
     where = orjson.loads(line)
     async with grpc.aio.insecure_channel(where["grpc"]) as channel:
-        opened = Installation(data, where["nats"], channel)
+        opened = Installation(
+            folder=data,
+            nats_url=where["nats"],
+            channel=channel,
+            ingesting=ingest_service_pb2_grpc.IngestServiceStub(channel),
+            commanding=customer_service_pb2_grpc.CustomerServiceStub(channel),
+        )
         await opened.wait_ready()
         await opened.define_rules()
         yield opened

@@ -6,8 +6,8 @@ admits one, or cross a separation is left out, never the command.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from domain.commands import CustomerCommand
 from domain.customer import Customer
@@ -78,6 +78,7 @@ class _Met:
     records: dict[RecordId, RecordId] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
     apart: dict[RecordId, Customer] = field(default_factory=dict)
+    is_of_erased: bool = False
 
     def take(self, identifier: Identifier, holder: tuple[Customer, RecordId] | None) -> None:
         if holder is None:
@@ -116,9 +117,36 @@ def resolve(
     if command.record_id is None and not command.identifiers and not command.left_out:
         raise NotFound("MISSING_IDENTIFIER", "neither a customer id nor an identifier was given")
     given = list(customers)
+    met = _meet(rules, given, command, histories=histories)
+    new_record_id = RecordId(command.new_record_id)
+    found = tuple(met.assembly.customers.values())
+    records = {record.id: record for customer in found for record in customer.records.values()}
+    claims = met.assembly.claims
+    return Resolution(
+        customers=found,
+        records=records,
+        address=next(iter(met.records.values()), new_record_id),
+        root=min(met.records, default=new_record_id),
+        unclaimed=tuple(claims.values()),
+        edges=_edges(command.command_id, list(met.records.values())),
+        left_out=tuple(met.left_out),
+        apart=tuple(met.apart.values()),
+        past_holders=taken_from(claims, command, freed=histories.freed),
+        before=_before(given, records, command, freed=histories.freed),
+        is_of_erased=met.is_of_erased,
+    )
+
+
+def _meet(
+    rules: IdentityRules,
+    customers: Sequence[Customer],
+    command: CustomerCommand,
+    *,
+    histories: IdentifierHistories,
+) -> _Met:
     met = _Met(Assembly(rules), left_out=list(command.left_out))
     if command.record_id is not None:
-        met.meet(owner_of(given, RecordId(command.record_id)), RecordId(command.record_id))
+        met.meet(owner_of(customers, RecordId(command.record_id)), RecordId(command.record_id))
     distinct = {item.key: item for item in command.identifiers}
     ordered = sorted(distinct.values(), key=rules.strength)
     for identifier in ordered:
@@ -126,18 +154,11 @@ def resolve(
             erased = LeftOut(key=identifier.key, reason=LeftOutReason.ERASED)
             met.left_out.append(erased)
         else:
-            met.take(identifier, _holder(given, identifier.key))
+            met.take(identifier, _holder(customers, identifier.key))
     if not met.records and not met.assembly.claims:
         raise _nothing_left(met.left_out)
-    is_of_erased = command.record_id is None and ordered[0].key in histories.tombstoned
-    resolution = _resolved(met, command)
-    claimed = [item.key for item in resolution.unclaimed]
-    return replace(
-        resolution,
-        past_holders=taken_from(claimed, command, freed=histories.freed),
-        before=_before(given, resolution, command, freed=histories.freed),
-        is_of_erased=is_of_erased,
-    )
+    met.is_of_erased = command.record_id is None and ordered[0].key in histories.tombstoned
+    return met
 
 
 def owner_of(customers: Iterable[Customer], record_id: RecordId) -> Customer:
@@ -151,27 +172,16 @@ def owner_of(customers: Iterable[Customer], record_id: RecordId) -> Customer:
 
 
 def _before(
-    customers: Iterable[Customer], resolution: Resolution, command: CustomerCommand, *, freed: Freed
+    customers: Iterable[Customer],
+    records: Mapping[RecordId, Record],
+    command: CustomerCommand,
+    *,
+    freed: Freed,
 ) -> tuple[Customer, ...]:
-    known = of_records(resolution.records.values())
+    known = of_records(records.values())
     before = {RecordId(h.record_id) for h in holders_before(known, command, freed=freed)}
-    before -= resolution.records.keys()
+    before -= records.keys()
     return tuple(c for c in customers if not before.isdisjoint(c.records)) if before else ()
-
-
-def _resolved(met: _Met, command: CustomerCommand) -> Resolution:
-    new_record_id = RecordId(command.new_record_id)
-    found = tuple(met.assembly.customers.values())
-    return Resolution(
-        customers=found,
-        records={record.id: record for customer in found for record in customer.records.values()},
-        address=next(iter(met.records.values()), new_record_id),
-        root=min(met.records, default=new_record_id),
-        unclaimed=tuple(met.assembly.claims.values()),
-        edges=_edges(command.command_id, list(met.records.values())),
-        left_out=tuple(met.left_out),
-        apart=tuple(met.apart.values()),
-    )
 
 
 def _holder(customers: Iterable[Customer], key: IdentifierKey) -> tuple[Customer, RecordId] | None:
