@@ -22,7 +22,7 @@ from actors.faults import describe
 from actors.known_heads import KnownHeads
 from actors.messages import Routed, failed
 from actors.readiness import Readiness, Unreadable, is_unreadable
-from actors.rounds import Answers, Lane, TurnKeeper, Waiting, answer_all
+from actors.rounds import COMMANDS_PER_TURN_MAX, Answers, Lane, TurnKeeper, Waiting, answer_all
 from actors.rules import RulesKeeper
 from actors.slots import slot_of
 from actors.snapshots import RecordSnapshots
@@ -41,6 +41,9 @@ from eventlog.snapshots.port import SnapshotStore
 
 GATHER_SECONDS = 0.002
 """How long a small slice of bulk waits for more, while turns of bulk are under way anyway."""
+
+BEHIND_MAX = COMMANDS_PER_TURN_MAX
+"""Commands in bulk that wait behind others before these gather no longer: mostly one customer's."""
 
 _AHEAD_MAX = COMMANDS_AHEAD_MAX // MILLISECOND
 _REMEMBERED_FOR = COMMANDS_REMEMBERED_FOR // MILLISECOND
@@ -199,6 +202,8 @@ class CustomerHost:
                 except Exception as error:  # noqa: BLE001  # or the host would stop for good
                     _log.error("round_failed", **describe(error))
                     answer_all(batch, failed(Kind.UNAVAILABLE, "HOST_FAULT", "the host failed"))
+            if lane.is_bulk:
+                self._commit.end_gathering()
 
     async def _gather(self, lane: Lane) -> None:
         """Let the others have the loop before a slice, and small slices grow where turns run."""
@@ -236,8 +241,9 @@ class CustomerHost:
             self._turns.begin(turn, lane)
         if not lane.is_bulk:
             self._commit.send_urgent()
-            if self._keeper.waiting > waited:
-                self._commit.hurry()  # for what they wait behind may be gathering there
+        # What they wait behind may be gathering there.
+        if self._keeper.waiting > (BEHIND_MAX if lane.is_bulk else waited):
+            self._commit.hurry()
 
     def _drop_expired(self, batch: list[Waiting]) -> list[Waiting]:
         now = self._clock.now()

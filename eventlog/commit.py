@@ -127,15 +127,19 @@ class GroupCommit:
         """Let what may not wait go out now, not in the next pass of the loop."""
         self._urgent.send()
 
+    def end_gathering(self) -> None:
+        """Let what may wait and waits now gather no more: nothing is about to join it."""
+        self._patient.end_gathering()
+
     def hurry(self) -> None:
         """Let nothing gather that waits now: somebody waits for it after all."""
         self._patient.hurry()
 
     def _dispatch(self, queue: CommitQueue) -> None:
         while queue.is_flight_due and (parts := self._take(queue, apart=False)):
-            self._launch(parts, self._commit(parts), flights=queue.flights)
+            self._launch(parts, self._commit(parts), follow=queue.follow)
         if self._suspects and not self._flights_apart and (parts := self._take(queue, apart=True)):
-            self._launch(parts, self._commit_each(parts), flights=self._flights_apart)
+            self._launch(parts, self._commit_each(parts), follow=self._follow_apart)
 
     def _take(self, queue: CommitQueue, *, apart: bool) -> list[Part]:
         """Take what may go out together: what touches suspect streams (`apart`), or the others."""
@@ -154,14 +158,13 @@ class GroupCommit:
         parts: Sequence[Part],
         work: Coroutine[None, None, None],
         *,
-        flights: set[asyncio.Task[None]],
+        follow: Callable[[asyncio.Task[None]], None],
     ) -> None:
         for part in parts:
             part.is_sent = True
             self._in_flight.update(part.attempt.expected)
 
-        def land(task: asyncio.Task[None]) -> None:
-            flights.discard(task)
+        def land(_: asyncio.Task[None]) -> None:
             for part in parts:
                 self._in_flight.difference_update(part.attempt.expected)
             self._settle(parts, Unknown())
@@ -169,8 +172,12 @@ class GroupCommit:
             self._patient.wake()
 
         task = asyncio.create_task(work, name="group-commit")
-        flights.add(task)
+        follow(task)
         task.add_done_callback(land)
+
+    def _follow_apart(self, flight: asyncio.Task[None]) -> None:
+        self._flights_apart.add(flight)
+        flight.add_done_callback(self._flights_apart.discard)
 
     async def _commit(self, parts: Sequence[Part]) -> None:
         for _isolation in range(ISOLATIONS_MAX):

@@ -156,12 +156,18 @@ async def test_one_slow_customer_holds_up_nobody_else() -> None:
         await slow
 
 
-async def test_a_command_does_not_wait_for_bulk_on_its_customer_to_gather(
+async def test_a_command_does_not_wait_for_bulk_on_its_customer_to_rest(
     house: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = str((await house.done(track("m1", A))).customer_id)
-    monkeypatch.setattr("eventlog.commit_queue.GATHER_SECONDS", 60.0)
-    signal = Routed(command=track("m2", A), owners={A.key: RecordId(root)})
+    monkeypatch.setattr("eventlog.commit_queue.REST_SECONDS_MAX", 60.0)
+    monkeypatch.setattr("eventlog.commit_queue.RESTS_PER_FLIGHT", 10**9)
+    before, signal = (
+        Routed(command=track(message_id, A), owners={A.key: RecordId(root)})
+        for message_id in ("m2", "m3")
+    )
+    await house.hosts[0].execute_bulk([before])
+    await eventually(lambda: not house.hosts[0]._keeper.is_busy(root))
     bulk = asyncio.create_task(house.hosts[0].execute_bulk([signal]))
     await eventually(lambda: house.hosts[0]._keeper.is_busy(root))
     async with asyncio.timeout(5.0):

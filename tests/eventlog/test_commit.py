@@ -15,6 +15,7 @@ from eventlog.commit_queue import (
     FLIGHTS_MAX,
     GATHER_SECONDS,
     GATHERED_EVENTS_MAX,
+    RESTS_PER_FLIGHT,
 )
 from eventlog.errors import LogUnavailable
 from eventlog.jetstream import JetStreamEventLog
@@ -294,6 +295,65 @@ async def test_what_may_wait_is_hurried(
     commit.hurry()
     assert all(isinstance(outcome, Stored) for outcome in await asyncio.gather(*sent))
     assert log.sizes == [3]
+
+
+async def test_what_nothing_is_about_to_join_goes_out(
+    log: WatchedLog, commit: GroupCommit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventlog.commit_queue.GATHER_SECONDS", 60.0)
+    commit.end_gathering()  # nobody waits: nothing happens
+    sent = patient(commit, *singles(3))
+    await asyncio.sleep(0.001)
+    assert log.sizes == []
+    commit.end_gathering()
+    assert all(isinstance(outcome, Stored) for outcome in await asyncio.gather(*sent))
+    assert log.sizes == [3]
+
+
+async def flown(log: WatchedLog, commit: GroupCommit, seconds: float) -> None:
+    """Have a batch of what may wait on its way for so long."""
+    log.gate.clear()
+    sent = patient(commit, *singles(1))
+    await asyncio.sleep(0)
+    commit.end_gathering()
+    await until(lambda: log.sizes == [1])
+    await asyncio.sleep(seconds)
+    log.gate.set()
+    await asyncio.gather(*sent)
+
+
+async def test_a_small_batch_of_what_may_wait_rests_after_the_one_before(
+    log: WatchedLog, commit: GroupCommit
+) -> None:
+    loop = asyncio.get_running_loop()
+    await flown(log, commit, 0.02)
+    landed = loop.time()
+    sent = patient(commit, *singles(2))
+    await asyncio.sleep(0)
+    commit.end_gathering()
+    urgent = send(commit, *singles(1))
+    await asyncio.gather(*urgent)
+    assert log.sizes == [1, 1]
+    assert all(isinstance(outcome, Stored) for outcome in await asyncio.gather(*sent))
+    assert loop.time() - landed >= RESTS_PER_FLIGHT * 0.02
+    assert log.sizes == [1, 1, 2]
+
+
+@pytest.mark.parametrize("events", [2, CROWD_EVENTS_MIN])
+async def test_neither_a_crowd_nor_what_is_hurried_rests(
+    log: WatchedLog, commit: GroupCommit, monkeypatch: pytest.MonkeyPatch, events: int
+) -> None:
+    monkeypatch.setattr("eventlog.commit_queue.REST_SECONDS_MAX", 60.0)
+    monkeypatch.setattr("eventlog.commit_queue.RESTS_PER_FLIGHT", 10_000)
+    await flown(log, commit, 0.01)
+    sent = patient(commit, *singles(events))
+    await asyncio.sleep(0)
+    if events < CROWD_EVENTS_MIN:
+        commit.hurry()
+    else:
+        commit.end_gathering()
+    assert all(isinstance(outcome, Stored) for outcome in await asyncio.gather(*sent))
+    assert log.sizes == [1, events]
 
 
 async def test_what_is_urgent_goes_out_before_the_loop_does_else(
