@@ -21,14 +21,12 @@ from actors.slots import Placement
 from domain.commands import (
     CheckConsent,
     EraseCustomer,
-    MergeCustomers,
     PersonCommand,
     ReadmitIdentifier,
     RecordSignals,
     SetTraits,
-    UndoMerge,
+    TriableCommand,
     UnlinkIdentifier,
-    UnmergeRecord,
 )
 from domain.errors import Kind
 from domain.replies import Done, Failed, Moved
@@ -180,7 +178,7 @@ class CommandRouter:
         match command:
             case RecordSignals():  # first: nearly all are
                 self._learn_linked(command, reply)
-            case CheckConsent() | SetTraits():
+            case CheckConsent() | SetTraits() | TriableCommand(dry_run=True):
                 return
             case UnlinkIdentifier() | ReadmitIdentifier():
                 self._directory.forget_owner(command.identifiers[0].key)
@@ -188,10 +186,6 @@ class CommandRouter:
             case EraseCustomer():
                 for item in command.identifiers:
                     self._directory.forget_owner(item.key)
-            case MergeCustomers(dry_run=True) | UndoMerge(dry_run=True):
-                return
-            case UnmergeRecord(dry_run=True):
-                return
             case _:
                 self._learn_linked(command, reply)
 

@@ -102,7 +102,7 @@ class Scene:
         named.update(command.named_records)
         if isinstance(command, EraseCustomer):
             named.update(self._tombstoned[key].record_id for key in keys if key in self._tombstoned)
-        met = [self._customer(root) for root in self._roots(named)]
+        met = [Customer.of(root, self._records) for root in self._roots(named)]
         known = of_records(record for customer in met for record in customer.records.values())
         before = {other for customer in met for other in customer.parted}
         before |= {RecordId(h.record_id) for h in holders_before(known, command, freed=self._freed)}
@@ -110,7 +110,7 @@ class Scene:
             return tuple(met)
         roots = {customer.root for customer in met}
         others = [root for root in self._roots(before) if root not in roots]
-        return (*met, *(for_memory(self._customer(root)) for root in others))
+        return (*met, *(for_memory(Customer.of(root, self._records)) for root in others))
 
     @property
     def histories(self) -> IdentifierHistories:
@@ -121,9 +121,6 @@ class Scene:
     def _roots(self, record_ids: Iterable[RecordId | None]) -> list[RecordId]:
         known = (self._records[r] for r in record_ids if r is not None and r in self._records)
         return sorted({record.root for record in known} & self._records.keys())
-
-    def _customer(self, root: RecordId) -> Customer:
-        return Customer({m: self._records[m] for m in self._records[root].component})
 
     def revision(self, customer_id: RecordId | None) -> int:
         """Give the newest stored revision of a record's customer; 0 for nobody."""

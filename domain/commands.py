@@ -231,21 +231,25 @@ class ReadmitIdentifier(ExpectingCommand):
     reference: Annotated[ShortText, Field(min_length=1)]
 
 
-class EraseCustomer(ExpectingCommand):
+class TriableCommand(ExpectingCommand):
+    """A command that may be tried: with `dry_run` it tells what it would come to, and no more."""
+
+    dry_run: bool = False
+
+
+class EraseCustomer(TriableCommand):
     """Erase a person: every record of the customer; `reference` says where the request is kept."""
 
     kind: Literal["erase_customer"] = "erase_customer"
     reference: ShortText = ""
-    dry_run: bool = False
 
 
-class MergeCustomers(ExpectingCommand):
+class MergeCustomers(TriableCommand):
     """Make the customers of two records one, and lift what keeps them apart."""
 
     kind: Literal["merge_customers"] = "merge_customers"
     record_id: UuidText
     other_record_id: UuidText
-    dry_run: bool = False
 
     @property
     def named_records(self) -> tuple[RecordId, ...]:
@@ -253,20 +257,18 @@ class MergeCustomers(ExpectingCommand):
         return (RecordId(self.record_id), RecordId(self.other_record_id))
 
 
-class UndoMerge(ExpectingCommand):
+class UndoMerge(TriableCommand):
     """Undo one merge of the customer that is named."""
 
     kind: Literal["undo_merge"] = "undo_merge"
     merge_id: Annotated[MergeId, UUID_FORM]
-    dry_run: bool = False
 
 
-class UnmergeRecord(ExpectingCommand):
+class UnmergeRecord(TriableCommand):
     """Undo every merge of one record."""
 
     kind: Literal["unmerge_record"] = "unmerge_record"
     record_id: UuidText
-    dry_run: bool = False
 
 
 class DefinePurpose(Command):

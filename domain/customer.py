@@ -20,6 +20,11 @@ class Customer:
 
     records: Mapping[RecordId, Record]
 
+    @classmethod
+    def of(cls, root: RecordId, records: Mapping[RecordId, Record]) -> Customer:
+        """Put together the customer of a root, of records among which are all of its own."""
+        return cls({member: records[member] for member in records[root].component})
+
     @property
     def root(self) -> RecordId:
         """The customer's id."""

@@ -16,7 +16,7 @@ from domain.customer import Customer
 from domain.decide import decide
 from domain.event import Event, Recorded
 from domain.ids import RecordId, StreamKind
-from domain.record import Record, fold, unborn
+from domain.record import fold, unborn
 from domain.replies import SegmentConsequence
 from eventlog.errors import LogUnavailable
 from eventlog.port import Entry
@@ -97,11 +97,7 @@ def _customers(entries: Iterable[Entry], named: Iterable[RecordId]) -> tuple[Cus
             events[RecordId(entry.stream.key)].append(entry.event)
     records = {record_id: fold(unborn(record_id), own) for record_id, own in events.items()}
     roots = {records[record_id].root for record_id in named if record_id in records}
-    return tuple(_customer(records[root], records) for root in sorted(roots))
-
-
-def _customer(root: Record, records: dict[RecordId, Record]) -> Customer:
-    return Customer({member: records[member] for member in root.component})
+    return tuple(Customer.of(root, records) for root in sorted(roots))
 
 
 def _entry(event: Recorded[Event]) -> Entry:

@@ -153,7 +153,8 @@ class World:
             merge_id=merge_id,
             dry_run=False,
         )
-        decision = undo(self._rules, self._customer(root), command, address=root, now=_NEVER)
+        customer = Customer.of(root, self._records)
+        decision = undo(self._rules, customer, command, address=root, now=_NEVER)
         self._store(decision.changes, CommandId(merge_id))
 
     def _separate(self, one: RecordId, other: RecordId) -> None:
@@ -167,10 +168,9 @@ class World:
             self._records[root] = replace(record, separations=kept)
 
     def _customers(self, record_ids: Iterable[RecordId]) -> tuple[Customer, ...]:
-        return tuple(self._customer(r) for r in dict.fromkeys(map(self.root_of, record_ids)))
-
-    def _customer(self, root: RecordId) -> Customer:
-        return Customer({r: self._records[r] for r in self._records[root].component})
+        return tuple(
+            Customer.of(r, self._records) for r in dict.fromkeys(map(self.root_of, record_ids))
+        )
 
     def _store(self, changes: Iterable[Change], command_id: CommandId) -> None:
         for event in supposed([*changes], command_id, after=0, at=_NEVER):

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from pydantic import ValidationError
 
 from actors.router import CommandRouter
-from domain.commands import MergeCustomers, PersonCommand, UndoMerge, UnmergeRecord
+from domain.commands import PersonCommand, TriableCommand
 from domain.errors import DomainError, Invalid
 from domain.replies import Done, Failed
 from eventlog.errors import LogError
 from koseki.v1 import common_pb2, customer_service_pb2, customer_service_pb2_grpc
 from projections.errors import ReadSideError
+from replay.dry_run import Tried
 from services.commands import CommandReader
 from services.errors import CallContext, CommandFailed
 from services.outcomes import (
@@ -242,8 +243,8 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
                 commands[place] = self._commands.read(item, context)
             except (DomainError, ValidationError) as error:
                 outcomes[place] = failure_message("", error)
-        tries = {place: c for place, c in commands.items() if getattr(c, "dry_run", False)}
-        for part in (tries, {p: c for p, c in commands.items() if p not in tries}):
+        for is_tried in (True, False):
+            part = {place: c for place, c in commands.items() if _is_tried(c) == is_tried}
             replies = await self._router.execute_many([*part.values()])
             for (place, command), reply in zip(part.items(), replies, strict=True):
                 given = _identifiers_of(request.commands[place])
@@ -254,11 +255,9 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
 
     async def _tried(self, command: PersonCommand, done: Done) -> Done:
         """Add what a dry run tells that no host knows."""
-        match command:
-            case MergeCustomers() | UndoMerge() | UnmergeRecord() if command.dry_run:
-                return await self._past.tried(command, done)
-            case _:
-                return done
+        if isinstance(command, Tried) and command.dry_run:
+            return await self._past.tried(command, done)
+        return done
 
     async def _outcome(
         self, command: PersonCommand, reply: Done | Failed, given: Iterable[common_pb2.Identifier]
@@ -275,6 +274,10 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
         self, done: Done, given: Iterable[common_pb2.Identifier]
     ) -> list[common_pb2.LeftOutIdentifier]:
         return left_out_message(done.left_out, given, self._reader)
+
+
+def _is_tried(command: PersonCommand) -> bool:
+    return isinstance(command, TriableCommand) and command.dry_run
 
 
 def _identifiers_of(

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -260,6 +261,7 @@ async def test_of_a_server_that_stands_still_a_check_is_unavailable_and_a_record
         await until(lambda: all(opened.table.epoch_of(number) for number in range(HOSTS)))
         assert isinstance(await router.execute(identify(user("ann"))), Done)
         os.kill(server.pid, signal.SIGSTOP)
+        await until(lambda: psutil.Process(server.pid).status() == psutil.STATUS_STOPPED)
         try:
             asked, recorded = await asyncio.gather(
                 router.execute(check(user("ann"), deadline=CLOCK.now() + BRIEF)),
@@ -267,7 +269,7 @@ async def test_of_a_server_that_stands_still_a_check_is_unavailable_and_a_record
             )
         finally:
             os.kill(server.pid, signal.SIGCONT)
-        assert isinstance(asked, Failed)
+        assert isinstance(asked, Failed), asked
         assert (asked.kind, asked.reason) == (Kind.UNAVAILABLE, "LOG_UNAVAILABLE")
-        assert isinstance(recorded, Failed)
+        assert isinstance(recorded, Failed), recorded
         assert recorded.reason == "UNKNOWN_OUTCOME"
