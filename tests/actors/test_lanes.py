@@ -261,8 +261,8 @@ async def test_of_a_server_that_stands_still_a_check_is_unavailable_and_a_record
         await until(lambda: all(opened.table.epoch_of(number) for number in range(HOSTS)))
         assert isinstance(await router.execute(identify(user("ann"))), Done)
         os.kill(server.pid, signal.SIGSTOP)
-        await until(lambda: psutil.Process(server.pid).status() == psutil.STATUS_STOPPED)
         try:
+            await until(lambda: psutil.Process(server.pid).status() == psutil.STATUS_STOPPED)
             asked, recorded = await asyncio.gather(
                 router.execute(check(user("ann"), deadline=CLOCK.now() + BRIEF)),
                 router.execute(check(user("ann"), record=True, deadline=CLOCK.now() + BRIEF)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -284,28 +284,19 @@ async def test_what_may_wait_gathers_and_goes_out_before_long(
     assert log.sizes == [5]
 
 
-async def test_what_may_wait_is_hurried(
-    log: WatchedLog, commit: GroupCommit, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("let_go", [GroupCommit.hurry, GroupCommit.end_gathering])
+async def test_what_may_wait_is_let_go_before_its_time(
+    log: WatchedLog,
+    commit: GroupCommit,
+    monkeypatch: pytest.MonkeyPatch,
+    let_go: Callable[[GroupCommit], None],
 ) -> None:
     monkeypatch.setattr("eventlog.commit_queue.GATHER_SECONDS", 60.0)
-    commit.hurry()  # nobody waits: nothing happens
+    let_go(commit)  # nobody waits: nothing happens
     sent = patient(commit, *singles(3))
     await asyncio.sleep(0.001)
     assert log.sizes == []
-    commit.hurry()
-    assert all(isinstance(outcome, Stored) for outcome in await asyncio.gather(*sent))
-    assert log.sizes == [3]
-
-
-async def test_what_nothing_is_about_to_join_goes_out(
-    log: WatchedLog, commit: GroupCommit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("eventlog.commit_queue.GATHER_SECONDS", 60.0)
-    commit.end_gathering()  # nobody waits: nothing happens
-    sent = patient(commit, *singles(3))
-    await asyncio.sleep(0.001)
-    assert log.sizes == []
-    commit.end_gathering()
+    let_go(commit)
     assert all(isinstance(outcome, Stored) for outcome in await asyncio.gather(*sent))
     assert log.sizes == [3]
 
@@ -339,21 +330,41 @@ async def test_a_small_batch_of_what_may_wait_rests_after_the_one_before(
     assert log.sizes == [1, 1, 2]
 
 
-@pytest.mark.parametrize("events", [2, CROWD_EVENTS_MIN])
+@pytest.mark.parametrize(
+    ("events", "let_go"),
+    [(2, GroupCommit.hurry), (CROWD_EVENTS_MIN, GroupCommit.end_gathering)],
+)
 async def test_neither_a_crowd_nor_what_is_hurried_rests(
-    log: WatchedLog, commit: GroupCommit, monkeypatch: pytest.MonkeyPatch, events: int
+    log: WatchedLog,
+    commit: GroupCommit,
+    monkeypatch: pytest.MonkeyPatch,
+    events: int,
+    let_go: Callable[[GroupCommit], None],
 ) -> None:
     monkeypatch.setattr("eventlog.commit_queue.REST_SECONDS_MAX", 60.0)
     monkeypatch.setattr("eventlog.commit_queue.RESTS_PER_FLIGHT", 10_000)
     await flown(log, commit, 0.01)
     sent = patient(commit, *singles(events))
     await asyncio.sleep(0)
-    if events < CROWD_EVENTS_MIN:
-        commit.hurry()
-    else:
-        commit.end_gathering()
+    let_go(commit)
     assert all(isinstance(outcome, Stored) for outcome in await asyncio.gather(*sent))
     assert log.sizes == [1, events]
+
+
+async def test_what_is_hurried_while_another_batch_is_on_its_way_goes_once_that_has_landed(
+    log: WatchedLog, commit: GroupCommit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventlog.commit_queue.REST_SECONDS_MAX", 60.0)
+    monkeypatch.setattr("eventlog.commit_queue.RESTS_PER_FLIGHT", 10**9)
+    log.gate.clear()
+    sent = patient(commit, *singles(1))
+    await until(lambda: log.sizes == [1])
+    sent += patient(commit, *singles(2))
+    await asyncio.sleep(0)
+    commit.hurry()
+    log.gate.set()
+    assert all(isinstance(outcome, Stored) for outcome in await asyncio.gather(*sent))
+    assert log.sizes == [1, 2]
 
 
 async def test_what_is_urgent_goes_out_before_the_loop_does_else(
