@@ -1,9 +1,9 @@
 """The two lanes: commands and bulk, each by requests to the living incarnation of a host.
 
-Hosts say twice a second that they are there, and under which epoch; whoever sends to them keeps a
-`HostTable` of what it heard. A host that is silent, or came back under another epoch, loses what
-was on its way to it, and the callers send it again. What is too large for a request travels by
-`remote.py`, past the same table. This finds a living host; what is right the log decides (R1).
+Hosts say twice a second that they are there; whoever sends to them keeps a `HostTable` of what it
+heard. What is on its way to a host is lost once that is silent, came back under another epoch, or
+said something that was not heard, as when a server died between: callers send it again. What is too
+large for a request travels by `remote.py`, past the same table. What is right the log decides (R1).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from actors.messages import (
 )
 from domain.replies import Reply
 from eventlog.errors import LogError, LogUnavailable
-from eventlog.lanes import Execute, LaneName
+from eventlog.lanes import Execute, Heartbeat, LaneName
 
 HEARTBEAT_SECONDS = 0.5
 SILENT_SECONDS_MAX = 2.0
@@ -55,7 +55,7 @@ class Lanes(Protocol):
     async def announce(self, host: int, epoch: str) -> None:
         """Say that a host is there. Raises `LogUnavailable`."""
 
-    async def listen(self, heard: Callable[[int, str], None]) -> None:
+    async def listen(self, heard: Callable[[int, Heartbeat], None]) -> None:
         """Hear of every host that says so. Raises `LogUnavailable`."""
 
     async def close(self) -> None:
@@ -63,8 +63,8 @@ class Lanes(Protocol):
 
 
 @dataclass(slots=True)
-class _Incarnation:
-    epoch: str
+class _Living:
+    heartbeat: Heartbeat
     heard_at: float
     calls: set[asyncio.Timeout] = field(default_factory=set)
 
@@ -76,7 +76,7 @@ class HostTable:
         self._hosts = hosts
         self._now = now
         self._begun = now()
-        self._living: dict[int, _Incarnation] = {}
+        self._living: dict[int, _Living] = {}
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self, lanes: Lanes) -> None:
@@ -90,21 +90,24 @@ class HostTable:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
 
-    def hear(self, host: int, epoch: str) -> None:
-        """Note that a host lives; of two incarnations the younger counts."""
+    def hear(self, host: int, heartbeat: Heartbeat) -> None:
+        """Note that a host lives; of two incarnations the younger counts.
+
+        Where this is not the next heartbeat, calls or replies may be lost with those between.
+        """
         if not 0 <= host < self._hosts:
             return
         known = self._living.get(host)
-        if known is not None and known.epoch == epoch:
-            known.heard_at = self._now()
-        elif known is None or known.epoch < epoch:
-            self._lose(host)
-            self._living[host] = _Incarnation(epoch, self._now())
+        if known is None or heartbeat > known.heartbeat:
+            if known is not None and not heartbeat.follows(known.heartbeat):
+                self._lose(host)
+            living = self._living.setdefault(host, _Living(heartbeat, 0.0))
+            living.heartbeat, living.heard_at = heartbeat, self._now()
 
     def epoch_of(self, host: int) -> str | None:
         """Give the epoch under which a host lives."""
         living = self._living.get(host)
-        return None if living is None else living.epoch
+        return None if living is None else living.heartbeat.epoch
 
     @property
     def away(self) -> frozenset[int]:

@@ -2,7 +2,7 @@
 
     koseki.<ws>.command.<slot>.<epoch>    a request; its reply is what the host answers
     koseki.<ws>.bulk.<slot>.<epoch>       the same, of what may wait for others
-    koseki.<ws>.host.<number>             a heartbeat, which holds the epoch
+    koseki.<ws>.host.<number>             a heartbeat: <epoch> <losses> <number>
 
 Nothing here is kept: who gets no reply asks again. An empty reply says that nothing was done.
 """
@@ -13,7 +13,8 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Literal
+from itertools import count
+from typing import Literal, NamedTuple
 
 import structlog
 
@@ -31,7 +32,23 @@ Execute = Callable[[bytes], Awaitable[bytes]]
 """Takes a batch in as soon as it has come; `ValueError` says that it cannot be read."""
 
 _EPOCH = re.compile(r"[0-9a-f-]{1,64}")
+_HEARTBEAT = re.compile(rf"({_EPOCH.pattern}) ([0-9]{{1,18}}) ([0-9]{{1,18}})")
 _log = structlog.get_logger(__name__)
+
+
+class Heartbeat(NamedTuple):
+    """What a host says twice a second; a later one is greater.
+
+    `losses` counts the connections that it lost, `number` its heartbeats.
+    """
+
+    epoch: str
+    losses: int
+    number: int
+
+    def follows(self, earlier: Heartbeat) -> bool:
+        """Whether nothing was lost between the two, on the host's connection or on the way."""
+        return self == earlier._replace(number=earlier.number + 1)
 
 
 class NatsLanes:
@@ -42,6 +59,7 @@ class NatsLanes:
         self._prefix = f"koseki.{Subjects(workspace).workspace}"
         self._subscriptions: list[Subscription] = []
         self._answering: set[asyncio.Task[None]] = set()
+        self._heartbeats = count(1)
 
     async def request(
         self, lane: LaneName, slot: int, *, epoch: str, batch: bytes, deadline: datetime
@@ -77,16 +95,17 @@ class NatsLanes:
 
     async def announce(self, host: int, epoch: str) -> None:
         """Say that a host is there. Raises `LogUnavailable`."""
-        await self._connection.publish(f"{self._prefix}.host.{host}", epoch.encode())
+        said = f"{epoch} {self._connection.losses} {next(self._heartbeats)}"
+        await self._connection.publish(f"{self._prefix}.host.{host}", said.encode())
 
-    async def listen(self, heard: Callable[[int, str], None]) -> None:
+    async def listen(self, heard: Callable[[int, Heartbeat], None]) -> None:
         """Hear of every host that says so. Raises `LogUnavailable`."""
 
         def take(message: Received) -> None:
-            number = message.subject.rpartition(".")[2]
-            epoch = message.data.decode("ascii", "replace")
-            if number.isdecimal() and _EPOCH.fullmatch(epoch):
-                heard(int(number), epoch)
+            host = message.subject.rpartition(".")[2]
+            said = _HEARTBEAT.fullmatch(message.data.decode("ascii", "replace"))
+            if host.isdecimal() and said:
+                heard(int(host), Heartbeat(said[1], int(said[2]), int(said[3])))
 
         await self._subscribe("host.*", take)
 

@@ -97,6 +97,13 @@ def id_of(time: datetime) -> str:
 CLOCK = SystemClock()
 
 
+class Unused:
+    """A link that must not be used."""
+
+    async def execute(self, host: int, batch: bytes, *, slot: int, deadline: object) -> bytes:
+        raise AssertionError("a batch that is small enough for a request was none")
+
+
 def ident(namespace: str, value: str) -> Identifier:
     """Make an identifier."""
     key = IdentifierKey(f"v1.{namespace}-{value}")

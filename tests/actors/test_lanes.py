@@ -24,21 +24,24 @@ from domain.ids import RecordId
 from domain.replies import Done, Failed
 from eventlog.connection import Connection
 from eventlog.errors import LogUnavailable
-from eventlog.lanes import NatsLanes
+from eventlog.lanes import Heartbeat, NatsLanes
 from eventlog.memory import MemoryEventLog
 from eventlog.server import EmbeddedServer
-from tests.actors.house import CLOCK, Workspace, check, identify, loyalty, track, traits, user
+from tests.actors.house import (
+    CLOCK,
+    Unused,
+    Workspace,
+    check,
+    identify,
+    loyalty,
+    track,
+    traits,
+    user,
+)
 from tests.support.waiting import until, until_async
 
 HOSTS = 2
 SOON, BRIEF = timedelta(seconds=5), timedelta(seconds=1)
-
-
-class Unused:
-    """A link that must not be used."""
-
-    async def execute(self, host: int, batch: bytes, *, slot: int, deadline: object) -> bytes:
-        raise AssertionError("a batch that is small enough for a request was none")
 
 
 @dataclass
@@ -207,12 +210,12 @@ async def test_a_request_after_its_deadline_is_dropped_unread(server: EmbeddedSe
 async def test_calls_to_a_host_end_when_it_is_counted_out() -> None:
     seconds = 0.0
     table = HostTable(HOSTS, now=lambda: seconds)
-    table.hear(0, "a")
-    table.hear(1, "a")
+    table.hear(0, Heartbeat("a", 1, 1))
+    table.hear(1, Heartbeat("a", 1, 1))
     call = asyncio.create_task(table.call(0, asyncio.Event().wait()))
     await asyncio.sleep(0)
     seconds = 1.9
-    table.hear(1, "a")
+    table.hear(1, Heartbeat("a", 1, 2))
     table.count_out()
     assert not call.done()
     seconds = 2.1
@@ -220,9 +223,41 @@ async def test_calls_to_a_host_end_when_it_is_counted_out() -> None:
     with pytest.raises(HostUnavailable):
         await call
     assert table.away == {0}
-    table.hear(0, "b")
-    table.hear(0, "a")
+    table.hear(0, Heartbeat("b", 1, 1))
+    table.hear(0, Heartbeat("a", 1, 2))
     assert (table.epoch_of(0), table.away) == ("b", frozenset())
+
+
+@pytest.mark.parametrize(
+    ("heard", "is_lost"),
+    [
+        (Heartbeat("b", 1, 6), False),
+        (Heartbeat("b", 1, 7), True),
+        (Heartbeat("b", 2, 6), True),
+        (Heartbeat("c", 1, 1), True),
+        # What comes late, from before a reconnect or of an older incarnation, says nothing.
+        (Heartbeat("b", 1, 4), False),
+        (Heartbeat("b", 0, 6), False),
+        (Heartbeat("a", 1, 6), False),
+    ],
+)
+async def test_calls_end_when_something_that_the_host_said_was_not_heard(
+    heard: Heartbeat, *, is_lost: bool
+) -> None:
+    table = HostTable(HOSTS)
+    table.hear(0, Heartbeat("b", 1, 5))
+    answered = asyncio.Event()
+    call = asyncio.create_task(table.call(0, answered.wait()))
+    await asyncio.sleep(0)
+    table.hear(0, heard)
+    assert table.epoch_of(0) == max(heard.epoch, "b")
+    answered.set()
+    if is_lost:
+        with pytest.raises(HostUnavailable):
+            await call
+    else:
+        assert await call
+    assert await table.call(0, answered.wait())
 
 
 def test_the_slots_of_a_host_that_is_away_are_dealt_among_the_others() -> None:

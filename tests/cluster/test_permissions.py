@@ -81,8 +81,8 @@ async def test_commands_go_from_gateways_to_hosts_and_hosts_are_heard(roles: Rol
         return batch.upper()
 
     await serving.serve(epoch, {"command": execute, "bulk": execute})
-    await asking.listen(lambda _number, said: heard.update(gateway=said))
-    await worker.listen(lambda _number, said: heard.update(worker=said))
+    await asking.listen(lambda _number, said: heard.update(gateway=said.epoch))
+    await worker.listen(lambda _number, said: heard.update(worker=said.epoch))
     deadline = datetime.now(UTC) + timedelta(seconds=5)
 
     async def is_answered() -> bool:
