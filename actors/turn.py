@@ -307,16 +307,21 @@ def _answer(
 
 def _settled(reply: Reply, stored: Stored | None) -> Reply:
     """Give a reply with the revision that what it was decided on has, now that it is stored."""
-    place = _place_in_turn(reply)
-    if stored is not None and isinstance(reply, Failed) and place is not None:
-        return replace(reply, current_revision=stored.events[place].revision)
+    if isinstance(reply, Failed) and reply.current_revision is not None:
+        return replace(reply, current_revision=_in_log(reply.current_revision, stored))
     return reply
 
 
-def _place_in_turn(result: Reply) -> int | None:
-    """Give which event of the turn a command failed for, where it was not stored before."""
-    revision = result.current_revision if isinstance(result, Failed) else None
-    return None if revision is None or revision < PENDING_REVISION else revision - PENDING_REVISION
+def _in_log(revision: int, stored: Stored | None) -> int:
+    """Give an event's revision, of one that was pending that at which it is stored now."""
+    if stored is None or revision < PENDING_REVISION:
+        return revision
+    return stored.events[revision - PENDING_REVISION].revision
+
+
+def _is_of_turn(result: Reply) -> bool:
+    """Whether a command failed for an event of its own turn, which was not stored before."""
+    return isinstance(result, Failed) and (result.current_revision or 0) >= PENDING_REVISION
 
 
 def _done(staged: Staged, scene: Scene, stored: Stored | None) -> Done:
@@ -337,8 +342,8 @@ def _done(staged: Staged, scene: Scene, stored: Stored | None) -> Done:
 def _revision(staged: Staged, scene: Scene, stored: Stored | None) -> int:
     """Say where a reader sees what the command stored or, having stored nothing, was judged on."""
     repeated = staged.decision.repeated_revision
-    if repeated is not None and repeated < PENDING_REVISION:
-        return repeated
+    if repeated is not None:
+        return _in_log(repeated, stored)
     if stored is not None and staged.last:
         return stored.events[staged.last - 1].revision
     return scene.revision(staged.decision.customer_id)
@@ -348,7 +353,7 @@ def _fail(
     decided: list[tuple[Waiting, Staged | Reply]], kind: Kind, reason: str, text: str
 ) -> None:
     for waiting, result in decided:
-        if isinstance(result, Staged) or _place_in_turn(result) is not None:
+        if isinstance(result, Staged) or _is_of_turn(result):
             waiting.reply(failed(kind, reason, text))
         else:
             waiting.reply(result)

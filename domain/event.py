@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Annotated, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
@@ -26,6 +26,10 @@ class Event(BaseModel):
 
     PERSONAL: ClassVar[Mapping[str, object]] = {}
     OPEN: ClassVar[Mapping[str, str]] = {}
+
+    def without_personal(self) -> Self:
+        """Give the event as it reads once the key is destroyed."""
+        return self.model_copy(update=dict(self.PERSONAL))
 
 
 E_co = TypeVar("E_co", bound=Event, covariant=True)

@@ -58,10 +58,12 @@ def pass_gate(
 def on_every_record(resolution: Resolution, body: Event, at: datetime) -> list[Change]:
     """Put acts first where they were said: an undo leaves a grant with that record alone (R6).
 
+    What is personal of them stands there alone: others may part, and are not erased with it (R14).
     One event on each record, whatever its acts: so they always fit one append (R7).
     """
-    others = sorted(resolution.records.keys() - {resolution.address})
-    return [Change(record_stream(r), body, at) for r in (resolution.address, *others)]
+    others, told = sorted(resolution.records.keys() - {resolution.address}), body.without_personal()
+    first = Change(record_stream(resolution.address), body, at)
+    return [first, *(Change(record_stream(record), told, at) for record in others)]
 
 
 def _on_those_apart(
@@ -75,5 +77,7 @@ def _on_those_apart(
         told = acts if record in meant else closing
         if told:
             body = recorded_choices(choices, told)
+            if record != resolution.address:
+                body = body.without_personal()
             changes.append(Change(record_stream(record), body, choices.closed_at))
     return changes

@@ -937,7 +937,9 @@ class ConsentAct(_message.Message):
     day_precise: _builtins.bool
     """Whether only its day is known."""
     method: _builtins.str
-    """How the person acted; may be empty."""
+    """How the person acted; may be empty. After an undo neither this nor `evidence` is here of what
+    was said by the other side while the two were merged.
+    """
     @_builtins.property
     def happened_at(self) -> _timestamp_pb2.Timestamp:
         """When it happened, as it was told."""

@@ -140,9 +140,14 @@ async def test_consent_is_recorded_and_asked_for(house: Workspace) -> None:
 async def test_consent_of_a_merged_customer_stands_on_every_record(house: Workspace) -> None:
     for name in (A, B, C):
         await house.done(track(f"m-{name.value}", name))
+    b = (await house.done(track("m", B))).customer_id
     await house.done(identify(A, B, C))
-    await house.done(consent("given", B))
-    assert await house.count(ConsentGiven) == 3
+    await house.done(consent("given", B, method="form 7", evidence={"ip": "192.0.2.1"}))
+    given = {e.stream.key: e.body for e in await house.events() if isinstance(e.body, ConsentGiven)}
+    assert len(given) == 3
+    for record_id, body in given.items():
+        said = ("form 7", {"ip": "192.0.2.1"}) if record_id == b else (None, {})
+        assert (body.method, body.evidence) == said
 
     async def again() -> None:
         assert [await house.is_open(name) for name in (A, B, C)] == [True, True, True]

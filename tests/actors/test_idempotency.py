@@ -84,6 +84,18 @@ async def test_the_same_command_twice_at_once_is_carried_out_once(
     assert max((await house.messages()).values()) == 1
 
 
+@pytest.mark.parametrize(
+    "name", ["identifies", "merges", "sets traits", "consents", "consents, joining"]
+)
+async def test_a_command_that_is_repeated_in_its_own_turn_is_answered_with_its_own_revision(
+    house: Workspace, name: str
+) -> None:
+    command = COMMANDS[name]()
+    first, between, again = await house.all_done([command, consent("withdrawn", A), command])
+    assert again.revision == first.revision < between.revision
+    assert (await house.done(command)).revision == first.revision
+
+
 @pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("name", COMMANDS)
 async def test_an_unknown_outcome_is_settled_by_the_same_command(

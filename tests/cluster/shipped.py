@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Sequence
@@ -33,11 +34,13 @@ class Roles:
         self._processes = processes
         self._open: list[Connection] = []
 
-    async def connect(self, role: str) -> Connection:
+    async def connect(self, role: str, *, to: str | None = None) -> Connection:
+        """Connect to any of the servers, or to the one of a name."""
         options = {"user": f"{WORKSPACE}-{role}", "password": self.passwords[role]}
         if role != "operator":
             options["inbox_prefix"] = f"_INBOX_{role}"
-        connection = await Connection.open(self.urls, name=role, options=options)
+        urls = [self.urls[self._names.index(to)]] if to else self.urls
+        connection = await Connection.open(urls, name=role, options=options)
         self._open.append(connection)
         return connection
 
@@ -52,8 +55,15 @@ class Roles:
 
     async def kill(self, name: str) -> None:
         """Kill the server of a name; it stays down."""
-        names = [f"nats-{url.rpartition(':')[2]}" for url in self.urls]
-        await _end_all([self._processes[names.index(name)]])
+        await _end_all([self._processes[self._names.index(name)]])
+
+    def pause(self, name: str) -> None:
+        """Let the server of a name stand still."""
+        self._processes[self._names.index(name)].send_signal(signal.SIGSTOP)
+
+    @property
+    def _names(self) -> list[str]:
+        return [f"nats-{url.rpartition(':')[2]}" for url in self.urls]
 
     async def close(self) -> None:
         await asyncio.gather(*(connection.close() for connection in self._open))
