@@ -39,7 +39,7 @@ RESTS_PER_FLIGHT = 3
 REST_SECONDS_MAX = 0.1
 """Where there is no crowd, what may wait leaves the server's one queue to what may not: for so many
 times as long as its last batch was on its way, at most so long. Beside 5,000 signals a second a
-command takes two thirds of the time; whoever sends one request after another does not notice."""
+command takes two thirds of the time; small calls of `Ingest`, one after another, twice as long."""
 
 
 @dataclass(slots=True, eq=False)

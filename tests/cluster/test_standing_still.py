@@ -7,8 +7,8 @@ from pathlib import Path
 
 from eventlog.direct_get import ask_last_message
 from eventlog.errors import LogUnavailable
+from eventlog.jetstream import JetStreamEventLog
 from eventlog.jetstream_api import JetStreamApi
-from eventlog.stream_config import log_config
 from eventlog.subjects import Subjects
 from tests.cluster.shipped import WORKSPACE, shipped_servers
 from tests.support.waiting import until_async
@@ -22,17 +22,9 @@ FOLLOWERS_ANSWER_AFTER_SECONDS = 4.0
 async def test_soon_a_server_that_stands_still_is_asked_nothing_any_more(tmp_path: Path) -> None:
     async with shipped_servers(tmp_path / "nats", servers=3) as roles:
         operator = await roles.connect("operator")
-        api, log = JetStreamApi(operator), SUBJECTS.log_name
-
-        async def is_made() -> bool:
-            try:
-                await api.call(f"STREAM.CREATE.{log}", log_config(SUBJECTS, replicas=3))
-            except LogUnavailable:
-                return False
-            return True
-
-        await until_async(is_made)
-        servers = (await api.call(f"STREAM.INFO.{log}"))["cluster"]
+        await JetStreamEventLog(operator, WORKSPACE).ensure_stream(replicas=3)
+        log = SUBJECTS.log_name
+        servers = (await JetStreamApi(operator).call(f"STREAM.INFO.{log}"))["cluster"]
         reader = await roles.connect("reader", to=servers["leader"])
 
         async def are_all_answered() -> bool:
