@@ -158,11 +158,16 @@ class CustomerHost:
 
         Never raises.
         """
+        self.give_way()
         return self._replies(self._take_in(batch, self._commands))
 
     def execute_bulk(self, batch: Sequence[Routed]) -> Coroutine[None, None, list[Reply]]:
         """Take in commands that may wait for others: as `execute`, in slices. Never raises."""
         return self._replies(self._take_in(batch, self._bulk))
+
+    def give_way(self) -> None:
+        """Let bulk give way to commands in the log for a while: some came, here or elsewhere."""
+        self._commit.give_way()
 
     def _take_in(self, batch: Sequence[Routed], lane: Lane) -> Answers:
         answers = Answers(len(batch))

@@ -52,8 +52,8 @@ class Lanes(Protocol):
     async def serve(self, epoch: str, execute: Mapping[LaneName, Execute]) -> None:
         """Answer what is sent to an epoch; drop unread what comes after its deadline."""
 
-    async def announce(self, host: int, epoch: str) -> None:
-        """Say that a host is there. Raises `LogUnavailable`."""
+    async def announce(self, host: int, epoch: str, *, is_asked: bool) -> None:
+        """Say that a host is there, and whether commands come. Raises `LogUnavailable`."""
 
     async def listen(self, heard: Callable[[int, Heartbeat], None]) -> None:
         """Hear of every host that says so. Raises `LogUnavailable`."""
@@ -213,7 +213,8 @@ class WatchedLink:
 class ServingHost:
     """A host with both its lanes; each start of a process is an incarnation with its own epoch.
 
-    `epoch` is a UUIDv7, so that a later one is greater.
+    `epoch` is a UUIDv7, so that a later one is greater. Hosts hear each other's heartbeats: while
+    commands come to one of them, the bulk of all gives way in the log, which is one for all.
     """
 
     def __init__(self, host: CustomerHost, lanes: Lanes, *, number: int, epoch: str) -> None:
@@ -221,6 +222,7 @@ class ServingHost:
         self._lanes = lanes
         self._number = number
         self._epoch = epoch
+        self._is_asked = False
         self._announcing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -228,6 +230,7 @@ class ServingHost:
         await self._host.start()
         execute: dict[LaneName, Execute] = {"command": self._execute, "bulk": self.execute_bulk}
         await self._lanes.serve(self._epoch, execute)
+        await self._lanes.listen(self._hear)
         self._announcing = asyncio.create_task(self._announce_for_ever(), name="announce-host")
 
     async def close(self) -> None:
@@ -248,12 +251,18 @@ class ServingHost:
 
     def _execute(self, batch: bytes) -> Awaitable[bytes]:
         """Execute what came on the lane of commands."""
+        self._is_asked = True
         return _encoded(self._host.execute(decode_commands(batch)))
+
+    def _hear(self, host: int, heartbeat: Heartbeat) -> None:
+        if heartbeat.is_asked and host != self._number:
+            self._host.give_way()
 
     async def _announce_for_ever(self) -> None:
         while True:
+            is_asked, self._is_asked = self._is_asked, False
             try:
-                await self._lanes.announce(self._number, self._epoch)
+                await self._lanes.announce(self._number, self._epoch, is_asked=is_asked)
             except LogUnavailable:
                 pass  # Who cannot be heard is counted out; the connection comes back by itself.
             except Exception as error:  # noqa: BLE001  # or it would be silent for good

@@ -9,7 +9,7 @@ from domain.commands import CheckConsent, Identify, PersonCommand, RecordSignals
 from domain.customer import Customer, fate_of, remembered_command
 from domain.decision import Decision
 from domain.identifier_histories import IdentifierHistories
-from domain.ids import RecordId
+from domain.ids import RecordId, merge_id_of
 from domain.record import Record
 from domain.replies import SignalResult
 from domain.signals import Signal, signal_key
@@ -83,10 +83,24 @@ def repeated_outcome(
             message_ids = (message_id,)
         case _:
             whom = _named(customers, command) or customer
-            return Decision(whom.root, repeated_revision=revision)
+            merges = _standing_merges(whom, command)
+            return Decision(whom.root, merge_ids=merges, repeated_revision=revision)
     fates = fates_of(customer.records, source, message_ids)
     results = tuple(fates.get(m, DUPLICATE) for m in message_ids)
-    return Decision(customer.root, signals=results, repeated_revision=revision)
+    return Decision(
+        customer.root,
+        merge_ids=_standing_merges(customer, command),
+        signals=results,
+        repeated_revision=revision,
+    )
+
+
+def _standing_merges(customer: Customer, command: PersonCommand) -> tuple[str, ...]:
+    """Name the merges that a command made, those of them that are not undone."""
+    live = {edge.merge_id for edge in customer.edges}
+    met_max = len(command.identifiers) + len(command.named_records)
+    made = (merge_id_of(command.command_id, place) for place in range(1, met_max))
+    return tuple(merge_id for merge_id in made if merge_id in live) if live else ()
 
 
 def _named(customers: Iterable[Customer], command: PersonCommand) -> Customer | None:

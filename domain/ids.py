@@ -93,3 +93,8 @@ def made_at_milliseconds(time_ordered_id: str) -> int:
 def derived_id(origin: str, purpose: str) -> str:
     """Derive a UUIDv5 from an id and what it is for, so that deciding again gives the same id."""
     return str(uuid5(UUID(origin), purpose))
+
+
+def merge_id_of(command_id: CommandId, place: int) -> MergeId:
+    """Name a merge that a command makes, by its place among them, from 1 on."""
+    return MergeId(derived_id(command_id, f"merge:{place}"))

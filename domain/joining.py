@@ -25,10 +25,9 @@ from domain.identity_events import (
 from domain.ids import (
     IDENTIFIERS_PER_CUSTOMER_MAX,
     RECORDS_PER_CUSTOMER_MAX,
-    MergeId,
     RecordId,
-    derived_id,
     identifier_stream,
+    merge_id_of,
     record_stream,
 )
 from domain.limits import identifiers_of
@@ -100,7 +99,7 @@ def merge_customers(
         return Decision(one.root)
     _require_room(one, other)
     older, newer = sorted(command.named_records)
-    merge_id = MergeId(derived_id(command.command_id, "merge:1"))
+    merge_id = merge_id_of(command.command_id, 1)
     merge = CustomersMerged(
         root=min(one.root, other.root),
         edges=(Edge(merge_id=merge_id, older=older, newer=newer),),

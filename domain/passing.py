@@ -6,6 +6,7 @@ a no binds everybody who is named.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from domain.choices import (
@@ -22,7 +23,7 @@ from domain.consent_events import ConsentChanged
 from domain.decision import Change
 from domain.event import Event
 from domain.gate import Gate
-from domain.ids import record_stream
+from domain.ids import RecordId, record_stream
 from domain.resolution import Resolution
 
 
@@ -58,12 +59,10 @@ def pass_gate(
 def on_every_record(resolution: Resolution, body: Event, at: datetime) -> list[Change]:
     """Put acts first where they were said: an undo leaves a grant with that record alone (R6).
 
-    What is personal of them stands there alone: others may part, and are not erased with it (R14).
     One event on each record, whatever its acts: so they always fit one append (R7).
     """
-    others, told = sorted(resolution.records.keys() - {resolution.address}), body.without_personal()
-    first = Change(record_stream(resolution.address), body, at)
-    return [first, *(Change(record_stream(record), told, at) for record in others)]
+    others = dict.fromkeys(sorted(resolution.records.keys() - {resolution.address}), body)
+    return _told(resolution.address, {resolution.address: body, **others}, at)
 
 
 def _on_those_apart(
@@ -72,12 +71,20 @@ def _on_those_apart(
     """Put a no on every record, a yes on those of who is meant most strongly: nobody is joined."""
     closing = [(body, at) for body, at in acts if body.state in CLOSING]
     meant = resolution.addressee.records if resolution.addressee else {}
-    changes: list[Change] = []
+    bodies: dict[RecordId, Event] = {}
     for record in sorted(resolution.records, key=lambda r: (r != resolution.address, r)):
         told = acts if record in meant else closing
         if told:
-            body = recorded_choices(choices, told)
-            if record != resolution.address:
-                body = body.without_personal()
-            changes.append(Change(record_stream(record), body, choices.closed_at))
-    return changes
+            bodies[record] = recorded_choices(choices, told)
+    return _told(resolution.address, bodies, choices.closed_at)
+
+
+def _told(address: RecordId, bodies: Mapping[RecordId, Event], at: datetime) -> list[Change]:
+    """Tell each record its acts; what is personal of them stands where they were said alone.
+
+    Others may part from that record, and are not erased with it (R14).
+    """
+    return [
+        Change(record_stream(record), body if record == address else body.without_personal(), at)
+        for record, body in bodies.items()
+    ]

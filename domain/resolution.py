@@ -15,7 +15,7 @@ from domain.errors import NotFound, Refused
 from domain.identifier_histories import NO_HISTORIES, IdentifierHistories
 from domain.identity import Edge, Identifier, LeftOut, LeftOutReason, PastHolder
 from domain.identity_rules import IdentityRules
-from domain.ids import CommandId, IdentifierKey, MergeId, RecordId, derived_id
+from domain.ids import CommandId, IdentifierKey, RecordId, merge_id_of
 from domain.limits import Assembly
 from domain.past_holders import Freed, holders_before, of_records, taken_from
 from domain.record import Record
@@ -196,7 +196,7 @@ def _edges(command_id: CommandId, met: list[RecordId]) -> tuple[Edge, ...]:
     """Join each further customer to the one that was met most strongly."""
     return tuple(
         Edge(
-            merge_id=MergeId(derived_id(command_id, f"merge:{place}")),
+            merge_id=merge_id_of(command_id, place),
             older=min(met[0], other),
             newer=max(met[0], other),
         )

@@ -127,6 +127,10 @@ class GroupCommit:
         """Let what may not wait go out now, not in the next pass of the loop."""
         self._urgent.send()
 
+    def give_way(self) -> None:
+        """Leave what may wait aside more often for a while: somebody came who does not wait."""
+        self._patient.give_way()
+
     def end_gathering(self) -> None:
         """Let what may wait and waits now gather no more: nothing is about to join it."""
         self._patient.end_gathering()

@@ -2,7 +2,7 @@
 
     koseki.<ws>.command.<slot>.<epoch>    a request; its reply is what the host answers
     koseki.<ws>.bulk.<slot>.<epoch>       the same, of what may wait for others
-    koseki.<ws>.host.<number>             a heartbeat: <epoch> <losses> <number>
+    koseki.<ws>.host.<number>             a heartbeat: <epoch> <losses> <number> <0 or 1>
 
 Nothing here is kept: who gets no reply asks again. An empty reply says that nothing was done.
 """
@@ -32,23 +32,25 @@ Execute = Callable[[bytes], Awaitable[bytes]]
 """Takes a batch in as soon as it has come; `ValueError` says that it cannot be read."""
 
 _EPOCH = re.compile(r"[0-9a-f-]{1,64}")
-_HEARTBEAT = re.compile(rf"({_EPOCH.pattern}) ([0-9]{{1,18}}) ([0-9]{{1,18}})")
+_HEARTBEAT = re.compile(rf"({_EPOCH.pattern}) ([0-9]{{1,18}}) ([0-9]{{1,18}}) ([01])")
 _log = structlog.get_logger(__name__)
 
 
 class Heartbeat(NamedTuple):
     """What a host says twice a second; a later one is greater.
 
-    `losses` counts the connections that it lost, `number` its heartbeats.
+    `losses` counts the connections that it lost, `number` its heartbeats; `is_asked` says whether
+    commands came to it since the last one.
     """
 
     epoch: str
     losses: int
     number: int
+    is_asked: bool = False
 
     def follows(self, earlier: Heartbeat) -> bool:
         """Whether nothing was lost between the two, on the host's connection or on the way."""
-        return self == earlier._replace(number=earlier.number + 1)
+        return self[:3] == (earlier.epoch, earlier.losses, earlier.number + 1)
 
 
 class NatsLanes:
@@ -93,9 +95,9 @@ class NatsLanes:
 
         await self._subscribe(what, take)
 
-    async def announce(self, host: int, epoch: str) -> None:
+    async def announce(self, host: int, epoch: str, *, is_asked: bool) -> None:
         """Say that a host is there. Raises `LogUnavailable`."""
-        said = f"{epoch} {self._connection.losses} {next(self._heartbeats)}"
+        said = f"{epoch} {self._connection.losses} {next(self._heartbeats)} {is_asked:d}"
         await self._connection.publish(f"{self._prefix}.host.{host}", said.encode())
 
     async def listen(self, heard: Callable[[int, Heartbeat], None]) -> None:
@@ -105,7 +107,8 @@ class NatsLanes:
             host = message.subject.rpartition(".")[2]
             said = _HEARTBEAT.fullmatch(message.data.decode("ascii", "replace"))
             if host.isdecimal() and said:
-                heard(int(host), Heartbeat(said[1], int(said[2]), int(said[3])))
+                losses, number, is_asked = (int(told) for told in said.groups()[1:])
+                heard(int(host), Heartbeat(said[1], losses, number, is_asked=bool(is_asked)))
 
         await self._subscribe("host.*", take)
 

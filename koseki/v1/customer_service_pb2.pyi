@@ -139,7 +139,9 @@ class IdentifyResponse(_message.Message):
     """True if nobody was known by these identifiers."""
     @_builtins.property
     def merge_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The ids of the merges that this decision made, one per pair of records that met."""
+        """The ids of the merges that this decision made, one per pair of records that met; where it comes
+        again with its id, of those that stand.
+        """
 
     @_builtins.property
     def left_out(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.LeftOutIdentifier]:
@@ -887,7 +889,7 @@ class LinkIdentifiersResponse(_message.Message):
     """The command's id, as sent or as made by the server."""
     @_builtins.property
     def merge_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The ids of the merges that this decision made."""
+        """The ids of the merges that this decision made; where it comes again, of those that stand."""
 
     def __init__(
         self,
@@ -1265,12 +1267,12 @@ class MergeCustomersResponse(_message.Message):
     command_id: _builtins.str
     """The command's id, as sent or as made by the server."""
     merge_id: _builtins.str
-    """The merge's id; empty if they were one customer already, or the command had been carried out
-    before.
+    """The merge's id; empty if they were one customer already, or the command comes again and its
+    merge was undone.
     """
     @_builtins.property
     def consequences(self) -> Global___Consequences:
-        """What it comes to; unset where the merge's id is empty."""
+        """What it comes to; unset where they were one already, or the command had been carried out before."""
 
     def __init__(
         self,
@@ -1889,7 +1891,7 @@ class CommandDone(_message.Message):
     """Why an act of consent changed nothing and was not stored; empty if it was stored."""
     @_builtins.property
     def merge_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The ids of the merges that it made."""
+        """The ids of the merges that it made; where the command comes again, of those that stand."""
 
     @_builtins.property
     def left_out(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.LeftOutIdentifier]:

@@ -264,7 +264,9 @@ class CustomerServiceServicer:
 
     def UndoMerge(self, request, context):
         """Undoes one merge: afterwards each side is what it would be without it, but for what the answer
-        lists. Only MergeCustomers brings the two together again.
+        lists. A message that came to both sides, and counted once while they were one, is missing on
+        the side that did not record it until it is sent again. Only MergeCustomers brings the two
+        together again.
 
         Errors: NOT_FOUND (UNKNOWN_CUSTOMER, UNKNOWN_MERGE), FAILED_PRECONDITION (AMBIGUOUS_CUSTOMER,
         TOO_MANY_SEPARATIONS).

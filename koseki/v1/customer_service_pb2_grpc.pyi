@@ -159,7 +159,9 @@ class CustomerServiceStub:
     """
     UndoMerge: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.UndoMergeRequest, _customer_service_pb2.UndoMergeResponse]
     """Undoes one merge: afterwards each side is what it would be without it, but for what the answer
-    lists. Only MergeCustomers brings the two together again.
+    lists. A message that came to both sides, and counted once while they were one, is missing on
+    the side that did not record it until it is sent again. Only MergeCustomers brings the two
+    together again.
 
     Errors: NOT_FOUND (UNKNOWN_CUSTOMER, UNKNOWN_MERGE), FAILED_PRECONDITION (AMBIGUOUS_CUSTOMER,
     TOO_MANY_SEPARATIONS).
@@ -281,7 +283,9 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     """
     UndoMerge: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.UndoMergeRequest, _customer_service_pb2.UndoMergeResponse]  # type: ignore[assignment]
     """Undoes one merge: afterwards each side is what it would be without it, but for what the answer
-    lists. Only MergeCustomers brings the two together again.
+    lists. A message that came to both sides, and counted once while they were one, is missing on
+    the side that did not record it until it is sent again. Only MergeCustomers brings the two
+    together again.
 
     Errors: NOT_FOUND (UNKNOWN_CUSTOMER, UNKNOWN_MERGE), FAILED_PRECONDITION (AMBIGUOUS_CUSTOMER,
     TOO_MANY_SEPARATIONS).
@@ -478,7 +482,9 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_customer_service_pb2.UndoMergeResponse, _abc.Awaitable[_customer_service_pb2.UndoMergeResponse]]:
         """Undoes one merge: afterwards each side is what it would be without it, but for what the answer
-        lists. Only MergeCustomers brings the two together again.
+        lists. A message that came to both sides, and counted once while they were one, is missing on
+        the side that did not record it until it is sent again. Only MergeCustomers brings the two
+        together again.
 
         Errors: NOT_FOUND (UNKNOWN_CUSTOMER, UNKNOWN_MERGE), FAILED_PRECONDITION (AMBIGUOUS_CUSTOMER,
         TOO_MANY_SEPARATIONS).

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from actors.host import CustomerHost
-from actors.lanes import HostTable, RequestLane, ServingHost
+from actors.lanes import HEARTBEAT_SECONDS, HostTable, RequestLane, ServingHost
 from actors.messages import HostUnavailable
 from actors.router import CommandRouter
 from actors.slots import SLOTS, Placement, slot_of
@@ -124,6 +124,29 @@ async def test_commands_reach_the_hosts_and_a_merge_over_both_follows_the_move(
             joined = await router.execute(identify(people[0], one, loyalty(f"l{one.value}")))
             assert isinstance(joined, Done)
         assert {n.status()["commands_executed"] > 0 for n in opened.serving} == {True}
+
+
+async def test_while_commands_come_to_one_host_the_bulk_of_all_gives_way(
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gave_way: set[CustomerHost] = set()
+
+    def note(host: CustomerHost) -> None:
+        gave_way.add(host)
+
+    monkeypatch.setattr(CustomerHost, "give_way", note)
+    async with net(server) as opened:
+        router = await opened.router()
+        for number in range(HOSTS):
+            await opened.serve(number)
+        await until(lambda: None not in {opened.table.epoch_of(n) for n in range(HOSTS)})
+        signals = [track(f"m{number}", user(str(number))) for number in range(12)]
+        assert all(isinstance(r, Done) for r in await router.execute_many(signals))
+        await asyncio.sleep(2 * HEARTBEAT_SECONDS)
+        assert not gave_way
+        assert isinstance(await router.execute(traits(user("0"))), Done)
+        assert len(gave_way) == 1
+        await until(lambda: len(gave_way) == HOSTS)
 
 
 async def test_a_host_that_falls_silent_is_moved_and_nothing_is_lost_or_repeated(

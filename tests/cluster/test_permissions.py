@@ -75,6 +75,7 @@ async def test_commands_go_from_gateways_to_hosts_and_hosts_are_heard(roles: Rol
     serving = NatsLanes(await roles.connect("host"), WORKSPACE)
     asking = NatsLanes(await roles.connect("gateway"), WORKSPACE)
     worker = NatsLanes(await roles.connect("worker"), WORKSPACE)
+    other = NatsLanes(await roles.connect("host"), WORKSPACE)
     epoch, heard = new_id(), dict[str, str]()
 
     async def execute(batch: bytes) -> bytes:
@@ -82,15 +83,16 @@ async def test_commands_go_from_gateways_to_hosts_and_hosts_are_heard(roles: Rol
 
     await serving.serve(epoch, {"command": execute, "bulk": execute})
     await asking.listen(lambda _number, said: heard.update(gateway=said.epoch))
+    await other.listen(lambda _number, said: heard.update(host=said.epoch))
     await worker.listen(lambda _number, said: heard.update(worker=said.epoch))
     deadline = datetime.now(UTC) + timedelta(seconds=5)
 
     async def is_answered() -> bool:
-        await serving.announce(3, epoch)
-        return len(heard) == 2
+        await serving.announce(3, epoch, is_asked=True)
+        return len(heard) == 3
 
     await until_async(is_answered)
-    assert heard == {"gateway": epoch, "worker": epoch}
+    assert heard == {"gateway": epoch, "worker": epoch, "host": epoch}
 
     async def answer(lanes: NatsLanes, lane: LaneName) -> bytes:
         return await lanes.request(lane, 1, epoch=epoch, batch=b"batch", deadline=deadline)

@@ -16,7 +16,7 @@ from domain.record import (
 )
 from domain.signal_events import SignalsRecorded, TraitsSet
 from domain.signals import signal_key
-from tests.domain.asking import act, identify, set_traits, signal, signals
+from tests.domain.asking import act, identify, merge, set_traits, signal, signals, undo
 from tests.domain.facts import LATE, at, command_id, email, linked, on, record_id, recorded, user
 from tests.domain.scenario import Scenario, given
 
@@ -116,6 +116,17 @@ def test_the_consent_of_a_merged_customer_repeated_stores_nothing() -> None:
     granted = two.after(act(4, "given", A))
     assert [act_.act_id for act_ in granted.record(2).acts] == [command_id(4)]
     granted.when(act(4, "given", A)).then_nothing()
+
+
+def test_a_repeated_command_names_the_merges_that_it_made_and_that_stand() -> None:
+    three = given(on(1, linked(A)), on(2, linked(B)), on(3, linked(C)))
+    for command, undone in ((identify(4, A, B, C), 2), (merge(4, 1, 2), 1)):
+        decided = three.when(command).decision
+        assert decided is not None
+        joined = three.after(command).after(set_traits(5, A))
+        assert joined.when(command).then_nothing().merge_ids == decided.merge_ids
+        parted = joined.after(undo(6, decided.merge_ids[undone - 1], named=1))
+        assert parted.when(command).then_nothing().merge_ids == decided.merge_ids[: undone - 1]
 
 
 def day_after(number: int, milliseconds: int) -> CommandId:

@@ -3,82 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
 
 import pytest
 
-from domain.ids import EventId, Stream
 from eventlog.commit import GroupCommit
 from eventlog.commit_queue import (
     BATCH_EVENTS_MAX,
     CROWD_EVENTS_MIN,
     FLIGHTS_MAX,
-    GATHER_SECONDS,
-    GATHERED_EVENTS_MAX,
-    RESTS_PER_FLIGHT,
 )
-from eventlog.errors import LogUnavailable
-from eventlog.jetstream import JetStreamEventLog
 from eventlog.memory import MemoryEventLog
-from eventlog.port import Attempt, Conflict, Entry, Outcome, Refused, Stored, Unknown
+from eventlog.port import Attempt, Conflict, Refused, Stored, Unknown
+from tests.eventlog.committing import WatchedLog, all_of, events_of, send, singles
 from tests.support.events import attempt, draft, new_record, store, touched, traits
 from tests.support.waiting import until
-
-
-class WatchedLog(MemoryEventLog):
-    """Remember what reaches the log, hold appends at a gate, and count reads of the heads."""
-
-    def __init__(self) -> None:
-        super().__init__("test")
-        self.batches: list[Attempt] = []
-        self.reads_of_heads = 0
-        self.heads_are_readable = True
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def append(self, attempt: Attempt, *, timeout_seconds: float) -> Outcome:
-        self.batches.append(attempt)
-        await self.gate.wait()
-        return await super().append(attempt, timeout_seconds=timeout_seconds)
-
-    async def last_entries(self, streams: Iterable[Stream]) -> dict[Stream, Entry]:
-        self.reads_of_heads += 1
-        if not self.heads_are_readable:
-            raise LogUnavailable("not now")
-        return await super().last_entries(streams)
-
-    @property
-    def sizes(self) -> list[int]:
-        return [len(batch.drafts) for batch in self.batches]
-
-
-@pytest.fixture
-def log() -> WatchedLog:
-    return WatchedLog()
-
-
-@pytest.fixture
-def commit(log: WatchedLog) -> GroupCommit:
-    return GroupCommit(log)
-
-
-def send(
-    commit: GroupCommit, *attempts: Attempt, timeout: float = 10
-) -> list[asyncio.Task[Outcome]]:
-    """Give attempts to a group commit, in this order, each from a caller of its own."""
-    return [asyncio.create_task(commit.append(a, timeout_seconds=timeout)) for a in attempts]
-
-
-async def all_of(commit: GroupCommit, *attempts: Attempt) -> list[Outcome]:
-    return await asyncio.gather(*send(commit, *attempts))
-
-
-def singles(number: int) -> list[Attempt]:
-    return [attempt(draft(new_record(), touched())) for _ in range(number)]
-
-
-async def events_of(log: MemoryEventLog | JetStreamEventLog) -> list[EventId]:
-    return [e.event.event_id async for batch in log.read() for e in batch if e.event]
 
 
 async def test_what_arrives_together_goes_out_together(
@@ -266,107 +204,6 @@ async def test_a_caller_that_went_away_while_it_waited_is_not_sent(
     assert log.sizes == [1, 1]
 
 
-def patient(commit: GroupCommit, *attempts: Attempt) -> list[asyncio.Task[Outcome]]:
-    """Give attempts that may wait to a group commit."""
-    return [
-        asyncio.create_task(commit.append(a, timeout_seconds=10, may_wait=True)) for a in attempts
-    ]
-
-
-async def test_what_may_wait_gathers_and_goes_out_before_long(
-    log: WatchedLog, commit: GroupCommit
-) -> None:
-    first = patient(commit, *singles(3))
-    await asyncio.sleep(0.001)
-    assert log.sizes == []
-    outcomes = await asyncio.gather(*first, *patient(commit, *singles(2)))
-    assert all(isinstance(outcome, Stored) for outcome in outcomes)
-    assert log.sizes == [5]
-
-
-@pytest.mark.parametrize("let_go", [GroupCommit.hurry, GroupCommit.end_gathering])
-async def test_what_may_wait_is_let_go_before_its_time(
-    log: WatchedLog,
-    commit: GroupCommit,
-    monkeypatch: pytest.MonkeyPatch,
-    let_go: Callable[[GroupCommit], None],
-) -> None:
-    monkeypatch.setattr("eventlog.commit_queue.GATHER_SECONDS", 60.0)
-    let_go(commit)  # nobody waits: nothing happens
-    sent = patient(commit, *singles(3))
-    await asyncio.sleep(0.001)
-    assert log.sizes == []
-    let_go(commit)
-    assert all(isinstance(outcome, Stored) for outcome in await asyncio.gather(*sent))
-    assert log.sizes == [3]
-
-
-async def flown(log: WatchedLog, commit: GroupCommit, seconds: float) -> None:
-    """Have a batch of what may wait on its way for so long."""
-    log.gate.clear()
-    sent = patient(commit, *singles(1))
-    await asyncio.sleep(0)
-    commit.end_gathering()
-    await until(lambda: log.sizes == [1])
-    await asyncio.sleep(seconds)
-    log.gate.set()
-    await asyncio.gather(*sent)
-
-
-async def test_a_small_batch_of_what_may_wait_rests_after_the_one_before(
-    log: WatchedLog, commit: GroupCommit
-) -> None:
-    loop = asyncio.get_running_loop()
-    await flown(log, commit, 0.02)
-    landed = loop.time()
-    sent = patient(commit, *singles(2))
-    await asyncio.sleep(0)
-    commit.end_gathering()
-    urgent = send(commit, *singles(1))
-    await asyncio.gather(*urgent)
-    assert log.sizes == [1, 1]
-    assert all(isinstance(outcome, Stored) for outcome in await asyncio.gather(*sent))
-    assert loop.time() - landed >= RESTS_PER_FLIGHT * 0.02
-    assert log.sizes == [1, 1, 2]
-
-
-@pytest.mark.parametrize(
-    ("events", "let_go"),
-    [(2, GroupCommit.hurry), (CROWD_EVENTS_MIN, GroupCommit.end_gathering)],
-)
-async def test_neither_a_crowd_nor_what_is_hurried_rests(
-    log: WatchedLog,
-    commit: GroupCommit,
-    monkeypatch: pytest.MonkeyPatch,
-    events: int,
-    let_go: Callable[[GroupCommit], None],
-) -> None:
-    monkeypatch.setattr("eventlog.commit_queue.REST_SECONDS_MAX", 60.0)
-    monkeypatch.setattr("eventlog.commit_queue.RESTS_PER_FLIGHT", 10_000)
-    await flown(log, commit, 0.01)
-    sent = patient(commit, *singles(events))
-    await asyncio.sleep(0)
-    let_go(commit)
-    assert all(isinstance(outcome, Stored) for outcome in await asyncio.gather(*sent))
-    assert log.sizes == [1, events]
-
-
-async def test_what_is_hurried_while_another_batch_is_on_its_way_goes_once_that_has_landed(
-    log: WatchedLog, commit: GroupCommit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("eventlog.commit_queue.REST_SECONDS_MAX", 60.0)
-    monkeypatch.setattr("eventlog.commit_queue.RESTS_PER_FLIGHT", 10**9)
-    log.gate.clear()
-    sent = patient(commit, *singles(1))
-    await until(lambda: log.sizes == [1])
-    sent += patient(commit, *singles(2))
-    await asyncio.sleep(0)
-    commit.hurry()
-    log.gate.set()
-    assert all(isinstance(outcome, Stored) for outcome in await asyncio.gather(*sent))
-    assert log.sizes == [1, 2]
-
-
 async def test_what_is_urgent_goes_out_before_the_loop_does_else(
     log: WatchedLog, commit: GroupCommit
 ) -> None:
@@ -376,47 +213,6 @@ async def test_what_is_urgent_goes_out_before_the_loop_does_else(
     commit.send_urgent()
     await asyncio.sleep(0)
     assert log.sizes == [3]
-
-
-async def test_what_may_not_wait_passes_what_may(log: WatchedLog, commit: GroupCommit) -> None:
-    log.gate.clear()
-    crowd = patient(commit, *singles((FLIGHTS_MAX + 1) * GATHERED_EVENTS_MAX))
-    await until(lambda: len(log.batches) == FLIGHTS_MAX)
-    urgent = send(commit, *singles(2))
-    await until(lambda: len(log.batches) == FLIGHTS_MAX + 1)
-    assert log.sizes == [GATHERED_EVENTS_MAX] * FLIGHTS_MAX + [2]
-    log.gate.set()
-    assert all(isinstance(o, Stored) for o in await asyncio.gather(*urgent, *crowd))
-
-
-async def test_enough_that_may_wait_waits_no_longer(log: WatchedLog, commit: GroupCommit) -> None:
-    log.gate.clear()
-    sent = patient(commit, *singles(GATHERED_EVENTS_MAX))
-    for _ in range(4):
-        await asyncio.sleep(0)
-    assert log.sizes == [GATHERED_EVENTS_MAX]
-    more = patient(commit, *singles(GATHERED_EVENTS_MAX - 1))
-    await asyncio.sleep(2 * GATHER_SECONDS)
-    assert log.sizes == [GATHERED_EVENTS_MAX]
-    more += patient(commit, *singles(1))
-    await until(lambda: log.sizes == [GATHERED_EVENTS_MAX] * 2)
-    log.gate.set()
-    await asyncio.gather(*sent, *more)
-
-
-async def test_what_may_wait_is_not_forgotten_behind_an_append(
-    log: WatchedLog, commit: GroupCommit
-) -> None:
-    log.gate.clear()
-    first = patient(commit, *singles(1))
-    await until(lambda: log.sizes == [1])
-    waiting = patient(commit, *singles(3))
-    await asyncio.sleep(2 * GATHER_SECONDS)
-    assert log.sizes == [1]
-    log.gate.set()
-    outcomes = await asyncio.gather(*first, *waiting)
-    assert all(isinstance(outcome, Stored) for outcome in outcomes)
-    assert log.sizes == [1, 3]
 
 
 async def test_closing_leaves_nothing_on_its_way_and_sends_nothing_more(
