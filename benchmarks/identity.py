@@ -42,11 +42,11 @@ class Load:
 
     rounds: Rounds = Rounds(7, seconds_max=120.0)  # noqa: RUF009  # frozen
     people: int = 5_000
-    batches: int = 40
+    batches: int = 80
     intake_messages: int = 4_000
 
 
-QUICK = Load(rounds=Rounds(4, seconds_max=25.0), batches=24, intake_messages=1_000)
+QUICK = Load(rounds=Rounds(4, seconds_max=25.0), batches=48, intake_messages=1_000)
 
 
 class Publisher:

@@ -32,7 +32,7 @@ MAP_BYTES_MAX = 1 << 38
 """Address space, not disk: large enough that it never has to grow under a reader."""
 
 READERS_MAX = 512
-MAP_RETRIES_MAX = 3
+READ_TRIES_MAX = 3
 OPEN_TRIES_MAX = 4
 """Of a reader that finds another generation in place of the one that it was about to open."""
 META_BYTES = 2 * 4_096
@@ -60,6 +60,15 @@ class Snapshot(StoredRows):
         self._databases = databases
         self._codec = codec
         self._checkpoint = checkpoint or _stored_checkpoint(transaction, databases)
+
+    def end(self) -> None:
+        """Give the transaction back, and its place among the readers.
+
+        LMDB's binding frees that with the transaction itself, which the traceback of an error in a
+        read would keep: here it goes, whoever still has the snapshot.
+        """
+        self._transaction.abort()
+        del self._transaction
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -227,14 +236,18 @@ class Store:
         """Read the rows as of one checkpoint. Keep it short: the file grows while one is open."""
         opened = self._enter()
         try:
-            transaction = _begin_reading(opened.environment)
+            snapshot = self._begin(opened)
             try:
-                now = opened.checkpoint_of(transaction)
-                yield Snapshot(transaction, opened.databases, self._codec, checkpoint=now)
+                yield snapshot
             finally:
-                transaction.abort()
+                snapshot.end()
         finally:
             self._exit(opened)
+
+    def _begin(self, opened: _Opened) -> Snapshot:
+        transaction = _begin_reading(opened.environment)
+        now = opened.checkpoint_of(transaction)
+        return Snapshot(transaction, opened.databases, self._codec, checkpoint=now)
 
     def close(self) -> None:
         """Close the read side; no snapshot or transaction may be open."""
@@ -293,6 +306,7 @@ def _open_reading(folder: Path, mark: Mark) -> _Opened:
     if not _has_meta_pages(folder / "data.mdb"):
         raise ReadSideNotReady("no projector has made this read side yet")
     environment = _open(folder, readonly=True)
+    environment.reader_check()
     try:
         databases = {name: environment.open_db(name.encode(), create=False) for name in _DATABASES}
     except (lmdb.NotFoundError, lmdb.ReadonlyError):
@@ -307,14 +321,16 @@ def _open_reading(folder: Path, mark: Mark) -> _Opened:
 
 
 def _begin_reading(environment: lmdb.Environment) -> lmdb.Transaction:
-    for _ in range(MAP_RETRIES_MAX):
+    for _ in range(READ_TRIES_MAX):
         try:
             return environment.begin()
         except lmdb.MapResizedError:
             environment.set_mapsize(0)
+        except lmdb.ReadersFullError:
+            environment.reader_check()  # processes that were killed may have left theirs
         except lmdb.Error as error:
             raise _failed(error) from error
-    raise StoreFailed("the map of the read side went on growing")
+    raise StoreFailed("the read side goes on growing, or has too many readers")
 
 
 def _has_meta_pages(file: Path) -> bool:
@@ -347,7 +363,7 @@ def _failed(error: lmdb.Error) -> StoreFailed:
 
 
 def _require_schema(environment: lmdb.Environment, databases: _Databases) -> None:
-    with environment.begin() as transaction:
+    with _begin_reading(environment) as transaction:
         stored = transaction.get(_SCHEMA, db=databases[_META])
     if stored != _schema():
         environment.close()

@@ -12,7 +12,12 @@ import pytest
 
 from eventlog.errors import LogDamaged
 from projections import store as store_module
-from projections.errors import CheckpointMoved, ReadSideNotReady, ReadSideOutdated
+from projections.errors import (
+    CheckpointMoved,
+    ReadSideNotReady,
+    ReadSideOutdated,
+    StoreFailed,
+)
 from projections.fold import fold_batch
 from projections.memory import MemoryTables
 from projections.store import Store, WritableStore
@@ -227,6 +232,39 @@ def test_a_reader_follows_a_map_that_grew(tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "data.mdb").stat().st_size > 1 << 20
     assert ask(reader).startswith(f"{opened.checkpoint.revision} ")
     reader.communicate()
+    opened.close()
+
+
+def test_a_read_that_failed_keeps_no_place_among_the_readers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "READERS_MAX", 8)
+    opened = Store.open_writer(tmp_path)
+    kept: list[Exception] = []
+    for number in range(20):
+        try:
+            with opened.snapshot() as snapshot:
+                raise LookupError(number, snapshot)
+        except LookupError as error:
+            kept.append(error)  # with its traceback, as a server keeps one with its call
+    assert len(kept) == 20
+    opened.close()
+
+
+def test_the_places_of_readers_that_were_killed_are_taken_by_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "READERS_MAX", 8)
+    opened = Store.open_writer(tmp_path)
+    holding = start("holding", tmp_path)
+    assert holding.stdout is not None
+    assert 0 < int(holding.stdout.readline()) <= 8
+    with pytest.raises(StoreFailed), opened.snapshot():
+        pass
+    holding.kill()
+    holding.communicate()
+    with opened.snapshot() as snapshot:
+        assert snapshot.checkpoint == Checkpoint()
     opened.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 
 import grpc
@@ -10,6 +11,7 @@ import pytest
 
 from eventlog.jetstream import JetStreamEventLog
 from koseki.v1 import common_pb2, query_service_pb2
+from projections.store import READERS_MAX
 from tests.services.edge import Edge, edge_over, loyalty, refusal, signal, user
 
 NOBODY = "01890000-0000-7000-8000-000000000000"
@@ -285,3 +287,14 @@ async def test_batches_have_1_to_1000_references(edge: Edge) -> None:
     most = [{"identifier": user("1")}] * 1_000
     answer = await edge.get_many(*most, at_least_revision=known.revision)
     assert {r.customer.customer_id for r in answer.results} == {known.customer_id}
+
+
+async def test_reads_that_fail_leave_the_read_side_to_others(edge: Edge) -> None:
+    await edge.identify(user("1"))
+    gc.disable()  # as good as so in a gateway: what is freed there is freed by itself
+    try:
+        for _ in range(READERS_MAX + 1):
+            assert (await refusal(edge.get(user("1"), purpose="typo"))).reason == "UNKNOWN_PURPOSE"
+    finally:
+        gc.enable()
+    assert (await edge.get(user("1"))).identifiers
