@@ -12,16 +12,17 @@ import structlog
 from actors.clock import Clock
 from actors.drafting import drafts_of
 from domain.command_origins import require_origin
-from domain.commands import RulesCommand
+from domain.commands import RulesCommand, SetIdentityRules
 from domain.decision import Change
-from domain.errors import DomainError, Kind
-from domain.ids import WORKSPACE_STREAM, CommandId
+from domain.errors import DomainError, Kind, Refused
+from domain.ids import WORKSPACE_STREAM, CommandId, StreamKind
 from domain.record import RememberedCommand, remembered
 from domain.replies import Done
-from domain.rules import Rules, Source, decide_rules, fold_rules
+from domain.rules import Rules, Source, decide_rules, fold_rules, rewrites
 from eventlog.errors import LogDamaged, LogError
 from eventlog.outgoing import LOG_DAMAGED, NOBODYS_FAULT
-from eventlog.port import EMPTY, Attempt, Conflict, EventLog, Head, Refused, Stored, Unknown
+from eventlog.port import EMPTY, Attempt, Conflict, EventLog, Head, Stored, Unknown
+from eventlog.port import Refused as NotStored
 
 REFRESH_EVERY_SECONDS = 0.25
 """How long what stands in the log may be unknown to a host: its gate goes by the rules before."""
@@ -117,6 +118,8 @@ class RulesKeeper:
             if before is not None:
                 require_origin(before.origins, command.kind)
                 return Done(customer_id=None, revision=before.revision)
+            if isinstance(command, SetIdentityRules) and rewrites(self._rules, command.rules):
+                await self._require_nobody_known()
             bodies = decide_rules(self._rules, command)
             if not bodies:
                 return Done(customer_id=None, revision=self._head.revision)
@@ -132,7 +135,7 @@ class RulesKeeper:
                     with contextlib.suppress(LogError):
                         await self.refresh()
                     return Done(customer_id=None, revision=outcome.revision)
-                case Refused(reason=reason):
+                case NotStored(reason=reason):
                     kind = _KINDS.get(reason, Kind.REFUSED)
                     raise RulesUnavailable(kind, reason, "the log did not take the change")
                 case Unknown():
@@ -145,12 +148,21 @@ class RulesKeeper:
                     continue
         raise RulesUnavailable(Kind.CONFLICT, "CONFLICT_BUDGET_SPENT", "the rules keep changing")
 
+    async def _require_nobody_known(self) -> None:
+        """Raise `Refused` if the log holds any identifier."""
+        try:
+            async for entries in self._log.read():
+                if any(entry.stream.kind is StreamKind.IDENTIFIER for entry in entries):
+                    text = "what is held, refused or erased under a value would be so no more"
+                    raise Refused("NORMALISER_IN_USE", text)
+        except LogError as error:
+            raise _unavailable(error) from error
+
     async def _refresh_or_fail(self) -> None:
         try:
             await self.refresh()
         except LogError as error:
-            kind = Kind.DAMAGED if isinstance(error, LogDamaged) else Kind.UNAVAILABLE
-            raise RulesUnavailable(kind, error.reason, error.message) from error
+            raise _unavailable(error) from error
 
     async def _refresh_for_ever(self) -> None:
         while True:
@@ -159,6 +171,11 @@ class RulesKeeper:
                 await self.refresh()
             except LogError as error:
                 _log.warning("rules_not_refreshed", reason=error.reason)
+
+
+def _unavailable(error: LogError) -> RulesUnavailable:
+    kind = Kind.DAMAGED if isinstance(error, LogDamaged) else Kind.UNAVAILABLE
+    return RulesUnavailable(kind, error.reason, error.message)
 
 
 def _attempt(command: RulesCommand, changes: list[Change], *, head: Head, clock: Clock) -> Attempt:

@@ -331,7 +331,7 @@ async def open_clock(log: JetStreamEventLog, guard: LogGuard | None = None) -> L
 
 def build_normaliser(settings: Settings, rules: RulesKeeper) -> IdentifierNormaliser:
     """Build what normalises identifiers, by the rules as they are when each comes in."""
-    return IdentifierNormaliser(ensure_pepper(settings), rules=lambda: rules.rules.identity)
+    return IdentifierNormaliser(ensure_pepper(settings), rules=lambda: rules.rules)
 
 
 async def build_router(

@@ -56,7 +56,8 @@ async def rehearse_rules(
     async with reached(settings, role="reader") as (found, connection):
         log = await open_log(connection, found)
         try:
-            normaliser = IdentifierNormaliser(read_pepper(found), rules=lambda: rules)
+            tried = Rules(identity=rules)
+            normaliser = IdentifierNormaliser(read_pepper(found), rules=lambda: tried)
             return asdict(await rehearse(log, normaliser, progress=progress))
         finally:
             await log.close()

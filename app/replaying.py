@@ -67,9 +67,9 @@ class Past:
         """
         if isinstance(named, str):
             return await fold_members(self.log, prefix, record_ids=[named]), named
-        rules = (await rules_of(self.log)).identity
+        rules = await rules_of(self.log)
         normaliser = IdentifierNormaliser(read_pepper(self.settings), rules=lambda: rules)
-        key = normaliser.normalise(*named).key
+        key = normaliser.sought(*named, {}).key
         found = await fold_members(self.log, prefix, identifiers=[key])
         return found, found.holder(key)
 

@@ -30,6 +30,7 @@ from domain.event import Event, Recorded
 from domain.identity_rules import DEFAULT_IDENTITY_RULES, IdentityRules
 from domain.ids import CommandId
 from domain.replies import Done
+from domain.rules import Rules
 from eventlog.memory import MemoryEventLog
 from examples.population.lives import PURPOSES, SOURCES
 
@@ -57,7 +58,7 @@ class Hosts:
         self._hosts: list[CustomerHost] = []
         self._router = CommandRouter(self.log, self, placement=self._placement, clock=CLOCK)
         self.normaliser = IdentifierNormaliser(
-            b"a pepper of the bench", rules=lambda: self.identity
+            b"a pepper of the bench", rules=lambda: Rules(identity=self.identity)
         )
 
     async def start(self) -> None:

@@ -60,6 +60,10 @@ class Namespace(BaseModel):
             raise ValueError("a composite has two or more different parts")
         return self
 
+    def writes_otherwise(self, other: Namespace) -> bool:
+        """Whether the same value has another key there."""
+        return (self.normaliser, self.parts) != (other.normaliser, other.parts)
+
     def blocks(self, value: str) -> bool:
         """Say whether a normalised value is one that names nobody."""
         text = value.lower()

@@ -20,7 +20,7 @@ from domain.commands import (
 from domain.consent import LawfulBasis
 from domain.errors import Invalid, NotFound, Refused
 from domain.event import Event, Recorded
-from domain.identity_rules import DEFAULT_IDENTITY_RULES, IdentityRules
+from domain.identity_rules import DEFAULT_IDENTITY_RULES, IdentityRules, Namespace
 from domain.notices import NOTICES_PER_PURPOSE_MAX, Notice, notice_digest
 from domain.segments import Segment, decide_segment, evolve_segments
 from domain.trait_indexes import TraitIndex, decide_trait_index, evolve_trait_indexes
@@ -69,13 +69,17 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The rules after `version` events of the workspace's stream."""
+    """The rules after `version` events of the workspace's stream.
+
+    `past_namespaces` are those that earlier identity rules had and these have not, by name.
+    """
 
     version: int = 0
     purposes: Mapping[str, Purpose] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
     segments: Mapping[str, Segment] = field(default_factory=dict)
     identity: IdentityRules = DEFAULT_IDENTITY_RULES
+    past_namespaces: Mapping[str, Namespace] = field(default_factory=dict)
     trait_indexes: Mapping[str, TraitIndex] = field(default_factory=dict)
 
     def source(self, name: str) -> Source:
@@ -89,6 +93,10 @@ class Rules:
         if name not in self.purposes:
             raise NotFound("UNKNOWN_PURPOSE", "the purpose is not defined in this workspace")
         return self.purposes[name]
+
+    def any_namespace(self, name: str) -> Namespace | None:
+        """Find a namespace of these identity rules or of earlier ones."""
+        return self.identity.namespace(name) or self.past_namespaces.get(name)
 
     def ancestors(self, purpose: str) -> tuple[str, ...]:
         """Name the purposes above one, the nearest first."""
@@ -122,7 +130,8 @@ def evolve_rules(rules: Rules, event: Recorded[Event]) -> Rules:
             sources = {**rules.sources, body.source: _source(body)}
             return replace(rules, version=event.version, sources=sources)
         case IdentityRulesSet(rules=identity):
-            return replace(rules, version=event.version, identity=identity)
+            past = _past_namespaces(rules, identity)
+            return replace(rules, version=event.version, identity=identity, past_namespaces=past)
         case TraitIndexed() | TraitIndexDropped() as body:
             indexes = evolve_trait_indexes(rules.trait_indexes, body)
             return replace(rules, version=event.version, trait_indexes=indexes)
@@ -175,6 +184,18 @@ def decide_rules(rules: Rules, command: RulesCommand) -> list[Event]:
             return decide_trait_index(rules.trait_indexes, command, purposes=rules.purposes.keys())
         case SetIdentityRules(rules=wanted):
             return [] if wanted == rules.identity else [IdentityRulesSet(rules=wanted)]
+
+
+def _past_namespaces(rules: Rules, identity: IdentityRules) -> dict[str, Namespace]:
+    """Give what earlier identity rules had and these have not."""
+    known = {**rules.past_namespaces, **{n.name: n for n in rules.identity.namespaces}}
+    return {name: n for name, n in known.items() if identity.namespace(name) is None}
+
+
+def rewrites(rules: Rules, wanted: IdentityRules) -> bool:
+    """Whether identity rules would write values of a known namespace, or make them, otherwise."""
+    known = ((rules.any_namespace(namespace.name), namespace) for namespace in wanted.namespaces)
+    return any(earlier is not None and earlier.writes_otherwise(n) for earlier, n in known)
 
 
 def _define_purpose(rules: Rules, command: DefinePurpose) -> list[Event]:

@@ -32,6 +32,7 @@ from services.requests import (
     CommandRequest,
     PersonRequest,
     RequestReader,
+    missing_identifier,
     read_map,
     read_optional_time,
     spelled_id,
@@ -210,11 +211,14 @@ class CommandReader:
     def erase_customer(
         self, request: customer_service_pb2.EraseCustomerRequest, context: CallContext
     ) -> EraseCustomer:
-        """Read `EraseCustomer`; a blocked value refuses it: nobody holds it."""
-        for identifier in request.identifiers:
-            self._reader.identifier(identifier)
+        """Read `EraseCustomer`; what the person holds may be blocked by now."""
+        named = {i.key: i for i in map(self._reader.sought, request.identifiers)}
+        if not request.customer_id and not named:
+            raise missing_identifier()
         return EraseCustomer(
-            **self._person(request, context),
+            **self._command(request, context),
+            record_id=spelled_id(request.customer_id) or None,
+            identifiers=tuple(named.values()),
             reference=request.reference,
             dry_run=request.dry_run,
         )
@@ -252,7 +256,7 @@ class CommandReader:
         )
 
     def _one_identifier(self, request: NamesIdentifier, context: CallContext) -> dict[str, Any]:
-        identifier = self._reader.identifier(request.identifier)
+        identifier = self._reader.sought(request.identifier)
         return {**self._command(request, context), "identifiers": (identifier,)}
 
     def _command(self, request: ChangeRequest, context: CallContext) -> dict[str, Any]:

@@ -69,6 +69,6 @@ def record_named(
         case "customer_id" if reference.customer_id:
             return spelled_id(reference.customer_id)
         case "identifier":
-            return record_holding(tables, reader.identifier(reference.identifier).key)
+            return record_holding(tables, reader.sought(reference.identifier).key)
         case _:
             raise Invalid("MISSING_IDENTIFIER", "name a customer id or an identifier")

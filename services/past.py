@@ -126,7 +126,7 @@ class PastReader:
             case "customer_id" if reference.customer_id:
                 return read_record_id(reference.customer_id)
             case "identifier":
-                return self._reader.identifier(reference.identifier)
+                return self._reader.sought(reference.identifier)
             case _:
                 raise Invalid("MISSING_IDENTIFIER", "name a customer id or an identifier")
 

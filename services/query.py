@@ -310,7 +310,7 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
             case "customer_id" if reference.customer_id:
                 return ("id", spelled_id(reference.customer_id), purpose)
             case "identifier":
-                return ("key", self._reader.identifier(reference.identifier).key, purpose)
+                return ("key", self._reader.sought(reference.identifier).key, purpose)
             case _:
                 raise Invalid("MISSING_IDENTIFIER", "name a customer id or an identifier")
 

@@ -107,7 +107,7 @@ class RequestReader:
     def person(self, request: PersonRequest, context: CallContext) -> dict[str, Any]:
         """Give the fields of a command to one person."""
         if not request.customer_id and not request.identifiers:
-            raise Invalid("MISSING_IDENTIFIER", "name a customer id or at least one identifier")
+            raise missing_identifier()
         identifiers, left_out = self.identifiers(request.identifiers)
         if not request.customer_id and not identifiers:
             raise Invalid("IDENTIFIER_BLOCKED", "every identifier has a value that names nobody")
@@ -125,11 +125,18 @@ class RequestReader:
 
     def identifier(self, given: common_pb2.Identifier) -> Identifier:
         """Normalise one identifier, or make it of its parts. Raises `Invalid`."""
+        _require_one_form(given)
         if given.parts:
-            if given.value:
-                raise Invalid("INVALID_IDENTIFIER", "give an identifier's value or its parts")
             return self._normaliser.compose(given.namespace, given.parts)
         return self._normaliser.normalise(given.namespace, given.value)
+
+    def sought(self, given: common_pb2.Identifier) -> Identifier:
+        """Read one identifier by which somebody may be known, whatever the rules say of it by now.
+
+        Raises `Invalid`.
+        """
+        _require_one_form(given)
+        return self._normaliser.sought(given.namespace, given.value, given.parts)
 
     def identifiers(
         self, given: Iterable[common_pb2.Identifier]
@@ -155,6 +162,16 @@ class RequestReader:
         if not message.HasField("happened_at"):
             return self._clock.recorded_now()
         return read_time(message.happened_at)
+
+
+def missing_identifier() -> Invalid:
+    """Refuse a request that names nobody."""
+    return Invalid("MISSING_IDENTIFIER", "name a customer id or at least one identifier")
+
+
+def _require_one_form(given: common_pb2.Identifier) -> None:
+    if given.parts and given.value:
+        raise Invalid("INVALID_IDENTIFIER", "give an identifier's value or its parts")
 
 
 def _named(command_id: str) -> dict[str, str]:

@@ -21,13 +21,9 @@ from email_validator import EmailNotValidError, validate_email
 
 from domain.errors import Invalid
 from domain.identity import Identifier, LeftOut, LeftOutReason
-from domain.identity_rules import (
-    DEFAULT_IDENTITY_RULES,
-    IdentityRules,
-    Namespace,
-    Normaliser,
-)
+from domain.identity_rules import IdentityRules, Namespace, Normaliser
 from domain.ids import IdentifierKey
+from domain.rules import Rules
 
 IDENTIFIER_CHARACTERS_MAX = 256
 RAW_CHARACTERS_MAX = 1_024
@@ -73,7 +69,8 @@ class Blocked(Invalid):
 class IdentifierNormaliser:
     """Turn (namespace, raw value) into an `Identifier`, for one pepper and one scheme of keys.
 
-    `rules` gives the workspace's rules as they are now.
+    `rules` gives the workspace's rules as they are now. A namespace's values are written as they
+    always were (`domain/rules.py`), so a key is found whatever has become of the rules since.
     """
 
     def __init__(
@@ -81,7 +78,7 @@ class IdentifierNormaliser:
         pepper: bytes,
         scheme: str = "v1",
         *,
-        rules: Callable[[], IdentityRules] = lambda: DEFAULT_IDENTITY_RULES,
+        rules: Callable[[], Rules] = Rules,
     ) -> None:
         if len(pepper) < PEPPER_BYTES_MIN:
             raise ValueError(f"a pepper has at least {PEPPER_BYTES_MIN} bytes")
@@ -93,8 +90,8 @@ class IdentifierNormaliser:
 
     @property
     def rules(self) -> IdentityRules:
-        """The rules as they are now."""
-        return self._rules()
+        """What is an identifier now."""
+        return self._rules().identity
 
     def normalise(self, namespace: str, raw: str) -> Identifier:
         """Normalise one identifier.
@@ -104,7 +101,7 @@ class IdentifierNormaliser:
         if len(raw) > RAW_CHARACTERS_MAX:
             self._rule(namespace)
             raise _invalid(namespace)
-        rules = self._rules()
+        rules = self._rules().identity
         if rules is not self._judged_by:
             self._judged_by = rules
             self._cached.cache_clear()
@@ -116,6 +113,28 @@ class IdentifierNormaliser:
         A part without a letter or a number, such as a dash, is empty.
         """
         rule = self._rule(namespace)
+        identifier, values = self._composed(rule, parts)
+        if any(map(rule.blocks, values)):
+            raise Blocked(identifier.key)
+        return identifier
+
+    def sought(self, namespace: str, raw: str, parts: Mapping[str, str]) -> Identifier:
+        """Give the identifier of a value, or of parts, by which somebody may be known.
+
+        It may be blocked by now, or its namespace gone. Raises as `normalise`, but not `Blocked`.
+        """
+        rule = self._rules().any_namespace(namespace)
+        if rule is None:
+            raise _unknown()
+        if parts:
+            return self._composed(rule, parts)[0]
+        if rule.parts or len(raw) > RAW_CHARACTERS_MAX:
+            raise _invalid(namespace)
+        return self._named(namespace, _normal_form(rule.normaliser, namespace, raw))
+
+    def _composed(self, rule: Namespace, parts: Mapping[str, str]) -> tuple[Identifier, list[str]]:
+        """Write the parts of a composite, and make its identifier of them."""
+        namespace = rule.name
         if not rule.parts or parts.keys() != {part.name for part in rule.parts}:
             raise _invalid(namespace)
         values = []
@@ -127,14 +146,12 @@ class IdentifierNormaliser:
             if not _words(value):
                 raise _empty(namespace)
             values.append(value)
-        if any(map(rule.blocks, values)):
-            raise Blocked(self._named(namespace, _joined(values)).key)
-        return self._named(namespace, _joined(values))
+        return self._named(namespace, _joined(values)), values
 
     def _rule(self, namespace: str) -> Namespace:
-        rule = self._rules().namespace(namespace)
+        rule = self._rules().identity.namespace(namespace)
         if rule is None:
-            raise Invalid("UNKNOWN_NAMESPACE", "the namespace is not one of this workspace")
+            raise _unknown()
         return rule
 
     def _judge(self, namespace: str, raw: str) -> Identifier:
@@ -248,6 +265,10 @@ def _phone(text: str) -> str:
     if not phonenumbers.is_possible_number(number):
         raise _invalid("phone")
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def _unknown() -> Invalid:
+    return Invalid("UNKNOWN_NAMESPACE", "the namespace is not one of this workspace")
 
 
 def _empty(namespace: str) -> Invalid:

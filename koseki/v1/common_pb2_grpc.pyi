@@ -57,6 +57,7 @@ once.
     PURPOSE_CLOSED          no purpose of the source is open for the person
     CONSENT_NEVER_GIVEN     nothing was agreed to that could be renewed or could run out
     CONSENT_STANDS          an agreement that holds cannot have run out: record REVOKED to end it
+    NORMALISER_IN_USE       people are known by values that would be written otherwise
     NOTICE_EXISTS           this version and language was published with another text
     TOO_MANY_NOTICES        at most 256 for one purpose
     AMBIGUOUS_CUSTOMER      the identifiers do not all belong to one: call Identify first
@@ -122,9 +123,9 @@ once.
 Where a command failed in the customer's host, ErrorInfo.metadata holds its `command_id`. Each
 method names the reasons that are its own. Those of reaching the log, the hosts or the read side
 (UNAVAILABLE, DATA_LOSS, INTERNAL) are every method's; IDENTIFIER_BLOCKED is one of every method
-that takes identifiers, COMMAND_ID_REUSED of every one that takes a command id, TOO_MANY_WATCHES
-of both watches, TOO_MANY_EVENTS, RECORD_ERASED and what the log does not take of every change of
-a customer.
+that takes several identifiers, but of EraseCustomer, COMMAND_ID_REUSED of every one that takes a
+command id, TOO_MANY_WATCHES of both watches, TOO_MANY_EVENTS, RECORD_ERASED and what the log does
+not take of every change of a customer.
 """
 
 from collections import abc as _abc

@@ -103,9 +103,16 @@ class WorkspaceServiceServicer:
 
     def SetIdentityRules(self, request, context):
         """Says what counts as an identifier, in place of all that was said before. Nobody joins or parts by
-        it: it is asked where identifiers come in from then on.
+        it: it is asked where identifiers come in from then on. What is blocked now, or of a namespace
+        that is left out, is still found, unlinked, erased and readmitted by whoever holds or held it.
 
-        Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE.
+        Once anybody is known, what writes the values of a namespace (its normaliser, or its parts) stays
+        as it is, also where it was left out since: by another writing nobody would be found any more,
+        and what was refused or erased would be open. Values to be written otherwise are those of another
+        namespace.
+
+        Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE;
+        FAILED_PRECONDITION (NORMALISER_IN_USE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -58,9 +58,16 @@ class WorkspaceServiceStub:
     """
     SetIdentityRules: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.SetIdentityRulesRequest, _workspace_service_pb2.SetIdentityRulesResponse]
     """Says what counts as an identifier, in place of all that was said before. Nobody joins or parts by
-    it: it is asked where identifiers come in from then on.
+    it: it is asked where identifiers come in from then on. What is blocked now, or of a namespace
+    that is left out, is still found, unlinked, erased and readmitted by whoever holds or held it.
 
-    Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE.
+    Once anybody is known, what writes the values of a namespace (its normaliser, or its parts) stays
+    as it is, also where it was left out since: by another writing nobody would be found any more,
+    and what was refused or erased would be open. Values to be written otherwise are those of another
+    namespace.
+
+    Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE;
+    FAILED_PRECONDITION (NORMALISER_IN_USE).
     """
     GetRules: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.GetRulesRequest, _workspace_service_pb2.GetRulesResponse]
     """Gives the rules as they are now.
@@ -98,9 +105,16 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """
     SetIdentityRules: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.SetIdentityRulesRequest, _workspace_service_pb2.SetIdentityRulesResponse]  # type: ignore[assignment]
     """Says what counts as an identifier, in place of all that was said before. Nobody joins or parts by
-    it: it is asked where identifiers come in from then on.
+    it: it is asked where identifiers come in from then on. What is blocked now, or of a namespace
+    that is left out, is still found, unlinked, erased and readmitted by whoever holds or held it.
 
-    Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE.
+    Once anybody is known, what writes the values of a namespace (its normaliser, or its parts) stays
+    as it is, also where it was left out since: by another writing nobody would be found any more,
+    and what was refused or erased would be open. Values to be written otherwise are those of another
+    namespace.
+
+    Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE;
+    FAILED_PRECONDITION (NORMALISER_IN_USE).
     """
     GetRules: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.GetRulesRequest, _workspace_service_pb2.GetRulesResponse]  # type: ignore[assignment]
     """Gives the rules as they are now.
@@ -159,9 +173,16 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.SetIdentityRulesResponse, _abc.Awaitable[_workspace_service_pb2.SetIdentityRulesResponse]]:
         """Says what counts as an identifier, in place of all that was said before. Nobody joins or parts by
-        it: it is asked where identifiers come in from then on.
+        it: it is asked where identifiers come in from then on. What is blocked now, or of a namespace
+        that is left out, is still found, unlinked, erased and readmitted by whoever holds or held it.
 
-        Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE.
+        Once anybody is known, what writes the values of a namespace (its normaliser, or its parts) stays
+        as it is, also where it was left out since: by another writing nobody would be found any more,
+        and what was refused or erased would be open. Values to be written otherwise are those of another
+        namespace.
+
+        Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE;
+        FAILED_PRECONDITION (NORMALISER_IN_USE).
         """
 
     @_abc_1.abstractmethod

@@ -17,6 +17,7 @@ from domain.identity_rules import (
     Normaliser,
     Part,
 )
+from domain.rules import Rules
 
 
 def wide(text: str) -> str:
@@ -35,7 +36,9 @@ EVERY_WRITING = IdentityRules(
         *(Namespace(name=writing, normaliser=writing, values_max=1) for writing in WRITINGS),
     )
 )
-WRITER = IdentifierNormaliser(b"a pepper for the tests", rules=lambda: EVERY_WRITING)
+WRITER = IdentifierNormaliser(
+    b"a pepper for the tests", rules=lambda: Rules(identity=EVERY_WRITING)
+)
 
 FILLERS = "\u115f\u1160\u3164\uffa0"
 JOINERS = "\u200c\u200d"

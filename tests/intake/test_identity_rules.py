@@ -22,15 +22,17 @@ from domain.identity_rules import (
     Normaliser,
     Part,
 )
+from domain.rules import Rules
 from tests.intake.messages import identify, message, track
 
 PERSON = Namespace(name="person", values_max=1, parts=(Part(name="name"), Part(name="birthday")))
 RULES = IdentityRules(namespaces=(*DEFAULT_IDENTITY_RULES.namespaces, PERSON))
-NORMALISER = IdentifierNormaliser(b"a pepper for the tests", rules=lambda: RULES)
+NORMALISER = IdentifierNormaliser(b"a pepper for the tests", rules=lambda: Rules(identity=RULES))
 NAME = Namespace(name="name", normaliser="words", values_max=1)
 PLACE = Namespace(name="place", normaliser="unspaced", values_max=1)
 WRITER = IdentifierNormaliser(
-    b"a pepper for the tests", rules=lambda: IdentityRules(namespaces=(NAME, PLACE))
+    b"a pepper for the tests",
+    rules=lambda: Rules(identity=IdentityRules(namespaces=(NAME, PLACE))),
 )
 AROUND = Surroundings("m1", "track", datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -136,7 +138,7 @@ def test_a_part_without_a_letter_or_a_number_says_nothing(
 ) -> None:
     parts = (Part(name="name", normaliser=normaliser), Part(name="birthday"))
     rules = IdentityRules(namespaces=(Namespace(name="person", values_max=1, parts=parts),))
-    composing = IdentifierNormaliser(b"a pepper for the tests", rules=lambda: rules)
+    composing = IdentifierNormaliser(b"a pepper for the tests", rules=lambda: Rules(identity=rules))
     assert composing.compose("person", {"name": "山", "birthday": "1"}).value
     with pytest.raises(Invalid) as refused:
         composing.compose("person", {"name": blank, "birthday": "1970-01-01"})

@@ -16,6 +16,7 @@ from domain.commands import EraseCustomer, MergeCustomers, UndoMerge, UnlinkIden
 from domain.identity_rules import DEFAULT_IDENTITY_RULES, IdentityRules, Part
 from domain.identity_rules import Namespace as Rule
 from domain.ids import RecordId
+from domain.rules import Rules
 from eventlog.keys.key_ring import KeyRing
 from eventlog.keys.memory import MemoryKeyStore
 from eventlog.memory import MemoryEventLog
@@ -123,7 +124,7 @@ def by_messages(
 
 
 async def rehearsal(log: LogReader, rules: IdentityRules) -> Rehearsal:
-    return await rehearse(log, IdentifierNormaliser(PEPPER, rules=lambda: rules))
+    return await rehearse(log, IdentifierNormaliser(PEPPER, rules=lambda: Rules(identity=rules)))
 
 
 async def rehearsed(house: Workspace, rules: IdentityRules) -> Rehearsal:
@@ -165,7 +166,9 @@ def with_rule(name: str, **said: Any) -> IdentityRules:
 
 
 def real(namespace: str, value: str) -> Any:
-    return IdentifierNormaliser(PEPPER, rules=lambda: RULES).normalise(namespace, value)
+    return IdentifierNormaliser(PEPPER, rules=lambda: Rules(identity=RULES)).normalise(
+        namespace, value
+    )
 
 
 A, B = real("user_id", "a"), real("user_id", "b")

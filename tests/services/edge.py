@@ -70,6 +70,11 @@ class Refusal:
     said: str
 
 
+def named(namespace: str, value: str) -> common_pb2.Identifier:
+    """Name a person in any namespace."""
+    return common_pb2.Identifier(namespace=namespace, value=value)
+
+
 def user(value: str) -> common_pb2.Identifier:
     """Name a person by the strongest namespace."""
     return common_pb2.Identifier(namespace="user_id", value=value)
@@ -267,7 +272,7 @@ async def edge_over(
         router=house.router,
         rules=house.rules,
         store=store,
-        normaliser=IdentifierNormaliser(PEPPER, rules=lambda: house.rules.rules.identity),
+        normaliser=IdentifierNormaliser(PEPPER, rules=lambda: house.rules.rules),
         clock=CLOCK,
         is_for_auditors=is_for_auditors,
         guard=guard,
@@ -287,3 +292,9 @@ async def edge_over(
         await house.rules.close()
         await house.close()
         store.close()
+
+
+async def unlink(edge: Edge, identifier: Any, **fields: Any) -> Any:
+    """Take an identifier from whoever holds it."""
+    request = customer_service_pb2.UnlinkIdentifierRequest(identifier=identifier, **fields)
+    return await edge.customer.UnlinkIdentifier(request, timeout=SECONDS)

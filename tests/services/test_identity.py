@@ -7,10 +7,10 @@ from typing import Any
 import grpc
 import pytest
 
-from koseki.v1 import common_pb2, customer_service_pb2, query_service_pb2, workspace_service_pb2
+from koseki.v1 import common_pb2, customer_service_pb2, query_service_pb2
 from services.client import Client
 from tests.actors.house import CLOCK
-from tests.services.edge import SECONDS, Edge, loyalty, refusal, signal, user
+from tests.services.edge import SECONDS, Edge, loyalty, named, refusal, signal, unlink, user
 
 NOBODY = "01890000-0000-7000-8000-000000000000"
 
@@ -29,20 +29,11 @@ def named_in(done: Any) -> set[tuple[str, str, bool]]:
     return {(change.customer_id, change.segment, change.belongs_after) for change in found}
 
 
-def named(namespace: str, value: str) -> common_pb2.Identifier:
-    return common_pb2.Identifier(namespace=namespace, value=value)
-
-
 async def link(edge: Edge, *identifiers: Any, **fields: Any) -> Any:
     request = customer_service_pb2.LinkIdentifiersRequest(
         identifiers=identifiers, **({"source": "shop"} | fields)
     )
     return await edge.customer.LinkIdentifiers(request, timeout=SECONDS)
-
-
-async def unlink(edge: Edge, identifier: Any, **fields: Any) -> Any:
-    request = customer_service_pb2.UnlinkIdentifierRequest(identifier=identifier, **fields)
-    return await edge.customer.UnlinkIdentifier(request, timeout=SECONDS)
 
 
 async def merge(edge: Edge, one: str, other: str, **fields: Any) -> Any:
@@ -62,11 +53,6 @@ async def undo(edge: Edge, customer_id: str, merge_id: str, **fields: Any) -> An
 async def unmerge(edge: Edge, record_id: str, **fields: Any) -> Any:
     request = customer_service_pb2.UnmergeRecordRequest(record_id=record_id, **fields)
     return await edge.customer.UnmergeRecord(request, timeout=SECONDS)
-
-
-async def set_rules(edge: Edge, *namespaces: Any, **fields: Any) -> Any:
-    request = workspace_service_pb2.SetIdentityRulesRequest(namespaces=namespaces, **fields)
-    return await edge.workspace.SetIdentityRules(request, timeout=SECONDS)
 
 
 async def two(edge: Edge) -> tuple[str, str]:
@@ -264,51 +250,6 @@ async def test_each_command_of_a_batch_has_its_own_outcome(edge: Edge) -> None:
     assert (await edge.check(loyalty("a"))).open
     empty = await refusal(edge.customer.Execute(requests.ExecuteRequest(), timeout=SECONDS))
     assert empty.reason == "INVALID_FIELD"
-
-
-@pytest.mark.parametrize("value", ["null", "NULL", "00", "0000-0000"])
-async def test_values_that_name_nobody_join_nobody(edge: Edge, value: str) -> None:
-    found = await refusal(edge.identify(user(value)))
-    assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "IDENTIFIER_BLOCKED")
-    made = await edge.identify(user(value), loyalty("a"))
-    assert [(item.place, item.reason) for item in made.left_out] == [(0, "BLOCKED")]
-
-
-async def test_rules_come_back_as_they_were_set_and_hold_at_once(edge: Edge) -> None:
-    before = (await edge.rules()).namespaces
-    assert [n.name for n in before][:3] == ["user_id", "email", "phone"]
-    message = workspace_service_pb2.IdentityNamespace
-    part = workspace_service_pb2.IdentityPart
-    person = message(
-        name="person", values_max=1, parts=[part(name="name"), part(name="birth_date")]
-    )
-    await set_rules(edge, *before, person)
-    assert [n.name for n in (await edge.rules()).namespaces][-1] == "person"
-    written = common_pb2.Identifier(
-        namespace="person", parts={"name": "  Yamada  TARO ", "birth_date": "1970-01-01"}
-    )
-    again = common_pb2.Identifier(
-        namespace="person", parts={"name": "yamada taro", "birth_date": "1970-01-01"}
-    )
-    made = await edge.identify(written, user("1"))
-    assert (await edge.identify(again)).customer_id == made.customer_id
-    half = common_pb2.Identifier(namespace="person", parts={"name": "yamada taro"})
-    assert (await refusal(edge.identify(half))).reason == "INVALID_IDENTIFIER"
-    alone = await refusal(edge.identify(named("name", "yamada taro")))
-    assert alone.reason == "UNKNOWN_NAMESPACE"
-
-
-async def test_malformed_rules_are_refused(edge: Edge) -> None:
-    message = workspace_service_pb2.IdentityNamespace
-    for wrong in (
-        [],
-        [message(name="Big", values_max=1)],
-        [message(name="a", values_max=0)],
-        [message(name="a", values_max=1), message(name="a", values_max=2)],
-        [message(name="a", values_max=1, normaliser=99)],  # type: ignore[arg-type] # unknown
-    ):
-        found = await refusal(set_rules(edge, *wrong))
-        assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
 
 
 async def test_the_client_of_our_tools_merges_and_undoes(edge: Edge) -> None:

@@ -82,7 +82,7 @@ async def test_in_a_batch_each_bad_reference_has_an_outcome_of_its_own(audited: 
         ({"customer_id": ""}, "MISSING_IDENTIFIER"),
         ({}, "MISSING_IDENTIFIER"),
         ({"identifier": user("\0")}, "INVALID_IDENTIFIER"),
-        ({"identifier": user("null")}, "IDENTIFIER_BLOCKED"),
+        ({"identifier": user("null")}, "UNKNOWN_CUSTOMER"),
         ({"customer_id": gone.customer_id}, "CUSTOMER_ERASED"),
         ({"identifier": eve}, "CUSTOMER_ERASED"),
         ({"identifier": user("bob")}, "UNKNOWN_CUSTOMER"),
