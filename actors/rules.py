@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from datetime import timedelta
+from math import inf
+from time import monotonic
 
 import structlog
 
@@ -18,14 +20,16 @@ from domain.errors import DomainError, Kind, Refused
 from domain.ids import WORKSPACE_STREAM, CommandId, StreamKind
 from domain.record import RememberedCommand, remembered
 from domain.replies import Done
-from domain.rules import Rules, Source, decide_rules, fold_rules, rewrites
-from eventlog.errors import LogDamaged, LogError
+from domain.rules import Rules, Source, decide_rules, fold_rules, replaces, rewrites
+from eventlog.errors import LogDamaged, LogError, LogUnavailable
 from eventlog.outgoing import LOG_DAMAGED, NOBODYS_FAULT
 from eventlog.port import EMPTY, Attempt, Conflict, EventLog, Head, Stored, Unknown
 from eventlog.port import Refused as NotStored
 
 REFRESH_EVERY_SECONDS = 0.25
-"""How long what stands in the log may be unknown to a host: its gate goes by the rules before."""
+KNOWN_SECONDS_MAX = 0.5
+"""Nothing is decided by rules that the log's leader told longer ago, also by a host that had stood
+still. A change of a purpose or source is answered when none goes by what it was any more."""
 
 TRIES_MAX = 16
 RULES_DAMAGED = "rules_damaged"
@@ -58,10 +62,11 @@ class RulesKeeper:
         self._carried_out: dict[CommandId, RememberedCommand] = {}
         self._reading = asyncio.Lock()
         self._refreshing: asyncio.Task[None] | None = None
+        self._asked_at = -inf
 
     @property
     def rules(self) -> Rules:
-        """The rules as last read, at most `REFRESH_EVERY_SECONDS` ago while the log can be read."""
+        """The rules as last read, about `REFRESH_EVERY_SECONDS` ago while the log can be read."""
         return self._rules
 
     @property
@@ -80,13 +85,27 @@ class RulesKeeper:
             self._refreshing.cancel()
             await asyncio.gather(self._refreshing, return_exceptions=True)
 
+    async def keep_up(self) -> None:
+        """Ask the leader, unless it was asked within `KNOWN_SECONDS_MAX`. Raises `LogError`."""
+        now = monotonic()
+        if now - self._asked_at <= KNOWN_SECONDS_MAX:
+            return
+        await self.refresh()
+        if self._asked_at < now:
+            raise LogUnavailable("the rules could not be read up to where the log's leader is")
+
     async def refresh(self, *, at_least_revision: int = 0) -> None:
         """Read what is new, unless that revision is already here. Raises `LogError`."""
         async with self._reading:
             if at_least_revision and self._head.revision >= at_least_revision:
                 return
+            asked_at = monotonic()
             try:
-                await self._read_on()
+                [newest] = await self._log.leader_revisions([WORKSPACE_STREAM])
+                if newest > self._head.revision:
+                    await self._read_on()
+                if newest <= self._head.revision:
+                    self._asked_at = asked_at
             except LogDamaged:
                 if self._on_damage is not None:
                     self._on_damage(RULES_DAMAGED)
@@ -114,10 +133,11 @@ class RulesKeeper:
         """Change the rules. Raises `DomainError`, with kind unavailable where the log is away."""
         for _try in range(TRIES_MAX):
             await self._refresh_or_fail()
-            before = self._carried_out.get(command.command_id)
-            if before is not None:
-                require_origin(before.origins, command.kind)
-                return Done(customer_id=None, revision=before.revision)
+            done = self._carried_out.get(command.command_id)
+            if done is not None:
+                require_origin(done.origins, command.kind)
+                return Done(customer_id=None, revision=done.revision)
+            before = self._rules
             if isinstance(command, SetIdentityRules) and rewrites(self._rules, command.rules):
                 await self._require_nobody_known()
             bodies = decide_rules(self._rules, command)
@@ -134,6 +154,8 @@ class RulesKeeper:
                     # It is in the log: a read that fails now only delays what this process knows.
                     with contextlib.suppress(LogError):
                         await self.refresh()
+                    if replaces(before, bodies):
+                        await asyncio.sleep(KNOWN_SECONDS_MAX)
                     return Done(customer_id=None, revision=outcome.revision)
                 case NotStored(reason=reason):
                     kind = _KINDS.get(reason, Kind.REFUSED)

@@ -166,9 +166,13 @@ class TurnTaker:
         return max(APPEND_SECONDS_MIN, min(APPEND_SECONDS_MAX, left))
 
     async def is_admitted(self, commands: Sequence[Waiting]) -> bool:
-        """Whether the log holds, on the connection as it is now; else answer the commands."""
+        """Whether the log holds, on the connection as it is now, and the rules are its own.
+
+        Else the commands are answered.
+        """
         try:
             await self._guard.admit()
+            await self._rules.keep_up()
         except LogDamaged:
             self.answer_unsound(commands)
         except LogError as error:
@@ -209,7 +213,7 @@ class TurnTaker:
         return Done(customer_id=None, revision=0, verdict=verdict)
 
     async def learn_new_rules(self, commands: Sequence[Waiting]) -> None:
-        """Read the rules again where a command names a source or purpose that is not known yet."""
+        """Read the rules again where a command names something of them that is not known yet."""
         rules = self._rules.rules
         if not any(_names_unknown(waiting.routed.command, rules) for waiting in commands):
             return
@@ -265,7 +269,7 @@ class TurnTaker:
 
 
 def _names_unknown(command: PersonCommand, rules: Rules) -> bool:
-    """Whether a command names a source or a purpose that the rules do not have."""
+    """Whether a command names a source, a purpose or a notice that the rules do not have."""
     match command:
         case (
             RecordSignals()  # first: nearly all are
@@ -276,7 +280,10 @@ def _names_unknown(command: PersonCommand, rules: Rules) -> bool:
             | LinkIdentifiers()
         ):
             return command.source not in rules.sources
-        case RecordConsent() | CheckConsent():
+        case RecordConsent(notice_version=version, notice_language=language):
+            purpose = rules.purposes.get(command.purpose)
+            return purpose is None or not purpose.knows_notice(version, language)
+        case CheckConsent():
             return command.purpose not in rules.purposes
         case _:
             return False

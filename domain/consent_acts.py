@@ -63,10 +63,7 @@ def _check_notice(purpose: Purpose, command: RecordConsent) -> None:
     laws = purpose.jurisdictions
     if laws and command.jurisdiction is not None and command.jurisdiction not in laws:
         raise NotFound("UNKNOWN_JURISDICTION", "the purpose is not defined under this law")
-    if not purpose.notices or command.notice_version is None:
-        return
-    languages = {n.language for n in purpose.notices if n.version == command.notice_version}
-    if not languages or command.notice_language not in {None, *languages}:
+    if not purpose.knows_notice(command.notice_version, command.notice_language):
         raise NotFound("UNKNOWN_NOTICE", "this version of the notice was never published")
 
 

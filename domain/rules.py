@@ -51,6 +51,13 @@ class Purpose:
     jurisdictions: tuple[str, ...] = ()
     notices: tuple[Notice, ...] = ()
 
+    def knows_notice(self, version: str | None, language: str | None) -> bool:
+        """Whether an act may name this notice; any, where none was published."""
+        if not self.notices or version is None:
+            return True
+        languages = {n.language for n in self.notices if n.version == version}
+        return bool(languages) and language in {None, *languages}
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -190,6 +197,15 @@ def _past_namespaces(rules: Rules, identity: IdentityRules) -> dict[str, Namespa
     """Give what earlier identity rules had and these have not."""
     known = {**rules.past_namespaces, **{n.name: n for n in rules.identity.namespaces}}
     return {name: n for name, n in known.items() if identity.namespace(name) is None}
+
+
+def replaces(rules: Rules, bodies: Iterable[Event]) -> bool:
+    """Whether events say otherwise of a purpose or a source that was known."""
+    return any(
+        (isinstance(body, PurposeDefined) and body.purpose in rules.purposes)
+        or (isinstance(body, SourceRegistered) and body.source in rules.sources)
+        for body in bodies
+    )
 
 
 def rewrites(rules: Rules, wanted: IdentityRules) -> bool:

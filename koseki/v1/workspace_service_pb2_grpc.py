@@ -68,7 +68,7 @@ class WorkspaceServiceServicer:
 
     def DefinePurpose(self, request, context):
         """Defines a purpose, or changes its basis or description. The same definition twice changes
-        nothing.
+        nothing. A change is answered, half a second after it is stored, when every host goes by it.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, INVALID_LAWFUL_BASIS,
         RESERVED_PURPOSE, CYCLIC_PURPOSE, PURPOSE_TOO_DEEP), NOT_FOUND (UNKNOWN_WORKSPACE,
@@ -92,7 +92,7 @@ class WorkspaceServiceServicer:
 
     def RegisterSource(self, request, context):
         """Registers a source, or changes what it may send for. The same registration twice changes
-        nothing.
+        nothing. A change is answered as one of a purpose is.
 
         Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE; NOT_FOUND
         (UNKNOWN_PURPOSE).

@@ -35,7 +35,7 @@ class WorkspaceServiceStub:
     def __new__(cls, channel: _aio.Channel) -> WorkspaceServiceAsyncStub: ...
     DefinePurpose: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.DefinePurposeRequest, _workspace_service_pb2.DefinePurposeResponse]
     """Defines a purpose, or changes its basis or description. The same definition twice changes
-    nothing.
+    nothing. A change is answered, half a second after it is stored, when every host goes by it.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, INVALID_LAWFUL_BASIS,
     RESERVED_PURPOSE, CYCLIC_PURPOSE, PURPOSE_TOO_DEEP), NOT_FOUND (UNKNOWN_WORKSPACE,
@@ -51,7 +51,7 @@ class WorkspaceServiceStub:
     """
     RegisterSource: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.RegisterSourceRequest, _workspace_service_pb2.RegisterSourceResponse]
     """Registers a source, or changes what it may send for. The same registration twice changes
-    nothing.
+    nothing. A change is answered as one of a purpose is.
 
     Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE; NOT_FOUND
     (UNKNOWN_PURPOSE).
@@ -82,7 +82,7 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     DefinePurpose: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.DefinePurposeRequest, _workspace_service_pb2.DefinePurposeResponse]  # type: ignore[assignment]
     """Defines a purpose, or changes its basis or description. The same definition twice changes
-    nothing.
+    nothing. A change is answered, half a second after it is stored, when every host goes by it.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, INVALID_LAWFUL_BASIS,
     RESERVED_PURPOSE, CYCLIC_PURPOSE, PURPOSE_TOO_DEEP), NOT_FOUND (UNKNOWN_WORKSPACE,
@@ -98,7 +98,7 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """
     RegisterSource: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.RegisterSourceRequest, _workspace_service_pb2.RegisterSourceResponse]  # type: ignore[assignment]
     """Registers a source, or changes what it may send for. The same registration twice changes
-    nothing.
+    nothing. A change is answered as one of a purpose is.
 
     Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE; NOT_FOUND
     (UNKNOWN_PURPOSE).
@@ -132,7 +132,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.DefinePurposeResponse, _abc.Awaitable[_workspace_service_pb2.DefinePurposeResponse]]:
         """Defines a purpose, or changes its basis or description. The same definition twice changes
-        nothing.
+        nothing. A change is answered, half a second after it is stored, when every host goes by it.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD, INVALID_COMMAND_ID, INVALID_LAWFUL_BASIS,
         RESERVED_PURPOSE, CYCLIC_PURPOSE, PURPOSE_TOO_DEEP), NOT_FOUND (UNKNOWN_WORKSPACE,
@@ -160,7 +160,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.RegisterSourceResponse, _abc.Awaitable[_workspace_service_pb2.RegisterSourceResponse]]:
         """Registers a source, or changes what it may send for. The same registration twice changes
-        nothing.
+        nothing. A change is answered as one of a purpose is.
 
         Errors: those of DefinePurpose without INVALID_LAWFUL_BASIS and RESERVED_PURPOSE; NOT_FOUND
         (UNKNOWN_PURPOSE).

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
-from actors.rules import RulesKeeper, RulesUnavailable
-from domain.commands import DefinePurpose, RegisterSource
+from actors.rules import (
+    KNOWN_SECONDS_MAX,
+    REFRESH_EVERY_SECONDS,
+    RulesKeeper,
+    RulesUnavailable,
+)
+from domain.commands import DefinePurpose, PublishNotice, RegisterSource
 from domain.consent import LawfulBasis
 from domain.errors import Invalid, Kind
-from eventlog.errors import LogDamaged
+from domain.ids import Stream
+from domain.replies import Done
+from eventlog.errors import LogDamaged, LogUnavailable
 from eventlog.memory import MemoryEventLog
 from eventlog.port import Attempt, Outcome
-from tests.actors.house import CLOCK, asked
+from tests.actors.house import CLOCK, Workspace, asked, consent, identify, track, user
 from tests.actors.logs import JitteryLog, WatchedLog
 
 
@@ -115,3 +123,53 @@ async def test_a_change_sent_again_is_not_made_again_though_another_came_between
     for asked_again in (keeper, RulesKeeper(log, CLOCK)):
         assert (await asked_again.execute(first)).revision == 1
         assert asked_again.rules.purposes["news"].basis is LawfulBasis.CONTRACT
+
+
+async def test_what_was_not_asked_for_a_while_is_asked_before_it_is_decided_by() -> None:
+    log = MemoryEventLog("test")
+    other, keeper = RulesKeeper(log, CLOCK), RulesKeeper(log, CLOCK)
+    await keeper.keep_up()
+    await other.execute(define("news"))
+    await keeper.keep_up()
+    assert not keeper.rules.purposes
+    await asyncio.sleep(KNOWN_SECONDS_MAX)
+    await keeper.keep_up()
+    assert keeper.rules == other.rules
+
+
+async def test_rules_that_lag_behind_the_leader_are_not_decided_by() -> None:
+    class Lagging(MemoryEventLog):
+        async def leader_revisions(self, streams: Sequence[Stream]) -> list[int]:
+            return [7 for _ in streams]
+
+    with pytest.raises(LogUnavailable):
+        await RulesKeeper(Lagging("test"), CLOCK).keep_up()
+
+
+@pytest.mark.parametrize("refreshes_every", [REFRESH_EVERY_SECONDS, 60.0])
+async def test_what_comes_after_a_change_was_answered_is_judged_by_it(
+    monkeypatch: pytest.MonkeyPatch, *, refreshes_every: float
+) -> None:
+    monkeypatch.setattr("actors.rules.REFRESH_EVERY_SECONDS", refreshes_every)
+    house = Workspace(MemoryEventLog("shop"))
+    await house.define_rules()
+    await house.start()
+    await house.done(identify(user("a")))
+    for number, purpose in enumerate(("marketing", "service", "marketing")):
+        changed = RegisterSource(**asked({"source": "shop", "purposes": (purpose,)}))
+        await house.rules.execute(changed)
+        (reply,) = await house.router.execute_many([track(f"m{number}", user("a"))])
+        assert isinstance(reply, Done)
+        assert reply.signals == ("declined" if purpose == "marketing" else "recorded",)
+    await house.close()
+
+
+async def test_a_notice_may_be_agreed_to_as_soon_as_it_is_published() -> None:
+    house = Workspace(MemoryEventLog("shop"))
+    await house.define_rules()
+    await house.start()
+    for version in ("1", "2", "3"):
+        said = {"purpose": "marketing", "version": version, "language": "en", "text": version}
+        await house.rules.execute(PublishNotice(**asked(said)))
+        await house.done(consent("given", user("a"), notice_version=version))
+    await house.close()
