@@ -50,7 +50,9 @@ LettersKeptOption = Annotated[
 ]
 TurnOverOption = Annotated[
     float,
-    typer.Option(help="Destroyed keys leave replicas' logs within so long, in seconds."),
+    typer.Option(
+        help="Destroyed keys leave replicas' logs within so long, in seconds; from two minutes on."
+    ),
 ]
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="The customer data platform.")

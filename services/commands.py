@@ -32,6 +32,7 @@ from services.requests import (
     CommandRequest,
     PersonRequest,
     RequestReader,
+    is_command_id,
     missing_identifier,
     read_map,
     read_optional_time,
@@ -66,6 +67,13 @@ class NamesIdentifier(ChangeRequest, Protocol):
     @property
     def identifier(self) -> common_pb2.Identifier:
         """The identifier."""
+
+
+def sent_command_id(item: customer_service_pb2.CustomerCommand) -> str:
+    """Give the id that an item of a batch was sent with; empty for none that can be read."""
+    name = item.WhichOneof("command")
+    sent: str = getattr(item, name).command_id if name else ""
+    return sent if is_command_id(sent) else ""
 
 
 class CommandReader:

@@ -14,7 +14,7 @@ from eventlog.errors import LogError
 from koseki.v1 import common_pb2, customer_service_pb2, customer_service_pb2_grpc
 from projections.errors import ReadSideError
 from replay.dry_run import Tried
-from services.commands import CommandReader
+from services.commands import CommandReader, sent_command_id
 from services.errors import CallContext, CommandFailed
 from services.outcomes import (
     consequences_message,
@@ -242,7 +242,7 @@ class CustomerService(customer_service_pb2_grpc.CustomerServiceServicer):
             try:
                 commands[place] = self._commands.read(item, context)
             except (DomainError, ValidationError) as error:
-                outcomes[place] = failure_message("", error)
+                outcomes[place] = failure_message(sent_command_id(item), error)
         for is_tried in (True, False):
             part = {place: c for place, c in commands.items() if _is_tried(c) == is_tried}
             replies = await self._router.execute_many([*part.values()])

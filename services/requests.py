@@ -174,11 +174,16 @@ def _require_one_form(given: common_pb2.Identifier) -> None:
         raise Invalid("INVALID_IDENTIFIER", "give an identifier's value or its parts")
 
 
+def is_command_id(text: str) -> bool:
+    """Whether a text is a UUIDv7 in lower case."""
+    return _UUID_7.fullmatch(text) is not None
+
+
 def _named(command_id: str) -> dict[str, str]:
     """Take a command's id in its one spelling: another one would pass for another command."""
     if not command_id:
         return {}
-    if not _UUID_7.fullmatch(command_id):
+    if not is_command_id(command_id):
         raise Invalid("INVALID_COMMAND_ID", "a command id is a UUIDv7 in lower case")
     return {"command_id": command_id}
 

@@ -1842,7 +1842,9 @@ class CommandOutcome(_message.Message):
     DONE_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
-    """The command's id, as sent or as made by the server; empty if it could not be read."""
+    """The command's id, as sent or as made by the server; empty where none was made, as the command
+    could not be read.
+    """
     @_builtins.property
     def done(self) -> Global___CommandDone:
         """It was carried out."""

@@ -226,11 +226,13 @@ async def test_each_command_of_a_batch_has_its_own_outcome(edge: Edge) -> None:
     one, other = await two(edge)
     command, requests = customer_service_pb2.CustomerCommand, customer_service_pb2
     identify = requests.IdentifyRequest(source="shop", identifiers=[user("9"), user("null")])
+    sent = CLOCK.new_id()
+    unread = requests.MergeCustomersRequest(customer_id="x", command_id=sent)
     items = [
         command(identify=identify),
         command(undo_merge=requests.UndoMergeRequest(customer_id=one, merge_id=NOBODY)),
         command(),
-        command(merge_customers=requests.MergeCustomersRequest(customer_id="x")),
+        command(merge_customers=unread),
         command(
             record_consent=requests.RecordConsentRequest(
                 customer_id=other, purpose="marketing", state=common_pb2.CONSENT_STATE_GIVEN
@@ -245,7 +247,8 @@ async def test_each_command_of_a_batch_has_its_own_outcome(edge: Edge) -> None:
     assert [(item.place, item.reason) for item in made.done.left_out] == [(1, "BLOCKED")]
     assert (unknown.failure.code, unknown.failure.reason) == (5, "UNKNOWN_MERGE")
     assert (none.failure.code, none.failure.reason) == (3, "INVALID_FIELD")
-    assert malformed.failure.reason == "INVALID_FIELD"
+    assert (malformed.failure.reason, malformed.command_id) == ("INVALID_FIELD", sent)
+    assert not none.command_id
     assert given.done.customer_id == other
     assert (await edge.check(loyalty("a"))).open
     empty = await refusal(edge.customer.Execute(requests.ExecuteRequest(), timeout=SECONDS))
