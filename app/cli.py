@@ -51,7 +51,7 @@ LettersKeptOption = Annotated[
 TurnOverOption = Annotated[
     float,
     typer.Option(
-        help="Destroyed keys leave replicas' logs within so long, in seconds; from two minutes on."
+        help="Destroyed keys leave replicas' logs within so many seconds; 120 at least."
     ),
 ]
 
