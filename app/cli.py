@@ -50,9 +50,7 @@ LettersKeptOption = Annotated[
 ]
 TurnOverOption = Annotated[
     float,
-    typer.Option(
-        help="Destroyed keys leave replicas' logs within so many seconds; 120 at least."
-    ),
+    typer.Option(help="Destroyed keys leave replicas' logs within so many seconds; 120 at least."),
 ]
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="The customer data platform.")
