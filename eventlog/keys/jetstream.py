@@ -12,7 +12,6 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from typing import NamedTuple
 
 import structlog
 
@@ -20,6 +19,7 @@ from domain.ids import RecordId
 from eventlog.connection import Connection
 from eventlog.errors import LogError, LogUnavailable, WorkspaceKeyMissing
 from eventlog.jetstream_api import JetStreamApi
+from eventlog.keys.census import Census
 from eventlog.keys.key_stream import (
     DESTROYED,
     KEYS_PER_REQUEST_MAX,
@@ -46,14 +46,6 @@ FOLLOW_BATCH_MAX = 1_000
 REOPEN_SECONDS_MAX = 1.0
 
 _logger = structlog.get_logger(__name__)
-
-
-class Census(NamedTuple):
-    """How many keys each version of the workspace key wraps; `active` wraps new ones."""
-
-    active: int
-    by_version: Mapping[int, int]
-    destroyed: int
 
 
 class JetStreamKeyStore:
@@ -86,7 +78,7 @@ class JetStreamKeyStore:
             marker = await self._stream.newest(WORKSPACE)
         if marker is None:
             raise LogUnavailable("the key stream does not show what was written to it")
-        self._take_up(marker)
+        await self._take_up(marker)
 
     async def ensure(self, record_ids: Iterable[RecordId]) -> Mapping[RecordId, KeyAnswer]:
         """Give the key of each record, made where there was none."""
@@ -116,8 +108,7 @@ class JetStreamKeyStore:
         if marker is not None and marker.version < self._keys.newest:
             await self._activate(self._keys.newest, after=marker.sequence)
             marker = await self._stream.newest(WORKSPACE)
-        if marker is not None:
-            self._take_up(marker)
+        await self._take_up(marker)
         renewed = 0
         if await self._is_renewal_due():
             renewed = await Renewal(self._stream, self._redraft, progress=progress).run()
@@ -133,7 +124,7 @@ class JetStreamKeyStore:
                 by_version.update(m.version for m in page if m.owner != WORKSPACE)
                 progress(by_version.total())
         destroyed = by_version.pop(0, 0)
-        return Census(self._active, dict(sorted(by_version.items())), destroyed)
+        return Census(self._active, self._keys.newest, dict(sorted(by_version.items())), destroyed)
 
     def messages(self) -> AsyncGenerator[list[KeyMessage], None]:
         """Yield pages of all that the store holds, wrapped, as a backup needs it."""
@@ -225,6 +216,7 @@ class JetStreamKeyStore:
         answers: dict[RecordId, KeyAnswer] = {}
         missing = list(record_ids)
         for _ in range(TRIES_MAX):
+            await self._take_up(await self._stream.read_newest(WORKSPACE))
             version = self._active
             fresh = {r: DataKey(secrets.token_bytes(DATA_KEY_BYTES)) for r in missing}
             drafts = [self._draft(r, key, version, after=0) for r, key in fresh.items()]
@@ -240,15 +232,13 @@ class JetStreamKeyStore:
         raise LogUnavailable("others make the same keys all the time")
 
     async def _keep_up(self, record_ids: Sequence[RecordId], version: int) -> None:
-        """Wrap anew what was just made, if a rotation began before and may have missed it."""
-        marker = await self._stream.newest(WORKSPACE)
-        if marker is None or marker.version <= version:
-            return
-        if marker.version not in self._keys.by_version:
-            await self._read_source()
-        self._take_up(marker)
-        found = await self._stream.read(record_ids)
-        await self._move([m for messages in found.values() for m in messages])
+        """Wrap anew what was just made, if a rotation began before and may have missed it.
+
+        What this leaves under the older version the next rotation erases: a host may not.
+        """
+        await self._take_up(await self._stream.newest(WORKSPACE))
+        if version < self._active:
+            await self._wrap_anew(record_ids)
 
     async def _look(self, record_ids: Sequence[RecordId]) -> dict[RecordId, KeyAnswer]:
         found = await self._stream.read(record_ids)
@@ -338,12 +328,17 @@ class JetStreamKeyStore:
     async def _move(self, messages: Sequence[KeyMessage]) -> int:
         """Write keys under the active version, then erase the older; say how many were erased."""
         owners = list(dict.fromkeys(message.owner for message in messages))
+        await self._wrap_anew(owners)
+        return await self._erase_moved(owners)
+
+    async def _wrap_anew(self, owners: Sequence[RecordId]) -> None:
+        """Write keys under the active version, beside the older; ask a replica that lags again."""
         for _ in range(TRIES_MAX):
             found = await self._stream.read(owners)
             await self._know(message for held in found.values() for message in held)
             drafts = [draft for held in found.values() for draft in self._rewrapped(held)]
-            if not drafts or await self._stream.write(drafts):
-                return await self._erase_moved(owners)
+            if (not drafts or await self._stream.write(drafts)) and len(found) == len(owners):
+                return
             await _pause()
         raise LogUnavailable("the keys to be moved are written all the time")
 
@@ -377,7 +372,12 @@ class JetStreamKeyStore:
         check_value = self._keys.check_value(version)
         await self._stream.write([KeyDraft(WORKSPACE, str(version), check_value, after)])
 
-    def _take_up(self, marker: KeyMessage) -> None:
+    async def _take_up(self, marker: KeyMessage | None) -> None:
+        """Wrap under a marker's version from now on, unless a replica that lags gave it."""
+        if marker is None or marker.version < self._active:
+            return
+        if marker.version not in self._keys.by_version:
+            await self._read_source()
         if not self._keys.passes(marker.body, marker.version):
             raise WorkspaceKeyMissing(
                 f"version {marker.version} of the workspace key is not the one that was used here"

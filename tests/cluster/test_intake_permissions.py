@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from actors.intake.jetstream import JetStreamIntake
-from actors.intake.letter_seal import FAMILY, OutdatedLetters
+from actors.intake.letter_seal import FAMILY, LetterSeal, OutdatedLetters
 from actors.intake.port import RejectedMessage
 from actors.intake.publisher import IntakePublisher
 from actors.intake.streams import INTAKE_STREAMS, stream_name
@@ -22,6 +22,8 @@ __all__ = ["roles", "servers"]
 CALL = {"type": "track"}
 KEYS_TRIED = 24
 """So many keys come to every stream of intake."""
+PROMPT_SECONDS = 2.0
+"""Less than a request waits that is denied."""
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
@@ -88,6 +90,27 @@ async def test_a_steward_destroys_the_keys_of_dead_letters_and_a_worker_cannot(
     await keys.open()
     assert await OutdatedLetters(keys).destroy(datetime.now(UTC) + timedelta(days=8)) == 1
     assert await (await letters_of(worker)).list() == []
+
+
+async def test_a_steward_rotates_the_keys_of_dead_letters_and_a_worker_goes_on_under_them(
+    roles: Roles,
+) -> None:
+    worker, steward, reader = [await roles.connect(r) for r in ("worker", "steward", "reader")]
+    keys, rotating, counting = [
+        JetStreamKeyStore(connection, WORKSPACE, source=SOURCE, family=FAMILY)
+        for connection in (worker, steward, reader)
+    ]
+    await keys.open()
+    await rotating.open()
+    sealed = await LetterSeal(keys, kept_seconds=1e6).seal(b"before")
+    SOURCE.renew()
+    assert await rotating.rotate() > 0
+    async with asyncio.timeout(PROMPT_SECONDS):
+        await LetterSeal(keys, kept_seconds=2e6).seal(b"after")
+    await counting.open()
+    census = await counting.census()
+    assert (list(census.by_version), census.rotation_is_due) == ([SOURCE.keys.newest], False)
+    assert await LetterSeal(keys, kept_seconds=1e6).open(sealed) == b"before"
 
 
 async def test_a_gateway_hands_signals_on(roles: Roles) -> None:

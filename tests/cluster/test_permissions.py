@@ -35,6 +35,9 @@ from tests.support.waiting import until_async
 
 __all__ = ["roles", "servers"]
 
+PROMPT_SECONDS = 2.0
+"""Less than a request waits that is denied."""
+
 
 async def test_a_host_appends_reads_and_makes_keys(roles: Roles) -> None:
     connection = await roles.connect("host")
@@ -135,6 +138,25 @@ async def test_a_steward_destroys_and_rotates_keys_and_a_host_cannot(roles: Role
     SOURCE.renew()
     assert await destroying.rotate() > 0
     assert await making.load([record, other]) == {record: NoKey.DESTROYED, **kept}
+
+
+async def test_after_a_rotation_a_host_makes_keys_at_once_and_under_its_version(
+    roles: Roles,
+) -> None:
+    steward, reader = await roles.connect("steward"), await roles.connect("reader")
+    making = JetStreamKeyStore(await roles.connect("host"), WORKSPACE, source=SOURCE)
+    rotating = JetStreamKeyStore(steward, WORKSPACE, source=SOURCE)
+    for keys in (making, rotating):
+        await keys.open()
+    await making.ensure([RecordId(new_id())])
+    SOURCE.renew()
+    await rotating.rotate()
+    async with asyncio.timeout(PROMPT_SECONDS):
+        await making.ensure([RecordId(new_id())])
+    counting = JetStreamKeyStore(reader, WORKSPACE, source=SOURCE)
+    await counting.open()
+    census = await counting.census()
+    assert (list(census.by_version), census.rotation_is_due) == ([SOURCE.keys.newest], False)
 
 
 @pytest.mark.parametrize("role", ["publisher", "host", "reader", "gateway", "worker", "steward"])

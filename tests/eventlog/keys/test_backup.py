@@ -88,7 +88,7 @@ async def test_keys_of_an_older_workspace_key_are_restored_under_the_newest(
     there = await opened(far, source, "older")
     await restore_keys(there, file, "older", now=NOW)
     assert await there.load(ids) == made
-    assert (await there.census()) == (2, {2: 10}, 0)
+    assert (await there.census()) == (2, 2, {2: 10}, 0)
     forgetful = Source()
     forgetful.keys = type(source.keys)({2: source.keys.by_version[2]})
     await far.request("$JS.API.STREAM.DELETE.koseki-older-keys", timeout_seconds=5)
@@ -225,7 +225,7 @@ async def test_a_backup_holds_keys_that_are_moved_one_by_one_meanwhile(
     async def die(*_: object) -> None:
         """Hear of no rotation any more."""
 
-    monkeypatch.setattr(late, "_keep_up", die)
+    monkeypatch.setattr(late, "_take_up", die)
     made.update(await late.ensure(some_ids(5)))
     store = await disturbed(connection, source, "moved", meanwhile=other.rotate)
     file = await back_up_keys(store, tmp_path / "keys", "moved", now=NOW, retention=WEEK)
