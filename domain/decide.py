@@ -44,7 +44,7 @@ from domain.fates import (
     results_of,
 )
 from domain.gate import Gate, joint_gate
-from domain.households import Told, is_news
+from domain.households import Told, is_repeated
 from domain.identifier_histories import NO_HISTORIES, IdentifierHistories
 from domain.identity import LeftOut
 from domain.ids import RecordId, record_stream
@@ -296,7 +296,7 @@ def _change_household(
     changes = [
         Change(record_stream(record_id), body, command.happened_at)
         for record_id in sorted(told)
-        if is_news(
+        if not is_repeated(
             resolution.records[record_id].households.get(household, {}), body, at=effective_at
         )
     ]

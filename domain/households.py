@@ -57,7 +57,7 @@ def linked_by(words: Words) -> tuple[str, ...]:
     return tuple(by for by, word in words.items() if by and (ended is None or word > ended))
 
 
-def is_news(words: Words, body: Told, *, at: datetime) -> bool:
-    """Say whether a word can ever count: nothing as new was said by the same, nor an end later."""
-    said, ended = words.get(by_whom(body)), words.get(NO_MORE)
-    return (said is None or said.effective_at < at) and (ended is None or ended.effective_at <= at)
+def is_repeated(words: Words, body: Told, *, at: datetime) -> bool:
+    """Say whether a word is the newest of its source once more. An older one counts as of then."""
+    said = words.get(by_whom(body))
+    return said is not None and said.effective_at == at

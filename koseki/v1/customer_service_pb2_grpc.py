@@ -195,8 +195,8 @@ class CustomerServiceServicer:
 
     def UnlinkHousehold(self, request, context):
         """Says that a known person is no more of a household, whichever source said that they are. What
-        happened before it and is told later changes nothing. While customers are merged it is told to
-        each of their records that knows of the household. Passes no gate.
+        happened before it and is told later is seen as of times before it alone. While customers are
+        merged it is told to each of their records that knows of the household. Passes no gate.
 
         Errors: those of SetPreferences.
         """

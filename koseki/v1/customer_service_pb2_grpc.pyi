@@ -114,8 +114,8 @@ class CustomerServiceStub:
     """
     UnlinkHousehold: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.UnlinkHouseholdRequest, _customer_service_pb2.UnlinkHouseholdResponse]
     """Says that a known person is no more of a household, whichever source said that they are. What
-    happened before it and is told later changes nothing. While customers are merged it is told to
-    each of their records that knows of the household. Passes no gate.
+    happened before it and is told later is seen as of times before it alone. While customers are
+    merged it is told to each of their records that knows of the household. Passes no gate.
 
     Errors: those of SetPreferences.
     """
@@ -238,8 +238,8 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     """
     UnlinkHousehold: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.UnlinkHouseholdRequest, _customer_service_pb2.UnlinkHouseholdResponse]  # type: ignore[assignment]
     """Says that a known person is no more of a household, whichever source said that they are. What
-    happened before it and is told later changes nothing. While customers are merged it is told to
-    each of their records that knows of the household. Passes no gate.
+    happened before it and is told later is seen as of times before it alone. While customers are
+    merged it is told to each of their records that knows of the household. Passes no gate.
 
     Errors: those of SetPreferences.
     """
@@ -401,8 +401,8 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_customer_service_pb2.UnlinkHouseholdResponse, _abc.Awaitable[_customer_service_pb2.UnlinkHouseholdResponse]]:
         """Says that a known person is no more of a household, whichever source said that they are. What
-        happened before it and is told later changes nothing. While customers are merged it is told to
-        each of their records that knows of the household. Passes no gate.
+        happened before it and is told later is seen as of times before it alone. While customers are
+        merged it is told to each of their records that knows of the household. Passes no gate.
 
         Errors: those of SetPreferences.
         """

@@ -100,7 +100,7 @@ def test_what_stands_on_every_record_already_is_not_told_twice() -> None:
 
 
 def test_what_changes_nothing_touches_nobody() -> None:
-    known = crowd(2).happened(*on(1, CHANGES["a household"]))
+    known = crowd(2).happened(*on(1, CHANGES["a household"]), happened_at=at(1))
     asked = LinkHousehold(
         **envelope(1, {"named": 1}), source="shop", household_id=HOUSEHOLD, happened_at=at(1)
     )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from domain.commands import LinkHousehold, UnlinkHousehold
 from domain.households import combined, linked_by
+from domain.ids import record_stream
 from domain.preference_events import HouseholdLinked, HouseholdUnlinked
 from tests.domain.asking import envelope, erasing, identify, undo
 from tests.domain.facts import at, command_id, edge, email, linked, on, record_id, user
@@ -84,8 +85,9 @@ def test_what_one_was_told_before_a_merge_is_theirs_alone_after_the_undo() -> No
 def test_a_link_that_comes_late_beats_no_newer_unlink() -> None:
     unlinked = told(ONE, [Word(None, 9)])
     assert unlinked.record(1).households
-    unlinked.when(telling(30, Word("shop", 1))).then_nothing()
-    assert sources(unlinked, 1) == set()
+    late = unlinked.when(telling(30, Word("shop", 1)))
+    late.then(on(1, HouseholdLinked(household_id=HOME, source="shop")))
+    assert sources(unlinked.after(telling(30, Word("shop", 1))), 1) == set()
 
 
 def test_an_unlink_that_comes_late_beats_no_newer_link() -> None:
@@ -103,7 +105,6 @@ def test_of_two_words_of_one_time_the_one_that_came_later_counts() -> None:
 def test_the_same_word_twice_is_stored_once() -> None:
     for word in (Word("shop", 5), Word(None, 5)):
         told(ONE, [word]).when(telling(30, word)).then_nothing()
-        told(ONE, [word]).when(telling(30, word._replace(minute=4))).then_nothing()
 
 
 def test_an_erasure_counts_the_households_that_stand() -> None:
@@ -124,6 +125,17 @@ SAID = st.lists(
     unique_by=lambda word: word.minute,
     max_size=7,
 )
+
+
+@settings(deadline=None)
+@given_any(SAID)
+def test_whatever_was_not_said_yet_is_stored_however_late_it_comes(words: list[Word]) -> None:
+    scenario = TWO
+    for number, word in enumerate(words, start=20):
+        decision = scenario.when(telling(number, word)).decision
+        assert decision is not None
+        assert [change.stream for change in decision.changes] == [record_stream(record_id(word.to))]
+        scenario = scenario.after(telling(number, word))
 
 
 @settings(deadline=None)
