@@ -159,8 +159,8 @@ class _Rehearsing:
         known = self.evidence.values.get(key)
         if known is None:
             # Of somebody erased: without its value it stays what it was.
-            is_held = key in self.evidence.holders
-            return Identifier(namespace=ERASED, value="", key=key) if is_held else None
+            was_held = key in self.evidence.holders
+            return Identifier(namespace=ERASED, value="", key=key) if was_held else None
         rule = self.normaliser.rules.namespace(known.namespace)
         try:
             if rule is not None and rule.parts:
@@ -204,8 +204,10 @@ class _Rehearsing:
             sides[self.evidence.roots[record_id]].add(root)
         lost: defaultdict[RecordId, set[str]] = defaultdict(set)
         unheld: Counter[str] = Counter()
-        for key, record_id in self.evidence.holders.items():
-            customer, known = self.evidence.roots[record_id], self.evidence.values.get(key)
+        for key, held_by in self.evidence.holders.items():
+            if held_by is None:
+                continue
+            customer, known = self.evidence.roots[held_by], self.evidence.values.get(key)
             named = self._named(key)
             holder = None if named is None else self.world.holder_of(named.key)
             if holder is None or holder not in sides[customer]:

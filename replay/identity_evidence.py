@@ -73,6 +73,7 @@ class Deciding:
 class Evidence:
     """The decisions in the log's order, the values that are known, and who is whom by now.
 
+    `holders` says who holds each identifier that was ever held, None where nobody does any more;
     `left_out` says of identifiers that were not used why; `parts` names the traits to keep; the
     persons of `erased` records are erased.
     """
@@ -81,7 +82,7 @@ class Evidence:
     decisions: list[Deciding] = field(default_factory=list)
     values: dict[IdentifierKey, Identifier] = field(default_factory=dict)
     roots: dict[RecordId, RecordId] = field(default_factory=dict)
-    holders: dict[IdentifierKey, RecordId] = field(default_factory=dict)
+    holders: dict[IdentifierKey, RecordId | None] = field(default_factory=dict)
     left_out: dict[IdentifierKey, LeftOutReason] = field(default_factory=dict)
     erased: set[RecordId] = field(default_factory=set)
     revision: int = 0
@@ -95,11 +96,22 @@ class Evidence:
             self.decisions.append(Deciding(event.command_id, event.revision, event.happened_at))
         deciding = self.decisions[-1]
         if event.stream.kind is StreamKind.IDENTIFIER:
-            _take_identifier(deciding, event)
+            self._take_identifier(deciding, event)
         elif isinstance(event.body, ErasureRequested):
             self.erased.add(RecordId(event.stream.key))
         elif event.stream.kind is StreamKind.RECORD:
             self._take_record(deciding, RecordId(event.stream.key), event.body)
+
+    def _take_identifier(self, deciding: Deciding, event: Recorded[Event]) -> None:
+        key = IdentifierKey(event.stream.key)
+        match event.body:
+            case IdentifierTombstoned(record_id=record_id):
+                deciding.tombstoned[key] = Tombstone(RecordId(record_id), event.revision)
+            case IdentifierReadmitted():
+                deciding.readmitted.append(key)
+                self.holders[key] = None
+            case _:
+                pass
 
     def _take_record(self, deciding: Deciding, record_id: RecordId, body: Event) -> None:
         is_new = record_id not in self.roots
@@ -115,8 +127,7 @@ class Evidence:
                 self._leave_out(deciding, left_out)
             case IdentifiersUnlinked(keys=keys):
                 deciding.released = keys
-                for key in keys:
-                    self.holders.pop(key, None)
+                self.holders |= dict.fromkeys(keys)
             case TraitsSet(traits=traits, left_out=left_out):
                 deciding.address = record_id
                 # As intake does: only of what a publisher's call brings are composites made.
@@ -151,17 +162,6 @@ class Evidence:
             deciding.came[item.key] = None
             deciding.left_out.add(item.key)
             self.left_out[item.key] = item.reason
-
-
-def _take_identifier(deciding: Deciding, event: Recorded[Event]) -> None:
-    key = IdentifierKey(event.stream.key)
-    match event.body:
-        case IdentifierTombstoned(record_id=record_id):
-            deciding.tombstoned[key] = Tombstone(RecordId(record_id), event.revision)
-        case IdentifierReadmitted():
-            deciding.readmitted.append(key)
-        case _:
-            pass
 
 
 async def gather(batches: AsyncIterable[list[Entry]], *, parts: frozenset[str]) -> Evidence:
