@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from actors.intake.identifiers import IdentifierNormaliser
 from domain.errors import DomainError, Invalid
-from domain.identity import Identifier, LeftOutReason
+from domain.identity import Edge, Identifier, LeftOutReason
 from domain.ids import IdentifierKey, RecordId
 from eventlog.port import LogReader
 from replay.fold import Progress, read_checked, silent
@@ -100,37 +100,49 @@ class _Rehearsing:
         for key in deciding.released:
             self.world.release(self._key(key))
         if deciding.is_explicit:
-            self._join(deciding)
+            for edge in self._at_home(deciding.joined):
+                self.world.merge(edge, command_id=deciding.command_id)
         elif deciding.removed:
-            for edge in deciding.removed:
-                one, other = (self.homes.get(RecordId(r)) for r in (edge.older, edge.newer))
-                if one is not None and other is not None:
-                    self.world.part(one, other, edge.merge_id)
-        elif deciding.address is not None:
-            self._resolve(deciding, deciding.address)
+            for edge in self._at_home(deciding.removed):
+                self.world.part(edge)
+        elif deciding.home is not None:
+            self._resolve(deciding, deciding.home)
 
-    def _join(self, deciding: Deciding) -> None:
-        for edge in deciding.joined:
-            one, other = (self.homes.get(RecordId(r)) for r in (edge.older, edge.newer))
+    def _at_home(self, edges: Iterable[Edge]) -> list[Edge]:
+        """Give merges as they would be of the records that are here."""
+        found = []
+        for edge in edges:
+            one, other = (self.homes.get(RecordId(end)) for end in (edge.older, edge.newer))
             if one is not None and other is not None:
-                self.world.merge(one, other, command_id=deciding.command_id)
+                ends = {"older": min(one, other), "newer": max(one, other)}
+                found.append(edge.model_copy(update=ends))
+        return found
 
-    def _resolve(self, deciding: Deciding, address: RecordId) -> None:
+    def _resolve(self, deciding: Deciding, home: RecordId) -> None:
         # No rule can be tried on somebody erased: whom it kept apart from others it still does.
-        out = deciding.left_out if address in self.evidence.erased else frozenset()
+        out = deciding.left_out if home in self.evidence.erased else frozenset()
         keys = [key for key in deciding.came if key not in out]
         came = [item for key in keys if (item := self._named(key)) is not None]
         came += self._composed(deciding)
-        known = self.homes.get(deciding.named) if deciding.named else None
-        if not (deciding.is_founding or deciding.joined):
-            known = self.homes.get(address)
         if not came:
             return
         found = self.world.resolve(
-            came, record_id=known, new_record_id=address, command_id=deciding.command_id
+            came,
+            record_id=self._met_first(deciding, came),
+            new_record_id=home,
+            joined=self._at_home(deciding.joined),
+            command_id=deciding.command_id,
         )
         if found is not None:
-            self.homes.setdefault(address, found)
+            self.homes.setdefault(home, found)
+
+    def _met_first(self, deciding: Deciding, came: Iterable[Identifier]) -> RecordId | None:
+        """Name the record that was met before others, by its id or by what came."""
+        if deciding.named is not None:
+            return self.homes.get(deciding.named)
+        first = None if deciding.address is None else self.homes.get(deciding.address)
+        is_met = first is not None and (not deciding.joined or first in self.world.met_by(came))
+        return first if is_met else None
 
     def _composed(self, deciding: Deciding) -> list[Identifier]:
         found = []

@@ -31,17 +31,16 @@ from eventlog.port import Entry
 class Deciding:
     """One decision about identity, as its events tell it.
 
-    `address` is the record that it went to, `is_founding` whether that record began with it;
-    `named` is one that met others without an identifier of its own. `came` are the keys of all
-    identifiers that are known to have come along, `linked` those of them that nobody held, and
-    `left_out` those that were not used; `traits` are those that composites are made of.
+    `address` is the record that it went to, if that is told, `named` one that met others without an
+    identifier of its own. `came` are the keys of all identifiers that are known to have come along,
+    `linked` those of them that nobody held, and `left_out` those that were not used; `traits` are
+    those that composites are made of.
     """
 
     command_id: CommandId
     revision: int
     at: datetime
     address: RecordId | None = None
-    is_founding: bool = False
     named: RecordId | None = None
     linked: tuple[IdentifierKey, ...] = ()
     came: dict[IdentifierKey, None] = field(default_factory=dict)
@@ -55,11 +54,17 @@ class Deciding:
     readmitted: list[IdentifierKey] = field(default_factory=list)
 
     @property
+    def home(self) -> RecordId | None:
+        """The record that what came is of, or one of its customer."""
+        if self.address is None and self.joined:
+            return RecordId(self.joined[0].older)
+        return self.address
+
+    @property
     def says_something(self) -> bool:
         """Whether other rules could come to something else by it."""
         return bool(
-            self.is_founding
-            or self.came
+            self.came
             or self.traits
             or self.joined
             or self.removed
@@ -114,10 +119,7 @@ class Evidence:
                 pass
 
     def _take_record(self, deciding: Deciding, record_id: RecordId, body: Event) -> None:
-        is_new = record_id not in self.roots
         self.roots.setdefault(record_id, record_id)
-        if is_new:
-            deciding.address, deciding.is_founding = record_id, True
         match body:
             case IdentifiersLinked(keys=keys, identifiers=identifiers, left_out=left_out):
                 deciding.address, deciding.linked = record_id, keys
@@ -134,7 +136,7 @@ class Evidence:
                 if body.message_id is not None and self.parts:
                     deciding.traits = {n: v for n, v in traits.items() if n in self.parts}
                 self._leave_out(deciding, left_out)
-            case SignalsRecorded(left_out=left_out) if left_out:
+            case SignalsRecorded(left_out=left_out):
                 deciding.address = record_id
                 self._leave_out(deciding, left_out)
             case CustomersMerged():
@@ -154,7 +156,6 @@ class Evidence:
             holders = {self.holders.get(key) for key in before}
             ends = [RecordId(end) for edge in body.edges for end in (edge.older, edge.newer)]
             deciding.named = next((end for end in ends if end not in holders), None)
-            deciding.address = deciding.address or ends[0]
         self.roots |= dict.fromkeys(map(RecordId, body.component), RecordId(body.root))
 
     def _leave_out(self, deciding: Deciding, left_out: Iterable[LeftOut]) -> None:

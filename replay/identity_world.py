@@ -6,7 +6,7 @@ Called by `identity.py`. Only identity is kept: no signals, no traits, no consen
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,7 @@ from domain.decision import Change
 from domain.errors import DomainError
 from domain.event import Event
 from domain.identifier_histories import IdentifierHistories
-from domain.identity import Identifier, Separation, Tombstone
+from domain.identity import Edge, Identifier, Separation, Tombstone
 from domain.identity_events import CustomersMerged, IdentifiersLinked
 from domain.identity_rules import IdentityRules
 from domain.ids import (
@@ -30,7 +30,7 @@ from domain.ids import (
 from domain.joining import joining, merge_customers
 from domain.parting import components, undo
 from domain.record import Record, evolve, unborn
-from domain.resolution import resolve
+from domain.resolution import Resolution, resolve
 from domain.rules import Rules
 from replay.supposed import supposed
 
@@ -57,6 +57,11 @@ class World:
         """Name the customer who holds an identifier."""
         holder = self._holders.get(key)
         return None if holder is None else self.root_of(holder)
+
+    def met_by(self, identifiers: Iterable[Identifier]) -> set[RecordId]:
+        """Name all records of the customers who hold any of these identifiers."""
+        holders = [self._holders[item.key] for item in identifiers if item.key in self._holders]
+        return {member for customer in self._customers(holders) for member in customer.records}
 
     def met_in(self, root: RecordId) -> tuple[str, ...]:
         """Name the namespaces of the identifiers that brought a customer's records together."""
@@ -88,9 +93,13 @@ class World:
         *,
         record_id: RecordId | None,
         new_record_id: RecordId,
+        joined: Sequence[Edge],
         command_id: CommandId,
     ) -> RecordId | None:
-        """Resolve identifiers that came together; give the record that what came would go to."""
+        """Resolve identifiers that came together; give the record that what came would go to.
+
+        `joined` are the merges that came of it.
+        """
         came = tuple(identifiers)
         self._namespaces |= {item.key: item.namespace for item in came}
         named = CustomerCommand.model_construct(
@@ -108,6 +117,7 @@ class World:
             found = resolve(self._rules.identity, customers, named, histories=histories)
         except DomainError:
             return None  # nothing is left that names anybody
+        found = self._as_joined(found, joined)
         self._store(joining(self._rules, found, named, source=None, at=_NEVER), command_id)
         if found.address not in self._records:
             return None
@@ -115,8 +125,20 @@ class World:
             self._met_in[found.address] |= held
         return found.address
 
-    def merge(self, one: RecordId, other: RecordId, *, command_id: CommandId) -> None:
+    def _as_joined(self, found: Resolution, joined: Sequence[Edge]) -> Resolution:
+        """Join the same customers by the same records: which merge an undo names depends on it."""
+        places: dict[RecordId, int] = {}
+        for place, edge in enumerate(joined):
+            for end in (edge.older, edge.newer):
+                places.setdefault(self.root_of(RecordId(end)), place)
+        if len(joined) != len(found.edges) or places.keys() != {c.root for c in found.customers}:
+            return found
+        customers = sorted(found.customers, key=lambda customer: places[customer.root])
+        return replace(found, customers=tuple(customers), edges=tuple(joined))
+
+    def merge(self, edge: Edge, *, command_id: CommandId) -> None:
         """Join two customers, as somebody decided. Raises `DomainError`."""
+        one, other = RecordId(edge.older), RecordId(edge.newer)
         command = MergeCustomers.model_construct(
             **_asked(command_id),
             new_record_id=one,
@@ -128,10 +150,11 @@ class World:
         decision = merge_customers(self._rules, customers, command, now=_NEVER)
         self._store(decision.changes, command_id)
 
-    def part(self, one: RecordId, other: RecordId, merge_id: str) -> None:
+    def part(self, edge: Edge) -> None:
         """Undo what joins two records, if anything does, and keep them apart."""
+        one, other = RecordId(edge.older), RecordId(edge.newer)
         while self.root_of(one) == self.root_of(other) and one != other:
-            self._undo(self.root_of(one), self._edge_between(one, other, merge_id))
+            self._undo(self.root_of(one), self._edge_between(one, other, edge.merge_id))
         self._separate(one, other)
 
     def _edge_between(self, one: RecordId, other: RecordId, merge_id: str) -> MergeId:

@@ -10,6 +10,7 @@ import pytest
 from domain.commands import (
     EraseCustomer,
     ReadmitIdentifier,
+    UndoMerge,
     UnlinkIdentifier,
 )
 from domain.erasure_events import ErasureRequested
@@ -29,7 +30,13 @@ RULES = IdentityRules(
         Namespace(name="device_id", values_max=9),
     )
 )
-USER, CARD = real("user_id", "a"), real("loyalty_id", "x")
+KNOWN = [
+    real(namespace, f"{namespace} {number}")
+    for namespace, values in (("user_id", 3), ("loyalty_id", 8), ("device_id", 9))
+    for number in range(values)
+]
+USER, OTHER_USER = KNOWN[:2]
+CARD, DEVICE = KNOWN[3], KNOWN[-1]
 
 
 @asynccontextmanager
@@ -49,6 +56,10 @@ async def nothing_would_change(*, are_keys_gone: bool = False) -> AsyncIterator[
     assert found.customers == found.customers_then
 
 
+def undo(record_id: str, merge_id: str) -> UndoMerge:
+    return UndoMerge(**person((), {"record_id": record_id, "merge_id": merge_id}))
+
+
 def erase(item: Identifier) -> EraseCustomer:
     return EraseCustomer(**person((item,), {}))
 
@@ -60,6 +71,35 @@ def readmit(item: Identifier) -> ReadmitIdentifier:
 async def known(house: Workspace, *items: Identifier) -> list[str]:
     """Make a customer of each identifier."""
     return [str((await house.done(identify(item))).customer_id) for item in items]
+
+
+@pytest.mark.parametrize("undone", [0, 1])
+@pytest.mark.parametrize("named", [0, 1, 2])
+async def test_who_was_named_and_holds_what_came_stays_with_whom_an_undo_left(
+    named: int, undone: int
+) -> None:
+    async with nothing_would_change() as house:
+        people = await known(house, DEVICE, CARD, USER)
+        said = identify(DEVICE, CARD, USER, record_id=people[named])
+        merged = await house.done(said)
+        await house.done(undo(people[named], merged.merge_ids[undone]))
+
+
+async def test_who_was_named_keeps_a_merge_from_a_stronger_record_of_the_customer() -> None:
+    async with nothing_would_change() as house:
+        weak, strong, _other = await known(house, DEVICE, USER, CARD)
+        first = await house.done(identify(DEVICE, USER))
+        await house.done(identify(DEVICE, USER, CARD, record_id=weak))
+        await house.done(undo(strong, first.merge_ids[0]))
+
+
+async def test_whom_a_limit_kept_from_who_was_named_it_keeps_from_them() -> None:
+    async with nothing_would_change() as house:
+        await house.done(identify(OTHER_USER, DEVICE))
+        await known(house, USER, CARD)
+        one = str(await house.customer_of(DEVICE))
+        said = identify(DEVICE, USER, CARD, record_id=one, traits={"a": 1})
+        assert [item.key for item in (await house.done(said)).left_out] == [USER.key]
 
 
 @pytest.mark.parametrize("are_keys_gone", [False, True])
