@@ -119,11 +119,7 @@ class _Rehearsing:
         return found
 
     def _resolve(self, deciding: Deciding, home: RecordId) -> None:
-        # No rule can be tried on somebody erased: whom it kept apart from others it still does.
-        out = deciding.left_out if home in self.evidence.erased else frozenset()
-        keys = [key for key in deciding.came if key not in out]
-        came = [item for key in keys if (item := self._named(key)) is not None]
-        came += self._composed(deciding)
+        came = self._used(deciding, home) + self._composed(deciding)
         if not came:
             return
         found = self.world.resolve(
@@ -135,6 +131,19 @@ class _Rehearsing:
         )
         if found is not None:
             self.homes.setdefault(home, found)
+
+    def _used(self, deciding: Deciding, home: RecordId) -> list[Identifier]:
+        """Give the identifiers that came, those that were left out too where they can be judged.
+
+        No rule can be tried on somebody erased: whom it kept apart from others it still does.
+        """
+        came = {key: item for key in deciding.came if (item := self._named(key)) is not None}
+        if not deciding.left_out:
+            return [*came.values()]
+        met = {home, *self.world.met_by(came.values(), named=self.homes.get(home))}
+        known = () if met & self.evidence.erased else self.evidence.values
+        out = {key for key in deciding.left_out if key not in known}
+        return [item for key, item in came.items() if key not in out]
 
     def _met_first(self, deciding: Deciding, came: Iterable[Identifier]) -> RecordId | None:
         """Name the record that was met before others, by its id or by what came."""

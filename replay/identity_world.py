@@ -58,10 +58,14 @@ class World:
         holder = self._holders.get(key)
         return None if holder is None else self.root_of(holder)
 
-    def met_by(self, identifiers: Iterable[Identifier]) -> set[RecordId]:
-        """Name all records of the customers who hold any of these identifiers."""
-        holders = [self._holders[item.key] for item in identifiers if item.key in self._holders]
-        return {member for customer in self._customers(holders) for member in customer.records}
+    def met_by(
+        self, identifiers: Iterable[Identifier], *, named: RecordId | None = None
+    ) -> set[RecordId]:
+        """Name all records of the customers who hold any of these identifiers, or are named."""
+        keys = [item.key for item in identifiers if item.key not in self._tombstoned]
+        met = [self._holders[key] for key in keys if key in self._holders]
+        met += [] if named is None else [named]
+        return {member for customer in self._customers(met) for member in customer.records}
 
     def met_in(self, root: RecordId) -> tuple[str, ...]:
         """Name the namespaces of the identifiers that brought a customer's records together."""
