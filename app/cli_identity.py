@@ -67,7 +67,7 @@ def replay(
 
     Nothing is written: neither events nor rules. Of a message that named nobody new the log tells
     the record, not by which identifiers it came: a customer who would lose some, as under lower
-    limits, might part as well.
+    limits, might part as well. Rules that write known values otherwise may be tried, not set.
     """
     from app.rehearsing import read_rules_file, rehearse_rules
 

@@ -14,7 +14,7 @@ from app.reaching import reached
 from app.settings import Settings, read_pepper
 from domain.identity_rules import IdentityRules
 from domain.ids import WORKSPACE_STREAM
-from domain.rules import Rules, fold_rules
+from domain.rules import Rules, fold_rules, rewrites
 from eventlog.port import LogReader
 from replay.fold import Progress, silent
 from replay.identity import rehearse
@@ -52,12 +52,14 @@ async def rules_of(log: LogReader) -> Rules:
 async def rehearse_rules(
     settings: Settings, rules: IdentityRules, *, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Try rules on the log; give who would join and who would part."""
+    """Try rules on the log; give who would join and who would part, and if they may be set now."""
     async with reached(settings, role="reader") as (found, connection):
         log = await open_log(connection, found)
         try:
             tried = Rules(identity=rules)
             normaliser = IdentifierNormaliser(read_pepper(found), rules=lambda: tried)
-            return asdict(await rehearse(log, normaliser, progress=progress))
+            rehearsal = await rehearse(log, normaliser, progress=progress)
+            may_be_set = not rehearsal.records or not rewrites(await rules_of(log), rules)
+            return {"may_be_set": may_be_set, **asdict(rehearsal)}
         finally:
             await log.close()

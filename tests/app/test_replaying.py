@@ -209,6 +209,10 @@ async def test_other_identity_rules_are_tried_on_the_log(
     seen: list[int] = []
     found = await rehearse_rules(settings, read_rules_file(file), progress=seen.append)
     assert (found["joining"], found["parting"], found["revision"]) == (1, 0, size)
+    assert not found["may_be_set"]
+    file.write_bytes(orjson.dumps(await present_rules(settings)))
+    same = await rehearse_rules(settings, read_rules_file(file))
+    assert (same["joining"], same["may_be_set"]) == (0, True)
     assert found["would_join"][0]["customers"] == tuple(
         sorted((first.customer_id, second.customer_id))
     )
